@@ -1,0 +1,1 @@
+"""vaelab: variational auto-encoders, one likelihood or many. Equations after Kingma & Welling (2014), in nats."""

@@ -1,0 +1,147 @@
+"""Callbacks: checkpoints, figures, a warning of collapse. The run folder is the trainer's `default_root_dir`."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from torch import Tensor
+
+from vaelab.module import VAEModule
+from vaelab.objectives import kl_per_dimension
+from vaelab.randomness import seed_draws
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints(Checkpoint):
+    """`checkpoints/last.ckpt` after every epoch, and `best.ckpt`: the one with the highest validation bound.
+
+    Files hold plain data and tensors (they load with `weights_only=True`) and are replaced whole.
+    """
+
+    def __init__(self, monitor: str = "val/elbo") -> None:
+        self.monitor = monitor
+        self.best = -float("inf")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = float(trainer.callback_metrics.get(self.monitor, -float("inf")))
+        improved = value > self.best
+        self.best = max(value, self.best)
+        folder = Path(trainer.default_root_dir) / "checkpoints"
+        partial = folder / ".last.ckpt.partial"
+        trainer.save_checkpoint(partial, weights_only=False)  # the optimiser's state as well
+        if trainer.is_global_zero:
+            if improved:
+                shutil.copyfile(partial, folder / ".best.ckpt.partial")
+                (folder / ".best.ckpt.partial").replace(folder / "best.ckpt")
+            partial.replace(folder / "last.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class Figures(Callback):
+    """Draws the figures of `vaelab.figures` into `figures/` when the last weights are tested, and shows them to the loggers.
+
+    Args:
+        num_images: examples to reconstruct.
+        num_points: posterior means in the scatter.
+    """
+
+    def __init__(self, num_images: int = 12, num_points: int = 2000) -> None:
+        self.num_images = num_images
+        self.num_points = num_points
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, VAEModule)
+        if not trainer.is_global_zero or pl_module.weights != "last":
+            return
+        folder = Path(trainer.default_root_dir) / "figures"
+        folder.mkdir(exist_ok=True)
+        for name, figure in self.draw(pl_module).items():
+            path = folder / f"{name}.png"
+            figure.savefig(path, dpi=150)
+            show(trainer, pl_module, f"figures/{name}", path)
+
+    def draw(self, module: VAEModule) -> dict[str, Any]:
+        from vaelab import figures  # matplotlib and SciPy are slow to import
+
+        vae, data = module.vae, module.data
+        labels = data.split["val"].labels
+        with watching(module):
+            means, kl = posterior(module, self.num_points)
+            drawn = {
+                "reconstructions": figures.reconstructions(vae, data.draw("val", torch.arange(self.num_images))),
+                "samples": figures.samples(vae),
+                "latent": figures.latent_scatter(means, None if labels is None else labels[: len(means)]),
+            }
+            if means.shape[1] == 2:
+                drawn["manifold"] = figures.manifold(vae)
+            if kl is not None:
+                drawn["kl_per_dimension"] = figures.kl_bars(kl)
+        return drawn
+
+
+class CollapseWarning(Callback):
+    """Warns, when the last weights are tested, of latent dimensions that carry next to nothing, and names them.
+
+    Args:
+        threshold: a dimension whose mean KL on the validation split lies below, in nats, counts as dead.
+        num_points: examples that the mean is over.
+    """
+
+    def __init__(self, threshold: float = 0.01, num_points: int = 2000) -> None:
+        self.threshold = threshold
+        self.num_points = num_points
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, VAEModule)
+        if not trainer.is_global_zero or pl_module.weights != "last":
+            return
+        with watching(pl_module):
+            _, kl = posterior(pl_module, self.num_points)
+        dead = [] if kl is None else (kl < self.threshold).nonzero().flatten().tolist()
+        if kl is not None and dead:
+            log.warning(
+                "posterior collapse: %d of %d latent dimensions carry less than %g nats: %s",
+                *(len(dead), len(kl), self.threshold, ", ".join(map(str, dead))),
+            )
+
+
+def posterior(module: VAEModule, num_points: int) -> tuple[Tensor, Tensor | None]:
+    """Means of q(z|x) for the first examples of the validation split, and the mean KL of each dimension if it factorises."""
+    size = min(num_points, len(module.data.split["val"]))
+    q = module.vae.encode(module.data.draw("val", torch.arange(size)))
+    kl = kl_per_dimension(q, module.vae.prior())
+    return q.mean, None if kl is None else kl.mean(0)
+
+
+@contextmanager
+def watching(module: VAEModule) -> Iterator[None]:
+    """Evaluation mode, no gradients, and draws that depend on the seed alone."""
+    was_training = module.training
+    module.eval()
+    seed_draws(module.device, "figures", module.seed)
+    with torch.no_grad():
+        yield
+    module.train(was_training)
+
+
+def show(trainer: pl.Trainer, module: VAEModule, name: str, path: Path) -> None:
+    """Hands a picture to the loggers that take pictures."""
+    from matplotlib.image import imread
+
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):  # W&B
+            logger.log_image(name, [str(path)], step=module.samples_seen)
+        elif hasattr(logger.experiment, "add_image"):  # TensorBoard
+            logger.experiment.add_image(name, imread(path), module.samples_seen, dataformats="HWC")

@@ -1,0 +1,79 @@
+"""Errors as part of the interface: what a user can mend is one line on stderr, and leaves nothing behind."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from vaelab.config import ConfigError
+from vaelab.data import DataError
+from vaelab.run import RunFolderError
+
+USAGE = (ConfigError, HydraException, OmegaConfBaseException)  # exit code 2
+FAILURE = (DataError, RunFolderError, OSError)  # exit code 1
+
+
+def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
+    """Runs a `hydra.main` function; an error that the user can mend becomes one line and an exit code."""
+
+    @functools.wraps(hydra_main)
+    def main() -> None:
+        wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
+        try:
+            hydra_main()
+        except (*USAGE, *FAILURE) as error:
+            if wants_traceback:
+                raise
+            refuse(error)
+
+    return main
+
+
+def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Wraps the task of one job: a single run that is refused ends here; a sweep's job leaves the others running."""
+
+    @functools.wraps(function)
+    def task(cfg: DictConfig) -> Any:
+        try:
+            return function(cfg)
+        except (*USAGE, *FAILURE) as error:
+            hydra = HydraConfig.get()
+            _remove_if_empty(Path(hydra.runtime.output_dir))
+            if hydra.mode is RunMode.MULTIRUN:
+                raise
+            refuse(error)
+
+    return task
+
+
+def refuse(error: Exception) -> None:
+    """Prints the error in one line and exits: 2 for usage, 1 for failure."""
+    print(f"vaelab: {one_line(error)}", file=sys.stderr)
+    sys.exit(2 if isinstance(error, USAGE) else 1)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, or of what caused Hydra to raise it, in one line."""
+    where = ""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
+        where = f" (in the configuration at {where.removeprefix('full_key: ')})" if where else ""
+        error = error.__cause__
+    return " ".join(str(error).split()) + where
+
+
+def _remove_if_empty(folder: Path) -> None:
+    # Hydra makes a run's folder before it calls us
+    try:
+        folder.rmdir()
+    except OSError:
+        pass

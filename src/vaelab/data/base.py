@@ -1,0 +1,172 @@
+"""The base of the data modules: images in memory, split, recorded, and drawn as the decoder's head models them."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from vaelab.data.loader import Block, Blocks, Chunk, ShuffledIndices
+from vaelab.data.splits import DataError, Split, SplitName
+from vaelab.randomness import generator, seed_draws
+
+Binarize = Literal["dynamic", "threshold", "fixed"]
+BLOCK_SIZE = 100
+_LARGEST_BELOW_ONE = 1 - 2.0**-24
+
+
+class ImageData(LightningDataModule):
+    """Images in memory as bytes; batches are indices, and what a pixel is depends on the decoder's head.
+
+    A subclass gives `splits()`; everything else is here. Pixels are drawn on the device that holds the bytes:
+
+    - `binary`: {0, 1}, by `binarize`: `dynamic` (1 with probability level / (num_levels - 1), anew at every draw),
+      `threshold` (level / (num_levels - 1) > 0.5) or `fixed` (drawn once, by `seed`);
+    - `unit`: `(level + u) / num_levels`, u uniform on [0, 1): uniform dequantisation into (0, 1);
+    - `levels`: the integers 0 .. num_levels - 1.
+
+    Args:
+        name: what the set is called in records.
+        binarize: see above; used for `binary` pixels only.
+        seed: settles the split, the fixed binarisation and the draws of evaluation; not the model's.
+        pixels: one of the three above, or None: what the decoder's head asks for.
+        data_dir: the folder that data files belong in.
+        batch_size: examples per optimiser step, over all processes.
+        batches_per_chunk: optimiser steps per Lightning step.
+        shuffle_seed: the model's seed, for the order of the training data.
+
+    Raises:
+        DataError: empty splits, or images that are not one shape of `uint8`.
+        ValueError: an unknown `binarize` or `pixels`.
+    """
+
+    num_levels: int = 256
+
+    def __init__(
+        self,
+        name: str,
+        seed: int = 0,
+        binarize: Binarize = "dynamic",
+        pixels: str | None = None,
+        data_dir: str | Path = "data",
+        batch_size: int = 100,
+        batches_per_chunk: int = 1,
+        shuffle_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if binarize not in ("dynamic", "threshold", "fixed"):
+            raise ValueError(f"data.binarize must be dynamic, threshold or fixed, found {binarize!r}")
+        self.name = name
+        self.pixels = pixels
+        self.data_dir = Path(data_dir)
+        self.seed = seed
+        self.binarize = binarize
+        self.batch_size = batch_size
+        self.batches_per_chunk = batches_per_chunk
+        self.shuffle_seed = shuffle_seed
+        self.split = _checked(self.splits())
+        self.event_shape = tuple(self.split["train"].images.shape[1:])
+
+    def splits(self) -> dict[SplitName, Split]:
+        """The train, val and test split, by `self.seed`."""
+        raise NotImplementedError
+
+    def serve(self, pixels: str) -> None:
+        """Makes the tensors that `draw` takes from, for heads that model `pixels`."""
+        draws = {"binary": self._binary, "unit": self._unit, "levels": self._levels}
+        if pixels not in draws:
+            raise ValueError(f"a head's pixels must be one of {', '.join(draws)}, found {pixels!r}")
+        self.pixels = pixels
+        self._draw: Callable[[Tensor], Tensor] = draws[pixels]
+        self.images = {name: torch.tensor(split.images) for name, split in self.split.items()}
+        if pixels == "binary" and self.binarize != "dynamic":
+            self.images = {name: self._binarized_once(i, images) for i, (name, images) in enumerate(self.images.items())}
+            self._draw = self._levels
+
+    @property
+    def max_pixel(self) -> float:
+        """The largest value that a drawn pixel can have."""
+        return self.num_levels - 1 if self.pixels == "levels" else 1
+
+    @property
+    def num_train(self) -> int:
+        return len(self.split["train"])
+
+    def draw(self, split: SplitName, indices: Tensor) -> Tensor:
+        """Draws `x` for examples of a split: `[len(indices), *event_shape]` of floats, from the device's generator."""
+        images = self.images[split]
+        return self._draw(images[indices.to(images.device)])
+
+    def draw_block(self, split: SplitName, block: Block) -> Tensor:
+        """Draws a block for evaluation: a function of `seed` and the block's number alone."""
+        seed_draws(self.images[split].device, "pixels", self.seed, list(self.images).index(split), block.number)
+        return self.draw(split, block.indices)
+
+    def record(self) -> dict[str, Any]:
+        """The protocol as plain data: what was served, by which seed, and a hash of the served bytes."""
+        sizes = {name: len(split) for name, split in self.split.items()}
+        protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if self.pixels == "binary" else {})
+        digest = {name: hashlib.sha256(images.numpy(force=True)).hexdigest() for name, images in self.images.items()}
+        shape = {"event_shape": list(self.event_shape), "num_levels": self.num_levels}
+        return {"name": self.name, "seed": self.seed, **protocol, **shape, "sizes": sizes, "sha256": digest}
+
+    def _binary(self, levels: Tensor) -> Tensor:
+        # an integer u, uniform on 0 .. num_levels - 2, lies below the level with probability level / (num_levels - 1)
+        return (torch.empty_like(levels).random_(0, self.num_levels - 1) < levels).float()
+
+    def _unit(self, levels: Tensor) -> Tensor:
+        noise = torch.rand(levels.shape, device=levels.device)
+        # float32 rounds 255.99999 / 256 up to 1, and u = 0 on level 0 gives 0: both ends are outside the support
+        return ((levels + noise) / self.num_levels).clamp(2.0**-24, _LARGEST_BELOW_ONE)
+
+    def _levels(self, levels: Tensor) -> Tensor:
+        return levels.float()
+
+    def _binarized_once(self, split_number: int, images: Tensor) -> Tensor:
+        if self.binarize == "threshold":
+            return (images > (self.num_levels - 1) / 2).to(torch.uint8)
+        rng = generator("binarize", self.seed, split_number)
+        noise = torch.empty(images.shape, dtype=torch.uint8).random_(0, self.num_levels - 1, generator=rng)
+        return (noise < images).to(torch.uint8)
+
+    def to(self, device: torch.device) -> None:
+        """Moves the bytes to where they are drawn from."""
+        self.images = {name: images.to(device) for name, images in self.images.items()}
+
+    def train_dataloader(self) -> ShuffledIndices:
+        return ShuffledIndices(
+            self.num_train, self.batch_size, self.batches_per_chunk, self.shuffle_seed, *self._process()
+        )
+
+    def val_dataloader(self) -> Blocks:
+        return self.blocks("val")
+
+    def test_dataloader(self) -> Blocks:
+        return self.blocks("test")
+
+    def blocks(self, split: SplitName) -> Blocks:
+        return Blocks(len(self.split[split]), BLOCK_SIZE, *self._process())
+
+    def transfer_batch_to_device(self, batch: Chunk | Block, device: torch.device, dataloader_idx: int) -> Any:
+        return batch  # indices; `draw` moves them
+
+    def _process(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _checked(splits: dict[SplitName, Split]) -> dict[SplitName, Split]:
+    shapes = {split.images.shape[1:] for split in splits.values()}
+    for name, split in splits.items():
+        if len(split) == 0:
+            raise DataError(f"the {name} split is empty; expected at least one image")
+        if split.images.dtype != np.uint8:
+            raise DataError(f"expected images of uint8, found {split.images.dtype} in the {name} split")
+    if len(shapes) != 1 or math.prod(next(iter(shapes))) == 0:
+        raise DataError(f"expected one shape of image in all splits, found {sorted(shapes)}")
+    return splits

@@ -1,0 +1,29 @@
+"""Digits: the 1797 handwritten digits of 8 x 8 pixels and 17 levels that ship with scikit-learn; for quick tests."""
+
+from typing import Any
+
+import numpy as np
+
+from vaelab.data.base import ImageData
+from vaelab.data.splits import Split, Splits, stratified_split
+
+FRACTIONS = (0.8, 0.1, 0.1)
+
+
+class Digits(ImageData):
+    """Stratified into about 80 / 10 / 10 percent by `seed`.
+
+    Args:
+        kwargs: see `ImageData`.
+    """
+
+    num_levels = 17
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("digits", **kwargs)
+
+    def splits(self) -> Splits:
+        from sklearn.datasets import load_digits  # slow to import, and needed here alone
+
+        bunch = load_digits()
+        return stratified_split(Split(bunch.images.astype(np.uint8)[:, None], bunch.target), FRACTIONS, self.seed)

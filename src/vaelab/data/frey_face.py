@@ -1,0 +1,54 @@
+"""Frey Face: 1965 frames of one face, 28 x 20, in film order; prepared by S. Roweis and B. Frey."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from vaelab.data.base import ImageData
+from vaelab.data.files import fetch, verify_array
+from vaelab.data.splits import DataError, Split, Splits, contiguous_split, shuffled_split
+
+FILE = "frey_rawface.mat"
+MIRRORS = (
+    "https://cs.nyu.edu/~roweis/data/" + FILE,
+    "https://www.cs.toronto.edu/~roweis/data/" + FILE,
+    "https://web.archive.org/web/2022id_/https://cs.nyu.edu/~roweis/data/" + FILE,
+)
+ARRAY_SHA256 = "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78"
+SIZES = (1565, 200, 200)
+
+
+class FreyFace(ImageData):
+    """1565 / 200 / 200 frames, shuffled by `seed`, or contiguous in film order.
+
+    Neighbouring frames of a film are nearly alike, so a shuffled split tests interpolation; the contiguous one is the
+    honest, harder choice.
+
+    Args:
+        order: `shuffled` or `film`.
+        kwargs: see `ImageData`; `data_dir/frey_face/` holds `frey_rawface.mat`, or will.
+
+    Raises:
+        DataError: see `fetch`; or the file decodes to other data.
+        ValueError: another `order`.
+    """
+
+    def __init__(self, order: Literal["shuffled", "film"] = "shuffled", **kwargs: Any) -> None:
+        if order not in ("shuffled", "film"):
+            raise ValueError(f"data.order must be shuffled or film, found {order!r}")
+        self.order = order
+        super().__init__("frey_face", **kwargs)
+
+    def splits(self) -> Splits:
+        from scipy.io import loadmat  # slow to import, and needed here alone
+
+        path = fetch(self.data_dir / "frey_face" / FILE, None, MIRRORS)
+        try:
+            frames = np.ascontiguousarray(loadmat(path, variable_names=["ff"])["ff"].T)
+        except Exception as error:  # SciPy raises what it stumbles over
+            raise DataError(f"{path} is not the MATLAB file of Frey Face ({error}); delete it to fetch it again") from error
+        faces = Split(verify_array(frames, ARRAY_SHA256, str(path)).reshape(-1, 1, 28, 20))
+        return contiguous_split(faces, SIZES) if self.order == "film" else shuffled_split(faces, SIZES, self.seed)
+
+    def record(self) -> dict[str, Any]:
+        return super().record() | {"order": self.order}

@@ -1,0 +1,93 @@
+"""Batches as indices: a function of (seed, epoch), dealt to the processes without repeating or losing an example."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaelab.randomness import generator
+
+
+@dataclass
+class Chunk:
+    """Consecutive minibatches of one epoch: the work of one Lightning step, and of many optimiser steps.
+
+    Attributes:
+        epoch: which permutation they come from.
+        first_step: position in the epoch of the first of them.
+        batches: the indices of each, this process's share.
+        sizes: how many examples each has over all processes.
+    """
+
+    epoch: int
+    first_step: int
+    batches: list[Tensor]
+    sizes: list[int]
+
+
+class ShuffledIndices:
+    """The training loader: each epoch a permutation of the examples, cut into batches, grouped into `Chunk`s.
+
+    The last batch of an epoch may be smaller; it is kept. `batch_size` is global: process `rank` of `world_size` takes
+    every `world_size`-th index of each batch. Where an iteration starts is settled by `steps_done` alone, which the
+    training module sets to its own count: there is no position to save.
+
+    Args:
+        num_examples: size of the split.
+        batch_size: examples per optimiser step, over all processes.
+        batches_per_chunk: optimiser steps per item.
+        seed: the model's seed.
+    """
+
+    def __init__(
+        self, num_examples: int, batch_size: int, batches_per_chunk: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.num_examples = num_examples
+        self.batch_size = batch_size
+        self.batches_per_chunk = batches_per_chunk
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.steps_done = 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-self.num_examples // self.batch_size)
+
+    def __len__(self) -> int:
+        return -(-self.batches_per_epoch // self.batches_per_chunk)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        # lazy: Lightning asks for the iterator before it restores what was done
+        epoch, first = divmod(self.steps_done, self.batches_per_epoch)
+        batches = self.permutation(epoch).split(self.batch_size)
+        for start in range(first, len(batches), self.batches_per_chunk):
+            chunk = batches[start : start + self.batches_per_chunk]
+            shares = [batch[self.rank :: self.world_size] for batch in chunk]
+            yield Chunk(epoch, start, shares, [len(batch) for batch in chunk])
+
+    def permutation(self, epoch: int) -> Tensor:
+        return torch.randperm(self.num_examples, generator=generator("shuffle", self.seed, epoch))
+
+
+@dataclass
+class Block:
+    """A fixed run of examples, the unit of evaluation: its draws are seeded by its `number`, whoever evaluates it."""
+
+    number: int
+    indices: Tensor
+
+
+class Blocks:
+    """The evaluation loader: the split in order, in blocks of `block_size`, every `world_size`-th for process `rank`."""
+
+    def __init__(self, num_examples: int, block_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = torch.arange(num_examples).split(block_size)
+        self.mine = range(rank, len(self.indices), world_size)
+
+    def __len__(self) -> int:
+        return len(self.mine)
+
+    def __iter__(self) -> Iterator[Block]:
+        return (Block(number, self.indices[number]) for number in self.mine)

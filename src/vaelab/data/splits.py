@@ -1,0 +1,63 @@
+"""Splits: images with their labels, cut into train, val and test."""
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaelab.randomness import generator
+
+SplitName = Literal["train", "val", "test"]
+Splits = dict[SplitName, "Split"]
+
+
+class DataError(Exception):
+    """A data file or an array that is missing, damaged or not what it should be; the message says what to do."""
+
+
+@dataclass
+class Split:
+    """Images `[n, *event_shape]` of integer levels, and their labels `[n]` where there are any."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.integer] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: NDArray[np.integer]) -> "Split":
+        return Split(self.images[indices], None if self.labels is None else self.labels[indices])
+
+
+def shuffled_split(data: Split, sizes: tuple[int, int, int], seed: int) -> Splits:
+    """Cuts a permutation of `data`, settled by `seed`, into train, val and test."""
+    order = torch.randperm(len(data), generator=generator("split", seed)).numpy()
+    return _cut(data, order, sizes)
+
+
+def contiguous_split(data: Split, sizes: tuple[int, int, int]) -> Splits:
+    """Cuts `data` in its own order: no test frame stands between two training frames."""
+    return _cut(data, np.arange(len(data)), sizes)
+
+
+def stratified_split(data: Split, fractions: tuple[float, float, float], seed: int) -> Splits:
+    """Like `shuffled_split`, label by label, so that each split has the same share of each."""
+    assert data.labels is not None
+    parts: list[Splits] = []
+    members: dict[SplitName, list[NDArray[np.integer]]] = {"train": [], "val": [], "test": []}
+    for label in np.unique(data.labels):
+        own = np.flatnonzero(data.labels == label)
+        own = own[torch.randperm(len(own), generator=generator("split", seed, int(label))).numpy()]
+        ends = np.round(np.cumsum(fractions) * len(own)).astype(int)
+        for name, part in zip(members, np.split(own, ends[:-1]), strict=True):
+            members[name].append(part)
+    return {name: data.take(np.concatenate(own)) for name, own in members.items()}
+
+
+def _cut(data: Split, order: NDArray[np.integer], sizes: tuple[int, int, int]) -> Splits:
+    if sum(sizes) != len(data):
+        raise DataError(f"expected {sum(sizes)} images for a split into {sizes}, found {len(data)}")
+    parts = np.split(order, np.cumsum(sizes)[:-1])
+    return {cast(SplitName, name): data.take(part) for name, part in zip(("train", "val", "test"), parts, strict=True)}

@@ -1,0 +1,82 @@
+"""Trunks: modules that map a context of any shape to features, and know their `out_features`."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Activation = str | Callable[[], nn.Module]
+
+
+class MLP(nn.Module):
+    """Fully connected layers, each followed by the activation: `h = act(W_n ... act(W_1 c + b_1) ... + b_n)`.
+
+    The paper's networks (appendix C) have one layer of tanh units. The context's axes are flattened; leading axes, any
+    number of them, are kept: `[*batch, *context_shape] -> [*batch, out_features]`.
+
+    Args:
+        context_shape: shape of one context.
+        hidden_features: the width of the one hidden layer, or a list of widths.
+        activation: a class of `torch.nn` by name in any case (`"tanh"`, `"ReLU"`), or anything that makes a module.
+
+    Raises:
+        ValueError: no layer, a width below 1, or an activation that `torch.nn` does not have.
+    """
+
+    def __init__(
+        self,
+        context_shape: Sequence[int],
+        hidden_features: int | Sequence[int] = 500,
+        activation: Activation = "tanh",
+    ) -> None:
+        super().__init__()
+        widths = [hidden_features] if isinstance(hidden_features, int) else list(hidden_features)
+        if not widths or min(widths) < 1:
+            raise ValueError(f"hidden_features must be one width or more, each at least 1, found {hidden_features}")
+        make = activation_named(activation) if isinstance(activation, str) else activation
+        sizes = [math.prod(context_shape), *widths]
+        layers = [[nn.Linear(a, b), make()] for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        self.context_dims = len(context_shape)
+        self.out_features = widths[-1]
+        self.layers = nn.Sequential(*[module for layer in layers for module in layer])
+
+    def forward(self, context: Tensor) -> Tensor:
+        return self.layers(context.flatten(-self.context_dims) if self.context_dims > 1 else context)
+
+
+class Chain(nn.Module):
+    """One trunk after another: `first` maps the context, `second` maps its features. `second` may be shared."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first = first
+        self.second = second
+        self.out_features = second.out_features
+
+    def forward(self, context: Tensor) -> Tensor:
+        return self.second(self.first(context))
+
+
+def activation_named(name: str) -> Callable[[], nn.Module]:
+    """The activation class of `torch.nn` whose name is `name`, in any case.
+
+    Raises:
+        ValueError: `torch.nn` has no such activation.
+    """
+    module = torch.nn.modules.activation
+    known = {n.lower(): getattr(module, n) for n in module.__all__}
+    if name.lower() not in known:
+        raise ValueError(f"activation must be a class of torch.nn such as tanh, relu or silu, found {name!r}")
+    return known[name.lower()]
+
+
+def normal_init(module: nn.Module, std: float) -> None:
+    """Draws all weights and biases of the linear layers in `module` from N(0, std^2), as section 5 of the paper does.
+
+    The paper writes N(0, 0.01) and leaves open whether 0.01 is the variance; here `std` is the standard deviation.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            for parameter in layer.parameters():
+                nn.init.normal_(parameter, std=std)

@@ -1,0 +1,42 @@
+"""Stateless randomness: every draw is a function of integers that name it, so no generator's state has to survive."""
+
+from typing import Literal, get_args
+
+import torch
+
+Stage = Literal["split", "binarize", "pixels", "initialize", "shuffle", "train", "evaluate", "figures"]
+_STAGES: dict[Stage, int] = {stage: number for number, stage in enumerate(get_args(Stage), start=1)}
+_MASK = (1 << 64) - 1
+
+
+def stream(stage: Stage, *key: int) -> int:
+    """A seed in [0, 2^63) for the draws that `stage` and `key` name, such as `("train", seed, epoch, step, rank)`.
+
+    Each integer is absorbed by one round of SplitMix64 (Steele, Lea & Flood 2014), which is a bijection of the state,
+    so keys that differ in one place never collide.
+    """
+    state = _STAGES[stage]
+    for part in key:
+        state = _splitmix((state ^ _splitmix(part & _MASK)) & _MASK)
+    return state >> 1
+
+
+def _splitmix(x: int) -> int:
+    x = (x + 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+def seed_draws(device: torch.device | str, stage: Stage, *key: int) -> None:
+    """Points PyTorch's generator of `device` at `stream(stage, *key)`; the draws that follow depend on nothing else."""
+    seed = stream(stage, *key)
+    if torch.device(device).type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+def generator(stage: Stage, *key: int) -> torch.Generator:
+    """A CPU generator of its own for the draws that `stage` and `key` name."""
+    return torch.Generator().manual_seed(stream(stage, *key))

@@ -1,0 +1,262 @@
+"""The run folder: one folder, one run, whose identity is its scientific configuration. Idempotent and atomic."""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from filelock import FileLock, Timeout
+
+FORMAT_VERSION = 1
+BUDGET = ("trainer.max_epochs", "trainer.max_steps")
+NOT_SCIENCE = (  # what cannot change the result, and so is no part of a run's identity
+    *BUDGET,
+    *("name", "rerun", "data_dir", "logger", "sweep", "steps_per_call"),
+    *(f"callbacks.{name}" for name in ("checkpoints", "collapse", "figures", "progress")),
+    *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "num_sanity_val_steps")),
+)
+State = Literal["running", "done", "interrupted", "failed"]
+Flat = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+class RunFolderError(Exception):
+    """A run folder that is not what was asked for; the message says what to type instead."""
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists and empty dicts are values."""
+    flat: Flat = {}
+    for key, value in config.items():
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def science(config: dict[str, Any]) -> Flat:
+    """The part of a resolved configuration that can change the result, flat."""
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if not any(key == name or key.startswith(name + ".") for name in NOT_SCIENCE)
+    }
+
+
+def identity(config: dict[str, Any]) -> str:
+    """Eight hex digits that name the scientific configuration."""
+    return hashlib.sha256(json.dumps(science(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Writes a file whole or not at all: a temporary file beside it, synchronised, then renamed."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+class RunFolder:
+    """A folder that holds one run, and says what is left to do there. Making one reads only; `running` writes.
+
+    Args:
+        path: the folder; it need not exist.
+        config: the resolved configuration as plain data.
+        rerun: put a folder that stands there aside and start over.
+
+    Raises:
+        RunFolderError: the folder holds another configuration (names the first key that differs), was given more
+            epochs or steps than are asked for now, or cannot be read.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], rerun: bool = False) -> None:
+        self.path = path
+        self.config = config
+        self.rerun = rerun and (path / "config.yaml").exists()
+        self.stored = None if self.rerun else read_config(path, missing_ok=True)
+        if self.stored is not None:
+            self._check_identity(self.stored)
+        self.status: dict[str, Any] = {} if self.stored is None else self._read("status.json")
+        self.seconds_before: float = self.status.get("seconds", 0.0)
+        self.started = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that is asked for was done here before."""
+        return self.status.get("state") == "done" and self.stored is not None and not self._grows(self.stored)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What `metrics.json` holds."""
+        return self._read("metrics.json")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """Where training stopped, if it ever began."""
+        last = self.checkpoints / "last.ckpt"
+        return last if last.exists() and not self.rerun else None
+
+    @property
+    def run_id(self) -> str:
+        """Names the run in W&B: eight random letters and digits, the same after an interruption."""
+        return self.status["run_id"]
+
+    @contextmanager
+    def running(self, record: dict[str, Any]) -> Iterator[None]:
+        """Holds the folder while the run is under way, and writes down how it ended.
+
+        Args:
+            record: what was served and where, for `record.json`.
+
+        Raises:
+            RunFolderError: another process holds the folder, or it cannot be written.
+        """
+        if self.rerun:
+            self._put_aside()
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock")
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunFolderError(f"{self.path} is in use by {self._holder()}; wait for it or stop it") from error
+        except OSError as error:
+            raise RunFolderError(f"cannot write to {self.path} ({error}); choose another with hydra.run.dir=") from error
+        with lock:
+            stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
+            write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
+            write_atomically(self.path / "record.json", json.dumps(record | {"environment": environment()}, indent=2))
+            self.status.setdefault("run_id", secrets.token_hex(4))
+            self._set("running")
+            with _logging_to(self.path / "train.log"):
+                try:
+                    yield
+                except BaseException as error:
+                    log.exception("the run stopped")
+                    state = "failed" if isinstance(error, Exception) else "interrupted"
+                    line = f"{type(error).__name__}: {error}".splitlines()[0]
+                    self._set(state, error=line)
+                    raise
+                self._set("done")
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        """Writes the final metrics, and the seconds that the run took over all its attempts, to `metrics.json`."""
+        write_atomically(self.path / "metrics.json", json.dumps(metrics | {"seconds": self._seconds()}, indent=2))
+
+    def _seconds(self) -> float:
+        return round(self.seconds_before + time.monotonic() - self.started, 3)
+
+    def _set(self, state: State, error: str | None = None) -> None:
+        process = {"host": socket.gethostname(), "pid": os.getpid()}
+        self.status = {"state": state, "run_id": self.run_id, "seconds": self._seconds(), **process}
+        self.status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")} | ({"error": error} if error else {})
+        write_atomically(self.path / "status.json", json.dumps(self.status, indent=2))
+
+    def _check_identity(self, stored: dict[str, Any]) -> None:
+        here, there = science(self.config), science(stored)
+        for key in sorted(here.keys() | there.keys()):
+            if here.get(key) != there.get(key):
+                raise RunFolderError(
+                    f"{self.path} holds another run: {key} is {there.get(key)} there and {here.get(key)} here; "
+                    "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
+                )
+        here, there = flatten(self.config), flatten(stored)
+        for key in BUDGET:
+            if _limit(here.get(key)) < _limit(there.get(key)):
+                raise RunFolderError(
+                    f"{self.path} was trained with {key}={there.get(key)}, more than {here.get(key)}; "
+                    "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
+                )
+
+    def _grows(self, stored: dict[str, Any]) -> bool:
+        here, there = flatten(self.config), flatten(stored)
+        return any(_limit(here.get(key)) > _limit(there.get(key)) for key in BUDGET)
+
+    def _put_aside(self) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+
+    def _holder(self) -> str:
+        status = self._read("status.json")
+        return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError as error:
+            raise RunFolderError(f"{path} is damaged ({error}); start over with rerun=true") from error
+
+
+def read_config(path: Path, missing_ok: bool = False) -> dict[str, Any] | None:
+    """The configuration that a run folder stores, without its format version.
+
+    Raises:
+        RunFolderError: no run folder there (unless `missing_ok`), not a mapping, or another format.
+    """
+    file = path / "config.yaml"
+    if not file.exists():
+        if missing_ok:
+            return None
+        raise RunFolderError(f"{path} is not a run folder: it has no config.yaml; give run_dir=logs/runs/NAME")
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RunFolderError(f"{file} is not plain YAML ({str(error).splitlines()[0]})") from error
+    found = config.pop("format_version", None) if isinstance(config, dict) else None
+    if found != FORMAT_VERSION:
+        raise RunFolderError(f"{file} has format_version {found}, expected {FORMAT_VERSION}; start over with rerun=true")
+    return config
+
+
+def environment() -> dict[str, Any]:
+    """What a result was made with, for the record."""
+    import torch
+
+    packages = ("vaelab", "torch", "pytorch-lightning", "hydra-core", "numpy")
+    versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
+    return {"versions": versions, "threads": torch.get_num_threads(), "platform": platform.machine()}
+
+
+def _limit(value: Any) -> float:
+    return float("inf") if value in (None, -1) else value
+
+
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "data_dir"}
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Sends all logging, warnings included, to `path`."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("", "pytorch_lightning")]  # the latter does not propagate
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        logging.captureWarnings(False)
+        handler.close()

@@ -1,0 +1,56 @@
+"""Trains one VAE, or a sweep of them: `python -m vaelab.train [-m] key=value ...`; `--help` tells more."""
+
+import logging
+import os
+from pathlib import Path
+
+import hydra
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from vaelab import loggers
+from vaelab.cli import entry_point, job
+from vaelab.config import CONF, build, check, plain, register_resolvers
+from vaelab.results import evaluate_last_and_best, show
+from vaelab.run import RunFolder
+
+log = logging.getLogger(__name__)
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="train")
+@job
+def run(cfg: DictConfig) -> float:
+    """Completes the run that `cfg` describes, and returns its validation bound in nats."""
+    check(cfg)
+    hydra_cfg = HydraConfig.get()
+    path = Path(hydra_cfg.runtime.output_dir)
+    folder = RunFolder(path, plain(cfg), rerun=cfg.rerun)
+    if folder.finished:
+        show(folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)")
+        return folder.metrics["val/elbo"]
+    data, module = build(cfg)
+    group = path.parent.name if hydra_cfg.mode is RunMode.MULTIRUN else None
+    with folder.running({"data": data.record()}):
+        with loggers.closing(instantiate(cfg.logger)(folder, group)) as logger:
+            trainer: pl.Trainer = instantiate(
+                cfg.trainer,
+                max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
+                callbacks=list(instantiate(cfg.callbacks).values()),
+                logger=logger or False,
+                default_root_dir=str(path),
+            )
+            trainer.fit(module, data, ckpt_path=folder.last_checkpoint, weights_only=True)
+            metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
+            folder.finish(metrics)
+    show(metrics, f"run folder: {os.path.relpath(path)}")
+    return metrics["val/elbo"]
+
+
+main = entry_point(run)
+
+if __name__ == "__main__":
+    main()
