@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from vaelab.module import VAEModule
@@ -50,7 +51,7 @@ class Checkpoints(Checkpoint):
 
 
 class Figures(Callback):
-    """Draws the figures of `vaelab.figures` into `figures/` when the last weights are tested, and shows them to the loggers.
+    """Draws `vaelab.figures` into `figures/` when the last weights are tested, and shows them to the loggers.
 
     Args:
         num_images: examples to reconstruct.
@@ -118,7 +119,7 @@ class CollapseWarning(Callback):
 
 
 def posterior(module: VAEModule, num_points: int) -> tuple[Tensor, Tensor | None]:
-    """Means of q(z|x) for the first examples of the validation split, and the mean KL of each dimension if it factorises."""
+    """Means of q(z|x) for the first validation examples, and the mean KL of each dimension if q and p factorise."""
     size = min(num_points, len(module.data.split["val"]))
     q = module.vae.encode(module.data.draw("val", torch.arange(size)))
     kl = kl_per_dimension(q, module.vae.prior())
@@ -141,7 +142,7 @@ def show(trainer: pl.Trainer, module: VAEModule, name: str, path: Path) -> None:
     from matplotlib.image import imread
 
     for logger in trainer.loggers:
-        if hasattr(logger, "log_image"):  # W&B
+        if isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)], step=module.samples_seen)
-        elif hasattr(logger.experiment, "add_image"):  # TensorBoard
+        elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, imread(path), module.samples_seen, dataformats="HWC")

@@ -1,11 +1,12 @@
 """Errors as part of the interface: what a user can mend is one line on stderr, and leaves nothing behind."""
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
@@ -18,7 +19,7 @@ from vaelab.data import DataError
 from vaelab.run import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException)  # exit code 2
-FAILURE = (DataError, RunFolderError, OSError)  # exit code 1
+FAILURE = (DataError, RunFolderError, OSError, ImportError)  # exit code 1
 
 
 def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
@@ -26,6 +27,7 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
 
     @functools.wraps(hydra_main)
     def main() -> None:
+        quieten_console()
         wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
         try:
@@ -55,7 +57,21 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     return task
 
 
-def refuse(error: Exception) -> None:
+def quieten_console() -> None:
+    """On the terminal: our own warnings, and errors; a run's `train.log` has everything."""
+    console = logging.StreamHandler()
+    console.setFormatter(logging.Formatter("vaelab: %(message)s"))
+    console.addFilter(lambda record: record.levelno >= (logging.WARNING if _is_ours(record) else logging.ERROR))
+    logging.getLogger().addHandler(console)
+    logging.getLogger().setLevel(logging.INFO)
+    lightning = logging.getLogger("pytorch_lightning")
+    lightning.handlers.clear()
+    lightning.propagate = True
+    logging.captureWarnings(True)
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def refuse(error: Exception) -> NoReturn:
     """Prints the error in one line and exits: 2 for usage, 1 for failure."""
     print(f"vaelab: {one_line(error)}", file=sys.stderr)
     sys.exit(2 if isinstance(error, USAGE) else 1)
@@ -71,9 +87,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) + where
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.split(".")[0] == "vaelab"
+
+
 def _remove_if_empty(folder: Path) -> None:
     # Hydra makes a run's folder before it calls us
     try:
         folder.rmdir()
     except OSError:
-        pass
+        return  # not empty: an earlier run's

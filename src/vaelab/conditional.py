@@ -6,7 +6,8 @@ import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.networks import MLP, Chain
+from vaelab.heads import Head
+from vaelab.networks import MLP, Chain, Trunk
 
 Image = Float[Tensor, "*batch channels height width"]
 Latent = Float[Tensor, "*batch latent_dim"]
@@ -28,8 +29,8 @@ class Conditional(nn.Module):
         self,
         context_shape: Sequence[int],
         event_shape: Sequence[int],
-        trunk: Callable[..., nn.Module],
-        head: Callable[..., nn.Module],
+        trunk: Callable[..., Trunk],
+        head: Callable[..., Head],
     ) -> None:
         super().__init__()
         self.trunk = trunk(context_shape)
@@ -111,7 +112,7 @@ def make_shared_vae(
     """
     shared = MLP((hidden_features,), hidden_features, activation)
 
-    def trunk(context_shape: Sequence[int]) -> nn.Module:
+    def trunk(context_shape: Sequence[int]) -> Trunk:
         return Chain(MLP(context_shape, hidden_features, activation), shared)
 
     return make_vae(

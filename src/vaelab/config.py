@@ -90,7 +90,7 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
 
 
 def check_support(vae: VAE, data: ImageData) -> None:
-    """Draws a block of each split, and asks the decoder's likelihood whether it lies in its support; once, not per step.
+    """Draws a block of each split, and asks the decoder's likelihood whether it lies in its support; once.
 
     Raises:
         ConfigError: it does not; names both sides.
@@ -123,7 +123,7 @@ def job_name(_root_: DictConfig) -> str:
 
 
 def sweep_name(name: str | None, overrides: list[str]) -> str:
-    """Folder of a sweep: `sweep.name`, or one that follows from its definition, so that the same line finds it again."""
+    """Folder of a sweep: `sweep.name`, or one that follows from its definition: the same line finds it again."""
     if name:
         return _safe(name)
     scientific = sorted(o for o in overrides if not _is_control(o))

@@ -1,7 +1,5 @@
 """Figures of a trained VAE, as matplotlib figures: what it reconstructs, what it dreams, and what its latent holds."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -62,7 +60,12 @@ def latent_scatter(means: Float[Tensor, "n latent_dim"], labels: NDArray[np.inte
     axes = figure.subplots()
     drawn = axes.scatter(*points.T, c=labels, s=6, cmap=None if labels is None else "tab10", alpha=0.8, linewidths=0)
     if labels is not None:
-        axes.legend(*drawn.legend_elements(num=None), title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.legend(
+            *drawn.legend_elements(num=list(np.unique(labels))),
+            title="label",
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+        )
     axes.set(xlabel=names[0], ylabel=names[1], title="means of q(z|x) on the validation split")
     return figure
 

@@ -1,6 +1,6 @@
 """Where curves go: a logger for one run, made from its folder. W&B offline by default; no account needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 

@@ -1,16 +1,17 @@
 """The LightningModule: a VAE, an objective and an optimiser. It owns the step and the counts, and averages once."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
-from vaelab.data.loader import Block, Chunk
+from vaelab.data.loader import Block, Chunk, ShuffledIndices
 from vaelab.data.splits import SplitName
 from vaelab.estimators import Estimate
 from vaelab.objectives import Terms
@@ -75,7 +76,7 @@ class VAEModule(pl.LightningModule):
         self.data.to(self.trainer.strategy.root_device)
 
     def on_train_epoch_start(self) -> None:
-        self.trainer.train_dataloader.steps_done = self.steps
+        cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         left = len(chunk.batches) if self.max_steps < 0 else self.max_steps - self.steps
@@ -101,7 +102,7 @@ class VAEModule(pl.LightningModule):
             last: whether this is the chunk's last step; Lightning is told of that one, so that its count rises by
                 one a chunk and checkpoints are due.
         """
-        wrapped = self.optimizers()
+        wrapped = cast(LightningOptimizer, self.optimizers())
         optimizer = wrapped if last else wrapped.optimizer
         seed_draws(self.device, "train", self.seed, *position, self.trainer.global_rank)
         terms = self.objective(self.vae, self.data.draw("train", indices))
@@ -134,7 +135,8 @@ class VAEModule(pl.LightningModule):
     def average(self, name: str, values: Tensor) -> None:
         """Adds per-example values to the mean that the end of the evaluation reports, by count, over all processes."""
         if name not in self.means:
-            self.means[name] = MeanMetric().set_dtype(torch.float64).to(values.device)
+            self.means[name] = mean = MeanMetric().to(values.device)
+            mean.set_dtype(torch.float64)
         self.means[name].update(values)
 
     def on_validation_epoch_end(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,13 @@ from torch import Tensor, nn
 Activation = str | Callable[[], nn.Module]
 
 
-class MLP(nn.Module):
+class Trunk(nn.Module):
+    """Maps a context `[*batch, *context_shape]` to features `[*batch, out_features]`."""
+
+    out_features: int
+
+
+class MLP(Trunk):
     """Fully connected layers, each followed by the activation: `h = act(W_n ... act(W_1 c + b_1) ... + b_n)`.
 
     The paper's networks (appendix C) have one layer of tanh units. The context's axes are flattened; leading axes, any
@@ -36,7 +43,7 @@ class MLP(nn.Module):
             raise ValueError(f"hidden_features must be one width or more, each at least 1, found {hidden_features}")
         make = activation_named(activation) if isinstance(activation, str) else activation
         sizes = [math.prod(context_shape), *widths]
-        layers = [[nn.Linear(a, b), make()] for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        layers = [[nn.Linear(a, b), make()] for a, b in pairwise(sizes)]
         self.context_dims = len(context_shape)
         self.out_features = widths[-1]
         self.layers = nn.Sequential(*[module for layer in layers for module in layer])
@@ -45,10 +52,10 @@ class MLP(nn.Module):
         return self.layers(context.flatten(-self.context_dims) if self.context_dims > 1 else context)
 
 
-class Chain(nn.Module):
+class Chain(Trunk):
     """One trunk after another: `first` maps the context, `second` maps its features. `second` may be shared."""
 
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+    def __init__(self, first: Trunk, second: Trunk) -> None:
         super().__init__()
         self.first = first
         self.second = second

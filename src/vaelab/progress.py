@@ -1,11 +1,12 @@
 """A progress bar for the whole training, with the bound; another for the test."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from vaelab.data.loader import ShuffledIndices
 from vaelab.module import VAEModule
 
 
@@ -35,7 +36,7 @@ class ProgressBar(Callback):
         assert isinstance(pl_module, VAEModule)
         if not trainer.is_global_zero:
             return
-        per_epoch = trainer.train_dataloader.batches_per_epoch
+        per_epoch = cast(ShuffledIndices, trainer.train_dataloader).batches_per_epoch
         limits = [trainer.max_epochs * per_epoch if trainer.max_epochs else -1, pl_module.max_steps]
         self.start("training", min(limit for limit in limits if limit >= 0), pl_module.steps)
 

@@ -12,12 +12,6 @@ from vaelab.measures import bits_per_dim
 from vaelab.module import VAEModule
 
 Metrics = dict[str, float]
-ROWS = {
-    "elbo": "ELBO",
-    "reconstruction": "reconstruction",
-    "kl": "KL",
-    "log_likelihood": "log p(x), importance-weighted",
-}
 
 
 def evaluate(trainer: pl.Trainer, module: VAEModule, data: ImageData) -> Metrics:
@@ -35,11 +29,13 @@ def evaluate(trainer: pl.Trainer, module: VAEModule, data: ImageData) -> Metrics
 
 
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
-    """Metrics of the weights that training ended with, and under `best/` those of the checkpoint with the best bound."""
+    """Metrics of the weights that training ended with, and under `best/` those with the best validation bound."""
     metrics = evaluate(trainer, module, data)
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": trainer.current_epoch}
     if best.exists():
-        metrics |= {f"best/{name}": value for name, value in _evaluate_best(trainer, module, data, best, metrics).items()}
+        metrics |= {
+            f"best/{name}": value for name, value in _evaluate_best(trainer, module, data, best, metrics).items()
+        }
     return metrics | counts
 
 
@@ -57,18 +53,28 @@ def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best
     return metrics | counts
 
 
-def show(metrics: Metrics, closing: str) -> None:
-    """Prints the short table that a run ends with."""
-    columns = {"last weights": "", "best weights": "best/"}
+def both(metrics: Metrics) -> dict[str, Metrics]:
+    """What a run's `metrics.json` holds, as columns for `show`."""
+    best = {name.removeprefix("best/"): value for name, value in metrics.items() if name.startswith("best/")}
+    return {"last weights": metrics} | ({"best weights": best} if best else {})
+
+
+def show(columns: dict[str, Metrics], closing: str) -> None:
+    """Prints the short table that a run ends with, a column for each set of weights."""
     table = Table("", *columns, title="test split, nats per example", title_justify="left")
-    for name, label in ROWS.items():
-        if name == "log_likelihood":
-            label += f" (K = {metrics.get('test/num_samples', '?')})"
-        table.add_row(label, *(f"{metrics.get(f'{prefix}test/{name}', float('nan')):.2f}" for prefix in columns.values()))
-    if "test/bits_per_dim" in metrics:
-        bits = (f"{metrics.get(f'{prefix}test/bits_per_dim', float('nan')):.3f}" for prefix in columns.values())
-        table.add_row("ELBO in bits per dimension", *bits)
-    table.add_row("after training samples", *(f"{metrics.get(f'{p}samples_seen', 0):,.0f}" for p in columns.values()))
+
+    def add(label: str, name: str, form: str) -> None:
+        values = [metrics.get(name) for metrics in columns.values()]
+        if any(value is not None for value in values):
+            table.add_row(label, *("" if value is None else format(value, form) for value in values))
+
+    add("ELBO", "test/elbo", ".2f")
+    add("reconstruction", "test/reconstruction", ".2f")
+    add("KL", "test/kl", ".2f")
+    add("log p(x), importance-weighted", "test/log_likelihood", ".2f")
+    add("  of so many samples each", "test/num_samples", ",.0f")
+    add("ELBO in bits per dimension", "test/bits_per_dim", ".3f")
+    add("training samples seen", "samples_seen", ",.0f")
     console = Console()
     console.print(table)
     console.print(closing, highlight=False, soft_wrap=True)

@@ -86,7 +86,8 @@ class RunFolder:
         self.path = path
         self.config = config
         self.rerun = rerun and (path / "config.yaml").exists()
-        self.stored = None if self.rerun else read_config(path, missing_ok=True)
+        stored = (path / "config.yaml").exists() and not self.rerun
+        self.stored = read_config(path) if stored else None
         if self.stored is not None:
             self._check_identity(self.stored)
         self.status: dict[str, Any] = {} if self.stored is None else self._read("status.json")
@@ -137,7 +138,9 @@ class RunFolder:
         except Timeout as error:
             raise RunFolderError(f"{self.path} is in use by {self._holder()}; wait for it or stop it") from error
         except OSError as error:
-            raise RunFolderError(f"cannot write to {self.path} ({error}); choose another with hydra.run.dir=") from error
+            raise RunFolderError(
+                f"cannot write to {self.path} ({error}); choose another with hydra.run.dir="
+            ) from error
         with lock:
             stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
@@ -165,7 +168,9 @@ class RunFolder:
     def _set(self, state: State, error: str | None = None) -> None:
         process = {"host": socket.gethostname(), "pid": os.getpid()}
         self.status = {"state": state, "run_id": self.run_id, "seconds": self._seconds(), **process}
-        self.status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")} | ({"error": error} if error else {})
+        self.status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")} | (
+            {"error": error} if error else {}
+        )
         write_atomically(self.path / "status.json", json.dumps(self.status, indent=2))
 
     def _check_identity(self, stored: dict[str, Any]) -> None:
@@ -206,16 +211,14 @@ class RunFolder:
             raise RunFolderError(f"{path} is damaged ({error}); start over with rerun=true") from error
 
 
-def read_config(path: Path, missing_ok: bool = False) -> dict[str, Any] | None:
+def read_config(path: Path) -> dict[str, Any]:
     """The configuration that a run folder stores, without its format version.
 
     Raises:
-        RunFolderError: no run folder there (unless `missing_ok`), not a mapping, or another format.
+        RunFolderError: no run folder there, not a mapping, or another format.
     """
     file = path / "config.yaml"
     if not file.exists():
-        if missing_ok:
-            return None
         raise RunFolderError(f"{path} is not a run folder: it has no config.yaml; give run_dir=logs/runs/NAME")
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -223,7 +226,9 @@ def read_config(path: Path, missing_ok: bool = False) -> dict[str, Any] | None:
         raise RunFolderError(f"{file} is not plain YAML ({str(error).splitlines()[0]})") from error
     found = config.pop("format_version", None) if isinstance(config, dict) else None
     if found != FORMAT_VERSION:
-        raise RunFolderError(f"{file} has format_version {found}, expected {FORMAT_VERSION}; start over with rerun=true")
+        raise RunFolderError(
+            f"{file} has format_version {found}, expected {FORMAT_VERSION}; start over with rerun=true"
+        )
     return config
 
 
@@ -246,17 +251,12 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Sends all logging, warnings included, to `path`."""
+    """Sends all logging to `path`."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("", "pytorch_lightning")]  # the latter does not propagate
-    logging.captureWarnings(True)
-    for logger in loggers:
-        logger.addHandler(handler)
+    logging.getLogger().addHandler(handler)
     try:
         yield
     finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        logging.captureWarnings(False)
+        logging.getLogger().removeHandler(handler)
         handler.close()

@@ -26,6 +26,9 @@ class Scale(nn.Module):
         ValueError: a negative `min_scale`.
     """
 
+    at_floor: Tensor
+    counted: Tensor
+
     def __init__(self, in_features: int, event_shape: Sequence[int], min_scale: float = 0.0) -> None:
         super().__init__()
         if not min_scale >= 0:
@@ -58,7 +61,8 @@ class Scale(nn.Module):
         if self.min_scale == 0:
             return {}
         share = self.at_floor / self.counted.clamp_min(1)
-        self.at_floor.zero_(), self.counted.zero_()
+        self.at_floor.zero_()
+        self.counted.zero_()
         return {"scale_at_floor": share}
 
 
@@ -97,6 +101,8 @@ class FixedScale(Scale):
         ValueError: a `value` that is not positive.
     """
 
+    value: Tensor
+
     def __init__(self, in_features: int, event_shape: Sequence[int], value: float) -> None:
         super().__init__(in_features, event_shape)
         self.register_buffer("value", torch.tensor(_log_variance_of(value)))
@@ -115,6 +121,9 @@ class OptimalScale(Scale):
     Raises:
         ValueError: a `momentum` outside [0, 1).
     """
+
+    mean_square: Tensor
+    observed: Tensor
 
     def __init__(
         self, in_features: int, event_shape: Sequence[int], min_scale: float = 0.0, momentum: float = 0.99

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from vaelab import loggers
 from vaelab.cli import entry_point, job
 from vaelab.config import CONF, build, check, plain, register_resolvers
-from vaelab.results import evaluate_last_and_best, show
+from vaelab.results import both, evaluate_last_and_best, show
 from vaelab.run import RunFolder
 
 log = logging.getLogger(__name__)
@@ -30,23 +30,22 @@ def run(cfg: DictConfig) -> float:
     path = Path(hydra_cfg.runtime.output_dir)
     folder = RunFolder(path, plain(cfg), rerun=cfg.rerun)
     if folder.finished:
-        show(folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)")
+        show(both(folder.metrics), f"finished before: {os.path.relpath(path)} (rerun=true starts over)")
         return folder.metrics["val/elbo"]
     data, module = build(cfg)
     group = path.parent.name if hydra_cfg.mode is RunMode.MULTIRUN else None
-    with folder.running({"data": data.record()}):
-        with loggers.closing(instantiate(cfg.logger)(folder, group)) as logger:
-            trainer: pl.Trainer = instantiate(
-                cfg.trainer,
-                max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
-                callbacks=list(instantiate(cfg.callbacks).values()),
-                logger=logger or False,
-                default_root_dir=str(path),
-            )
-            trainer.fit(module, data, ckpt_path=folder.last_checkpoint, weights_only=True)
-            metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
-            folder.finish(metrics)
-    show(metrics, f"run folder: {os.path.relpath(path)}")
+    with folder.running({"data": data.record()}), loggers.closing(instantiate(cfg.logger)(folder, group)) as logger:
+        trainer: pl.Trainer = instantiate(
+            cfg.trainer,
+            max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
+            callbacks=list(instantiate(cfg.callbacks).values()),
+            logger=logger or False,
+            default_root_dir=str(path),
+        )
+        trainer.fit(module, data, ckpt_path=folder.last_checkpoint, weights_only=True)
+        metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
+        folder.finish(metrics)
+    show(both(metrics), f"run folder: {os.path.relpath(path)}")
     return metrics["val/elbo"]
 
 

@@ -1,6 +1,5 @@
 """The base of the data modules: images in memory, split, recorded, and drawn as the decoder's head models them."""
 
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from vaelab.data.files import sha256
 from vaelab.data.loader import Block, Blocks, Chunk, ShuffledIndices
 from vaelab.data.splits import DataError, Split, SplitName
 from vaelab.randomness import generator, seed_draws
@@ -86,7 +85,9 @@ class ImageData(LightningDataModule):
         self._draw: Callable[[Tensor], Tensor] = draws[pixels]
         self.images = {name: torch.tensor(split.images) for name, split in self.split.items()}
         if pixels == "binary" and self.binarize != "dynamic":
-            self.images = {name: self._binarized_once(i, images) for i, (name, images) in enumerate(self.images.items())}
+            self.images = {
+                name: self._binarized_once(i, images) for i, (name, images) in enumerate(self.images.items())
+            }
             self._draw = self._levels
 
     @property
@@ -112,7 +113,7 @@ class ImageData(LightningDataModule):
         """The protocol as plain data: what was served, by which seed, and a hash of the served bytes."""
         sizes = {name: len(split) for name, split in self.split.items()}
         protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if self.pixels == "binary" else {})
-        digest = {name: hashlib.sha256(images.numpy(force=True)).hexdigest() for name, images in self.images.items()}
+        digest = {name: sha256(images.numpy(force=True)) for name, images in self.images.items()}
         shape = {"event_shape": list(self.event_shape), "num_levels": self.num_levels}
         return {"name": self.name, "seed": self.seed, **protocol, **shape, "sizes": sizes, "sha256": digest}
 

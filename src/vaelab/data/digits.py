@@ -25,5 +25,6 @@ class Digits(ImageData):
     def splits(self) -> Splits:
         from sklearn.datasets import load_digits  # slow to import, and needed here alone
 
-        bunch = load_digits()
-        return stratified_split(Split(bunch.images.astype(np.uint8)[:, None], bunch.target), FRACTIONS, self.seed)
+        pixels, labels = load_digits(return_X_y=True)
+        images = np.asarray(pixels, np.uint8).reshape(-1, 1, 8, 8)
+        return stratified_split(Split(images, np.asarray(labels)), FRACTIONS, self.seed)

@@ -16,26 +16,28 @@ from vaelab.data.splits import DataError
 EMBEDDED = "or train on the embedded digits with data=mnist5k"
 
 
-def fetch(file: Path, sha256: str | None, mirrors: Sequence[str]) -> Path:
+def fetch(file: Path, expected: str | None, mirrors: Sequence[str]) -> Path:
     """The path of a verified data file, downloaded first if it is not there.
 
     Args:
         file: where it belongs.
-        sha256: hash of its bytes; None if the caller verifies what it decodes to.
+        expected: SHA-256 of its bytes; None if the caller verifies what it decodes to.
         mirrors: addresses to try in turn.
 
     Raises:
         DataError: the file is there but damaged, or absent and no mirror gave it; says which file to put where.
     """
     if file.exists():
-        if sha256 and hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
-            raise DataError(f"{file} is damaged: its SHA-256 is not {sha256}; delete it to fetch it again, {EMBEDDED}")
+        if expected and hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+            raise DataError(
+                f"{file} is damaged: its SHA-256 is not {expected}; delete it to fetch it again, {EMBEDDED}"
+            )
         return file
     pooch.get_logger().setLevel("ERROR")
     reason = "no mirror is known"
     for address in mirrors:
         try:
-            pooch.retrieve(address, sha256, fname=file.name, path=file.parent)
+            pooch.retrieve(address, expected, fname=file.name, path=file.parent)
             return file
         except (OSError, ValueError) as error:  # no network, an HTTP error; a wrong hash
             reason = f"{type(error).__name__} at {address.split('/')[2]}"
@@ -54,7 +56,9 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
     try:
         content = gzip.decompress(file.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file} is not a whole gzip file ({error}); delete it to fetch it again, {EMBEDDED}") from error
+        raise DataError(
+            f"{file} is not a whole gzip file ({error}); delete it to fetch it again, {EMBEDDED}"
+        ) from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DataError(f"{file} is not an IDX file of bytes: it starts with {content[:4].hex()}, expected 000008xx")
     start = 4 + 4 * content[3]
@@ -65,13 +69,18 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def verify_array(array: NDArray[np.uint8], sha256: str, source: str) -> NDArray[np.uint8]:
+def verify_array(array: NDArray[np.uint8], expected: str, source: str) -> NDArray[np.uint8]:
     """Returns `array` if the hash of its bytes in C order is the expected one.
 
     Raises:
         DataError: another hash.
     """
-    found = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
-    if found != sha256:
-        raise DataError(f"{source} decodes to other data: expected SHA-256 {sha256[:12]}..., found {found[:12]}...")
+    found = sha256(array)
+    if found != expected:
+        raise DataError(f"{source} decodes to other data: expected SHA-256 {expected[:12]}..., found {found[:12]}...")
     return array
+
+
+def sha256(array: NDArray[np.uint8]) -> str:
+    """SHA-256 of an array's bytes in C order."""
+    return hashlib.sha256(array.tobytes()).hexdigest()

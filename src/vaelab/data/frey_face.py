@@ -46,7 +46,9 @@ class FreyFace(ImageData):
         try:
             frames = np.ascontiguousarray(loadmat(path, variable_names=["ff"])["ff"].T)
         except Exception as error:  # SciPy raises what it stumbles over
-            raise DataError(f"{path} is not the MATLAB file of Frey Face ({error}); delete it to fetch it again") from error
+            raise DataError(
+                f"{path} is not the MATLAB file of Frey Face ({error}); delete it to fetch it again"
+            ) from error
         faces = Split(verify_array(frames, ARRAY_SHA256, str(path)).reshape(-1, 1, 28, 20))
         return contiguous_split(faces, SIZES) if self.order == "film" else shuffled_split(faces, SIZES, self.seed)
 

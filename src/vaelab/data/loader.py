@@ -80,7 +80,7 @@ class Block:
 
 
 class Blocks:
-    """The evaluation loader: the split in order, in blocks of `block_size`, every `world_size`-th for process `rank`."""
+    """The evaluation loader: the split in order, in blocks, every `world_size`-th for process `rank`."""
 
     def __init__(self, num_examples: int, block_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.indices = torch.arange(num_examples).split(block_size)

@@ -36,7 +36,9 @@ class MNIST(ImageData):
     def splits(self) -> Splits:
         digits = self._read("train")
         sizes = (NUM_TRAIN, len(digits) - NUM_TRAIN, 0)
-        return contiguous_split(digits, sizes) | {"test": self._read("t10k")}
+        splits = contiguous_split(digits, sizes)
+        splits["test"] = self._read("t10k")
+        return splits
 
     def _read(self, part: str) -> Split:
         arrays = []

@@ -45,7 +45,6 @@ def contiguous_split(data: Split, sizes: tuple[int, int, int]) -> Splits:
 def stratified_split(data: Split, fractions: tuple[float, float, float], seed: int) -> Splits:
     """Like `shuffled_split`, label by label, so that each split has the same share of each."""
     assert data.labels is not None
-    parts: list[Splits] = []
     members: dict[SplitName, list[NDArray[np.integer]]] = {"train": [], "val": [], "test": []}
     for label in np.unique(data.labels):
         own = np.flatnonzero(data.labels == label)

@@ -1,0 +1,65 @@
+"""Evaluates a run again, from its folder and the data alone: `python -m vaelab.evaluate run_dir=logs/runs/NAME`."""
+
+import json
+from pathlib import Path
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from vaelab.cli import entry_point, job
+from vaelab.config import CONF, ConfigError, build
+from vaelab.module import VAEModule
+from vaelab.progress import ProgressBar
+from vaelab.results import evaluate, show
+from vaelab.run import RunFolderError, read_config, write_atomically
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
+@job
+def run(cfg: DictConfig) -> float:
+    """Evaluates the weights that `cfg` names, and returns the test bound in nats."""
+    if cfg.checkpoint not in ("last", "best"):
+        raise ConfigError(f"checkpoint must be last or best, found {cfg.checkpoint!r}")
+    folder = Path(cfg.run_dir)
+    stored = OmegaConf.create(read_config(folder) | {"data_dir": cfg.data_dir})
+    if cfg.num_samples is not None:
+        stored.estimator.num_samples = cfg.num_samples
+    data, module = build(stored)
+    load_weights(module, folder / "checkpoints" / f"{cfg.checkpoint}.ckpt")
+    trainer = pl.Trainer(
+        accelerator=cfg.accelerator,
+        devices=1,
+        callbacks=[ProgressBar()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    metrics = evaluate(trainer, module, data) | {"samples_seen": module.samples_seen, "steps": module.steps}
+    write_atomically(folder / "evaluation.json", json.dumps(metrics | {"checkpoint": cfg.checkpoint}, indent=2))
+    show({f"{cfg.checkpoint} weights": metrics}, f"written: {folder / 'evaluation.json'}")
+    return metrics["test/elbo"]
+
+
+def load_weights(module: VAEModule, path: Path) -> None:
+    """Loads a checkpoint's weights and counts into `module`.
+
+    Raises:
+        RunFolderError: no such file, not a checkpoint, or one of another model.
+    """
+    if not path.exists():
+        raise RunFolderError(f"{path} does not exist: train the run first, or choose checkpoint=last or best")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(checkpoint["state_dict"])
+        module.on_load_checkpoint(checkpoint)
+    except Exception as error:  # pickle, zip and PyTorch each raise their own
+        raise RunFolderError(f"{path} cannot be loaded ({str(error).splitlines()[0]}); train the run again") from error
+
+
+main = entry_point(run)
+
+if __name__ == "__main__":
+    main()
