@@ -78,10 +78,11 @@ class Figures(Callback):
 
         vae, data = module.vae, module.data
         labels = data.split["val"].labels
+        shown = torch.arange(min(self.num_images, len(data.split["val"])))
         with watching(module):
             means, kl = posterior(module, self.num_points)
             drawn = {
-                "reconstructions": figures.reconstructions(vae, data.draw("val", torch.arange(self.num_images))),
+                "reconstructions": figures.reconstructions(vae, data.draw("val", shown)),
                 "samples": figures.samples(vae),
                 "latent": figures.latent_scatter(means, None if labels is None else labels[: len(means)]),
             }

@@ -13,12 +13,13 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vaelab.config import ConfigError
 from vaelab.data import DataError
 from vaelab.run import RunFolderError
 
-USAGE = (ConfigError, HydraException, OmegaConfBaseException)  # exit code 2
+USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
 FAILURE = (DataError, RunFolderError, OSError, ImportError)  # exit code 1
 
 

@@ -81,8 +81,8 @@ class VAE(nn.Module):
         """The mean of p(x|z) at the mean of q(z|x)."""
         return self.decode(self.encode(x).mean).mean
 
-    def log_joint(self, x: Image, z: Latent) -> Float[Tensor, "*batch"]:
-        """log p(x, z) = log p(x|z) + log p(z), in nats."""
+    def log_joint(self, x: Image, z: Float[Tensor, "*samples latent_dim"]) -> Float[Tensor, "*samples"]:
+        """log p(x, z) = log p(x|z) + log p(z), in nats; `samples` may have more leading dimensions than x has."""
         return self.decoder.log_prob(x, z) + self.prior().log_prob(z)
 
 

@@ -36,9 +36,12 @@ def check(cfg: DictConfig) -> None:
         ConfigError: names the key, what was expected and what was found.
     """
     for key, least in AT_LEAST.items():
-        value = OmegaConf.select(cfg, key)
+        value = OmegaConf.select(cfg, key, default=least)  # data of the user's own need not say its seed
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(f"{key} must be a whole number of at least {least}, found {value!r}: type {key}={least}")
+    devices = cfg.trainer.devices
+    if devices not in (1, "1") and not (OmegaConf.is_list(devices) and len(devices) == 1):
+        raise ConfigError(f"a run trains on one device, found trainer.devices={devices}: type trainer.devices=1 or [3]")
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:

@@ -12,7 +12,9 @@ from vaelab.conditional import VAE
 
 
 def image_grid(images: Float[Tensor, "n channels height width"], columns: int, title: str) -> Figure:
-    """Tiles images row by row, on a common scale from 0 to 1."""
+    """Tiles images row by row, on a common scale from 0 to 1: grey, colour, or the mean of other channels."""
+    if images.shape[1] not in (1, 3):
+        images = images.mean(1, keepdim=True)
     n, channels, height, width = images.shape
     rows = -(-n // columns)
     padded = torch.zeros(rows * columns, channels, height, width)
@@ -26,24 +28,27 @@ def image_grid(images: Float[Tensor, "n channels height width"], columns: int, t
     return figure
 
 
+@torch.no_grad()
 def reconstructions(vae: VAE, x: Float[Tensor, "n channels height width"]) -> Figure:
     """Data above, the decoder's mean at the encoder's mean below, example by example."""
     pairs = torch.cat([x, vae.reconstruct(x)]) / vae.max_pixel
     return image_grid(pairs, len(x), "data (above) and reconstruction (below)")
 
 
+@torch.no_grad()
 def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
     """Means of p(x|z) at z drawn from the prior."""
     return image_grid(vae.sample(rows * columns) / vae.max_pixel, columns, "samples: means of p(x|z), z from the prior")
 
 
+@torch.no_grad()
 def manifold(vae: VAE, size: int = 20) -> Figure:
     """The two-dimensional latent as a grid of images: figure 4 of Kingma & Welling (2014).
 
     The unit square's grid goes through the inverse CDF of the Gaussian, so that cells are equally probable a priori.
     """
-    quantiles = torch.from_numpy(norm.ppf((np.arange(size) + 0.5) / size)).float()
-    z = torch.cartesian_prod(-quantiles, quantiles).flip(-1).to(next(vae.parameters()).device)
+    quantiles = torch.from_numpy(norm.ppf((np.arange(size) + 0.5) / size))
+    z = torch.cartesian_prod(-quantiles, quantiles).flip(-1).to(next(vae.parameters()))
     return image_grid(vae.decode(z).mean / vae.max_pixel, size, "the latent plane, at quantiles of the prior")
 
 

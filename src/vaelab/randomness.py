@@ -12,8 +12,7 @@ _MASK = (1 << 64) - 1
 def stream(stage: Stage, *key: int) -> int:
     """A seed in [0, 2^63) for the draws that `stage` and `key` name, such as `("train", seed, epoch, step, rank)`.
 
-    Each integer is absorbed by one round of SplitMix64 (Steele, Lea & Flood 2014), which is a bijection of the state,
-    so keys that differ in one place never collide.
+    Each integer is absorbed by a round of SplitMix64 (Steele, Lea & Flood 2014), a bijection of the 64-bit state.
     """
     state = _STAGES[stage]
     for part in key:

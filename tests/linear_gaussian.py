@@ -1,0 +1,65 @@
+"""A VAE with a closed-form answer: p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I), and q(z|x) exact or not.
+
+With orthogonal columns of W the posterior's covariance is diagonal, so the diagonal encoder can be exact:
+`S_j = s^2 / (s^2 + |w_j|^2)`, `m_j = w_j . (x - b) / (s^2 + |w_j|^2)`; and log p(x) = log N(x; b, W W^T + s^2 I).
+"""
+
+import math
+
+import torch
+from scipy.stats import multivariate_normal
+from torch import Tensor
+
+from vaelab.conditional import VAE, Conditional
+from vaelab.heads import DiagonalGaussian
+from vaelab.networks import Trunk
+from vaelab.priors import StandardNormal
+
+
+class Flat(Trunk):
+    """The context itself as features."""
+
+    def __init__(self, context_shape) -> None:
+        super().__init__()
+        self.context_dims = len(context_shape)
+        self.out_features = math.prod(context_shape)
+
+    def forward(self, context: Tensor) -> Tensor:
+        return context.flatten(-self.context_dims)
+
+
+def linear_gaussian(latent_dim: int, event_shape=(1, 4, 5), scale: float = 0.5, seed: int = 0, detune: float = 0.0):
+    """The VAE in float64, and a function that gives log p(x); `detune` moves q away from the posterior."""
+    rng = torch.Generator().manual_seed(seed)
+    size = math.prod(event_shape)
+    basis = torch.linalg.qr(torch.randn(size, latent_dim, generator=rng, dtype=torch.float64)).Q
+    w = basis * torch.linspace(0.5, 2, latent_dim, dtype=torch.float64)
+    b = torch.randn(size, generator=rng, dtype=torch.float64)
+    vae = VAE(
+        Conditional(event_shape, (latent_dim,), Flat, DiagonalGaussian),
+        Conditional((latent_dim,), event_shape, Flat, DiagonalGaussian),
+        StandardNormal((latent_dim,)),
+    ).double()
+    precision = scale**2 + w.square().sum(0)
+    with torch.no_grad():
+        decoder, encoder = vae.decoder.head, vae.encoder.head
+        decoder.loc.weight.copy_(w)
+        decoder.loc.bias.copy_(b)
+        decoder.scale.linear.weight.zero_()
+        decoder.scale.linear.bias.fill_(2 * math.log(scale))
+        encoder.loc.weight.copy_((w / precision).T)
+        encoder.loc.bias.copy_(-(w / precision).T @ b + detune)
+        encoder.scale.linear.weight.zero_()
+        encoder.scale.linear.bias.copy_((scale**2 / precision).log() + detune)
+    covariance = (w @ w.T + scale**2 * torch.eye(size, dtype=torch.float64)).numpy()
+
+    def log_evidence(x: Tensor) -> Tensor:
+        return torch.as_tensor(multivariate_normal(b.numpy(), covariance).logpdf(x.flatten(1).numpy()))
+
+    return vae, log_evidence
+
+
+def draw_data(vae: VAE, n: int) -> Tensor:
+    """x ~ p(x)."""
+    with torch.no_grad():
+        return vae.decode(vae.prior().sample((n,))).sample()

@@ -1,0 +1,119 @@
+"""Every shipped configuration is composed, instantiated and run."""
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from vaelab.config import CONF, build, plain
+from vaelab.objectives import Terms
+
+GROUPS = {path.name: sorted(f.stem for f in path.glob("*.yaml")) for path in Path(CONF).iterdir() if path.is_dir()}
+MODEL_GROUPS = (
+    "data",
+    "model",
+    "encoder",
+    "decoder",
+    "prior",
+    "objective",
+    "optimizer",
+    "initialization",
+    "weight_prior",
+)
+ONE_BY_ONE = [(group, name) for group in MODEL_GROUPS for name in GROUPS[group]]
+SMALL = ["hidden_features=8", "latent_dim=2", "estimator.num_samples=2"]
+
+
+def composed(*overrides):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+@pytest.fixture
+def needs(request):
+    """Asks for the full data sets where a configuration is of one."""
+
+    def overrides(*names):
+        full = any(name in ("mnist", "frey_face") or name.startswith("aevb") for name in names)
+        return [f"data_dir={request.getfixturevalue('data_dir')}"] if full else []
+
+    return overrides
+
+
+def test_no_group_is_left_out():
+    covered = {*MODEL_GROUPS, "estimator", "trainer", "logger", "callbacks", "experiment", "hydra"}
+    assert GROUPS.keys() == covered
+
+
+@pytest.mark.parametrize(("group", "name"), ONE_BY_ONE)
+def test_each_choice_builds_a_model_that_has_a_bound_and_gradients(group, name, needs):
+    base = [] if group == "data" else ["data=digits"]
+    data, module = build(composed(*base, *SMALL, f"{group}={name}", *needs(name)))
+    terms = module.objective(module.vae, data.draw("train", torch.arange(4)))
+    assert isinstance(terms, Terms)
+    assert terms.elbo.shape == (4,)
+    assert terms.elbo.isfinite().all()
+    loss = terms.loss.mean() + (module.weight_prior(module.vae) if module.weight_prior else 0)
+    loss.backward()
+    optimizer = module.configure_optimizers()
+    before = [p.detach().clone() for p in module.vae.parameters()]
+    optimizer.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, module.vae.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", GROUPS["estimator"])
+def test_each_estimator_estimates(name):
+    data, module = build(composed("data=digits", *SMALL, f"estimator={name}"))
+    estimate = module.estimator(module.vae, data.draw("test", torch.arange(4)))
+    assert estimate.log_likelihood.isfinite().all()
+
+
+@pytest.mark.parametrize("name", GROUPS["trainer"])
+def test_each_trainer_is_made(name):
+    assert isinstance(instantiate(composed(f"trainer={name}").trainer), pl.Trainer)
+
+
+@pytest.mark.parametrize("name", GROUPS["callbacks"])
+def test_each_callback_is_made(name):
+    callbacks = instantiate(composed(f"callbacks={name}").callbacks)
+    assert callbacks
+    assert all(isinstance(callback, pl.Callback) for callback in callbacks.values())
+
+
+@pytest.mark.parametrize("name", GROUPS["experiment"])
+def test_each_experiment_runs_a_few_steps(name, needs, run_train):
+    result = run_train(
+        f"experiment={name}", "trainer.max_steps=3", "trainer.max_epochs=1", "estimator.num_samples=1", *needs(name)
+    )
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("name", GROUPS["experiment"])
+def test_each_experiment_says_command_result_and_cost(name):
+    header = (Path(CONF) / "experiment" / f"{name}.yaml").read_text()
+    for part in ("#   command  python -m vaelab.train", "#   result ", "#   cost "):
+        assert part in header
+
+
+def test_paper_experiments_hold_the_settings_of_section_5():
+    for name, hidden, data in (("aevb_mnist", 500, "MNIST"), ("aevb_frey_face", 200, "FreyFace")):
+        cfg = plain(composed(f"experiment={name}"))
+        assert cfg["data"]["_target_"].endswith(data)
+        assert cfg["hidden_features"] == cfg["encoder"]["trunk"]["hidden_features"] == hidden
+        assert cfg["decoder"]["trunk"] == {**cfg["encoder"]["trunk"]}
+        assert cfg["decoder"]["trunk"]["activation"] == "tanh"
+        assert (cfg["batch_size"], cfg["objective"]["num_samples"]) == (100, 1)
+        assert cfg["optimizer"]["_target_"] == "torch.optim.Adagrad"
+        assert cfg["optimizer"]["lr"] in (0.01, 0.02, 0.1)
+        assert cfg["initialization"]["std"] == 0.01
+        assert cfg["weight_prior"]["scale"] == 1
+    assert cfg["decoder"]["head"]["sigmoid_mean"]
+
+
+def test_no_size_is_written_twice():
+    cfg = plain(composed("latent_dim=7", "hidden_features=11"))
+    assert str(cfg).count("11") == 3  # at the root, and where encoder and decoder take it from
+    assert str(cfg).count(": 7") == 1

@@ -1,0 +1,467 @@
+"""Pixels as each head models them, the splits, the record of what was served, and batches as indices."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import open_dict
+
+from vaelab.config import build
+from vaelab.data import DataError, ImageData, Split
+from vaelab.data.base import BLOCK_SIZE
+from vaelab.data.digits import Digits
+from vaelab.data.loader import Block, Blocks, ShuffledIndices
+from vaelab.data.mnist5k import MNIST5k
+from vaelab.data.splits import contiguous_split, shuffled_split, stratified_split
+
+SIZES = (60, 20, 20)
+SEEDS = st.integers(0, 2**31)
+
+
+class Levels(ImageData):
+    """Images of one value: `level` everywhere."""
+
+    def __init__(self, level: int, num_levels: int = 256, **kwargs: Any) -> None:
+        self.level = level
+        self.num_levels = num_levels
+        super().__init__("levels", **kwargs)
+
+    def splits(self) -> dict[Any, Split]:
+        images = np.full((2 * BLOCK_SIZE, 1, 25, 20), self.level, np.uint8)
+        return {name: Split(images.copy()) for name in ("train", "val", "test")}
+
+
+class Colours(ImageData):
+    """A user's own set: 3 channels, 5 x 4 pixels, fewer validation images than a figure shows, one label."""
+
+    def __init__(self, shape: tuple[int, ...] = (3, 5, 4), dtype: str = "uint8", sizes: Any = (30, 5, 7), **kw: Any):
+        self.shape, self.dtype, self.sizes = tuple(shape), dtype, sizes
+        super().__init__("colours", **kw)
+
+    def splits(self) -> dict[Any, Split]:
+        rng = np.random.default_rng(self.seed)
+        parts = [rng.integers(0, 256, (size, *self.shape)).astype(self.dtype) for size in self.sizes]
+        return {name: Split(part) for name, part in zip(("train", "val", "test"), parts, strict=True)}
+
+
+def served(data: ImageData, pixels: str) -> ImageData:
+    data.serve(pixels)
+    return data
+
+
+def draw_all(data: ImageData) -> torch.Tensor:
+    """100,000 pixels of the training split."""
+    return data.draw("train", torch.arange(data.num_train))
+
+
+# pixels
+
+
+@pytest.mark.parametrize(("level", "num_levels"), [(1, 256), (77, 256), (200, 256), (254, 256), (5, 17), (15, 17)])
+def test_dynamic_binarisation_is_one_with_probability_level_over_the_largest_level(level: int, num_levels: int) -> None:
+    x = draw_all(served(Levels(level, num_levels), "binary"))
+    p = level / (num_levels - 1)
+    assert set(x.unique().tolist()) <= {0.0, 1.0}
+    assert abs(x.mean().item() - p) < 5 * np.sqrt(p * (1 - p) / x.numel())
+
+
+@pytest.mark.parametrize("binarize", ["dynamic", "fixed", "threshold"])
+@pytest.mark.parametrize("num_levels", [256, 17])
+def test_binarised_black_is_never_one_and_binarised_white_always(binarize: Any, num_levels: int) -> None:
+    assert draw_all(served(Levels(0, num_levels, binarize=binarize), "binary")).max() == 0
+    assert draw_all(served(Levels(num_levels - 1, num_levels, binarize=binarize), "binary")).min() == 1
+
+
+def test_dynamic_binarisation_differs_between_draws() -> None:
+    data = served(Levels(128), "binary")
+    assert 0.4 < (draw_all(data) != draw_all(data)).float().mean() < 0.6
+
+
+@pytest.mark.parametrize("num_levels", [256, 17])
+def test_threshold_is_one_above_half_of_the_largest_level(num_levels: int) -> None:
+    ramp = np.arange(num_levels)
+    data = Levels(0, num_levels, binarize="threshold")
+    data.split["train"].images[0].flat[:num_levels] = ramp
+    x = draw_all(served(data, "binary"))[0].flatten()[:num_levels]
+    assert x.tolist() == [float(level / (num_levels - 1) > 0.5) for level in ramp]
+
+
+def test_fixed_binarisation_is_the_same_at_every_draw() -> None:
+    data = served(Levels(100, binarize="fixed"), "binary")
+    first = draw_all(data)
+    torch.manual_seed(1)
+    assert torch.equal(first, draw_all(data))
+    assert abs(first.mean().item() - 100 / 255) < 5 * 0.5 / np.sqrt(first.numel())
+
+
+def test_fixed_binarisation_is_settled_by_the_seed_of_the_data_alone() -> None:
+    def drawn(**seeds: int) -> torch.Tensor:
+        return draw_all(served(Levels(100, binarize="fixed", **seeds), "binary"))
+
+    assert torch.equal(drawn(seed=1, shuffle_seed=1), drawn(seed=1, shuffle_seed=2))
+    assert not torch.equal(drawn(seed=1), drawn(seed=2))
+
+
+def test_fixed_binarisation_differs_between_the_splits() -> None:
+    images = served(Levels(100, binarize="fixed"), "binary").images
+    assert not torch.equal(images["train"], images["val"])
+    assert not torch.equal(images["val"], images["test"])
+
+
+@pytest.mark.parametrize(("level", "num_levels"), [(0, 256), (100, 256), (255, 256), (9, 17)])
+def test_dequantised_pixels_are_uniform_on_their_cell(level: int, num_levels: int) -> None:
+    x = draw_all(served(Levels(level, num_levels), "unit")).double()
+    width, n = 1 / num_levels, x.numel()
+    assert x.min() >= level * width
+    assert x.max() <= (level + 1) * width
+    variance = width**2 / 12
+    assert abs(x.mean() - (level + 0.5) * width) < 5 * np.sqrt(variance / n)
+    # a uniform variable's fourth central moment is width^4 / 80
+    assert abs(x.var() - variance) < 5 * np.sqrt((width**4 / 80 - variance**2) / n)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1 - 2.0**-24])  # the ends of what torch.rand returns
+@pytest.mark.parametrize("num_levels", [256, 17])
+def test_unit_pixels_lie_strictly_inside_zero_and_one_whatever_the_noise(
+    noise: float, num_levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda shape, device=None: torch.full(shape, noise))
+    for level in (0, num_levels - 1):
+        x = draw_all(served(Levels(level, num_levels), "unit"))
+        assert x.min() > 0
+        assert x.max() < 1
+
+
+def test_unit_pixels_differ_between_draws() -> None:
+    data = served(Levels(3), "unit")
+    assert (draw_all(data) != draw_all(data)).float().mean() > 0.99
+
+
+def test_levels_are_the_bytes_as_floats() -> None:
+    data = served(Digits(), "levels")
+    x = draw_all(data)
+    assert x.dtype == torch.float32
+    assert np.array_equal(x.numpy(), data.split["train"].images)
+    assert (x.min(), x.max()) == (0, 16)
+
+
+@pytest.mark.parametrize(("pixels", "largest"), [("binary", 1), ("unit", 1), ("levels", 16)])
+def test_no_drawn_pixel_exceeds_max_pixel(pixels: str, largest: float) -> None:
+    data = served(Digits(), pixels)
+    assert data.max_pixel == largest
+    assert draw_all(data).max() <= data.max_pixel
+
+
+def test_bytes_stay_bytes_in_memory() -> None:
+    for pixels in ("binary", "unit", "levels"):
+        assert {images.dtype for images in served(Digits(), pixels).images.values()} == {torch.uint8}
+
+
+def test_unknown_pixels_and_binarisations_are_refused_by_name(as_users_have_it: None) -> None:
+    with pytest.raises(ValueError, match=r"binary, unit, levels.*'grey'"):
+        Digits().serve("grey")
+    with pytest.raises(ValueError, match=r"dynamic, threshold or fixed.*'foo'"):
+        Digits(binarize="foo")  # type: ignore[arg-type]
+
+
+# blocks of evaluation
+
+
+def block(number: int, start: int = 0) -> Block:
+    return Block(number, torch.arange(start, start + 5))
+
+
+@pytest.mark.parametrize("pixels", ["binary", "unit"])
+def test_a_block_is_drawn_alike_whatever_was_drawn_before_and_whatever_the_models_seed(pixels: str) -> None:
+    data = served(Levels(100, shuffle_seed=0), pixels)
+    first = data.draw_block("test", block(0))
+    torch.manual_seed(5)
+    data.draw_block("test", block(1))
+    draw_all(data)
+    assert torch.equal(first, data.draw_block("test", block(0)))
+    assert torch.equal(first, served(Levels(100, shuffle_seed=9), pixels).draw_block("test", block(0)))
+
+
+def test_blocks_splits_and_seeds_of_the_data_differ_in_their_draws() -> None:
+    data, other = served(Levels(100, seed=0), "unit"), served(Levels(100, seed=1), "unit")
+    draws = [
+        data.draw_block("val", block(0)),
+        data.draw_block("val", block(1)),
+        data.draw_block("test", block(0)),
+        other.draw_block("val", block(0)),
+    ]
+    for i, x in enumerate(draws):
+        assert all(not torch.equal(x, y) for y in draws[:i])
+
+
+def test_evaluation_blocks_hold_every_example_once_in_order() -> None:
+    data = served(Digits(), "binary")
+    for name in ("val", "test"):
+        held = torch.cat([b.indices for b in data.blocks(name)])
+        assert torch.equal(held, torch.arange(len(data.split[name])))
+
+
+# splits
+
+
+def numbered(size: int, labels: Any = None) -> Split:
+    """Images that tell their own number."""
+    numbers = np.arange(size, dtype=np.uint16)
+    return Split(numbers.view(np.uint8).reshape(size, 1, 1, 2), labels)
+
+
+def numbers(split: Split) -> list[int]:
+    return np.ascontiguousarray(split.images).view(np.uint16).flatten().tolist()
+
+
+def in_all(splits: dict[Any, Split]) -> list[int]:
+    return [number for split in splits.values() for number in numbers(split)]
+
+
+@given(SEEDS)
+def test_a_shuffled_split_is_disjoint_exhaustive_and_a_function_of_the_seed(seed: int) -> None:
+    splits = shuffled_split(numbered(100), SIZES, seed)
+    assert sorted(in_all(splits)) == list(range(100))
+    assert tuple(len(split) for split in splits.values()) == SIZES
+    assert in_all(splits) == in_all(shuffled_split(numbered(100), SIZES, seed))
+    assert in_all(splits) != in_all(shuffled_split(numbered(100), SIZES, seed + 1))
+
+
+def test_a_contiguous_split_keeps_the_order_of_the_film() -> None:
+    splits = contiguous_split(numbered(100), SIZES)
+    assert list(splits) == ["train", "val", "test"]
+    assert in_all(splits) == list(range(100))
+
+
+@given(st.lists(st.integers(0, 3), min_size=10, max_size=300), SEEDS)
+def test_a_stratified_split_is_disjoint_exhaustive_and_shares_each_label_alike(labels: list[int], seed: int) -> None:
+    splits = stratified_split(numbered(len(labels), np.array(labels)), (0.8, 0.1, 0.1), seed)
+    assert sorted(in_all(splits)) == list(range(len(labels)))
+    for split, fraction in zip(splits.values(), (0.8, 0.1, 0.1), strict=True):
+        assert split.labels is not None
+        assert [labels[number] for number in numbers(split)] == split.labels.tolist()
+        for label, size in Counter(labels).items():
+            assert abs((split.labels == label).sum() - fraction * size) <= 1
+
+
+@given(SEEDS)
+def test_a_stratified_split_is_a_function_of_the_seed(seed: int) -> None:
+    labels = np.arange(100) % 2
+
+    def split(seed: int) -> list[int]:
+        return in_all(stratified_split(numbered(100, labels), (0.8, 0.1, 0.1), seed))
+
+    assert split(seed) == split(seed)
+    assert split(seed) != split(seed + 1)
+
+
+def test_sizes_that_do_not_add_up_are_refused() -> None:
+    with pytest.raises(DataError, match=r"expected 100 images .* found 99"):
+        contiguous_split(numbered(99), SIZES)
+
+
+def test_digits_are_8x8_with_17_levels_in_shares_of_80_10_10() -> None:
+    data = Digits(seed=3)
+    assert data.event_shape == (1, 8, 8)
+    assert data.num_levels == 17
+    assert [len(split) for split in data.split.values()] == [1438, 180, 179]
+    assert max(split.images.max() for split in data.split.values()) == 16
+
+
+@pytest.fixture(scope="module")
+def digits_5k() -> MNIST5k:
+    return MNIST5k()
+
+
+def test_mnist5k_has_400_50_50_of_each_class(digits_5k: MNIST5k) -> None:
+    for name, size in (("train", 400), ("val", 50), ("test", 50)):
+        labels = digits_5k.split[name].labels
+        assert labels is not None
+        assert np.bincount(labels).tolist() == [size] * 10
+    assert digits_5k.event_shape == (1, 28, 28)
+
+
+def test_mnist5k_serves_each_of_its_5000_digits_once(digits_5k: MNIST5k) -> None:
+    served = Counter(image.tobytes() for split in digits_5k.split.values() for image in split.images)
+    again = Counter(image.tobytes() for split in MNIST5k(seed=1).split.values() for image in split.images)
+    assert served.total() == 5000
+    assert served == again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"dtype": "float32"}, "expected images of uint8, found float32"),
+        ({"dtype": "int64"}, "expected images of uint8, found int64"),
+        ({"sizes": (30, 0, 7)}, "the val split is empty"),
+        ({"shape": (1, 0, 4)}, "expected one shape of image"),
+    ],
+)
+def test_images_that_are_not_bytes_of_one_shape_are_refused(
+    arguments: dict[str, Any], what: str, as_users_have_it: None
+) -> None:
+    with pytest.raises(DataError, match=what):
+        Colours(**arguments)
+
+
+# record
+
+
+def test_the_record_says_what_was_served_in_plain_data() -> None:
+    record = served(Digits(seed=4, binarize="fixed"), "binary").record()
+    hashes = record.pop("sha256")
+    assert record == {
+        **{"name": "digits", "seed": 4, "pixels": "binary", "binarize": "fixed"},
+        **{"event_shape": [1, 8, 8], "num_levels": 17, "sizes": {"train": 1438, "val": 180, "test": 179}},
+    }
+    assert {len(value) for value in hashes.values()} == {64}
+    assert len(set(hashes.values())) == 3
+
+
+def test_the_binarisation_is_recorded_for_binary_pixels_only() -> None:
+    assert "binarize" not in served(Digits(), "unit").record()
+
+
+def test_a_hash_of_the_record_changes_when_one_byte_of_its_split_changes() -> None:
+    data = served(Levels(7), "binary")
+    before = data.record()["sha256"]
+    data.images["val"][-1, 0, -1, -1] += 1
+    after = data.record()["sha256"]
+    assert {name for name in before if before[name] != after[name]} == {"val"}
+
+
+@pytest.mark.parametrize("one", [{"seed": 1}, {"binarize": "fixed"}, {"binarize": "threshold"}])
+def test_the_record_tells_protocols_apart(one: dict[str, Any]) -> None:
+    assert served(Digits(), "binary").record()["sha256"] != served(Digits(**one), "binary").record()["sha256"]
+
+
+# a user's own images
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4), (1, 7, 3), (2, 1, 6)])
+@pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("model", ["vae", "shared"])
+def test_a_users_own_images_of_any_shape_make_a_model_of_that_shape(
+    shape: tuple[int, ...], decoder: str, model: str, composed: Any
+) -> None:
+    cfg = composed("data=digits", f"decoder={decoder}", f"model={model}", "hidden_features=6", "latent_dim=3")
+    with open_dict(cfg):
+        cfg.data = {"_target_": f"{__name__}.Colours", "shape": list(shape)}
+    data, module = build(cfg)
+    assert data.event_shape == shape
+    x = data.draw("train", torch.arange(4))
+    q = module.vae.encode(x)
+    assert q.event_shape == (3,)
+    p = module.vae.decode(q.sample((2,)))
+    assert (p.batch_shape, p.event_shape) == ((2, 4), shape)
+
+
+@pytest.mark.parametrize("shape", ["[3,5,4]", "[2,6,3]"])
+@pytest.mark.parametrize("latent_dim", [1, 2, 3])
+def test_a_users_own_images_train_to_the_end(shape: str, latent_dim: int, run_fast: Any) -> None:
+    target = [f"data._target_={__name__}.Colours", f"+data.shape={shape}", "decoder=gaussian"]
+    path: Path = run_fast(*target, f"latent_dim={latent_dim}", figures=True).path
+    assert (path / "figures" / "reconstructions.png").exists()
+
+
+# batches
+
+
+@st.composite
+def loaders(draw: st.DrawFn) -> dict[str, int]:
+    names = {"num_examples": (1, 60), "batch_size": (1, 25), "batches_per_chunk": (1, 7), "seed": (0, 10**6)}
+    return {name: draw(st.integers(*limits)) for name, limits in names.items()}
+
+
+def epoch_of(loader: ShuffledIndices, epoch: int) -> list[list[int]]:
+    loader.steps_done = epoch * loader.batches_per_epoch
+    return [batch.tolist() for chunk in loader for batch in chunk.batches]
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    return [index for batch in batches for index in batch]
+
+
+@given(loaders(), st.integers(0, 5))
+def test_every_epoch_is_a_permutation_and_keeps_the_last_smaller_batch(sizes: dict[str, int], epoch: int) -> None:
+    loader = ShuffledIndices(**sizes)
+    batches = epoch_of(loader, epoch)
+    n, size = sizes["num_examples"], sizes["batch_size"]
+    assert sorted(flat(batches)) == list(range(n))
+    assert [len(batch) for batch in batches] == [size] * (n // size) + [n % size] * (n % size > 0)
+    assert len(batches) == loader.batches_per_epoch
+
+
+@given(loaders(), st.integers(0, 5))
+def test_chunks_announce_their_place_and_sizes(sizes: dict[str, int], epoch: int) -> None:
+    loader = ShuffledIndices(**sizes)
+    loader.steps_done = epoch * loader.batches_per_epoch
+    chunks = list(loader)
+    assert len(chunks) == len(loader)
+    assert {chunk.epoch for chunk in chunks} == {epoch}
+    assert [chunk.first_step for chunk in chunks] == [i * sizes["batches_per_chunk"] for i in range(len(chunks))]
+    assert all(chunk.sizes == [len(batch) for batch in chunk.batches] for chunk in chunks)
+
+
+def test_epochs_and_seeds_differ_in_their_order() -> None:
+    loader, other = (ShuffledIndices(100, 10, 3, seed) for seed in (0, 1))
+    orders = [flat(epoch_of(loader, 0)), flat(epoch_of(loader, 1)), flat(epoch_of(other, 0))]
+    assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
+
+
+@given(loaders(), st.integers(1, 3), st.integers(0, 3))
+def test_the_shares_of_the_processes_partition_each_batch(sizes: dict[str, int], world_size: int, epoch: int) -> None:
+    whole = epoch_of(ShuffledIndices(**sizes), epoch)
+    shares = [epoch_of(ShuffledIndices(**sizes, rank=rank, world_size=world_size), epoch) for rank in range(world_size)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert sorted(flat(parts)) == sorted(batch)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@given(loaders(), st.integers(2, 3))
+def test_each_process_knows_the_size_of_the_whole_batch(sizes: dict[str, int], world_size: int) -> None:
+    whole = [size for chunk in ShuffledIndices(**sizes) for size in chunk.sizes]
+    for rank in range(world_size):
+        mine = ShuffledIndices(**sizes, rank=rank, world_size=world_size)
+        assert [size for chunk in mine for size in chunk.sizes] == whole
+
+
+@given(loaders(), st.integers(1, 9))
+def test_the_batches_do_not_depend_on_how_many_make_a_chunk(sizes: dict[str, int], other: int) -> None:
+    assert epoch_of(ShuffledIndices(**sizes), 1) == epoch_of(ShuffledIndices(**sizes | {"batches_per_chunk": other}), 1)
+
+
+@given(loaders(), st.integers(0, 200))
+def test_steps_done_resumes_at_the_very_next_batch_of_the_epoch(sizes: dict[str, int], steps: int) -> None:
+    loader = ShuffledIndices(**sizes)
+    epoch, done = divmod(steps, loader.batches_per_epoch)
+    whole = epoch_of(loader, epoch)
+    loader.steps_done = steps
+    chunks = list(loader)
+    assert [batch.tolist() for chunk in chunks for batch in chunk.batches] == whole[done:]
+    assert (chunks[0].epoch, chunks[0].first_step) == (epoch, done)
+
+
+def test_an_iterator_that_was_made_before_steps_done_was_set_still_resumes() -> None:
+    loader = ShuffledIndices(30, 10, 1, seed=0)
+    chunks = iter(loader)
+    loader.steps_done = 4
+    assert next(chunks).epoch == 1
+
+
+@given(st.integers(1, 1000), st.integers(1, 200), st.integers(1, 5))
+@settings(max_examples=50)
+def test_blocks_over_the_processes_partition_the_blocks_of_one(size: int, block_size: int, world_size: int) -> None:
+    def held(rank: int, of: int) -> list[tuple[int, tuple[int, ...]]]:
+        blocks = Blocks(size, block_size, rank, of)
+        assert len(blocks) == len(list(blocks))
+        return [(b.number, tuple(b.indices.tolist())) for b in blocks]
+
+    whole = held(0, 1)
+    assert flat([list(indices) for _, indices in whole]) == list(range(size))
+    assert sorted(part for rank in range(world_size) for part in held(rank, world_size)) == whole

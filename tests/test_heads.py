@@ -1,0 +1,186 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vaelab.heads import Bernoulli, DiagonalGaussian
+from vaelab.scales import FixedScale, OptimalScale, PerPixelScale, SharedScale
+
+EVENT = (1, 2, 3)
+SCALES = {
+    "per_pixel": PerPixelScale,
+    "shared": SharedScale,
+    "fixed": lambda *shapes: FixedScale(*shapes, value=0.3),
+    "optimal": OptimalScale,
+}
+
+
+def weights(layer):
+    return layer.weight.detach().numpy(), layer.bias.detach().numpy()
+
+
+def test_bernoulli_is_the_formula_of_appendix_c1():
+    head, h = Bernoulli(4, EVENT).double(), torch.randn(7, 4, dtype=torch.float64)
+    x = torch.randint(0, 2, (7, *EVENT), dtype=torch.float64)
+    w2, b2 = weights(head.logits)
+    y = 1 / (1 + np.exp(-(h.numpy() @ w2.T + b2)))
+    flat = x.flatten(1).numpy()
+    expected = (flat * np.log(y) + (1 - flat) * np.log(1 - y)).sum(1)
+    np.testing.assert_allclose(head(h).log_prob(x).detach().numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(expected, scipy.stats.bernoulli.logpmf(flat, y).sum(1), rtol=1e-12)
+
+
+def test_bernoulli_masses_sum_to_one():
+    p = Bernoulli(4, (1, 1, 3)).double()(torch.randn(4, dtype=torch.float64))
+    events = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3).view(8, 1, 1, 3)
+    assert p.log_prob(events).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("sigmoid_mean", [False, True])
+def test_gaussian_is_the_formula_of_appendix_c2(sigmoid_mean):
+    head, h = DiagonalGaussian(4, EVENT, sigmoid_mean=sigmoid_mean).double(), torch.randn(7, 4, dtype=torch.float64)
+    x = torch.rand(7, *EVENT, dtype=torch.float64)
+    w4, b4 = weights(head.loc)
+    w5, b5 = weights(head.scale.linear)
+    mu = h.numpy() @ w4.T + b4
+    mu = 1 / (1 + np.exp(-mu)) if sigmoid_mean else mu
+    log_variance = h.numpy() @ w5.T + b5
+    flat = x.flatten(1).numpy()
+    expected = (-0.5 * (np.log(2 * np.pi) + log_variance + (flat - mu) ** 2 / np.exp(log_variance))).sum(1)
+    found = head(h).log_prob(x).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(found, scipy.stats.norm.logpdf(flat, mu, np.exp(log_variance / 2)).sum(1), rtol=1e-12)
+
+
+def test_mean_and_log_variance_are_parallel_layers_on_one_h():
+    head = DiagonalGaussian(4, EVENT)
+    assert head.loc.in_features == head.scale.linear.in_features == 4
+    assert head.loc.weight is not head.scale.linear.weight
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_gaussian_density_integrates_to_one(scale):
+    head = DiagonalGaussian(3, (1, 1, 1), scale=SCALES[scale]).double().eval()
+    p = head(torch.randn(3, dtype=torch.float64))
+    centre, width = p.mean.item(), p.stddev.item()
+
+    def density(x):
+        return p.log_prob(torch.full((1, 1, 1), x, dtype=torch.float64)).exp().item()
+
+    total, _ = scipy.integrate.quad(density, centre - 12 * width, centre + 12 * width, points=[centre])
+    assert total == pytest.approx(1, abs=1e-8)
+
+
+@settings(max_examples=20, deadline=None)
+@given(batch=st.lists(st.integers(1, 3), max_size=3), latent=st.integers(1, 4))
+@pytest.mark.parametrize("head", [Bernoulli, DiagonalGaussian])
+def test_batch_shape_is_the_features_leading_dimensions(head, batch, latent):
+    for event in (EVENT, (latent,)):
+        p = head(5, event)(torch.randn(*batch, 5))
+        assert p.batch_shape == tuple(batch)
+        assert p.event_shape == event
+        assert p.log_prob(p.sample()).shape == tuple(batch)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_scales_keep_shape_with_zero_one_and_two_leading_dimensions(scale):
+    head = DiagonalGaussian(5, EVENT, scale=SCALES[scale])
+    for batch in ((), (2,), (3, 2)):
+        p = head(torch.randn(*batch, 5))
+        assert (p.batch_shape, p.event_shape) == (batch, EVENT)
+
+
+@pytest.mark.parametrize("head", [Bernoulli, DiagonalGaussian])
+def test_samples_have_the_moments_that_the_distribution_says(head):
+    torch.manual_seed(0)
+    p = head(4, EVENT)(torch.randn(4))
+    draws = p.sample((20_000,))
+    error = p.stddev / math.sqrt(20_000)
+    assert ((draws.mean(0) - p.mean).abs() < 5 * error).all()
+    # the variance of a sample variance is at most that of a Gaussian's, 2 sigma^4 / n
+    assert ((draws.var(0) - p.variance).abs() < 5 * p.variance * math.sqrt(2 / 20_000)).all()
+
+
+def test_floor_holds_and_is_counted():
+    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: PerPixelScale(*shapes, min_scale=0.01))
+    with torch.no_grad():
+        head.scale.linear.weight.zero_()
+        head.scale.linear.bias.copy_(torch.tensor([-80.0, -80.0, -80.0, 0.0, 0.0, 0.0]))
+    p = head(torch.randn(9, 4))
+    assert p.stddev.min().item() == pytest.approx(0.01)
+    assert head.monitors()["scale_at_floor"].item() == pytest.approx(0.5)
+    head.eval()(torch.randn(9, 4))
+    assert head.monitors()["scale_at_floor"].item() == 0  # counted anew, and while training only
+
+
+def test_gradient_survives_at_the_floor():
+    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: PerPixelScale(*shapes, min_scale=0.01))
+    with torch.no_grad():
+        head.scale.linear.bias.fill_(math.log(0.01**2))
+    head(torch.zeros(1, 4)).log_prob(torch.full((1, *EVENT), 5.0)).sum().backward()
+    assert (head.scale.linear.bias.grad.abs() > 0).all()
+
+
+def test_without_a_floor_a_tiny_variance_has_finite_gradients():
+    head = DiagonalGaussian(4, EVENT)
+    with torch.no_grad():
+        head.scale.linear.bias.fill_(-120.0)  # exp(-120) is 0 in float32
+    head(torch.randn(2, 4)).base_dist.scale.sum().backward()
+    assert torch.isfinite(head.scale.linear.bias.grad).all()
+
+
+def test_shared_scale_is_one_learnt_number():
+    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: SharedScale(*shapes, initial=0.2))
+    p = head(torch.randn(5, 4))
+    torch.testing.assert_close(p.stddev, torch.full((5, *EVENT), 0.2))
+    assert [name for name, _ in head.scale.named_parameters()] == ["value"]
+
+
+def test_fixed_scale_is_never_learnt():
+    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: FixedScale(*shapes, value=0.3))
+    torch.testing.assert_close(head(torch.randn(5, 4)).stddev, torch.full((5, *EVENT), 0.3))
+    assert not list(head.scale.parameters())
+
+
+def test_optimal_scale_is_the_root_mean_square_of_training_residuals_and_frozen_in_evaluation():
+    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: OptimalScale(*shapes, momentum=0.999))
+    residuals = []
+    for _ in range(50):
+        p, x = head(torch.randn(8, 4)), torch.randn(8, *EVENT)
+        head.observe(p, x)
+        residuals.append((x - p.mean).square().mean().item())
+    expected = math.sqrt(np.mean(residuals))
+    assert head(torch.zeros(1, 4)).stddev.flatten()[0].item() == pytest.approx(expected, rel=1e-5)
+    assert head.monitors()["optimal_scale"].item() == pytest.approx(expected, rel=1e-5)
+    assert "scale.mean_square" in head.state_dict()
+
+
+def test_optimal_scale_maximises_the_likelihood_of_what_it_observed():
+    head = DiagonalGaussian(4, EVENT, scale=OptimalScale)
+    features, x = torch.randn(64, 4), torch.randn(64, *EVENT)
+    head.observe(head(features), x)
+    best = head(features).log_prob(x).mean()
+    for factor in (0.9, 1.1):
+        other = scipy.stats.norm.logpdf(
+            x.numpy(), head(features).mean.detach().numpy(), factor * head(features).stddev.detach().numpy()
+        )
+        assert other.sum((1, 2, 3)).mean() < best.item()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PerPixelScale(4, EVENT, min_scale=-1),
+        lambda: SharedScale(4, EVENT, initial=0),
+        lambda: FixedScale(4, EVENT, value=-0.1),
+        lambda: OptimalScale(4, EVENT, momentum=1),
+    ],
+)
+def test_scales_refuse_what_cannot_be_meant(make):
+    with pytest.raises(ValueError, match="found"):
+        make()

@@ -1,0 +1,163 @@
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from vaelab.conditional import Conditional, make_vae
+from vaelab.data.digits import Digits
+from vaelab.estimators import ImportanceSampling
+from vaelab.heads import Bernoulli, DiagonalGaussian
+from vaelab.module import VAEModule
+from vaelab.networks import MLP
+from vaelab.objectives import ELBO, NormalWeightPrior
+from vaelab.priors import StandardNormal
+from vaelab.randomness import generator, seed_draws
+from vaelab.scales import OptimalScale
+
+ADAM = partial(torch.optim.Adam, lr=1e-2)
+
+
+def digits(batch_size=100, batches_per_chunk=1, pixels="binary", seed=3):
+    data = Digits(batch_size=batch_size, batches_per_chunk=batches_per_chunk, shuffle_seed=seed)
+    data.serve(pixels)
+    return data
+
+
+def new_vae(head=Bernoulli):
+    torch.manual_seed(0)
+    trunk = partial(MLP, hidden_features=8)
+    encoder = partial(Conditional, trunk=trunk, head=DiagonalGaussian)
+    return make_vae((1, 8, 8), 2, encoder, partial(Conditional, trunk=trunk, head=head), StandardNormal)
+
+
+def module_of(vae, **kwargs):
+    return VAEModule(vae, ELBO(), ADAM, ImportanceSampling(3), seed=3, **kwargs)
+
+
+def trainer(max_epochs=1, **kwargs):
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    return pl.Trainer(
+        max_epochs=max_epochs, accelerator="cpu", enable_progress_bar=False, log_every_n_steps=1, **quiet, **kwargs
+    )
+
+
+def trained(batches_per_chunk=1, max_epochs=2, **kwargs):
+    module = module_of(new_vae(), **kwargs)
+    trainer(max_epochs).fit(module, digits(batches_per_chunk=batches_per_chunk))
+    return module
+
+
+def assert_same_weights(one, other):
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_training_is_the_loop_written_by_hand():
+    data, vae = digits(), new_vae()
+    optimizer = ADAM(vae.parameters())
+    images = torch.tensor(data.split["train"].images)
+    for epoch in range(2):
+        order = torch.randperm(len(images), generator=generator("shuffle", 3, epoch))
+        for step, indices in enumerate(order.split(100)):
+            seed_draws("cpu", "train", 3, epoch, step, 0)
+            levels = images[indices]
+            x = (torch.empty_like(levels).random_(0, 16) < levels).float()
+            q = vae.encode(x)
+            z = q.rsample((1,))
+            bound = vae.decode(z).log_prob(x)[0] - torch.distributions.kl_divergence(q, vae.prior())
+            optimizer.zero_grad()
+            (-bound.sum() / len(indices)).backward()
+            optimizer.step()
+    assert_same_weights(trained().vae, vae)
+
+
+@pytest.mark.parametrize("batches_per_chunk", [4, 15, 50])
+def test_steps_per_call_does_not_change_a_bit(batches_per_chunk):
+    assert_same_weights(trained(batches_per_chunk), trained(1))
+
+
+@pytest.mark.parametrize("batches_per_chunk", [1, 4, 50])
+@pytest.mark.parametrize("max_steps", [1, 6, 15, 20])
+def test_max_steps_counts_optimiser_steps(batches_per_chunk, max_steps):
+    module = trained(batches_per_chunk, max_epochs=5, max_steps=max_steps)
+    assert module.steps == max_steps
+    full, last = divmod(max_steps, 15)  # 1438 examples make 15 batches, the last of 38
+    assert module.samples_seen == full * 1438 + last * 100
+    assert next(iter(module.optimizers().state.values()))["step"] == max_steps
+
+
+def test_an_epoch_sees_every_example_once():
+    assert trained(max_epochs=3).samples_seen == 3 * 1438
+
+
+def test_another_seed_trains_another_model():
+    one, other = trained(), module_of(new_vae())
+    other.seed = 4
+    trainer(2).fit(other, digits())
+    assert not torch.equal(one.vae.decoder.head.logits.weight, other.vae.decoder.head.logits.weight)
+
+
+def test_metrics_are_means_over_examples_whatever_their_blocks():
+    module, data = module_of(new_vae()), digits()
+    runner = trainer()
+    runner.validate(module, datamodule=data, verbose=False)
+    metrics = {name: float(value) for name, value in runner.callback_metrics.items()}
+    assert len(data.split["val"]) % 100  # the last block is smaller
+    elbos = []
+    for block in data.blocks("val"):
+        x = data.draw_block("val", block)
+        seed_draws("cpu", "evaluate", 3, block.number)
+        elbos.append(ELBO()(module.vae, x).elbo.detach())
+    assert metrics["val/elbo"] == pytest.approx(torch.cat(elbos).double().mean().item(), rel=1e-6)
+    assert metrics["val/elbo"] == pytest.approx(metrics["val/reconstruction"] - metrics["val/kl"], rel=1e-6)
+
+
+def test_evaluation_depends_on_nothing_drawn_before():
+    module, data = module_of(new_vae()), digits()
+    metrics = []
+    for _ in range(2):
+        runner = trainer()
+        runner.test(module, datamodule=data, verbose=False)
+        metrics.append({name: float(value) for name, value in runner.callback_metrics.items()})
+        torch.rand(17)
+    assert metrics[0] == metrics[1]
+    assert {"test/elbo", "test/kl", "test/reconstruction", "test/log_likelihood"} <= metrics[0].keys()
+    assert metrics[0]["test/log_likelihood"] > metrics[0]["test/elbo"]
+
+
+def test_weight_prior_over_n_joins_the_loss_and_not_the_bound():
+    losses = {}
+    for name, prior in {"without": None, "with": NormalWeightPrior(scale=0.05)}.items():
+        module, gradients = module_of(new_vae(), weight_prior=prior, max_steps=1), []
+        module.vae.decoder.head.logits.weight.register_hook(gradients.append)
+        trainer().fit(module, digits())
+        losses[name] = (gradients[0], module.train_elbo)
+    weight = new_vae().decoder.head.logits.weight
+    expected = weight.detach() / 0.05**2 / 1438
+    torch.testing.assert_close(losses["with"][0] - losses["without"][0], expected, rtol=1e-3, atol=1e-5)
+    assert losses["with"][1] == losses["without"][1]
+
+
+def test_optimal_scale_is_learnt_in_training_and_frozen_in_evaluation():
+    data = digits(pixels="unit")
+    module = module_of(new_vae(partial(DiagonalGaussian, scale=OptimalScale, sigmoid_mean=True)))
+    runner = trainer(3)
+    runner.fit(module, data)
+    learnt = module.vae.decoder.head.scale.mean_square.clone()
+    assert 0.01 < learnt < 0.25
+    runner.test(module, datamodule=data, verbose=False)
+    assert torch.equal(module.vae.decoder.head.scale.mean_square, learnt)
+
+
+def test_checkpoint_brings_back_weights_counts_and_metrics(tmp_path):
+    module, data, runner = module_of(new_vae()), digits(), trainer(2)
+    runner.fit(module, data)
+    runner.save_checkpoint(tmp_path / "a.ckpt")
+    runner.test(module, datamodule=data, verbose=False)
+    before = dict(runner.callback_metrics)
+    again = module_of(new_vae())
+    runner = trainer()
+    runner.test(again, datamodule=digits(), ckpt_path=tmp_path / "a.ckpt", weights_only=True, verbose=False)
+    assert dict(runner.callback_metrics) == before
+    assert (again.steps, again.samples_seen) == (30, 2876)
