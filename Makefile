@@ -1,0 +1,67 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv. `make help` lists the targets.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+PYTEST_ARGS ?=
+DOCKER ?= docker
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow lint docker clean
+
+help: ## list the targets
+	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  PYTHON=python3.12             the interpreter that makes .venv (3.11 or newer)'
+	@echo '  TORCH_INDEX=URL               where torch comes from; for the build without CUDA,'
+	@echo '                                https://download.pytorch.org/whl/cpu'
+	@echo '  Either takes effect when .venv is made: make clean comes first.'
+
+setup: .venv/.project ## make .venv: requirements.txt and this project
+
+train: setup ## train; overrides in ARGS="decoder=gaussian latent_dim=2"
+	$(BIN)/python -m vaelab.train $(ARGS)
+
+test: .venv/.dev ## run the tests; more for pytest in PYTEST_ARGS="-x -k heads"
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-slow: .venv/.dev ## run all tests, also those that train for minutes
+	$(PYTEST) -m "" $(PYTEST_ARGS)
+
+lint: .venv/.dev ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+docker: ## build the image vaelab; another engine with DOCKER=podman
+	$(DOCKER) build --tag vaelab $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) .
+
+clean: ## remove .venv and what the tools left; logs/ and data/ stay
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# Each step leaves a stamp, touched last: an interrupted step runs again, a finished one only when its file changes.
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo >&2 \
+	"vaelab needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo absent): add PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# torch alone comes from its own index, so that no other package can
+.venv/.requirements: requirements.txt .venv/.created
+	$(if $(TORCH_INDEX),$(INSTALL) --no-deps --extra-index-url $(TORCH_INDEX) $$(grep '^torch==' $<))
+	$(INSTALL) -r $<
+	@touch $@
+
+.venv/.project: pyproject.toml .venv/.requirements
+	$(INSTALL) --no-deps --editable .
+	@touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.project
+	$(INSTALL) -r $<
+	@touch $@
