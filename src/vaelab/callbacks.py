@@ -33,7 +33,8 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = float(trainer.callback_metrics.get(self.monitor, -float("inf")))
         improved = value > self.best
-        self.best = max(value, self.best)
+        if improved:  # not NaN
+            self.best = value
         folder = Path(trainer.default_root_dir) / "checkpoints"
         partial = folder / ".last.ckpt.partial"
         trainer.save_checkpoint(partial, weights_only=False)  # the optimiser's state as well
@@ -42,6 +43,11 @@ class Checkpoints(Checkpoint):
                 shutil.copyfile(partial, folder / ".best.ckpt.partial")
                 (folder / ".best.ckpt.partial").replace(folder / "best.ckpt")
             partial.replace(folder / "last.ckpt")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.best == -float("inf"):
+            known = ", ".join(sorted(map(str, trainer.callback_metrics)))
+            log.warning("no best.ckpt: callbacks.checkpoints.monitor=%s was never a number (%s)", self.monitor, known)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vaelab.config import ConfigError
 from vaelab.data import DataError
@@ -21,6 +22,9 @@ from vaelab.run import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
 FAILURE = (DataError, RunFolderError, OSError, ImportError)  # exit code 1
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+log = logging.getLogger(__name__)
 
 
 def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
@@ -29,12 +33,13 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
     @functools.wraps(hydra_main)
     def main() -> None:
         quieten_console()
-        wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
         try:
             hydra_main()
+        except SIGTERMException:
+            sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
         except (*USAGE, *FAILURE) as error:
-            if wants_traceback:
+            if WANTS_TRACEBACK:
                 raise
             refuse(error)
 
@@ -46,14 +51,16 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
     @functools.wraps(function)
     def task(cfg: DictConfig) -> Any:
+        hydra = HydraConfig.get()
         try:
             return function(cfg)
-        except (*USAGE, *FAILURE) as error:
-            hydra = HydraConfig.get()
+        except Exception as error:
             _remove_if_empty(Path(hydra.runtime.output_dir))
             if hydra.mode is RunMode.MULTIRUN:
-                raise
-            refuse(error)
+                log.error("the job %s failed: %s", " ".join(hydra.overrides.task), one_line(error))
+            elif isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
+                refuse(error)
+            raise
 
     return task
 
@@ -75,7 +82,8 @@ def quieten_console() -> None:
 def refuse(error: Exception) -> NoReturn:
     """Prints the error in one line and exits: 2 for usage, 1 for failure."""
     print(f"vaelab: {one_line(error)}", file=sys.stderr)
-    sys.exit(2 if isinstance(error, USAGE) else 1)
+    failed = isinstance(error, InstantiationException) and isinstance(error.__cause__, (DataError, OSError))
+    sys.exit(2 if isinstance(error, USAGE) and not failed else 1)
 
 
 def one_line(error: BaseException) -> str:
@@ -85,6 +93,8 @@ def one_line(error: BaseException) -> str:
         where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
         where = f" (in the configuration at {where.removeprefix('full_key: ')})" if where else ""
         error = error.__cause__
+    elif not isinstance(error, (*USAGE, *FAILURE)):
+        where = f" ({type(error).__name__})"
     return " ".join(str(error).split()) + where
 
 
@@ -93,7 +103,9 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    # Hydra makes a run's folder before it calls us
+    # Hydra makes a run's folder before it calls us; the folder that we stand in is not one
+    if folder.resolve() == Path.cwd():
+        return
     try:
         folder.rmdir()
     except OSError:

@@ -109,7 +109,12 @@ def make_shared_vae(
     """A VAE whose encoder and decoder share a hidden layer: context -> own layer -> *shared layer* -> own head.
 
     Both trunks end in the very same module, so its gradient is the sum of both uses.
+
+    Raises:
+        ValueError: a list of `hidden_features`.
     """
+    if not isinstance(hidden_features, int):
+        raise ValueError(f"model=shared takes one number of hidden_features, found {hidden_features}")
     shared = MLP((hidden_features,), hidden_features, activation)
 
     def trunk(context_shape: Sequence[int]) -> Trunk:

@@ -1,6 +1,8 @@
 """From a composed configuration to objects: names for folders, checks before any work, and `build`."""
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +19,10 @@ _BESIDE_PACKAGE = Path(__file__).parent / "conf"  # in a wheel
 _IN_CHECKOUT = Path(__file__).parents[2] / "conf"
 CONF = str(_BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else _IN_CHECKOUT)
 
-AT_LEAST = {"latent_dim": 1, "batch_size": 1, "steps_per_call": 1, "seed": 0, "data.seed": 0, "trainer.max_epochs": 1}
+AT_LEAST = {
+    **{"latent_dim": 1, "batch_size": 1, "steps_per_call": 1, "seed": 0, "data.seed": 0},
+    **{"objective.num_samples": 1, "estimator.num_samples": 1, "trainer.max_epochs": 1, "trainer.max_steps": -1},
+}
 
 
 class ConfigError(ValueError):
@@ -39,6 +44,10 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key, default=least)  # data of the user's own need not say its seed
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(f"{key} must be a whole number of at least {least}, found {value!r}: type {key}={least}")
+    if cfg.trainer.max_steps == 0:
+        raise ConfigError(
+            "trainer.max_steps must be at least 1, or -1 for no limit, found 0: type trainer.max_steps=-1"
+        )
     devices = cfg.trainer.devices
     if devices not in (1, "1") and not (OmegaConf.is_list(devices) and len(devices) == 1):
         raise ConfigError(f"a run trains on one device, found trainer.devices={devices}: type trainer.devices=1 or [3]")
@@ -60,17 +69,32 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         batches_per_chunk=cfg.steps_per_call,
         shuffle_seed=cfg.seed,
     )
-    vae = build_vae(cfg, data)
+    with refusing("the model"):
+        vae = build_vae(cfg, data)
+    optimizer = instantiate(cfg.optimizer)
+    with refusing("the optimizer"):
+        optimizer(vae.parameters())  # made to fail here, if it does, and not when training begins
     module = VAEModule(
         vae,
         instantiate(cfg.objective),
-        instantiate(cfg.optimizer),
+        optimizer,
         instantiate(cfg.estimator),
         weight_prior=instantiate(cfg.get("weight_prior")),
         seed=cfg.seed,
         max_steps=cfg.trainer.max_steps,
     )
     return data, module
+
+
+@contextmanager
+def refusing(part: str) -> Iterator[None]:
+    """Turns the errors of a class that was given the wrong arguments into a ConfigError that says where to look."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{error} (in the configuration of {part}; HYDRA_FULL_ERROR=1 shows where)") from error
 
 
 def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
@@ -125,13 +149,13 @@ def job_name(_root_: DictConfig) -> str:
     return f"{_safe(prefix)[:100]}-{identity(plain(_root_))}"
 
 
-def sweep_name(name: str | None, overrides: list[str]) -> str:
+def sweep_name(name: str | None, overrides: Sequence[str]) -> str:
     """Folder of a sweep: `sweep.name`, or one that follows from its definition: the same line finds it again."""
     if name:
         return _safe(name)
     scientific = sorted(o for o in overrides if not _is_control(o))
     swept = [o.lstrip("+").split("=")[0].split("/")[-1].split(".")[-1] for o in scientific if "," in o or "(" in o]
-    return "-".join([*swept, identity({"overrides": scientific})])
+    return "-".join([_safe("-".join(swept))[:100], identity({"overrides": scientific})])
 
 
 def register_resolvers() -> None:

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import hydra
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.cli import entry_point, job
-from vaelab.config import CONF, ConfigError, build
+from vaelab.config import CONF, ConfigError, build, refusing
 from vaelab.module import VAEModule
 from vaelab.progress import ProgressBar
 from vaelab.results import evaluate, show
-from vaelab.run import RunFolderError, read_config, write_atomically
+from vaelab.run import RunFolderError, load_checkpoint, read_config, write_atomically
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
@@ -28,15 +27,16 @@ def run(cfg: DictConfig) -> float:
         stored.estimator.num_samples = cfg.num_samples
     data, module = build(stored)
     load_weights(module, folder / "checkpoints" / f"{cfg.checkpoint}.ckpt")
-    trainer = pl.Trainer(
-        accelerator=cfg.accelerator,
-        devices=1,
-        callbacks=[ProgressBar()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    with refusing("the trainer"):
+        trainer = pl.Trainer(
+            accelerator=cfg.accelerator,
+            devices=1,
+            callbacks=[ProgressBar()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
     metrics = evaluate(trainer, module, data) | {"samples_seen": module.samples_seen, "steps": module.steps}
     write_atomically(folder / "evaluation.json", json.dumps(metrics | {"checkpoint": cfg.checkpoint}, indent=2))
     show({f"{cfg.checkpoint} weights": metrics}, f"written: {folder / 'evaluation.json'}")
@@ -49,14 +49,13 @@ def load_weights(module: VAEModule, path: Path) -> None:
     Raises:
         RunFolderError: no such file, not a checkpoint, or one of another model.
     """
-    if not path.exists():
-        raise RunFolderError(f"{path} does not exist: train the run first, or choose checkpoint=last or best")
+    checkpoint = load_checkpoint(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
-    except Exception as error:  # pickle, zip and PyTorch each raise their own
-        raise RunFolderError(f"{path} cannot be loaded ({str(error).splitlines()[0]}); train the run again") from error
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(f"{path} cannot be loaded into the model of config.yaml: {reason}") from error
 
 
 main = entry_point(run)

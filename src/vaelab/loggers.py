@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from csv import DictReader
 from typing import Any
 
 import pytorch_lightning.loggers as pl_loggers
@@ -18,8 +19,9 @@ def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline"
         mode: `offline` (synchronise later with `wandb sync`), `online` or `disabled`.
         kwargs: more arguments of `wandb.init`, such as `entity` or `tags`.
     """
-    from wandb import Settings
+    from wandb import Settings, setup
 
+    setup(Settings(silent=True))  # before Lightning passes what W&B warns of
     logger = pl_loggers.WandbLogger(
         save_dir=run.path,
         id=run.run_id,
@@ -38,8 +40,13 @@ def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline"
 
 
 def csv(run: RunFolder, group: str | None) -> Logger:
-    """`metrics.csv` in the run folder."""
-    return pl_loggers.CSVLogger(run.path, name=None, version="csv")
+    """`csv/metrics.csv` in the run folder; a run that goes on keeps the rows of before (Lightning deletes them)."""
+    file = run.path / "csv" / "metrics.csv"
+    former = list(DictReader(file.read_text().splitlines())) if file.exists() else []
+    logger = pl_loggers.CSVLogger(run.path, name=None, version="csv")
+    logger.experiment.metrics += [{name: value for name, value in row.items() if value} for row in former]
+    logger.save()
+    return logger
 
 
 def tensorboard(run: RunFolder, group: str | None) -> Logger:

@@ -75,6 +75,9 @@ class VAEModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         self.data.to(self.trainer.strategy.root_device)
 
+    def on_train_start(self) -> None:
+        self.trainer.should_stop |= self.steps == self.max_steps  # an interruption may have come after the last one
+
     def on_train_epoch_start(self) -> None:
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
 
@@ -163,6 +166,10 @@ class VAEModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}
+        if self.steps == self.max_steps and self.steps % self.data.train_dataloader().batches_per_epoch:
+            # an epoch that `max_steps` cut short goes on if more steps are asked for, so it does not count as done
+            progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+            progress["current"] = dict.fromkeys(progress["current"], progress["current"]["processed"] - 1)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))

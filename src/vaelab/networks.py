@@ -38,8 +38,8 @@ class MLP(Trunk):
         activation: Activation = "tanh",
     ) -> None:
         super().__init__()
-        widths = [hidden_features] if isinstance(hidden_features, int) else list(hidden_features)
-        if not widths or min(widths) < 1:
+        widths = [*hidden_features] if isinstance(hidden_features, Sequence) else [hidden_features]
+        if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
             raise ValueError(f"hidden_features must be one width or more, each at least 1, found {hidden_features}")
         make = activation_named(activation) if isinstance(activation, str) else activation
         sizes = [math.prod(context_shape), *widths]
@@ -82,7 +82,12 @@ def normal_init(module: nn.Module, std: float) -> None:
     """Draws all weights and biases of the linear layers in `module` from N(0, std^2), as section 5 of the paper does.
 
     The paper writes N(0, 0.01) and leaves open whether 0.01 is the variance; here `std` is the standard deviation.
+
+    Raises:
+        ValueError: an `std` that is not positive.
     """
+    if not std > 0:
+        raise ValueError(f"initialization.std must be positive, found {std}")
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             for parameter in layer.parameters():

@@ -31,7 +31,8 @@ def evaluate(trainer: pl.Trainer, module: VAEModule, data: ImageData) -> Metrics
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
     """Metrics of the weights that training ended with, and under `best/` those with the best validation bound."""
     metrics = evaluate(trainer, module, data)
-    counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": trainer.current_epoch}
+    epochs = -(-module.steps // data.train_dataloader().batches_per_epoch)  # a last one cut short included
+    counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
     if best.exists():
         metrics |= {
             f"best/{name}": value for name, value in _evaluate_best(trainer, module, data, best, metrics).items()

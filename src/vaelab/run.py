@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 FORMAT_VERSION = 1
 BUDGET = ("trainer.max_epochs", "trainer.max_steps")
@@ -25,6 +25,8 @@ NOT_SCIENCE = (  # what cannot change the result, and so is no part of a run's i
     *("name", "rerun", "data_dir", "logger", "sweep", "steps_per_call"),
     *(f"callbacks.{name}" for name in ("checkpoints", "collapse", "figures", "progress")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "num_sanity_val_steps")),
+    *(f"trainer.{name}" for name in ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")),
+    *("trainer.default_root_dir", "trainer.profiler"),
 )
 State = Literal["running", "done", "interrupted", "failed"]
 Flat = dict[str, Any]
@@ -48,7 +50,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
 def science(config: dict[str, Any]) -> Flat:
     """The part of a resolved configuration that can change the result, flat."""
     return {
-        key: value
+        key: _number(value)
         for key, value in flatten(config).items()
         if not any(key == name or key.startswith(name + ".") for name in NOT_SCIENCE)
     }
@@ -97,7 +99,8 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether all that is asked for was done here before."""
-        return self.status.get("state") == "done" and self.stored is not None and not self._grows(self.stored)
+        done = self.status.get("state") == "done" and (self.path / "metrics.json").exists()
+        return done and self.stored is not None and not self._grows(self.stored)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -130,18 +133,9 @@ class RunFolder:
             RunFolderError: another process holds the folder, or it cannot be written.
         """
         if self.rerun:
-            self._put_aside()
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock")
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunFolderError(f"{self.path} is in use by {self._holder()}; wait for it or stop it") from error
-        except OSError as error:
-            raise RunFolderError(
-                f"cannot write to {self.path} ({error}); choose another with hydra.run.dir="
-            ) from error
-        with lock:
+            with self._locked():
+                self._put_aside()
+        with self._locked():
             stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record | {"environment": environment()}, indent=2))
@@ -151,12 +145,24 @@ class RunFolder:
                 try:
                     yield
                 except BaseException as error:
-                    log.exception("the run stopped")
+                    log.info("the run stopped", exc_info=True)  # for train.log; the console has it from the caller
                     state = "failed" if isinstance(error, Exception) else "interrupted"
                     line = f"{type(error).__name__}: {error}".splitlines()[0]
                     self._set(state, error=line)
                     raise
                 self._set("done")
+
+    def _locked(self) -> AcquireReturnProxy:
+        """Makes the folder and takes its lock; leaving the block gives it back."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            return FileLock(self.path / ".lock").acquire(timeout=0)
+        except Timeout as error:
+            raise RunFolderError(f"{self.path} is in use by {self._holder()}; wait for it or stop it") from error
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write to {self.path} ({error}); choose another with hydra.run.dir="
+            ) from error
 
     def finish(self, metrics: dict[str, float]) -> None:
         """Writes the final metrics, and the seconds that the run took over all its attempts, to `metrics.json`."""
@@ -206,9 +212,12 @@ class RunFolder:
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         except ValueError as error:
             raise RunFolderError(f"{path} is damaged ({error}); start over with rerun=true") from error
+        if not isinstance(content, dict):
+            raise RunFolderError(f"{path} is damaged (not a mapping); start over with rerun=true")
+        return content
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -222,7 +231,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path} is not a run folder: it has no config.yaml; give run_dir=logs/runs/NAME")
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
         raise RunFolderError(f"{file} is not plain YAML ({str(error).splitlines()[0]})") from error
     found = config.pop("format_version", None) if isinstance(config, dict) else None
     if found != FORMAT_VERSION:
@@ -232,6 +241,24 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds: plain data and tensors, on the CPU.
+
+    Raises:
+        RunFolderError: no such file, or not a whole checkpoint.
+    """
+    import torch
+
+    if not path.exists():
+        raise RunFolderError(f"{path} does not exist: train the run first, or choose checkpoint=last or best")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and PyTorch each raise their own
+        raise RunFolderError(
+            f"{path} cannot be loaded ({str(error).splitlines()[0]}); start over with rerun=true"
+        ) from error
+
+
 def environment() -> dict[str, Any]:
     """What a result was made with, for the record."""
     import torch
@@ -239,6 +266,11 @@ def environment() -> dict[str, Any]:
     packages = ("vaelab", "torch", "pytorch-lightning", "hydra-core", "numpy")
     versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
     return {"versions": versions, "threads": torch.get_num_threads(), "platform": platform.machine()}
+
+
+def _number(value: Any) -> Any:
+    # 1 and 1.0 are one value, however they were typed
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _limit(value: Any) -> float:

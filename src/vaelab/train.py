@@ -10,12 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning.loggers.logger import Logger
 
 from vaelab import loggers
 from vaelab.cli import entry_point, job
-from vaelab.config import CONF, build, check, plain, register_resolvers
+from vaelab.config import CONF, build, check, plain, refusing, register_resolvers
 from vaelab.results import both, evaluate_last_and_best, show
-from vaelab.run import RunFolder
+from vaelab.run import RunFolder, load_checkpoint
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -34,19 +35,28 @@ def run(cfg: DictConfig) -> float:
         return folder.metrics["val/elbo"]
     data, module = build(cfg)
     group = path.parent.name if hydra_cfg.mode is RunMode.MULTIRUN else None
-    with folder.running({"data": data.record()}), loggers.closing(instantiate(cfg.logger)(folder, group)) as logger:
-        trainer: pl.Trainer = instantiate(
-            cfg.trainer,
-            max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
-            callbacks=list(instantiate(cfg.callbacks).values()),
-            logger=logger or False,
-            default_root_dir=str(path),
-        )
+    trainer: pl.Trainer = instantiate(
+        cfg.trainer,
+        max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
+        callbacks=list(instantiate(cfg.callbacks).values()),
+        logger=False,
+        default_root_dir=str(path),
+    )
+    if folder.last_checkpoint is not None:
+        load_checkpoint(folder.last_checkpoint)  # to say so if it is damaged, before anything is written
+    with folder.running({"data": data.record()}), loggers.closing(make_logger(cfg, folder, group)) as logger:
+        trainer.logger = logger
         trainer.fit(module, data, ckpt_path=folder.last_checkpoint, weights_only=True)
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         folder.finish(metrics)
     show(both(metrics), f"run folder: {os.path.relpath(path)}")
     return metrics["val/elbo"]
+
+
+def make_logger(cfg: DictConfig, folder: RunFolder, group: str | None) -> Logger | None:
+    """The logger that `cfg` chooses, for a run folder that is held."""
+    with refusing("the logger"):
+        return instantiate(cfg.logger)(folder, group)
 
 
 main = entry_point(run)

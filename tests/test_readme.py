@@ -1,0 +1,57 @@
+"""What the README shows is what happens: its commands run, its files work."""
+
+import re
+import shlex
+
+import pytest
+
+from tests.conftest import ROOT, fast, run_main
+from vaelab import evaluate
+
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+LINES = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
+QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidden_features=8")
+
+
+def commands_of(entry_point):
+    start = f"python -m vaelab.{entry_point} "
+    return [line.removeprefix(start) for line in LINES if line.startswith(start)]
+
+
+def write_files_shown(folder):
+    """Writes the blocks that begin with a comment of their path."""
+    for language, block in BLOCKS:
+        path = re.match(r"# (\S+\.(?:py|yaml))\n", block)
+        if language in ("python", "yaml") and path:
+            (folder / path[1]).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path[1]).write_text(block)
+
+
+@pytest.mark.parametrize("command", commands_of("train"))
+def test_training_commands_run(command, run_train, tmp_path, monkeypatch, request):
+    arguments = shlex.split(command)
+    if re.search(r"=(mnist|frey_face|aevb_\w+)\b", command):
+        request.getfixturevalue("data_dir")
+    write_files_shown(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {argument.split("=")[0] for argument in arguments}
+    run_train(*arguments, *(override for override in QUICK if override.split("=")[0] not in given))
+
+
+@pytest.mark.parametrize("command", commands_of("evaluate"))
+def test_evaluation_commands_run(command, run_fast, tmp_path):
+    outcome = run_fast(*fast())
+    run_main(evaluate.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(outcome.path))))
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    shown = {line.split()[1] for line in LINES if line.startswith("make ")}
+    assert shown
+    assert shown <= targets
+
+
+def test_files_that_it_links_to_exist():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []

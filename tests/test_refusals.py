@@ -1,0 +1,291 @@
+"""Bad input: one clear line on stderr, a non-zero exit code, and nothing left behind."""
+
+import gzip
+import hashlib
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Outcome, Run, run_main
+from vaelab import cli, evaluate
+from vaelab.data import mnist
+from vaelab.estimators import ImportanceSampling
+
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
+
+USAGE, FAILURE = 2, 1
+
+
+def assert_one_line(outcome: Outcome, *words: str) -> None:
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("vaelab: ")
+    assert "Traceback" not in outcome.err + outcome.out
+    assert outcome.out == ""
+    for word in words:
+        assert word in lines[0]
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Files, and folders of runs; an empty logs/runs does not count."""
+    found = sorted(folder.rglob("*"))
+    return [path for path in found if path.is_file() or path.parent.name in ("runs", "sweeps")]
+
+
+# what is typed, the exit code, and words that the line must hold
+TRAIN = [
+    ("data=cifar", USAGE, "cifar", "mnist5k"),  # and the choices that there are
+    ("decoder=foo", USAGE, "foo", "bernoulli"),
+    ("colour=red", USAGE, "colour"),
+    ("latent_dims=3", USAGE, "latent_dims"),
+    ("objective.betta=3", USAGE, "betta"),
+    ("+trainer.foo=1", USAGE, "foo", "trainer"),
+    ("latent_dim", USAGE, "latent_dim"),
+    ("latent_dim=", USAGE, "latent_dim"),
+    ("latent_dim=0", USAGE, "latent_dim", "at least 1", "found 0"),
+    ("latent_dim=-3", USAGE, "latent_dim", "at least 1", "found -3"),
+    ("latent_dim=abc", USAGE, "latent_dim", "'abc'"),
+    ("latent_dim=2.5", USAGE, "latent_dim", "2.5"),
+    ("latent_dim=true", USAGE, "latent_dim", "True"),
+    ("latent_dim=null", USAGE, "latent_dim", "None"),
+    ("latent_dim=2,3", USAGE, "latent_dim"),  # a sweep without -m
+    ("batch_size=0", USAGE, "batch_size", "at least 1"),
+    ("steps_per_call=0", USAGE, "steps_per_call", "at least 1"),
+    ("seed=-1", USAGE, "seed", "at least 0"),
+    ("data.seed=-1", USAGE, "data.seed", "at least 0"),
+    ("data.seed=null", USAGE, "data.seed", "None"),
+    ("trainer.max_epochs=0", USAGE, "trainer.max_epochs", "at least 1"),
+    ("trainer.max_epochs=-1", USAGE, "trainer.max_epochs", "at least 1"),
+    ("trainer.max_steps=0", USAGE, "trainer.max_steps"),
+    ("trainer.max_steps=-2", USAGE, "trainer.max_steps"),
+    ("trainer.max_steps=abc", USAGE, "trainer.max_steps"),
+    ("hidden_features=0", USAGE, "hidden_features", "found 0"),
+    ("hidden_features=[8,0]", USAGE, "hidden_features"),
+    ("hidden_features=[]", USAGE, "hidden_features"),
+    ("hidden_features=abc", USAGE, "hidden_features", "abc"),
+    ("hidden_features=2.5", USAGE, "hidden_features", "2.5"),
+    ("hidden_features=0 model=shared", USAGE, "hidden_features", "found 0"),
+    ("hidden_features=[8,8] model=shared", USAGE, "hidden_features", "model=shared"),
+    ("encoder.trunk.activation=foo", USAGE, "activation", "tanh", "'foo'"),
+    ("objective.num_samples=0", USAGE, "objective.num_samples", "at least 1"),
+    ("objective.num_samples=abc", USAGE, "objective.num_samples", "'abc'"),
+    ("objective.beta=-1", USAGE, "objective.beta", "0 or more"),
+    ("objective.beta=nan", USAGE, "objective.beta", "nan"),
+    ("objective.beta=abc", USAGE, "objective"),
+    ("estimator.num_samples=0", USAGE, "estimator.num_samples", "at least 1"),
+    ("estimator.max_batch_elements=0", USAGE, "estimator.max_batch_elements", "at least 1"),
+    ("optimizer.lr=-1", USAGE, "learning rate", "-1"),
+    ("optimizer.lr=abc", USAGE, "optimizer"),
+    ("+optimizer.foo=1", USAGE, "optimizer", "foo"),
+    ("optimizer=sgdd", USAGE, "sgdd"),
+    ("weight_prior=normal weight_prior.scale=0", USAGE, "weight_prior.scale", "positive"),
+    ("data.binarize=foo", USAGE, "data.binarize", "dynamic", "'foo'"),
+    ("data.pixels=foo", USAGE, "data.pixels=foo", "binary"),
+    ("data.pixels=unit", USAGE, "Bernoulli", "binary", "data.pixels=unit", "data.pixels=null"),
+    ("data.pixels=levels decoder=gaussian", USAGE, "DiagonalGaussian", "unit", "data.pixels=levels"),
+    ("data=frey_face data.order=foo", USAGE, "data.order", "'foo'"),
+    ("decoder=gaussian decoder.head.scale.min_scale=-1", USAGE, "min_scale", "-1"),
+    ("decoder=gaussian_fixed decoder.head.scale.value=0", USAGE, "scale must be positive", "0"),
+    ("decoder=gaussian_shared +decoder.head.scale.initial=0", USAGE, "scale must be positive", "0"),
+    ("decoder=gaussian_optimal +decoder.head.scale.momentum=1", USAGE, "momentum", "1"),
+    ("+decoder.head.foo=1", USAGE, "foo"),
+    ("decoder.head._target_=vaelab.heads.Nothing", USAGE, "vaelab.heads.Nothing"),
+    ("decoder.head._target_=nowhere.Head", USAGE, "nowhere"),
+    ("data._target_=nowhere.Data", USAGE, "nowhere"),
+    ("initialization=normal initialization.std=-1", USAGE, "std", "-1"),
+    ("+callbacks.collapse.foo=1", USAGE, "foo", "callbacks.collapse"),
+    ("trainer.accelerator=foo", USAGE, "foo"),
+    ("trainer.devices=0", USAGE, "devices"),
+    ("--config-dir=nowhere", USAGE, "nowhere"),
+    ("data=mnist data_dir=empty", FAILURE, "train-images-idx3-ubyte.gz", "empty/mnist", "data=mnist5k"),
+    ("data=frey_face data_dir=empty", FAILURE, "frey_rawface.mat", "empty/frey_face", "data=mnist5k"),
+    ("data=mnist data_dir=damaged", FAILURE, "train-images-idx3-ubyte.gz", "damaged", "delete it"),
+    ("data=mnist data_dir=truncated", FAILURE, "train-labels-idx1-ubyte.gz", "damaged", "delete it"),
+    ("data=frey_face data_dir=damaged", FAILURE, "frey_rawface.mat", "delete it"),
+    ("hydra.run.dir=a_file", FAILURE, "a_file"),
+    ("hydra.run.dir=a_file/below", FAILURE, "a_file"),
+]
+
+
+@pytest.fixture
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the command lines above speak of: a regular file, and data folders with damaged files."""
+    (tmp_path / "a_file").write_text("not a folder")
+    for folder in ("damaged/mnist", "damaged/frey_face", "truncated/mnist"):
+        (tmp_path / folder).mkdir(parents=True)
+    page = b"<html>404</html>"
+    (tmp_path / "damaged/mnist/train-images-idx3-ubyte.gz").write_bytes(page)
+    (tmp_path / "damaged/frey_face/frey_rawface.mat").write_bytes(page)
+    images = gzip.compress(b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 1, 1) + b"\x00\xff")
+    (tmp_path / "truncated/mnist/train-images-idx3-ubyte.gz").write_bytes(images)
+    monkeypatch.setitem(mnist.SHA256, "train-images-idx3-ubyte.gz", hashlib.sha256(images).hexdigest())
+    (tmp_path / "truncated/mnist/train-labels-idx1-ubyte.gz").write_bytes(images[:10])
+    return tmp_path
+
+
+@pytest.mark.parametrize(("line", "code", "words"), [(line, code, words) for line, code, *words in TRAIN])
+def test_a_bad_command_line_is_refused_in_one_line_and_leaves_nothing(
+    line: str, code: int, words: list[str], surroundings: Path, run_fast: Any
+) -> None:
+    before = left_behind(surroundings)
+    assert_one_line(run_fast(*line.split(), code=code), *words)
+    assert left_behind(surroundings) == before
+
+
+@pytest.mark.parametrize(
+    "line", ["logger=wandb logger.mode=foo", "logger=wandb +logger.foo=1", "logger=csv +logger.foo=1"]
+)
+def test_a_bad_logger_is_refused_in_one_line_and_the_run_can_go_on_without_it(line: str, run_fast: Run) -> None:
+    assert_one_line(run_fast(*line.split(), code=USAGE), "foo", "logger")
+    run_fast("logger=none")
+
+
+def test_a_bad_job_of_a_sweep_is_named_and_the_others_finish(run_fast: Any, tmp_path: Path) -> None:
+    outcome = run_fast("-m", "latent_dim=0,2", code=USAGE)
+    assert "Traceback" not in outcome.err
+    assert "latent_dim=0" in outcome.err
+    assert "latent_dim must be a whole number of at least 1, found 0" in outcome.err.splitlines()[-1]
+    metrics = list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))
+    assert ["latent_dim_2" in str(path) for path in metrics] == [True]
+    assert len([path for path in tmp_path.glob("logs/sweeps/*/*") if path.is_dir()]) == 1
+
+
+def test_an_error_of_the_users_own_code_in_a_sweep_is_named_at_once_and_the_others_finish(
+    run_fast: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImportanceSampling, "__call__", broken_for_two_latents(ImportanceSampling.__call__))
+    outcome = run_fast("-m", "latent_dim=2,3", code=1)
+    named = [line for line in outcome.err.splitlines() if line.startswith("vaelab: ")]
+    assert len(named) == 1
+    assert "latent_dim=2" in named[0]
+    assert "my own bug (ZeroDivisionError)" in named[0]
+    assert "Traceback" in outcome.err  # a bug is not bad input
+    assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 1
+
+
+def broken_for_two_latents(estimator: Any) -> Any:
+    def broken(self: Any, vae: Any, x: Any) -> Any:
+        if vae.encode(x).event_shape == (2,):
+            raise ZeroDivisionError("my own bug")
+        return estimator(self, vae, x)
+
+    return broken
+
+
+def test_a_bug_is_shown_with_its_traceback_once_and_kept_in_the_log(
+    run_fast: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImportanceSampling, "__call__", broken_for_two_latents(ImportanceSampling.__call__))
+    outcome = run_fast("latent_dim=2", code=1)
+    assert outcome.err.count("Traceback") == 1
+    assert outcome.err.count("ZeroDivisionError: my own bug") == 1
+    (path,) = tmp_path.glob("logs/runs/*")
+    assert "ZeroDivisionError: my own bug" in (path / "train.log").read_text()
+    status = json.loads((path / "status.json").read_text())
+    assert (status["state"], status["error"]) == ("failed", "ZeroDivisionError: my own bug")
+
+
+def test_who_asks_for_it_gets_the_traceback_of_a_refusal(run_fast: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "WANTS_TRACEBACK", True)  # HYDRA_FULL_ERROR=1
+    for line in ("hidden_features=0", "data=cifar"):
+        assert "Traceback" in run_fast(line, code=1).err
+
+
+# a folder that is not what it should be
+
+
+@pytest.fixture
+def folder(finished: Outcome, tmp_path: Path) -> Path:
+    """A copy of a finished run's folder, where the command line that made it finds it."""
+    copy = tmp_path / finished.path.relative_to(finished.cwd)
+    shutil.copytree(finished.path, copy)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.yaml", b"a: [1", ("config.yaml", "YAML")),
+        ("config.yaml", b"\xff\xfe\x00", ("config.yaml", "YAML")),
+        ("config.yaml", b"", ("config.yaml", "format_version")),
+        ("config.yaml", b"just words", ("config.yaml", "format_version")),
+        ("config.yaml", b"format_version: 99", ("config.yaml", "format_version 99")),
+        ("status.json", b"{", ("status.json", "damaged", "rerun=true")),
+        ("status.json", b"[1]", ("status.json", "damaged", "rerun=true")),
+        ("metrics.json", b"{", ("metrics.json", "damaged", "rerun=true")),
+    ],
+)
+def test_a_damaged_file_of_the_run_folder_is_named_and_nothing_is_overwritten(
+    name: str, content: bytes, words: tuple[str, ...], folder: Path, run_fast: Any
+) -> None:
+    (folder / name).write_bytes(content)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert_one_line(run_fast("trainer.max_epochs=2", code=FAILURE, figures=True), *words)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_checkpoint_is_named_and_training_does_not_start_over_silently(folder: Path, run_fast: Any) -> None:
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK broken")
+    outcome = run_fast("trainer.max_epochs=3", code=FAILURE, figures=True)
+    assert_one_line(outcome, "last.ckpt", "rerun=true")
+
+
+EVALUATE = [
+    ("", USAGE, "run_dir"),
+    ("run_dir=nowhere", FAILURE, "nowhere", "config.yaml", "run_dir=logs/runs/NAME"),
+    ("run_dir=a_file", FAILURE, "a_file"),
+    ("run_dir=here checkpoint=foo", USAGE, "last or best", "'foo'"),
+    ("run_dir=here num_samples=0", USAGE, "num_samples", "at least 1"),
+    ("run_dir=here num_samples=abc", USAGE, "num_samples", "abc"),
+    ("run_dir=here accelerator=foo", USAGE, "foo"),
+    ("run_dir=here colour=red", USAGE, "colour"),
+    ("run_dir=no_checkpoint", FAILURE, "last.ckpt", "does not exist"),
+    ("run_dir=no_checkpoint checkpoint=best", FAILURE, "best.ckpt", "does not exist"),
+    ("run_dir=damaged_checkpoint", FAILURE, "last.ckpt", "cannot be loaded"),
+    ("run_dir=truncated_checkpoint", FAILURE, "last.ckpt", "cannot be loaded"),
+    ("run_dir=other_model", FAILURE, "last.ckpt", "cannot be loaded"),
+    ("run_dir=other_format", FAILURE, "format_version 99"),
+    ("run_dir=needs_mnist data_dir=empty", FAILURE, "train-images-idx3-ubyte.gz", "empty/mnist"),
+]
+
+
+@pytest.fixture(scope="module")
+def folders(finished: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folders that the command lines above speak of."""
+    root = tmp_path_factory.mktemp("folders")
+    names = ("here", "no_checkpoint", "damaged_checkpoint", "truncated_checkpoint", "other_model", "other_format")
+    for name in (*names, "needs_mnist"):
+        shutil.copytree(finished.path, root / name)
+    shutil.rmtree(root / "no_checkpoint" / "checkpoints")
+    (root / "damaged_checkpoint" / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
+    last = root / "truncated_checkpoint" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-500])
+    edit(root / "other_model" / "config.yaml", "latent_dim: 2", "latent_dim: 3")
+    edit(root / "other_format" / "config.yaml", "format_version: 1", "format_version: 99")
+    edit(root / "needs_mnist" / "config.yaml", "vaelab.data.digits.Digits", "vaelab.data.mnist.MNIST")
+    (root / "a_file").write_text("not a folder")
+    return root
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    content = path.read_text()
+    assert content.count(old) == 1
+    path.write_text(content.replace(old, new))
+
+
+@pytest.mark.parametrize(("line", "code", "words"), [(line, code, words) for line, code, *words in EVALUATE])
+def test_a_bad_evaluation_is_refused_in_one_line_and_writes_nothing(
+    line: str, code: int, words: list[str], folders: Path
+) -> None:
+    before = sorted(folders.rglob("*"))
+    assert_one_line(run_main(evaluate.main, folders, *line.split(), code=code), *words)
+    assert sorted(folders.rglob("*")) == before
+
+
+def test_a_refused_evaluation_leaves_even_an_empty_working_folder_alone(run_evaluate: Run, tmp_path: Path) -> None:
+    run_evaluate("run_dir=nowhere", code=FAILURE)
+    assert tmp_path.exists()

@@ -1,0 +1,303 @@
+"""The command line end to end: what a user types, and what lies there afterwards."""
+
+import csv
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import Outcome, Run, assert_same_weights, fast, results
+
+HEAD = '''
+import torch.distributions as td
+
+from vaelab.heads import Head
+
+
+class Laplace(Head):
+    """Independent Laplace pixels: log p(x|z) = -sum_i |x_i - mu_i| / b_i + log 2 b_i."""
+
+    pixels = "unit"
+    measure = "density"
+
+    def __init__(self, in_features, event_shape):
+        super().__init__(in_features, event_shape)
+        self.loc, self.log_scale = self.linear(), self.linear()
+
+    def forward(self, features):
+        loc = self.as_event(self.loc(features)).sigmoid()
+        scale = self.as_event(self.log_scale(features)).exp() + 1e-3
+        return self.independent(td.Laplace(loc, scale, validate_args=False))
+'''
+CHOICE = "defaults: [bernoulli, _self_]\nhead: {_target_: my_heads.Laplace}\n"
+LAST = ("val/elbo", "val/reconstruction", "val/kl", "test/elbo", "test/reconstruction", "test/kl")
+ESTIMATED = ("test/log_likelihood", "test/effective_sample_size", "test/num_samples")
+
+
+def evaluation(path: Path) -> dict[str, Any]:
+    return json.loads((path / "evaluation.json").read_text())
+
+
+# a run
+
+
+def test_a_run_leaves_its_artefacts_and_names_its_folder(finished: Outcome) -> None:
+    assert finished.path.parent == finished.cwd / "logs" / "runs"
+    for name in ("config.yaml", "record.json", "status.json", "metrics.json", "train.log"):
+        assert (finished.path / name).stat().st_size > 0
+    assert {file.name for file in (finished.path / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert [file.name for file in finished.cwd.iterdir()] == ["logs"]  # and nothing anywhere else
+
+
+def test_a_run_says_nothing_on_stderr(finished: Outcome) -> None:
+    assert finished.err == ""
+
+
+def test_metrics_have_the_promised_names_and_are_numbers(finished: Outcome) -> None:
+    metrics = json.loads((finished.path / "metrics.json").read_text())
+    counts = {"samples_seen", "steps"}
+    assert set(metrics) == {
+        *(prefix + name for name in (*LAST, *ESTIMATED) for prefix in ("", "best/")),
+        *(prefix + name for name in counts for prefix in ("", "best/")),
+        *("epochs", "seconds"),
+    }
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["samples_seen"] == 2 * 1438
+    assert metrics["steps"] == 2 * 15
+    assert metrics["epochs"] == 2
+    assert metrics["test/num_samples"] == 2
+    assert metrics["seconds"] > 0
+
+
+def test_the_bound_is_reconstruction_minus_kl_and_below_the_likelihood(finished: Outcome) -> None:
+    metrics = results(finished.path)
+    for split in ("val", "test", "best/val", "best/test"):
+        bound = metrics[f"{split}/reconstruction"] - metrics[f"{split}/kl"]
+        assert metrics[f"{split}/elbo"] == pytest.approx(bound, abs=1e-4)
+    # with two samples the importance-weighted bound is the tighter one, in expectation
+    assert metrics["test/log_likelihood"] > metrics["test/elbo"] - 0.1
+    assert 1 <= metrics["test/effective_sample_size"] <= 2
+
+
+def test_the_table_at_the_end_shows_the_stored_numbers(finished: Outcome) -> None:
+    metrics = results(finished.path)
+    for name in ("test/elbo", "test/reconstruction", "test/kl", "test/log_likelihood"):
+        assert f"{metrics[name]:.2f}" in finished.out
+    assert f"{metrics['samples_seen']:,}" in finished.out
+    assert "nats" in finished.out
+
+
+def test_the_same_command_elsewhere_gives_the_very_same_weights_and_metrics(run_fast: Run, finished: Outcome) -> None:
+    path = run_fast("trainer.max_epochs=2").path
+    assert_same_weights(path, finished.path)
+    assert results(path) == results(finished.path)
+
+
+def test_another_seed_gives_other_weights_on_the_same_data(run_fast: Run) -> None:
+    one, other = run_fast("seed=1").path, run_fast("seed=2").path
+    assert results(one)["test/elbo"] != results(other)["test/elbo"]
+    hashes = [json.loads((path / "record.json").read_text())["data"]["sha256"] for path in (one, other)]
+    assert hashes[0] == hashes[1]
+
+
+def test_training_raises_the_bound(run_fast: Run) -> None:
+    short, long = run_fast("trainer.max_steps=1").path, run_fast("trainer.max_epochs=20", "optimizer.lr=0.01").path
+    assert results(long)["val/elbo"] > results(short)["val/elbo"] + 5
+
+
+@pytest.mark.parametrize("decoder", ["gaussian", "gaussian_shared", "gaussian_fixed", "gaussian_optimal"])
+def test_a_gaussian_decoder_trains_on_the_same_digits(decoder: str, run_fast: Run) -> None:
+    metrics = results(run_fast(f"decoder={decoder}").path)
+    # the density's bound in bits per dimension, of dequantised pixels of 17 levels
+    expected = -metrics["test/elbo"] / (64 * math.log(2)) + math.log2(17)
+    assert metrics["test/bits_per_dim"] == pytest.approx(expected)
+
+
+def test_a_bernoulli_decoder_has_no_bits_per_dimension(finished: Outcome) -> None:
+    assert not [name for name in results(finished.path) if "bits_per_dim" in name]
+
+
+def test_frey_face_trains_with_the_gaussian_decoder(data_dir: Path, run_fast: Run) -> None:
+    path = run_fast(
+        "data=frey_face", "decoder=gaussian", "trainer.max_epochs=5", "optimizer.lr=0.01", figures=True
+    ).path
+    metrics = results(path)
+    assert metrics["samples_seen"] == 5 * 1565
+    assert 3 < metrics["test/bits_per_dim"] < 8  # 8 is what a uniform density gives
+    assert (path / "figures" / "latent.png").exists()  # without labels
+
+
+def test_mnist_trains_and_is_evaluated_again(data_dir: Path, run_fast: Run, run_evaluate: Run) -> None:
+    path = run_fast("data=mnist", "trainer.max_steps=5", "estimator.num_samples=1", "data.binarize=fixed").path
+    run_evaluate(f"run_dir={path}")
+    assert evaluation(path)["test/elbo"] == results(path)["test/elbo"]
+
+
+def test_the_embedded_digits_are_the_default_and_need_nothing(run_train: Run, tmp_path: Path) -> None:
+    small = ("trainer.max_steps=2", "estimator.num_samples=1", "hidden_features=4", "logger=none")
+    path = run_train(*small, "~callbacks.figures", "data_dir=nowhere").path
+    assert path.name.startswith("mnist5k-bernoulli-z20-s0-")
+    assert not (tmp_path / "nowhere").exists()
+
+
+# evaluate
+
+
+@pytest.fixture
+def run_folder(finished: Outcome, tmp_path: Path) -> Path:
+    """A finished run's folder, moved away from everything else."""
+    return Path(shutil.copytree(finished.path, tmp_path / "moved" / "here"))
+
+
+def test_evaluate_reproduces_the_metrics_of_the_last_weights_to_the_last_digit(
+    run_folder: Path, run_evaluate: Run
+) -> None:
+    before = results(run_folder)
+    outcome = run_evaluate("run_dir=moved/here")
+    found = evaluation(run_folder)
+    assert found.pop("checkpoint") == "last"
+    for name in (*LAST, *ESTIMATED, "samples_seen", "steps"):
+        assert found.pop(name) == before[name], name
+    assert not found
+    assert f"{before['test/elbo']:.2f}" in outcome.out
+    assert results(run_folder) == before
+
+
+@pytest.mark.parametrize("rate", ["0.001", "0.3"])  # best is last, and before
+def test_evaluate_reproduces_the_metrics_of_the_best_weights_to_the_last_digit(
+    rate: str, run_fast: Run, run_evaluate: Run
+) -> None:
+    path = run_fast("trainer.max_epochs=6", f"optimizer.lr={rate}").path
+    before = results(path)
+    assert (before["best/steps"] == before["steps"]) == (rate == "0.001")
+    run_evaluate(f"run_dir={path}", "checkpoint=best")
+    found = evaluation(path)
+    assert found["checkpoint"] == "best"
+    for name in (*LAST, *ESTIMATED, "samples_seen", "steps"):
+        assert found[name] == before[f"best/{name}"], name
+
+
+def test_evaluate_takes_more_samples_for_the_likelihood_and_leaves_the_bound_alone(
+    run_folder: Path, run_evaluate: Run
+) -> None:
+    before = results(run_folder)
+    run_evaluate(f"run_dir={run_folder}", "num_samples=64")
+    found = evaluation(run_folder)
+    assert found["test/num_samples"] == 64
+    assert found["test/log_likelihood"] > before["test/log_likelihood"]
+    assert found["test/elbo"] == before["test/elbo"]
+
+
+@pytest.mark.parametrize("decoder", ["gaussian", "gaussian_optimal"])
+@pytest.mark.parametrize("model", ["vae", "shared"])
+def test_evaluate_reproduces_other_models_to_the_last_digit(
+    decoder: str, model: str, run_fast: Run, run_evaluate: Run
+) -> None:
+    path = run_fast(f"decoder={decoder}", f"model={model}", "initialization=normal", "weight_prior=normal").path
+    run_evaluate(f"run_dir={path}")
+    found = evaluation(path)
+    for name in (*LAST, *ESTIMATED, "test/bits_per_dim"):
+        assert found[name] == results(path)[name], name
+
+
+# help and configuration
+
+
+def test_cfg_job_prints_the_configuration_and_runs_nothing(run_train: Run, tmp_path: Path) -> None:
+    outcome = run_train("--cfg=job", "latent_dim=7", "decoder=gaussian")
+    config = yaml.safe_load(outcome.out)
+    assert config["latent_dim"] == 7
+    assert config["decoder"]["head"]["_target_"] == "vaelab.heads.DiagonalGaussian"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_job_resolve_shows_every_value(run_train: Run) -> None:
+    config = yaml.safe_load(run_train("--cfg=job", "--resolve", "hidden_features=7").out)
+    assert config["encoder"]["trunk"]["hidden_features"] == 7
+
+
+def test_help_lists_commands_choices_and_values(run_train: Run, tmp_path: Path) -> None:
+    text = run_train("--help").out
+    for part in ("python -m vaelab.train", "-m", "vaelab.evaluate", "--config-dir", "latent_dim: 20"):
+        assert part in text
+    for choice in ("mnist5k", "frey_face", "bernoulli", "gaussian_optimal", "adagrad", "aevb_mnist", "wandb"):
+        assert choice in text
+    assert "hydra.run" not in text  # ours, not Hydra's own
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_of_evaluate_says_what_it_does(run_evaluate: Run) -> None:
+    text = run_evaluate("--help").out
+    for part in ("python -m vaelab.evaluate run_dir=", "checkpoint: last", "evaluation.json"):
+        assert part in text
+
+
+# sweeps
+
+
+def test_a_sweep_over_latents_and_decoders_makes_a_run_of_each(run_fast: Run, tmp_path: Path) -> None:
+    outcome = run_fast("-m", "latent_dim=2,3", "decoder=bernoulli,gaussian")
+    assert outcome.err == ""
+    assert outcome.out.count("run folder:") == 4
+    (sweep,) = tmp_path.glob("logs/sweeps/*")
+    made = set()
+    for path in sweep.iterdir():
+        if path.is_dir():
+            config = yaml.safe_load((path / "config.yaml").read_text())
+            made.add((config["latent_dim"], config["decoder"]["head"]["_target_"].rpartition(".")[2]))
+    assert made == {(z, head) for z in (2, 3) for head in ("Bernoulli", "DiagonalGaussian")}
+
+
+def test_a_run_of_a_sweep_can_be_evaluated_by_its_path(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
+    run_fast("-m", "encoder.trunk.activation=tanh,relu", "hidden_features=[8],[4,4]")
+    for path in tmp_path.glob("logs/sweeps/*/*/metrics.json"):
+        run_evaluate(f"run_dir={path.parent.relative_to(tmp_path)}")
+        assert evaluation(path.parent)["test/elbo"] == results(path.parent)["test/elbo"]
+
+
+# a head of the user's own
+
+
+@pytest.fixture
+def my_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module with a head, and a folder with its choice, in the working folder."""
+    (tmp_path / "my_heads.py").write_text(HEAD)
+    (tmp_path / "my_conf" / "decoder").mkdir(parents=True)
+    (tmp_path / "my_conf" / "decoder" / "laplace.yaml").write_text(CHOICE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_heads", None)
+
+
+@pytest.mark.usefixtures("my_head")
+def test_a_users_own_head_of_20_lines_trains_and_is_evaluated(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
+    assert len(HEAD.strip().splitlines()) <= 20
+    path = run_fast("--config-dir=my_conf", "decoder=laplace", figures=True).path
+    assert path.name.startswith("digits-laplace-z2-s0-")
+    assert results(path)["test/bits_per_dim"] > 0
+    shutil.rmtree(tmp_path / "my_conf")  # the run folder is enough, and the module
+    run_evaluate(f"run_dir={path}")
+    assert evaluation(path)["test/log_likelihood"] == results(path)["test/log_likelihood"]
+
+
+@pytest.mark.usefixtures("my_head")
+def test_a_users_own_head_sweeps_beside_the_shipped_ones(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", "--config-dir=my_conf", "decoder=laplace,gaussian")
+    assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 2
+
+
+@pytest.mark.usefixtures("my_head")
+def test_python_m_finds_the_users_module_in_the_working_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vaelab.train", *fast("--config-dir=my_conf", "decoder=laplace", "logger=csv")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "run folder: logs/runs/digits-laplace-z2-s0-" in done.stdout
+    (curves,) = tmp_path.glob("logs/runs/*/csv/metrics.csv")
+    assert "val/elbo" in next(csv.reader(curves.open()))
