@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -37,7 +39,8 @@ def test_encoder_and_decoder_have_parameters_of_their_own():
 
 
 def test_shared_model_holds_the_very_same_module_and_sums_its_gradients():
-    vae = make_shared_vae(EVENT, 2, encoder, decoder, StandardNormal, hidden_features=6)
+    trunk = partial(MLP, hidden_features=6)
+    vae = make_shared_vae(EVENT, 2, partial(encoder, trunk=trunk), partial(decoder, trunk=trunk), StandardNormal)
     shared = vae.encoder.trunk.second
     assert shared is vae.decoder.trunk.second
     x = torch.rand(5, *EVENT)
@@ -71,13 +74,22 @@ def test_log_joint_is_the_sum_of_prior_and_likelihood():
     torch.testing.assert_close(vae.log_joint(x, z), expected)
 
 
-def test_samples_are_means_at_draws_of_the_prior():
-    vae, _ = linear_gaussian(2)
-    drawn = vae.sample(20_000)
-    assert drawn.shape == (20_000, 1, 4, 5)
-    b = vae.decoder.head.loc.bias
-    spread = vae.decoder.head.loc.weight.square().sum(1).sqrt()
-    assert ((drawn.flatten(1).mean(0) - b).abs() < 5 * spread / 20_000**0.5 + 1e-9).all()
+def test_shared_model_refuses_trunks_that_end_differently():
+    parts = (
+        partial(encoder, trunk=partial(MLP, hidden_features=6)),
+        partial(decoder, trunk=partial(MLP, hidden_features=5)),
+    )
+    with pytest.raises(ValueError, match="6 features"):
+        make_shared_vae(EVENT, 2, *parts, StandardNormal)
+
+
+def test_samples_have_the_mean_and_variance_of_the_evidence():
+    vae, _ = linear_gaussian(2, scale=0.5)
+    drawn = vae.sample(20_000).detach().flatten(1)
+    w, b = vae.decoder.head.loc.weight, vae.decoder.head.loc.bias
+    variance = w.square().sum(1) + 0.5**2
+    assert ((drawn.mean(0) - b).abs() < 5 * (variance / 20_000).sqrt()).all()
+    assert ((drawn.var(0) - variance).abs() < 5 * variance * (2 / 20_000) ** 0.5).all()
 
 
 def test_only_training_lets_the_head_observe():

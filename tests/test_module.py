@@ -107,10 +107,16 @@ def test_metrics_are_means_over_examples_whatever_their_blocks():
     elbos = []
     for block in data.blocks("val"):
         x = data.draw_block("val", block)
-        seed_draws("cpu", "evaluate", 3, block.number)
+        seed_draws("cpu", "evaluate", 3, 1, block.number)
         elbos.append(ELBO()(module.vae, x).elbo.detach())
     assert metrics["val/elbo"] == pytest.approx(torch.cat(elbos).double().mean().item(), rel=1e-6)
     assert metrics["val/elbo"] == pytest.approx(metrics["val/reconstruction"] - metrics["val/kl"], rel=1e-6)
+
+
+def test_reduced_precision_trains_close_to_full_precision():
+    module = module_of(new_vae())
+    trainer(2, precision="bf16-mixed").fit(module, digits())
+    assert module.train_elbo == pytest.approx(trained().train_elbo, abs=1.0)
 
 
 def test_evaluation_depends_on_nothing_drawn_before():

@@ -21,10 +21,12 @@ from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run
 from vaelab import run as run_module
 from vaelab import train
 from vaelab.callbacks import Checkpoints
-from vaelab.config import plain, sweep_name
+from vaelab.config import plain
 from vaelab.estimators import ImportanceSampling
+from vaelab.identity import flatten, identity
 from vaelab.module import VAEModule
-from vaelab.run import FORMAT_VERSION, RunFolder, RunFolderError, flatten, identity, read_config, write_atomically
+from vaelab.names import sweep_name
+from vaelab.run import FORMAT_VERSION, RunFolder, RunFolderError, read_config, write_atomically
 
 
 def status(path: Path) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def id_of(composed: Any, *overrides: str) -> str:
         *("logger=csv", "logger=none", "logger.project=other", "logger.mode=online", "name=other", "rerun=true"),
         *("data_dir=elsewhere", "sweep.name=other", "steps_per_call=7"),
         *("trainer.max_epochs=99", "trainer.max_steps=99", "trainer.accelerator=cpu", "trainer.devices=[0]"),
-        *("+trainer.strategy=ddp", "+trainer.num_nodes=2", "+trainer.default_root_dir=/elsewhere"),
+        "+trainer.default_root_dir=/elsewhere",
         *("trainer.enable_progress_bar=true", "trainer.enable_model_summary=true", "trainer.log_every_n_steps=10"),
         *("~callbacks.figures", "~callbacks.progress", "~callbacks.collapse", "+callbacks.figures.num_images=3"),
         "+callbacks.collapse.threshold=0.1",
@@ -204,6 +206,15 @@ def test_a_failed_write_leaves_the_former_file_whole(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match="No space"):
         write_atomically(path, "latter")
     assert path.read_text() == "former"
+
+
+def test_a_file_is_replaced_and_never_rewritten_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    write_atomically(path, "former")
+    with path.open() as reader:  # who has begun to read
+        write_atomically(path, "latter")
+        assert reader.read() == "former"
+    assert path.read_text() == "latter"
 
 
 @given(st.text())
@@ -557,10 +568,16 @@ def test_a_job_of_a_sweep_gives_the_very_weights_of_the_single_run(run_fast: Run
     assert results(single) == results(job)
 
 
-def test_a_sweep_over_the_number_of_epochs_has_a_folder_for_each(run_fast: Run, tmp_path: Path) -> None:
-    run_fast("-m", "trainer.max_epochs=1,2")
+def test_a_sweep_over_the_number_of_epochs_is_refused(run_fast: Run, tmp_path: Path) -> None:
+    assert "a sweep cannot be over trainer.max_epochs" in run_fast("-m", "trainer.max_epochs=1,2", code=2).err
+    assert not list(tmp_path.glob("logs/**/config.yaml"))
+
+
+def test_more_epochs_continue_the_runs_of_a_sweep_in_whatever_order_it_is_typed(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", "seed=1,2", "latent_dim=3", "trainer.max_epochs=1")
+    run_fast("-m", "latent_dim=3", "seed=1,2", "trainer.max_epochs=2")
     found = [results(path.parent)["epochs"] for path in tmp_path.glob("logs/sweeps/*/*/metrics.json")]
-    assert sorted(found) == [1, 2]
+    assert found == [2, 2]
 
 
 def test_a_sweeps_own_name_is_its_folder(run_fast: Run, tmp_path: Path) -> None:
@@ -587,6 +604,34 @@ def test_a_run_folder_holds_its_lock_while_it_runs_and_gives_it_back(tmp_path: P
         pass
     with RunFolder(tmp_path, {"seed": 0}).running({}):
         assert status(tmp_path)["state"] == "running"
+
+
+def test_a_folder_that_another_run_took_meanwhile_is_refused_and_left_alone(tmp_path: Path) -> None:
+    late = RunFolder(tmp_path, {"seed": 1})
+    with RunFolder(tmp_path, {"seed": 0}).running({}):
+        pass
+    before = files(tmp_path)
+    with pytest.raises(RunFolderError, match="seed is 0 there and 1 here"), late.running({}):
+        pass
+    assert files(tmp_path) == before
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_done_again(tmp_path: Path) -> None:
+    late = RunFolder(tmp_path, {"seed": 0})
+    with (first := RunFolder(tmp_path, {"seed": 0})).running({}):
+        first.finish({"val/elbo": -1.0})
+    with pytest.raises(RunFolderError, match="finished by another process"), late.running({}):
+        pass
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 1}}):
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(RunFolderError, match="other data than data=a serves now"),
+        RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 2}}),
+    ):
+        pass
 
 
 def test_a_folder_without_a_configuration_is_no_run_folder(tmp_path: Path) -> None:

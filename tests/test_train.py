@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results
+from vaelab.module import VAEModule
 
 HEAD = '''
 import torch.distributions as td
@@ -37,7 +39,10 @@ class Laplace(Head):
 '''
 CHOICE = "defaults: [bernoulli, _self_]\nhead: {_target_: my_heads.Laplace}\n"
 LAST = ("val/elbo", "val/reconstruction", "val/kl", "test/elbo", "test/reconstruction", "test/kl")
-ESTIMATED = ("test/log_likelihood", "test/effective_sample_size", "test/num_samples")
+ESTIMATED = (
+    *("test/log_likelihood", "test/standard_error"),
+    *("test/effective_sample_size", "test/num_samples"),
+)
 
 
 def evaluation(path: Path) -> dict[str, Any]:
@@ -104,6 +109,26 @@ def test_another_seed_gives_other_weights_on_the_same_data(run_fast: Run) -> Non
     assert results(one)["test/elbo"] != results(other)["test/elbo"]
     hashes = [json.loads((path / "record.json").read_text())["data"]["sha256"] for path in (one, other)]
     assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize("interruptions", [[], [7], [15], [20, 22]])
+def test_every_epoch_trains_on_every_example_once_in_an_order_of_its_own(
+    interruptions: list[int], run_fast: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    step = VAEModule.optimizer_step_on
+
+    def spy(self: VAEModule, indices: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.extend(indices.tolist())
+        return step(self, indices, *args, **kwargs)
+
+    monkeypatch.setattr(VAEModule, "optimizer_step_on", spy)
+    for steps in interruptions:
+        run_fast("trainer.max_epochs=2", f"trainer.max_steps={steps}")
+    run_fast("trainer.max_epochs=2")
+    first, second = seen[:1438], seen[1438:]
+    assert sorted(first) == sorted(second) == list(range(1438))
+    assert first != second
 
 
 def test_training_raises_the_bound(run_fast: Run) -> None:

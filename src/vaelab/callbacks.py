@@ -30,6 +30,10 @@ class Checkpoints(Checkpoint):
         self.monitor = monitor
         self.best = -float("inf")
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not (Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt").exists():
+            self.best = -float("inf")  # lost since the checkpoint that we resume from
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = float(trainer.callback_metrics.get(self.monitor, -float("inf")))
         improved = value > self.best
@@ -146,10 +150,10 @@ def watching(module: VAEModule) -> Iterator[None]:
 
 def show(trainer: pl.Trainer, module: VAEModule, name: str, path: Path) -> None:
     """Hands a picture to the loggers that take pictures."""
-    from matplotlib.image import imread
-
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)], step=module.samples_seen)
         elif isinstance(logger, TensorBoardLogger):
+            from matplotlib.image import imread
+
             logger.experiment.add_image(name, imread(path), module.samples_seen, dataformats="HWC")

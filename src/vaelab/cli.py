@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from vaelab.config import ConfigError
+from vaelab.checks import ConfigError
 from vaelab.data import DataError
 from vaelab.run import RunFolderError
 
@@ -38,10 +39,11 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
             hydra_main()
         except SIGTERMException:
             sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
-        except (*USAGE, *FAILURE) as error:
-            if WANTS_TRACEBACK:
+        except (*USAGE, *FAILURE, ValueError) as error:
+            ours = isinstance(error, (*USAGE, *FAILURE))
+            if WANTS_TRACEBACK or not (ours or _in_composition(error)):
                 raise
-            refuse(error)
+            refuse(error if ours else ConfigError(one_line(error)))
 
     return main
 
@@ -69,9 +71,8 @@ def quieten_console() -> None:
     """On the terminal: our own warnings, and errors; a run's `train.log` has everything."""
     console = logging.StreamHandler()
     console.setFormatter(logging.Formatter("vaelab: %(message)s"))
-    console.addFilter(lambda record: record.levelno >= (logging.WARNING if _is_ours(record) else logging.ERROR))
+    console.addFilter(_is_for_console)
     logging.getLogger().addHandler(console)
-    logging.getLogger().setLevel(logging.INFO)
     lightning = logging.getLogger("pytorch_lightning")
     lightning.handlers.clear()
     lightning.propagate = True
@@ -98,8 +99,15 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) + where
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    return record.name.split(".")[0] == "vaelab"
+def _in_composition(error: Exception) -> bool:
+    # Hydra raises a bare ValueError at some overrides, such as callbacks=null
+    frames = traceback.extract_tb(error.__traceback__)
+    return not any(frame.name == "run_job" for frame in frames)
+
+
+def _is_for_console(record: logging.LogRecord) -> bool:
+    ours = record.name.split(".")[0] == "vaelab"
+    return record.levelno >= (logging.WARNING if ours else logging.ERROR) and not hasattr(record, "for_file_only")
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The one contract: a trunk and a head make a `Conditional`, two of them and a prior make a `VAE`. Plain PyTorch."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch.distributions as td
 from jaxtyping import Float
@@ -74,8 +75,8 @@ class VAE(nn.Module):
         return self.decoder(z)
 
     def sample(self, num_samples: int) -> Image:
-        """Means of p(x|z) at `num_samples` draws of z from the prior: `[num_samples, *event_shape]`."""
-        return self.decode(self.prior().sample((num_samples,))).mean
+        """Draws x ~ p(x): z from the prior, then x from p(x|z); `[num_samples, *event_shape]`."""
+        return self.decode(self.prior().sample((num_samples,))).sample()
 
     def reconstruct(self, x: Image) -> Image:
         """The mean of p(x|z) at the mean of q(z|x)."""
@@ -100,30 +101,27 @@ def make_vae(
 def make_shared_vae(
     event_shape: Sequence[int],
     latent_dim: int,
-    encoder: Callable[..., Conditional],
-    decoder: Callable[..., Conditional],
+    encoder: partial[Conditional],
+    decoder: partial[Conditional],
     prior: Callable[..., nn.Module],
-    hidden_features: int,
     activation: str = "tanh",
 ) -> VAE:
-    """A VAE whose encoder and decoder share a hidden layer: context -> own layer -> *shared layer* -> own head.
+    """A VAE whose encoder and decoder share a hidden layer: context -> own trunk -> *shared layer* -> own head.
 
     Both trunks end in the very same module, so its gradient is the sum of both uses.
 
     Raises:
-        ValueError: a list of `hidden_features`.
+        ValueError: the trunks end in different numbers of features.
     """
-    if not isinstance(hidden_features, int):
-        raise ValueError(f"model=shared takes one number of hidden_features, found {hidden_features}")
-    shared = MLP((hidden_features,), hidden_features, activation)
-
-    def trunk(context_shape: Sequence[int]) -> Trunk:
-        return Chain(MLP(context_shape, hidden_features, activation), shared)
-
+    own = {part: part.keywords["trunk"](shape) for part, shape in ((encoder, event_shape), (decoder, (latent_dim,)))}
+    width, other = (trunk.out_features for trunk in own.values())
+    if width != other:
+        raise ValueError(f"model=shared needs trunks that end alike, found {width} features (encoder) and {other}")
+    shared = MLP((width,), width, activation)
     return make_vae(
         event_shape,
         latent_dim,
-        encoder=lambda *shapes: encoder(*shapes, trunk=trunk),
-        decoder=lambda *shapes: decoder(*shapes, trunk=trunk),
-        prior=prior,
+        partial(encoder, trunk=lambda shape: Chain(own[encoder], shared)),
+        partial(decoder, trunk=lambda shape: Chain(own[decoder], shared)),
+        prior,
     )

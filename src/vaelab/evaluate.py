@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import hydra
-import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.checks import ConfigError
 from vaelab.cli import entry_point, job
-from vaelab.config import CONF, ConfigError, build, refusing
+from vaelab.config import CONF, build, make_trainer
 from vaelab.module import VAEModule
 from vaelab.progress import ProgressBar
 from vaelab.results import evaluate, show
@@ -27,16 +27,8 @@ def run(cfg: DictConfig) -> float:
         stored.estimator.num_samples = cfg.num_samples
     data, module = build(stored)
     load_weights(module, folder / "checkpoints" / f"{cfg.checkpoint}.ckpt")
-    with refusing("the trainer"):
-        trainer = pl.Trainer(
-            accelerator=cfg.accelerator,
-            devices=1,
-            callbacks=[ProgressBar()],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+    stored.trainer.accelerator, stored.trainer.devices = cfg.accelerator, 1
+    trainer = make_trainer(stored, folder, [ProgressBar()])
     metrics = evaluate(trainer, module, data) | {"samples_seen": module.samples_seen, "steps": module.steps}
     write_atomically(folder / "evaluation.json", json.dumps(metrics | {"checkpoint": cfg.checkpoint}, indent=2))
     show({f"{cfg.checkpoint} weights": metrics}, f"written: {folder / 'evaluation.json'}")

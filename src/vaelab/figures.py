@@ -38,7 +38,8 @@ def reconstructions(vae: VAE, x: Float[Tensor, "n channels height width"]) -> Fi
 @torch.no_grad()
 def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
     """Means of p(x|z) at z drawn from the prior."""
-    return image_grid(vae.sample(rows * columns) / vae.max_pixel, columns, "samples: means of p(x|z), z from the prior")
+    means = vae.decode(vae.prior().sample((rows * columns,))).mean
+    return image_grid(means / vae.max_pixel, columns, "samples: means of p(x|z), z from the prior")
 
 
 @torch.no_grad()

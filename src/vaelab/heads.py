@@ -50,7 +50,7 @@ class Head(nn.Module):
         return td.Independent(elements, len(self.event_shape), validate_args=False)
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
-        """Called once per training step with what was predicted and what came; for running statistics."""
+        """Called by `Conditional.log_prob` in training, with what was predicted and what came."""
 
     def monitors(self) -> dict[str, Tensor]:
         """Scalars worth a curve, by name, since they were last asked for."""

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
 from vaelab.data.loader import Block, Chunk, ShuffledIndices
-from vaelab.data.splits import SplitName
+from vaelab.data.splits import SPLITS, SplitName
 from vaelab.estimators import Estimate
 from vaelab.objectives import Terms
 from vaelab.randomness import seed_draws
@@ -28,7 +28,7 @@ class VAEModule(pl.LightningModule):
     `samples_seen` is the x-axis of every curve, as in the paper. `trainer.global_step` counts chunks.
 
     Metrics are means over examples, in nats: `train/loss`, and `elbo`, `reconstruction`, `kl` of each stage; of the
-    test also `test/log_likelihood` and `test/effective_sample_size`.
+    test also `test/log_likelihood`, and per example its `test/standard_error` and `test/effective_sample_size`.
 
     Args:
         vae: the model.
@@ -124,12 +124,13 @@ class VAEModule(pl.LightningModule):
     def test_step(self, block: Block, batch_idx: int) -> None:
         estimate = self.estimator(self.vae, self.bound_on("test", block))
         self.average("test/log_likelihood", estimate.log_likelihood)
+        self.average("test/standard_error", estimate.standard_error)
         self.average("test/effective_sample_size", estimate.effective_sample_size)
 
     def bound_on(self, split: SplitName, block: Block) -> Tensor:
         """Evaluates the objective on a block, with noise of the block's own; returns the pixels."""
         x = self.data.draw_block(split, block)
-        seed_draws(self.device, "evaluate", self.seed, block.number)
+        seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number)
         terms = self.objective(self.vae, x)
         for name in TERMS:
             self.average(f"{split}/{name}", getattr(terms, name))

@@ -12,6 +12,7 @@ _MASK = (1 << 64) - 1
 def stream(stage: Stage, *key: int) -> int:
     """A seed in [0, 2^63) for the draws that `stage` and `key` name, such as `("train", seed, epoch, step, rank)`.
 
+    PyTorch's CPU generator looks at its lower 32 bits only, so among 10^5 steps two may repeat each other's noise.
     Each integer is absorbed by a round of SplitMix64 (Steele, Lea & Flood 2014), a bijection of the 64-bit state.
     """
     state = _STAGES[stage]

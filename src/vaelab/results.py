@@ -1,5 +1,6 @@
 """The numbers that a run ends with: validation and test of the last weights and of the best, as flat metrics."""
 
+import math
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -20,6 +21,8 @@ def evaluate(trainer: pl.Trainer, module: VAEModule, data: ImageData) -> Metrics
     for stage in (trainer.validate, trainer.test):
         stage(module, datamodule=data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if math.isnan(metrics["test/standard_error"]):
+        del metrics["test/standard_error"]  # of one sample it is not defined
     head = module.vae.decoder.head
     bits = bits_per_dim(metrics["test/elbo"], data.event_shape, head.measure, head.pixels, data.num_levels)
     if bits is not None:

@@ -1,6 +1,5 @@
 """The run folder: one folder, one run, whose identity is its scientific configuration. Idempotent and atomic."""
 
-import hashlib
 import json
 import logging
 import os
@@ -18,47 +17,16 @@ from typing import Any, Literal
 import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from vaelab.identity import budget, science
+
 FORMAT_VERSION = 1
-BUDGET = ("trainer.max_epochs", "trainer.max_steps")
-NOT_SCIENCE = (  # what cannot change the result, and so is no part of a run's identity
-    *BUDGET,
-    *("name", "rerun", "data_dir", "logger", "sweep", "steps_per_call"),
-    *(f"callbacks.{name}" for name in ("checkpoints", "collapse", "figures", "progress")),
-    *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "num_sanity_val_steps")),
-    *(f"trainer.{name}" for name in ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")),
-    *("trainer.default_root_dir", "trainer.profiler"),
-)
 State = Literal["running", "done", "interrupted", "failed"]
-Flat = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
 
 class RunFolderError(Exception):
     """A run folder that is not what was asked for; the message says what to type instead."""
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists and empty dicts are values."""
-    flat: Flat = {}
-    for key, value in config.items():
-        nested = isinstance(value, dict) and value
-        flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return flat
-
-
-def science(config: dict[str, Any]) -> Flat:
-    """The part of a resolved configuration that can change the result, flat."""
-    return {
-        key: _number(value)
-        for key, value in flatten(config).items()
-        if not any(key == name or key.startswith(name + ".") for name in NOT_SCIENCE)
-    }
-
-
-def identity(config: dict[str, Any]) -> str:
-    """Eight hex digits that name the scientific configuration."""
-    return hashlib.sha256(json.dumps(science(config), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def write_atomically(path: Path, content: str) -> None:
@@ -87,20 +55,23 @@ class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any], rerun: bool = False) -> None:
         self.path = path
         self.config = config
+        self.started = time.monotonic()
         self.rerun = rerun and (path / "config.yaml").exists()
-        stored = (path / "config.yaml").exists() and not self.rerun
-        self.stored = read_config(path) if stored else None
+        self._read_what_stands()
+
+    def _read_what_stands(self) -> None:
+        here = (self.path / "config.yaml").exists() and not self.rerun
+        self.stored = read_config(self.path) if here else None
         if self.stored is not None:
             self._check_identity(self.stored)
         self.status: dict[str, Any] = {} if self.stored is None else self._read("status.json")
         self.seconds_before: float = self.status.get("seconds", 0.0)
-        self.started = time.monotonic()
 
     @property
     def finished(self) -> bool:
         """Whether all that is asked for was done here before."""
         done = self.status.get("state") == "done" and (self.path / "metrics.json").exists()
-        return done and self.stored is not None and not self._grows(self.stored)
+        return done and self.stored is not None and budget(self.config) == budget(self.stored)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -130,12 +101,18 @@ class RunFolder:
             record: what was served and where, for `record.json`.
 
         Raises:
-            RunFolderError: another process holds the folder, or it cannot be written.
+            RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
+                that the run began with, or the folder cannot be written.
         """
         if self.rerun:
             with self._locked():
                 self._put_aside()
+            self.rerun = False
         with self._locked():
+            self._read_what_stands()  # again: another process may have been here
+            if self.finished:
+                raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
+            self._check_data(record)
             stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record | {"environment": environment()}, indent=2))
@@ -145,7 +122,7 @@ class RunFolder:
                 try:
                     yield
                 except BaseException as error:
-                    log.info("the run stopped", exc_info=True)  # for train.log; the console has it from the caller
+                    log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
                     state = "failed" if isinstance(error, Exception) else "interrupted"
                     line = f"{type(error).__name__}: {error}".splitlines()[0]
                     self._set(state, error=line)
@@ -165,7 +142,7 @@ class RunFolder:
             ) from error
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Writes the final metrics, and the seconds that the run took over all its attempts, to `metrics.json`."""
+        """Writes the final metrics to `metrics.json`, with the seconds over all attempts but those that were killed."""
         write_atomically(self.path / "metrics.json", json.dumps(metrics | {"seconds": self._seconds()}, indent=2))
 
     def _seconds(self) -> float:
@@ -187,17 +164,21 @@ class RunFolder:
                     f"{self.path} holds another run: {key} is {there.get(key)} there and {here.get(key)} here; "
                     "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
                 )
-        here, there = flatten(self.config), flatten(stored)
-        for key in BUDGET:
-            if _limit(here.get(key)) < _limit(there.get(key)):
+        asked, given = budget(self.config), budget(stored)
+        for key in asked:
+            if asked[key] < given[key]:
                 raise RunFolderError(
-                    f"{self.path} was trained with {key}={there.get(key)}, more than {here.get(key)}; "
+                    f"{self.path} was given {key}={given[key]:g}, more than {asked[key]:g}; "
                     "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
                 )
 
-    def _grows(self, stored: dict[str, Any]) -> bool:
-        here, there = flatten(self.config), flatten(stored)
-        return any(_limit(here.get(key)) > _limit(there.get(key)) for key in BUDGET)
+    def _check_data(self, record: dict[str, Any]) -> None:
+        stored = self._read("record.json") if self.stored is not None else {}
+        if stored and stored.get("data") != record.get("data"):
+            raise RunFolderError(
+                f"{self.path} was trained on other data than data={record['data']['name']} serves now; "
+                "restore them, or start over with rerun=true"
+            )
 
     def _put_aside(self) -> None:
         number = 1
@@ -268,15 +249,6 @@ def environment() -> dict[str, Any]:
     return {"versions": versions, "threads": torch.get_num_threads(), "platform": platform.machine()}
 
 
-def _number(value: Any) -> Any:
-    # 1 and 1.0 are one value, however they were typed
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _limit(value: Any) -> float:
-    return float("inf") if value in (None, -1) else value
-
-
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "data_dir"}
 
@@ -286,9 +258,13 @@ def _logging_to(path: Path) -> Iterator[None]:
     """Sends all logging to `path`."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(handler)
+        root.removeHandler(handler)
+        root.setLevel(level)
         handler.close()

@@ -54,7 +54,7 @@ class Scale(nn.Module):
         return (log_variance.exp() + self.min_scale**2).sqrt()
 
     def observe(self, squared_residual: Tensor) -> None:
-        """Called once per training step with (event - mean)^2; for scales that follow it."""
+        """Called in training with (event - mean)^2, whenever it is scored; for scales that follow it."""
 
     def monitors(self) -> dict[str, Tensor]:
         """`scale_at_floor`: the share of sigmas that the floor held up since last asked."""

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import hydra
-import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -13,8 +12,10 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers.logger import Logger
 
 from vaelab import loggers
+from vaelab.checks import check, refusing
 from vaelab.cli import entry_point, job
-from vaelab.config import CONF, build, check, plain, refusing, register_resolvers
+from vaelab.config import CONF, build, make_trainer, plain
+from vaelab.names import register_resolvers
 from vaelab.results import both, evaluate_last_and_best, show
 from vaelab.run import RunFolder, load_checkpoint
 
@@ -35,13 +36,7 @@ def run(cfg: DictConfig) -> float:
         return folder.metrics["val/elbo"]
     data, module = build(cfg)
     group = path.parent.name if hydra_cfg.mode is RunMode.MULTIRUN else None
-    trainer: pl.Trainer = instantiate(
-        cfg.trainer,
-        max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
-        callbacks=list(instantiate(cfg.callbacks).values()),
-        logger=False,
-        default_root_dir=str(path),
-    )
+    trainer = make_trainer(cfg, path, list(instantiate(cfg.get("callbacks") or {}).values()))
     if folder.last_checkpoint is not None:
         load_checkpoint(folder.last_checkpoint)  # to say so if it is damaged, before anything is written
     with folder.running({"data": data.record()}), loggers.closing(make_logger(cfg, folder, group)) as logger:

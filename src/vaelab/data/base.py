@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaelab.data.files import sha256
 from vaelab.data.loader import Block, Blocks, Chunk, ShuffledIndices
-from vaelab.data.splits import DataError, Split, SplitName
+from vaelab.data.splits import SPLITS, DataError, Split, SplitName
 from vaelab.randomness import generator, seed_draws
 
 Binarize = Literal["dynamic", "threshold", "fixed"]
@@ -106,7 +106,7 @@ class ImageData(LightningDataModule):
 
     def draw_block(self, split: SplitName, block: Block) -> Tensor:
         """Draws a block for evaluation: a function of `seed` and the block's number alone."""
-        seed_draws(self.images[split].device, "pixels", self.seed, list(self.images).index(split), block.number)
+        seed_draws(self.images[split].device, "pixels", self.seed, SPLITS.index(split), block.number)
         return self.draw(split, block.indices)
 
     def record(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Splits: images with their labels, cut into train, val and test."""
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vaelab.randomness import generator
 
 SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Splits = dict[SplitName, "Split"]
 
 
@@ -59,4 +60,4 @@ def _cut(data: Split, order: NDArray[np.integer], sizes: tuple[int, int, int]) -
     if sum(sizes) != len(data):
         raise DataError(f"expected {sum(sizes)} images for a split into {sizes}, found {len(data)}")
     parts = np.split(order, np.cumsum(sizes)[:-1])
-    return {cast(SplitName, name): data.take(part) for name, part in zip(("train", "val", "test"), parts, strict=True)}
+    return {name: data.take(part) for name, part in zip(SPLITS, parts, strict=True)}

@@ -1,0 +1,83 @@
+"""What is refused before any work: numbers and trainer settings that cannot be meant."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from omegaconf import DictConfig, OmegaConf
+
+AT_LEAST = {
+    "latent_dim": 1,
+    "batch_size": 1,
+    "steps_per_call": 1,
+    "seed": 0,
+    "data.seed": 0,
+    "objective.num_samples": 1,
+    "estimator.num_samples": 1,
+    "trainer.max_epochs": 1,
+    "trainer.max_steps": -1,
+}
+PARTS = ("data", "model", "encoder", "decoder", "prior", "objective", "estimator", "optimizer", "trainer", "logger")
+PRECISIONS = (None, 32, "32", "32-true", "bf16-mixed")
+OURS = {  # what the trainer would count in chunks, or not do at all in manual optimisation
+    "limit_train_batches": "trainer.max_steps counts optimiser steps",
+    "overfit_batches": "trainer.max_steps counts optimiser steps",
+    "fast_dev_run": "trainer.max_steps=1 runs one optimiser step",
+    "accumulate_grad_batches": "choose a larger batch_size",
+    "gradient_clip_val": "clip in an optimizer of your own",
+    "num_nodes": "a run trains on one device",
+    "strategy": "a run trains on one device",
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says what to type instead."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses numbers that cannot be meant, before any work.
+
+    Raises:
+        ConfigError: names the key, what was expected and what was found.
+    """
+    for name in PARTS:
+        if cfg.get(name) is None:
+            raise ConfigError(f"{name} must be chosen, found null: type {name}= and one of those that --help lists")
+    by_steps = cfg.trainer.max_epochs is None and cfg.trainer.max_steps != -1
+    for key, least in AT_LEAST.items():
+        value = OmegaConf.select(cfg, key, default=least)  # data of the user's own need not say its seed
+        if not (isinstance(value, int) and value >= least) and not (key == "trainer.max_epochs" and by_steps):
+            raise ConfigError(f"{key} must be a whole number of at least {least}, found {value!r}: type {key}={least}")
+        if isinstance(value, bool):
+            raise ConfigError(f"{key} must be a whole number, found {value}: type {key}={least}")
+    check_trainer(cfg.trainer)
+
+
+def check_trainer(trainer: DictConfig) -> None:
+    """Refuses what a trainer of Lightning takes and a run here does not.
+
+    Raises:
+        ConfigError: names the key, and what to type instead.
+    """
+    if trainer.max_steps == 0:
+        raise ConfigError(
+            "trainer.max_steps must be at least 1, or -1 for no limit, found 0: type trainer.max_steps=-1"
+        )
+    for key, instead in OURS.items():
+        if trainer.get(key) is not None:
+            raise ConfigError(f"trainer.{key} is not for the steps of a run here: {instead}")
+    if trainer.get("precision") not in PRECISIONS:
+        raise ConfigError(f"trainer.precision must be 32-true or bf16-mixed, found {trainer.precision}")
+    devices = trainer.devices
+    if devices not in (1, "1") and not (OmegaConf.is_list(devices) and len(devices) == 1):
+        raise ConfigError(f"a run trains on one device, found trainer.devices={devices}: type trainer.devices=1 or [3]")
+
+
+@contextmanager
+def refusing(part: str) -> Iterator[None]:
+    """Turns the errors of a class that was given the wrong arguments into a ConfigError that says where to look."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{error} (in the configuration of {part}; HYDRA_FULL_ERROR=1 shows where)") from error

@@ -1,0 +1,56 @@
+"""Names of folders: readable, then a hash; never with `/`, `=` or `,`."""
+
+import re
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from vaelab.checks import ConfigError
+from vaelab.config import plain
+from vaelab.identity import BUDGET, identity, is_control
+
+
+def run_name(_root_: DictConfig) -> str:
+    """Folder of a single run: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`."""
+    cfg, choices = _root_, _root_.hydra.runtime.choices
+    prefix = cfg.name or f"{choices.data}-{choices.decoder}-z{cfg.latent_dim}-s{cfg.seed}"
+    return f"{_safe(prefix)}-{identity(plain(cfg))}"
+
+
+def job_name(_root_: DictConfig) -> str:
+    """Folder of a job in a sweep: its overrides, readably, and the hash."""
+    overrides = _scientific(_root_.hydra.overrides.task)
+    prefix = _root_.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
+    return f"{_safe(prefix)[:160]}-{identity(plain(_root_))}"
+
+
+def sweep_name(name: str | None, overrides: Sequence[str]) -> str:
+    """Folder of a sweep: `sweep.name`, or one that follows from its definition: the same line finds it again."""
+    swept = sorted(_key(override) for override in overrides if "," in override or "(" in override)
+    if set(swept) & set(BUDGET):
+        raise ConfigError(f"a sweep cannot be over {' or '.join(BUDGET)}, which a run may only extend")
+    if name:
+        return _safe(name)
+    readable = "-".join(key.split("/")[-1].split(".")[-1] for key in swept)
+    return "-".join([_safe(readable)[:160], identity({"overrides": _scientific(overrides)})])
+
+
+def register_resolvers() -> None:
+    """Makes the names above available in `conf/`."""
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    # cached, since a sweep's jobs see the overrides of their own
+    OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(text)).strip("._-") or "run"
+
+
+def _scientific(overrides: Sequence[str]) -> list[str]:
+    # sorted, so that names do not depend on the order of typing
+    return sorted(override for override in overrides if not is_control(_key(override)))
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0]
