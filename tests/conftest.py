@@ -97,7 +97,7 @@ def exit_code(main: Callable[[], None]) -> int:
 @contextmanager
 def restored() -> Iterator[None]:
     """Puts back what an entry point changes for its whole process."""
-    argv, environ, rng = sys.argv, dict(os.environ), torch.get_rng_state()
+    argv, path, environ, rng = sys.argv, sys.path[:], dict(os.environ), torch.get_rng_state()
     names = (None, "pytorch_lightning")
     logs = [(log, log.level, log.propagate, log.handlers[:]) for log in map(logging.getLogger, names)]
     GlobalHydra.instance().clear()
@@ -108,7 +108,7 @@ def restored() -> Iterator[None]:
         logging.captureWarnings(False)
         for log, level, propagate, handlers in logs:
             log.level, log.propagate, log.handlers[:] = level, propagate, handlers
-        sys.argv = argv
+        sys.argv, sys.path[:] = argv, path
         os.environ.clear()
         os.environ.update(environ)
         torch.set_rng_state(rng)

@@ -28,12 +28,11 @@ def write_files_shown(folder):
 
 
 @pytest.mark.parametrize("command", commands_of("train"))
-def test_training_commands_run(command, run_train, tmp_path, monkeypatch, request):
+def test_training_commands_run(command, run_train, tmp_path, request):
     arguments = shlex.split(command)
     if re.search(r"=(mnist|frey_face|aevb_\w+)\b", command):
         request.getfixturevalue("data_dir")
     write_files_shown(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
     given = {argument.split("=")[0] for argument in arguments}
     run_train(*arguments, *(override for override in QUICK if override.split("=")[0] not in given))
 

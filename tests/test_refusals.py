@@ -73,6 +73,7 @@ TRAIN = [
     ("+trainer.num_nodes=2", USAGE, "trainer.num_nodes", "one device"),
     ("+trainer.strategy=ddp", USAGE, "trainer.strategy", "one device"),
     ("+trainer.limit_train_batches=2", USAGE, "trainer.limit_train_batches", "trainer.max_steps"),
+    ("+trainer.limit_val_batches=0", USAGE, "trainer.limit_val_batches", "whole splits"),
     ("+trainer.fast_dev_run=true", USAGE, "trainer.fast_dev_run", "trainer.max_steps=1"),
     ("+trainer.precision=16-mixed", USAGE, "trainer.precision", "bf16-mixed"),
     ("trainer.max_epochs=null", USAGE, "trainer.max_epochs", "None"),

@@ -22,6 +22,8 @@ OURS = {  # what the trainer would count in chunks, or not do at all in manual o
     "limit_train_batches": "trainer.max_steps counts optimiser steps",
     "overfit_batches": "trainer.max_steps counts optimiser steps",
     "fast_dev_run": "trainer.max_steps=1 runs one optimiser step",
+    "limit_val_batches": "metrics are of whole splits",
+    "limit_test_batches": "metrics are of whole splits",
     "accumulate_grad_batches": "choose a larger batch_size",
     "gradient_clip_val": "clip in an optimizer of your own",
     "num_nodes": "a run trains on one device",

@@ -34,6 +34,8 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
     @functools.wraps(hydra_main)
     def main() -> None:
         quieten_console()
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # as `python -m` does: a user's own classes
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
         try:
             hydra_main()

@@ -14,6 +14,7 @@ from vaelab.data import ImageData
 from vaelab.data.loader import Block, Chunk, ShuffledIndices
 from vaelab.data.splits import SPLITS, SplitName
 from vaelab.estimators import Estimate
+from vaelab.measures import bits_per_dim
 from vaelab.objectives import Terms
 from vaelab.randomness import seed_draws
 
@@ -27,7 +28,8 @@ class VAEModule(pl.LightningModule):
     `steps` (optimiser steps) and `samples_seen` (training examples, over all processes): both are saved, and
     `samples_seen` is the x-axis of every curve, as in the paper. `trainer.global_step` counts chunks.
 
-    Metrics are means over examples, in nats: `train/loss`, and `elbo`, `reconstruction`, `kl` of each stage; of the
+    Metrics are means over examples, in nats: `train/loss`, and `elbo`, `reconstruction`, `kl` of each stage (the bound
+    of whole splits also in bits per dimension, `val/bits_per_dim`, where the pixels have them); of the
     test also `test/log_likelihood`, and per example its `test/standard_error` and `test/effective_sample_size`.
 
     Args:
@@ -151,10 +153,21 @@ class VAEModule(pl.LightningModule):
 
     def report_means(self) -> None:
         metrics = {name: mean.compute() for name, mean in self.means.items()}
+        metrics |= self.in_bits(metrics)
         self.means.clear()
         self.log_dict(metrics, logger=False)  # for callbacks, and for what `trainer.test` returns
         if not self.trainer.sanity_checking:
             self.report(metrics)
+
+    def in_bits(self, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Each split's bound in bits per dimension, `<split>/bits_per_dim`, where there is such a thing."""
+        head, found = self.vae.decoder.head, {}
+        for split in SPLITS:
+            if f"{split}/elbo" in metrics:
+                nats = metrics[f"{split}/elbo"].item()
+                bits = bits_per_dim(nats, self.data.event_shape, head.measure, head.pixels, self.data.num_levels)
+                found |= {} if bits is None else {f"{split}/bits_per_dim": torch.tensor(bits, dtype=torch.float64)}
+        return found
 
     def report(self, metrics: dict[str, Tensor]) -> dict[str, float]:
         """Sends metrics to the loggers, at x = samples seen; returns them as numbers."""

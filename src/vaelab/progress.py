@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vaelab.data.loader import ShuffledIndices
 from vaelab.module import VAEModule
@@ -20,8 +20,11 @@ class ProgressBar(Callback):
 
     def start(self, description: str, total: int, completed: int = 0) -> None:
         columns = (
-            *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}")),
-            *(TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(compact=True),  # 80 columns must hold it all
+            TextColumn("{task.fields[note]}"),
         )
         self.progress = Progress(*columns, refresh_per_second=4)
         self.task = self.progress.add_task(description, total=total, completed=completed, note="")
@@ -51,7 +54,7 @@ class ProgressBar(Callback):
             self.show("val", float(trainer.callback_metrics["val/elbo"]))
 
     def show(self, stage: str, elbo: float) -> None:
-        self.bounds[stage] = f"{stage} elbo {elbo:.2f}"
+        self.bounds[stage] = f"{stage} elbo {elbo:.1f}"
         if self.progress is not None:
             self.progress.update(self.task, note="  ".join(filter(None, self.bounds.values())))
 

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from vaelab.data import ImageData
-from vaelab.measures import bits_per_dim
 from vaelab.module import VAEModule
 
 Metrics = dict[str, float]
@@ -23,10 +22,6 @@ def evaluate(trainer: pl.Trainer, module: VAEModule, data: ImageData) -> Metrics
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     if math.isnan(metrics["test/standard_error"]):
         del metrics["test/standard_error"]  # of one sample it is not defined
-    head = module.vae.decoder.head
-    bits = bits_per_dim(metrics["test/elbo"], data.event_shape, head.measure, head.pixels, data.num_levels)
-    if bits is not None:
-        metrics["test/bits_per_dim"] = bits
     num_samples = getattr(module.estimator, "num_samples", None)
     return metrics | ({} if num_samples is None else {"test/num_samples": num_samples})
 
