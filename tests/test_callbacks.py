@@ -16,7 +16,7 @@ from vaelab import train
 from vaelab.callbacks import Figures
 from vaelab.config import build
 from vaelab.module import VAEModule
-from vaelab.run import read_config
+from vaelab.stored import read_config
 
 ALWAYS = {"reconstructions", "samples", "latent", "kl_per_dimension"}
 

@@ -26,7 +26,8 @@ from vaelab.estimators import ImportanceSampling
 from vaelab.identity import flatten, identity
 from vaelab.module import VAEModule
 from vaelab.names import sweep_name
-from vaelab.run import FORMAT_VERSION, RunFolder, RunFolderError, read_config, write_atomically
+from vaelab.run import RunFolder
+from vaelab.stored import FORMAT_VERSION, RunFolderError, read_config, write_atomically
 
 
 def status(path: Path) -> dict[str, Any]:

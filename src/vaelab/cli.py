@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from vaelab.checks import ConfigError
 from vaelab.data import DataError
-from vaelab.run import RunFolderError
+from vaelab.stored import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
 FAILURE = (DataError, RunFolderError, OSError, ImportError)  # exit code 1

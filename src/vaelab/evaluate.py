@@ -12,7 +12,7 @@ from vaelab.config import CONF, build, make_trainer
 from vaelab.module import VAEModule
 from vaelab.progress import ProgressBar
 from vaelab.results import evaluate, show
-from vaelab.run import RunFolderError, load_checkpoint, read_config, write_atomically
+from vaelab.stored import RunFolderError, load_checkpoint, read_config, write_atomically
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")

@@ -3,14 +3,12 @@
 import json
 import logging
 import os
-import platform
 import secrets
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,25 +16,11 @@ import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.identity import budget, science
+from vaelab.stored import FORMAT_VERSION, RunFolderError, environment, read_config, read_json, write_atomically
 
-FORMAT_VERSION = 1
 State = Literal["running", "done", "interrupted", "failed"]
 
 log = logging.getLogger(__name__)
-
-
-class RunFolderError(Exception):
-    """A run folder that is not what was asked for; the message says what to type instead."""
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """Writes a file whole or not at all: a temporary file beside it, synchronised, then renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 class RunFolder:
@@ -64,7 +48,7 @@ class RunFolder:
         self.stored = read_config(self.path) if here else None
         if self.stored is not None:
             self._check_identity(self.stored)
-        self.status: dict[str, Any] = {} if self.stored is None else self._read("status.json")
+        self.status: dict[str, Any] = {} if self.stored is None else read_json(self.path / "status.json")
         self.seconds_before: float = self.status.get("seconds", 0.0)
 
     @property
@@ -76,7 +60,7 @@ class RunFolder:
     @property
     def metrics(self) -> dict[str, float]:
         """What `metrics.json` holds."""
-        return self._read("metrics.json")
+        return read_json(self.path / "metrics.json")
 
     @property
     def checkpoints(self) -> Path:
@@ -173,7 +157,7 @@ class RunFolder:
                 )
 
     def _check_data(self, record: dict[str, Any]) -> None:
-        stored = self._read("record.json") if self.stored is not None else {}
+        stored = read_json(self.path / "record.json") if self.stored is not None else {}
         if stored and stored.get("data") != record.get("data"):
             raise RunFolderError(
                 f"{self.path} was trained on other data than data={record['data']['name']} serves now; "
@@ -187,66 +171,8 @@ class RunFolder:
         self.path.rename(aside)
 
     def _holder(self) -> str:
-        status = self._read("status.json")
+        status = read_json(self.path / "status.json")
         return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
-
-    def _read(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except ValueError as error:
-            raise RunFolderError(f"{path} is damaged ({error}); start over with rerun=true") from error
-        if not isinstance(content, dict):
-            raise RunFolderError(f"{path} is damaged (not a mapping); start over with rerun=true")
-        return content
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The configuration that a run folder stores, without its format version.
-
-    Raises:
-        RunFolderError: no run folder there, not a mapping, or another format.
-    """
-    file = path / "config.yaml"
-    if not file.exists():
-        raise RunFolderError(f"{path} is not a run folder: it has no config.yaml; give run_dir=logs/runs/NAME")
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
-        raise RunFolderError(f"{file} is not plain YAML ({str(error).splitlines()[0]})") from error
-    found = config.pop("format_version", None) if isinstance(config, dict) else None
-    if found != FORMAT_VERSION:
-        raise RunFolderError(
-            f"{file} has format_version {found}, expected {FORMAT_VERSION}; start over with rerun=true"
-        )
-    return config
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds: plain data and tensors, on the CPU.
-
-    Raises:
-        RunFolderError: no such file, or not a whole checkpoint.
-    """
-    import torch
-
-    if not path.exists():
-        raise RunFolderError(f"{path} does not exist: train the run first, or choose checkpoint=last or best")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and PyTorch each raise their own
-        raise RunFolderError(
-            f"{path} cannot be loaded ({str(error).splitlines()[0]}); start over with rerun=true"
-        ) from error
-
-
-def environment() -> dict[str, Any]:
-    """What a result was made with, for the record."""
-    import torch
-
-    packages = ("vaelab", "torch", "pytorch-lightning", "hydra-core", "numpy")
-    versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
-    return {"versions": versions, "threads": torch.get_num_threads(), "platform": platform.machine()}
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from vaelab.cli import entry_point, job
 from vaelab.config import CONF, build, make_trainer, plain
 from vaelab.names import register_resolvers
 from vaelab.results import both, evaluate_last_and_best, show
-from vaelab.run import RunFolder, load_checkpoint
+from vaelab.run import RunFolder
+from vaelab.stored import load_checkpoint
 
 log = logging.getLogger(__name__)
 register_resolvers()
