@@ -231,7 +231,7 @@ def test_only_the_dimensions_below_the_threshold_are_named(run_fast: Run) -> Non
 def test_the_bar_counts_all_optimiser_steps_and_shows_the_bounds(finished: Outcome) -> None:
     line = next(line for line in finished.out.splitlines() if line.startswith("training"))
     assert "30/30" in line
-    assert re.search(r"train elbo -\d+\.\d\d", line)
+    assert re.search(r"train elbo -\d+\.\d", line)
     assert f"val elbo {results(finished.path)['val/elbo']:.2f}" in line
     assert any(line.startswith("testing") and "2/2" in line for line in finished.out.splitlines())
 
