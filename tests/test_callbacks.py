@@ -232,7 +232,7 @@ def test_the_bar_counts_all_optimiser_steps_and_shows_the_bounds(finished: Outco
     line = next(line for line in finished.out.splitlines() if line.startswith("training"))
     assert "30/30" in line
     assert re.search(r"train elbo -\d+\.\d", line)
-    assert f"val elbo {results(finished.path)['val/elbo']:.2f}" in line
+    assert f"val elbo {results(finished.path)['val/elbo']:.1f}" in line
     assert any(line.startswith("testing") and "2/2" in line for line in finished.out.splitlines())
 
 
