@@ -326,3 +326,17 @@ def test_python_m_finds_the_users_module_in_the_working_folder(tmp_path: Path) -
     assert "run folder: logs/runs/digits-laplace-z2-s0-" in done.stdout
     (curves,) = tmp_path.glob("logs/runs/*/csv/metrics.csv")
     assert "val/elbo" in next(csv.reader(curves.open()))
+
+
+def test_training_that_diverges_says_so_in_one_line(run_fast: Run) -> None:
+    line = ("decoder=gaussian", "optimizer.lr=1e30", "trainer.max_epochs=3", "hydra.run.dir=there")
+    outcome = run_fast(*line, code=1)
+    assert outcome.err.startswith("vaelab: training diverged: the bound is ")
+    assert outcome.err.count("\n") == 1
+    assert json.loads((outcome.cwd / "there" / "status.json").read_text())["state"] == "failed"
+    assert not (outcome.cwd / "there" / "metrics.json").exists()
+
+
+def test_a_binarisation_that_changes_nothing_is_said(run_fast: Run) -> None:
+    assert "data.binarize=threshold changes nothing" in run_fast("decoder=gaussian", "data.binarize=threshold").err
+    assert "changes nothing" not in run_fast("decoder=bernoulli", "data.binarize=threshold").err

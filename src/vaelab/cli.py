@@ -19,10 +19,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from vaelab.checks import ConfigError
 from vaelab.data import DataError
+from vaelab.module import DivergedError
 from vaelab.stored import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
-FAILURE = (DataError, RunFolderError, OSError, ImportError)  # exit code 1
+FAILURE = (DataError, RunFolderError, DivergedError, OSError, ImportError)  # exit code 1
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 log = logging.getLogger(__name__)

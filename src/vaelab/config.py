@@ -1,5 +1,6 @@
 """From a composed configuration to objects."""
 
+import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from vaelab.data import ImageData
 from vaelab.module import VAEModule
 from vaelab.randomness import seed_draws
 
+log = logging.getLogger(__name__)
 _BESIDE_PACKAGE = Path(__file__).parent / "conf"  # in a wheel
 _IN_CHECKOUT = Path(__file__).parents[2] / "conf"
 CONF = str(_BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else _IN_CHECKOUT)
@@ -93,6 +95,8 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
             f"the decoder's head {type(head).__name__} models {head.pixels} pixels, data.pixels={data.pixels} asks for "
             f"others: type data.pixels=null, or choose a decoder of {data.pixels} pixels"
         )
+    if head.pixels != "binary" and data.binarize != "dynamic":
+        log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
     data.serve(head.pixels)
     vae.max_pixel = data.max_pixel
     check_support(vae, data)

@@ -1,5 +1,6 @@
 """The LightningModule: a VAE, an objective and an optimiser. It owns the step and the counts, and averages once."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast
 
@@ -21,6 +22,10 @@ from vaelab.randomness import seed_draws
 TERMS = ("elbo", "reconstruction", "kl")
 
 
+class DivergedError(ArithmeticError):
+    """Training whose bound is no longer a number."""
+
+
 class VAEModule(pl.LightningModule):
     """Trains a `VAE` on an `ImageData`, which the trainer's `datamodule` must be.
 
@@ -40,6 +45,9 @@ class VAEModule(pl.LightningModule):
         weight_prior: `weight_prior(vae)` is -log p(theta) in nats; over N_train it joins the loss.
         seed: of the noise in training and of z in evaluation.
         max_steps: stop after so many optimiser steps; -1 for no limit.
+
+    Raises:
+        DivergedError: in training, when the bound of a chunk is infinite or not a number.
     """
 
     def __init__(
@@ -96,6 +104,11 @@ class VAEModule(pl.LightningModule):
         means = {f"train/{name}": torch.cat([getattr(t, name) for t in terms]).mean() for name in (*TERMS, "loss")}
         monitors = {f"train/{name}": value for name, value in self.vae.decoder.head.monitors().items()}
         self.train_elbo = self.report(means | monitors)["train/elbo"]
+        if not math.isfinite(self.train_elbo):
+            raise DivergedError(
+                f"training diverged: the bound is {self.train_elbo} after step {self.steps}; lower optimizer.lr, or "
+                "raise the floor of the scale if the decoder has one; last.ckpt is from before"
+            )
 
     def optimizer_step_on(self, indices: Tensor, size: int, position: tuple[int, int], last: bool) -> Terms:
         """One optimiser step: draw the pixels, bound them, descend. Returns the detached terms of this process's share.
