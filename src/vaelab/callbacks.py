@@ -121,8 +121,10 @@ class CollapseWarning(Callback):
             return
         with watching(pl_module):
             _, kl = posterior(pl_module, self.num_points)
-        dead = [] if kl is None else (kl < self.threshold).nonzero().flatten().tolist()
-        if kl is not None and dead:
+        if kl is None:
+            return
+        dead = (kl < self.threshold).nonzero().flatten().tolist()
+        if dead:
             log.warning(
                 "posterior collapse: %d of %d latent dimensions carry less than %g nats: %s",
                 *(len(dead), len(kl), self.threshold, ", ".join(map(str, dead))),

@@ -47,10 +47,9 @@ def check(cfg: DictConfig) -> None:
     by_steps = cfg.trainer.max_epochs is None and cfg.trainer.max_steps != -1
     for key, least in AT_LEAST.items():
         value = OmegaConf.select(cfg, key, default=least)  # data of the user's own need not say its seed
-        if not (isinstance(value, int) and value >= least) and not (key == "trainer.max_epochs" and by_steps):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (whole and value >= least) and not (key == "trainer.max_epochs" and by_steps):
             raise ConfigError(f"{key} must be a whole number of at least {least}, found {value!r}: type {key}={least}")
-        if isinstance(value, bool):
-            raise ConfigError(f"{key} must be a whole number, found {value}: type {key}={least}")
     check_trainer(cfg.trainer)
 
 

@@ -1,6 +1,5 @@
 """Trains one VAE, or a sweep of them: `python -m vaelab.train [-m] key=value ...`; `--help` tells more."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from vaelab.results import both, evaluate_last_and_best, show
 from vaelab.run import RunFolder
 from vaelab.stored import load_checkpoint
 
-log = logging.getLogger(__name__)
 register_resolvers()
 
 
