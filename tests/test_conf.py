@@ -23,6 +23,8 @@ MODEL_GROUPS = (
     "optimizer",
     "initialization",
     "weight_prior",
+    "lr_schedule",
+    "gradient_clip",
 )
 ONE_BY_ONE = [(group, name) for group in MODEL_GROUPS for name in GROUPS[group]]
 SMALL = ["hidden_features=8", "latent_dim=2", "estimator.num_samples=2"]
@@ -59,7 +61,10 @@ def test_each_choice_builds_a_model_that_has_a_bound_and_gradients(group, name, 
     assert terms.elbo.isfinite().all()
     loss = terms.loss.mean() + (module.weight_prior(module.vae) if module.weight_prior else 0)
     loss.backward()
-    optimizer = module.configure_optimizers()
+    if module.gradient_clip:
+        module.gradient_clip(module.vae.parameters())
+    made = module.configure_optimizers()
+    optimizer = made[0][0] if module.lr_schedule else made
     before = [p.detach().clone() for p in module.vae.parameters()]
     optimizer.step()
     assert any(not torch.equal(a, b) for a, b in zip(before, module.vae.parameters(), strict=True))

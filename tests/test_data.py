@@ -70,6 +70,12 @@ def test_dynamic_binarisation_is_one_with_probability_level_over_the_largest_lev
     assert abs(x.mean().item() - p) < 5 * np.sqrt(p * (1 - p) / x.numel())
 
 
+def test_dynamic_binarisation_is_independent_from_pixel_to_pixel() -> None:
+    x = draw_all(served(Levels(128), "binary")).reshape(-1, 8)
+    correlation = torch.corrcoef(x.T) - torch.eye(8)
+    assert correlation.abs().max() < 5 / len(x) ** 0.5
+
+
 @pytest.mark.parametrize("binarize", ["dynamic", "fixed", "threshold"])
 @pytest.mark.parametrize("num_levels", [256, 17])
 def test_binarised_black_is_never_one_and_binarised_white_always(binarize: Any, num_levels: int) -> None:
@@ -130,7 +136,7 @@ def test_dequantised_pixels_are_uniform_on_their_cell(level: int, num_levels: in
 def test_unit_pixels_lie_strictly_inside_zero_and_one_whatever_the_noise(
     noise: float, num_levels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "rand", lambda shape, device=None: torch.full(shape, noise))
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, noise))
     for level in (0, num_levels - 1):
         x = draw_all(served(Levels(level, num_levels), "unit"))
         assert x.min() > 0
@@ -434,6 +440,18 @@ def test_each_process_knows_the_size_of_the_whole_batch(sizes: dict[str, int], w
 @given(loaders(), st.integers(1, 9))
 def test_the_batches_do_not_depend_on_how_many_make_a_chunk(sizes: dict[str, int], other: int) -> None:
     assert epoch_of(ShuffledIndices(**sizes), 1) == epoch_of(ShuffledIndices(**sizes | {"batches_per_chunk": other}), 1)
+
+
+@given(loaders(), st.integers(1, 9))
+def test_chunks_end_at_every_pause_and_hold_the_same_batches(sizes: dict[str, int], every: int) -> None:
+    loader = ShuffledIndices(**sizes, pause_every=every)
+    assert epoch_of(loader, 1) == epoch_of(ShuffledIndices(**sizes), 1)
+    chunks = list(loader)
+    assert [chunk.first_step for chunk in chunks] == loader.chunk_starts
+    assert len(chunks) == len(loader)
+    for chunk in chunks:
+        assert len(chunk.batches) <= sizes["batches_per_chunk"]
+        assert chunk.first_step // every == (chunk.first_step + len(chunk.batches) - 1) // every
 
 
 @given(loaders(), st.integers(0, 200))

@@ -62,10 +62,12 @@ def test_training_is_the_loop_written_by_hand():
         for step, indices in enumerate(order.split(100)):
             seed_draws("cpu", "train", 3, epoch, step, 0)
             levels = images[indices]
-            x = (torch.empty_like(levels).random_(0, 16) < levels).float()
+            words = torch.empty(levels.numel() // 4, dtype=torch.int64).random_(-(2**63), None)
+            uniform = words.view(torch.uint16).double().view(levels.shape) / 2**16
+            x = (uniform < levels.double() / 16).float()
             q = vae.encode(x)
-            z = q.rsample((1,))
-            bound = vae.decode(z).log_prob(x)[0] - torch.distributions.kl_divergence(q, vae.prior())
+            z = q.rsample()
+            bound = vae.decode(z).log_prob(x) - torch.distributions.kl_divergence(q, vae.prior())
             optimizer.zero_grad()
             (-bound.sum() / len(indices)).backward()
             optimizer.step()

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run_main
+from vaelab import complete, train
 from vaelab import run as run_module
-from vaelab import train
 from vaelab.callbacks import Checkpoints
 from vaelab.config import plain
 from vaelab.estimators import ImportanceSampling
@@ -87,7 +88,8 @@ def id_of(composed: Any, *overrides: str) -> str:
     "override",
     [
         *("logger=csv", "logger=none", "logger.project=other", "logger.mode=online", "name=other", "rerun=true"),
-        *("data_dir=elsewhere", "sweep.name=other", "steps_per_call=7"),
+        *("data_dir=elsewhere", "sweep.name=other", "steps_per_call=7", "compile=true", "cuda_graphs=false"),
+        "callbacks.checkpoints.every_n_steps=7",
         *("trainer.max_epochs=99", "trainer.max_steps=99", "trainer.accelerator=cpu", "trainer.devices=[0]"),
         "+trainer.default_root_dir=/elsewhere",
         *("trainer.enable_progress_bar=true", "trainer.enable_model_summary=true", "trainer.log_every_n_steps=10"),
@@ -107,6 +109,7 @@ def test_what_cannot_change_the_result_is_no_part_of_the_identity(override: str,
         *("model=shared", "encoder.trunk.activation=relu", "decoder=gaussian", "objective.beta=2"),
         *("objective.closed_form=false", "objective.num_samples=2", "estimator.num_samples=7"),
         *("optimizer=adagrad", "optimizer.lr=0.1", "initialization=normal", "weight_prior=normal"),
+        *("lr_schedule=cosine", "gradient_clip=norm", "trainer.val_check_interval=7"),
         *("+trainer.precision=bf16-true", "+callbacks.mine._target_=mine.Callback", "+prior.extra=1"),
     ],
 )
@@ -247,7 +250,7 @@ def test_a_finished_run_needs_no_data_to_be_shown_again(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = run_fast().path
-    monkeypatch.setattr(train, "build", None)  # would raise
+    monkeypatch.setattr(complete, "build", None)  # would raise
     assert run_fast().path == path
 
 
@@ -463,30 +466,33 @@ def test_an_interrupted_run_is_completed_by_the_same_command_to_the_last_bit(
 KILLED = """
 import os, signal, sys
 from vaelab.callbacks import Checkpoints
-from vaelab.module import VAEModule
+from vaelab.steps import Step
 from vaelab import train
 
-step, calls = VAEModule.optimizer_step_on, iter(range(1, 1000))
+step, calls = Step.__call__, iter(range(1, 1000))
 
 def killed(*args, **kwargs):
     if next(calls) == 37:  # in the third epoch of 15 steps
         os.kill(os.getpid(), signal.SIGKILL)
     return step(*args, **kwargs)
 
-VAEModule.optimizer_step_on = killed
+Step.__call__ = killed
 train.main()
 """
 
 
+@pytest.mark.parametrize("more", [(), ("callbacks.checkpoints.every_n_steps=3", "steps_per_call=2")])
 def test_a_run_killed_in_the_middle_of_an_epoch_is_completed_by_the_same_command_to_the_last_bit(
-    run_fast: Run, tmp_path: Path, long_run: Path
+    more: tuple[str, ...], run_fast: Run, tmp_path: Path, long_run: Path
 ) -> None:
-    command = [sys.executable, "-c", KILLED, *fast("trainer.max_epochs=4")]
+    command = [sys.executable, "-c", KILLED, *fast("trainer.max_epochs=4", *more)]
     killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     path = only_run(tmp_path)
     assert status(path)["state"] == "running"
-    run_fast("trainer.max_epochs=4")
+    begun = torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["counts"]["steps"]
+    assert begun == (34 if more else 30)
+    assert run_fast("trainer.max_epochs=4", *more).err == ""
     assert_same_run(path, long_run)
 
 

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results
-from vaelab.module import VAEModule
+from vaelab.steps import Step
 
 HEAD = '''
 import torch.distributions as td
@@ -116,13 +116,13 @@ def test_every_epoch_trains_on_every_example_once_in_an_order_of_its_own(
     interruptions: list[int], run_fast: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    step = VAEModule.optimizer_step_on
+    step = Step.__call__
 
-    def spy(self: VAEModule, indices: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def spy(self: Step, indices: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         seen.extend(indices.tolist())
         return step(self, indices, *args, **kwargs)
 
-    monkeypatch.setattr(VAEModule, "optimizer_step_on", spy)
+    monkeypatch.setattr(Step, "__call__", spy)
     for steps in interruptions:
         run_fast("trainer.max_epochs=2", f"trainer.max_steps={steps}")
     run_fast("trainer.max_epochs=2")

@@ -1,7 +1,6 @@
 """Callbacks: checkpoints, figures, a warning of collapse. The run folder is the trainer's `default_root_dir`."""
 
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,29 +23,48 @@ class Checkpoints(Checkpoint):
     """`checkpoints/last.ckpt` after every epoch, and `best.ckpt`: the one with the highest validation bound.
 
     Files hold plain data and tensors (they load with `weights_only=True`) and are replaced whole.
+
+    Args:
+        monitor: what `best.ckpt` has the highest of, over all validations.
+        every_n_steps: write `last.ckpt` inside an epoch too, once so many optimiser steps have passed since the last
+            (at the end of the Lightning step that they end in).
     """
 
-    def __init__(self, monitor: str = "val/elbo") -> None:
+    def __init__(self, monitor: str = "val/elbo", every_n_steps: int | None = None) -> None:
         self.monitor = monitor
+        self.every_n_steps = every_n_steps
         self.best = -float("inf")
+        self.saved_at = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not (Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt").exists():
             self.best = -float("inf")  # lost since the checkpoint that we resume from
+        self.saved_at = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        # not at the end of the batch before, which a validation may have followed
+        if self.every_n_steps is not None and trainer.global_step >= self.saved_at + self.every_n_steps:
+            self.save(trainer, "last")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = float(trainer.callback_metrics.get(self.monitor, -float("inf")))
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and value > self.best:  # not NaN
+            self.best = value
+            self.save(trainer, "best")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        value = float(trainer.callback_metrics.get(self.monitor, -float("inf")))
-        improved = value > self.best
-        if improved:  # not NaN
-            self.best = value
+        self.save(trainer, "last")
+
+    def save(self, trainer: pl.Trainer, name: str) -> None:
         folder = Path(trainer.default_root_dir) / "checkpoints"
-        partial = folder / ".last.ckpt.partial"
+        partial = folder / f".{name}.ckpt.partial"
         trainer.save_checkpoint(partial, weights_only=False)  # the optimiser's state as well
         if trainer.is_global_zero:
-            if improved:
-                shutil.copyfile(partial, folder / ".best.ckpt.partial")
-                (folder / ".best.ckpt.partial").replace(folder / "best.ckpt")
-            partial.replace(folder / "last.ckpt")
+            partial.replace(folder / f"{name}.ckpt")
+        if name == "last":
+            self.saved_at = trainer.global_step
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.best == -float("inf"):

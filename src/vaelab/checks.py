@@ -1,7 +1,8 @@
 """What is refused before any work: numbers and trainer settings that cannot be meant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -10,12 +11,24 @@ AT_LEAST = {
     "batch_size": 1,
     "steps_per_call": 1,
     "seed": 0,
+    "seeds": 1,
     "data.seed": 0,
     "objective.num_samples": 1,
     "estimator.num_samples": 1,
+    "callbacks.checkpoints.every_n_steps": 1,
+    "trainer.val_check_interval": 1,
+    "trainer.check_val_every_n_epoch": 1,
     "trainer.max_epochs": 1,
     "trainer.max_steps": -1,
 }
+CHOICES = {
+    "rerun": (False, True),
+    "compile": (False, True),
+    "cuda_graphs": (True, False),
+    "stacked": (None, True, False),
+    "matmul_precision": (None, "highest", "high", "medium"),
+}
+MAY_BE_NULL = ("callbacks.checkpoints.every_n_steps", "trainer.val_check_interval")
 PARTS = ("data", "model", "encoder", "decoder", "prior", "objective", "estimator", "optimizer", "trainer", "logger")
 PRECISIONS = (None, 32, "32", "32-true", "bf16-mixed")
 OURS = {  # what the trainer would count in chunks, or not do at all in manual optimisation
@@ -25,7 +38,8 @@ OURS = {  # what the trainer would count in chunks, or not do at all in manual o
     "limit_val_batches": "metrics are of whole splits",
     "limit_test_batches": "metrics are of whole splits",
     "accumulate_grad_batches": "choose a larger batch_size",
-    "gradient_clip_val": "clip in an optimizer of your own",
+    "gradient_clip_val": "type gradient_clip=norm gradient_clip.max_norm=100",
+    "gradient_clip_algorithm": "type gradient_clip=value gradient_clip.clip_value=10",
     "num_nodes": "a run trains on one device",
     "strategy": "a run trains on one device",
 }
@@ -47,10 +61,26 @@ def check(cfg: DictConfig) -> None:
     by_steps = cfg.trainer.max_epochs is None and cfg.trainer.max_steps != -1
     for key, least in AT_LEAST.items():
         value = OmegaConf.select(cfg, key, default=least)  # data of the user's own need not say its seed
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (whole and value >= least) and not (key == "trainer.max_epochs" and by_steps):
+        left_open = value is None and (key in MAY_BE_NULL or (key == "trainer.max_epochs" and by_steps))
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not (whole or left_open):
             raise ConfigError(f"{key} must be a whole number of at least {least}, found {value!r}: type {key}={least}")
+    for key, allowed in CHOICES.items():
+        value = cfg.get(key, allowed[0])
+        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
+            raise ConfigError(f"{key} must be {_listed(allowed)}, found {value!r}: type {key}={_typed(allowed[0])}")
+    if cfg.get("stacked") and cfg.get("compile"):
+        raise ConfigError("stacked=true does not go with compile=true: type stacked=false or compile=false")
     check_trainer(cfg.trainer)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    *most, last = map(_typed, values)
+    return f"{', '.join(most)} or {last}"
+
+
+def _typed(value: Any) -> str:
+    return "null" if value is None else str(value).lower()
 
 
 def check_trainer(trainer: DictConfig) -> None:

@@ -42,6 +42,8 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
             hydra_main()
         except SIGTERMException:
             sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
         except (*USAGE, *FAILURE, ValueError) as error:
             ours = isinstance(error, (*USAGE, *FAILURE))
             if WANTS_TRACEBACK or not (ours or _in_composition(error)):

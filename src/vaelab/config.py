@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
@@ -14,6 +15,7 @@ from vaelab.conditional import VAE
 from vaelab.data import ImageData
 from vaelab.module import VAEModule
 from vaelab.randomness import seed_draws
+from vaelab.steps import check_clip
 
 log = logging.getLogger(__name__)
 _BESIDE_PACKAGE = Path(__file__).parent / "conf"  # in a wheel
@@ -28,16 +30,18 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
-    """The trainer of a run whose folder is `path`; the logger comes later.
+    """The trainer of a run whose folder is `path`; the logger comes later. Settles the precision of products as well.
 
     Raises:
         ConfigError: arguments that Lightning does not take, or a device that is neither a CPU nor a CUDA GPU.
     """
+    torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # of this process, until the next run
     with refusing("the trainer"):
         trainer: Trainer = instantiate(
             cfg.trainer,
             max_epochs=-1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs,
             max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
+            val_check_interval=None,  # likewise
             callbacks=callbacks,
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             logger=False,
@@ -64,20 +68,33 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         batch_size=cfg.batch_size,
         batches_per_chunk=cfg.steps_per_call,
         shuffle_seed=cfg.seed,
+        pause_every=cfg.trainer.get("val_check_interval"),
     )
     with refusing("the model"):
         vae = build_vae(cfg, data)
     optimizer = instantiate(cfg.optimizer)
     with refusing("the optimizer"):
-        optimizer(vae.parameters())  # made to fail here, if it does, and not when training begins
+        trial = optimizer(vae.parameters())  # made to fail here, if it does, and not when training begins
+    gradient_clip = instantiate(cfg.get("gradient_clip"))
+    with refusing("gradient_clip"):
+        if gradient_clip is not None:
+            check_clip(gradient_clip)
+    lr_schedule = instantiate(cfg.get("lr_schedule"))
+    with refusing("lr_schedule"):
+        if lr_schedule is not None:
+            lr_schedule.try_out(trial)
     module = VAEModule(
         vae,
         instantiate(cfg.objective),
         optimizer,
         instantiate(cfg.estimator),
         weight_prior=instantiate(cfg.get("weight_prior")),
+        gradient_clip=gradient_clip,
+        lr_schedule=lr_schedule,
         seed=cfg.seed,
         max_steps=cfg.trainer.max_steps,
+        compile_objective=cfg.get("compile", False),
+        cuda_graphs=cfg.get("cuda_graphs", True),
     )
     return data, module
 

@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+import torch
 import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.randomness import standard_normal
 from vaelab.scales import PerPixelScale, Scale
 
 Features = Float[Tensor, "*batch features"]
@@ -43,7 +45,7 @@ class Head(nn.Module):
 
     def as_event(self, flat: Tensor) -> Tensor:
         """Gives the last axis of `[*batch, prod(event_shape)]` the event's shape."""
-        return flat.unflatten(-1, self.event_shape)
+        return flat if len(self.event_shape) == 1 else flat.unflatten(-1, self.event_shape)
 
     def independent(self, elements: td.Distribution) -> td.Independent:
         """One event of independent elements: `log_prob` sums over the event, and over nothing else."""
@@ -76,6 +78,14 @@ class Bernoulli(Head):
         return self.independent(td.Bernoulli(logits=logits, validate_args=False))
 
 
+class Normal(td.Normal):
+    """`torch.distributions.Normal`, whose draws of many stacked models are those of each alone."""
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return self.loc + self.scale * standard_normal(shape, self.loc)
+
+
 class DiagonalGaussian(Head):
     """Gaussian MLP output, for encoder and decoder alike: appendix C.2 of Kingma & Welling (2014).
 
@@ -106,7 +116,9 @@ class DiagonalGaussian(Head):
         loc = self.as_event(self.loc(features))
         if self.sigmoid_mean:
             loc = loc.sigmoid()
-        return self.independent(td.Normal(loc, self.scale(features).expand_as(loc), validate_args=False))
+        scale = self.scale(features)
+        scale = scale if scale.shape == loc.shape else scale.expand_as(loc)
+        return self.independent(Normal(loc, scale, validate_args=False))
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
         self.scale.observe((event - distribution.mean).detach().square())

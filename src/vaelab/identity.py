@@ -13,6 +13,11 @@ NOT_SCIENCE = (
     "logger",
     "sweep",
     "steps_per_call",
+    "compile",
+    "cuda_graphs",
+    "seeds",
+    "stacked",
+    "callbacks.checkpoints.every_n_steps",
     "callbacks.collapse",
     "callbacks.figures",
     "callbacks.progress",
@@ -38,8 +43,9 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
 
 
 def science(config: dict[str, Any]) -> Flat:
-    """The part of a resolved configuration that can change the result, flat."""
-    return {key: _number(value) for key, value in flatten(config).items() if not is_control(key)}
+    """The part of a resolved configuration that can change the result, flat; a null is as if it were not there."""
+    known = {key: _number(value) for key, value in flatten(config).items() if not is_control(key)}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def identity(config: dict[str, Any]) -> str:

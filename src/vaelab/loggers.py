@@ -32,6 +32,7 @@ def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline"
         mode=mode,
         config=run.config,
         settings=Settings(silent=True),
+        reinit="create_new",  # several runs may be under way
         **kwargs,
     )
     logger.experiment.define_metric("samples_seen")

@@ -1,15 +1,17 @@
-"""The LightningModule: a VAE, an objective and an optimiser. It owns the step and the counts, and averages once."""
+"""The LightningModule: a VAE, an objective and an optimiser. It owns the counts, and averages once."""
 
 import math
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from vaelab.capture import CapturedStep, captured
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
 from vaelab.data.loader import Block, Chunk, ShuffledIndices
@@ -18,8 +20,10 @@ from vaelab.estimators import Estimate
 from vaelab.measures import bits_per_dim
 from vaelab.objectives import Terms
 from vaelab.randomness import seed_draws
+from vaelab.schedules import Interval, Schedule, advance
+from vaelab.steps import TERMS, Clip, Minibatch, Step, add_up
 
-TERMS = ("elbo", "reconstruction", "kl")
+Together = Callable[["VAEModule", Sequence[Minibatch]], None]
 
 
 class DivergedError(ArithmeticError):
@@ -29,9 +33,9 @@ class DivergedError(ArithmeticError):
 class VAEModule(pl.LightningModule):
     """Trains a `VAE` on an `ImageData`, which the trainer's `datamodule` must be.
 
-    One Lightning step is one `Chunk` of minibatches, each an optimiser step of its own. The counts that matter are
-    `steps` (optimiser steps) and `samples_seen` (training examples, over all processes): both are saved, and
-    `samples_seen` is the x-axis of every curve, as in the paper. `trainer.global_step` counts chunks.
+    One Lightning step is one `Chunk` of minibatches, each an optimiser step of its own (`vaelab.steps.Step`). The
+    counts that matter are `steps` (optimiser steps; `trainer.global_step` follows it) and `samples_seen` (training
+    examples, over all processes): both are saved, and `samples_seen` is the x-axis of every curve, as in the paper.
 
     Metrics are means over examples, in nats: `train/loss`, and `elbo`, `reconstruction`, `kl` of each stage (the bound
     of whole splits also in bits per dimension, `val/bits_per_dim`, where the pixels have them); of the
@@ -43,8 +47,12 @@ class VAEModule(pl.LightningModule):
         optimizer: makes the optimiser from the parameters.
         estimator: `estimator(vae, x) -> Estimate`, for the test.
         weight_prior: `weight_prior(vae)` is -log p(theta) in nats; over N_train it joins the loss.
+        gradient_clip: clips the gradients of the parameters that it is given.
+        lr_schedule: moves the learning rate.
         seed: of the noise in training and of z in evaluation.
         max_steps: stop after so many optimiser steps; -1 for no limit.
+        compile_objective: have `torch.compile` make one function of model and objective, for training.
+        cuda_graphs: capture the step on a GPU, if its optimiser allows it.
 
     Raises:
         DivergedError: in training, when the bound of a chunk is infinite or not a number.
@@ -57,81 +65,130 @@ class VAEModule(pl.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         estimator: Callable[[VAE, Tensor], Estimate],
         weight_prior: Callable[[VAE], Tensor] | None = None,
+        gradient_clip: Clip | None = None,
+        lr_schedule: Schedule | None = None,
         seed: int = 0,
         max_steps: int = -1,
+        compile_objective: bool = False,
+        cuda_graphs: bool = True,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False  # the step below does many optimiser steps
+        self.automatic_optimization = False  # a Lightning step does many optimiser steps
         self.vae = vae
         self.objective = objective
         self.optimizer = optimizer
         self.estimator = estimator
         self.weight_prior = weight_prior
+        self.gradient_clip = gradient_clip
+        self.lr_schedule = lr_schedule
         self.seed = seed
         self.max_steps = max_steps
+        self.compile_objective = compile_objective
+        self.cuda_graphs = cuda_graphs
         self.steps = 0
         self.samples_seen = 0
         self.train_elbo = float("nan")  # of the chunk before
         self.weights: Literal["last", "best"] = "last"  # which are evaluated; the loggers see `best/...`
         self.means: dict[str, MeanMetric] = {}
+        self.together: Together | None = None  # takes the steps of many
 
     @property
     def data(self) -> ImageData:
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer(self.vae.parameters())
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.vae.parameters())
+        return optimizer if self.lr_schedule is None else ([optimizer], [self.lr_schedule.scheduler(optimizer)])
 
     def setup(self, stage: str) -> None:
         self.data.to(self.trainer.strategy.root_device)
 
     def on_train_start(self) -> None:
+        cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # it may be inside an epoch
         self.trainer.should_stop |= self.steps == self.max_steps  # an interruption may have come after the last one
+        self.own_step = self.make_step()
+        alone = self.together is None and self.cuda_graphs
+        self.step: Step | CapturedStep = captured(self.own_step) if alone else self.own_step
+
+    def make_step(self) -> Step:
+        """The optimiser step, as it stands."""
+        bound = partial(self.objective, self.vae)
+        if self.compile_objective:  # the same noise as without
+            bound = torch.compile(bound, dynamic=False, options={"fallback_random": True})
+        return Step(
+            *(self.vae, bound, self.data, self.torch_optimizer()),
+            *(self.weight_prior, self.gradient_clip, self.trainer.world_size),
+        )
 
     def on_train_epoch_start(self) -> None:
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         left = len(chunk.batches) if self.max_steps < 0 else self.max_steps - self.steps
-        batches = list(zip(chunk.batches, chunk.sizes, strict=True))[:left]
-        terms = [
-            self.optimizer_step_on(indices, size, (chunk.epoch, chunk.first_step + i), last=i + 1 == len(batches))
-            for i, (indices, size) in enumerate(batches)
-        ]
-        self.steps += len(batches)
-        self.samples_seen += sum(size for _, size in batches)
+        sizes, batches = chunk.sizes[:left], chunk.batches[:left]
+        self.take_steps(
+            [
+                Minibatch(
+                    indices, size, ("train", self.seed, chunk.epoch, chunk.first_step + i, self.trainer.global_rank)
+                )
+                for i, (indices, size) in enumerate(zip(batches, sizes, strict=True))
+            ]
+        )
+        self.steps += len(sizes)
+        self.samples_seen += sum(sizes)
+        if self.steps % self.data.batches_per_epoch == 0:
+            self.advance_schedule("epoch")
+        count_steps(self.trainer, len(sizes))
         self.trainer.should_stop |= self.steps == self.max_steps
-        means = {f"train/{name}": torch.cat([getattr(t, name) for t in terms]).mean() for name in (*TERMS, "loss")}
+        self.trainer.val_check_batch = (
+            1 if self.validation_is_due() else batch_idx + 2
+        )  # Lightning's count is in chunks
+        self.report_training(sum(sizes))
+
+    def take_steps(self, minibatches: Sequence[Minibatch]) -> None:
+        """Takes an optimiser step on each minibatch, and those of the schedule between them."""
+        if self.together is not None:
+            self.together(self, minibatches)
+            return
+        for minibatch in minibatches:
+            self.step(*minibatch)
+            self.advance_schedule("step")
+
+    def report_training(self, size: int) -> None:
+        """Reports the means over the `size` examples of the last chunk.
+
+        Raises:
+            DivergedError: they are not finite.
+        """
+        sums = self.step.take_sums()
+        if self.trainer.world_size > 1:
+            add_up([sums])
+        means = {f"train/{name}": value for name, value in zip(TERMS, sums / size, strict=True)}
         monitors = {f"train/{name}": value for name, value in self.vae.decoder.head.monitors().items()}
-        self.train_elbo = self.report(means | monitors)["train/elbo"]
+        self.train_elbo = self.report(means | monitors | self.learning_rate())["train/elbo"]
         if not math.isfinite(self.train_elbo):
             raise DivergedError(
                 f"training diverged: the bound is {self.train_elbo} after step {self.steps}; lower optimizer.lr, or "
                 "raise the floor of the scale if the decoder has one; last.ckpt is from before"
             )
 
-    def optimizer_step_on(self, indices: Tensor, size: int, position: tuple[int, int], last: bool) -> Terms:
-        """One optimiser step: draw the pixels, bound them, descend. Returns the detached terms of this process's share.
+    def validation_is_due(self) -> bool:
+        """Whether it is time to validate; the one that `max_steps` ends with may come at another."""
+        return self.steps % self.data.batches_per_epoch % (self.data.pause_every or self.data.batches_per_epoch) == 0
 
-        Args:
-            indices: this process's examples of the minibatch.
-            size: how many examples the minibatch has over all processes.
-            position: (epoch, step in the epoch), which names the noise.
-            last: whether this is the chunk's last step; Lightning is told of that one, so that its count rises by
-                one a chunk and checkpoints are due.
-        """
-        wrapped = cast(LightningOptimizer, self.optimizers())
-        optimizer = wrapped if last else wrapped.optimizer
-        seed_draws(self.device, "train", self.seed, *position, self.trainer.global_rank)
-        terms = self.objective(self.vae, self.data.draw("train", indices))
-        # processes average their gradients, so a share counts by its size
-        loss = terms.loss.sum() * (self.trainer.world_size / size)
-        if self.weight_prior is not None:
-            loss = loss + self.weight_prior(self.vae) / self.data.num_train
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        return Terms(**{name: value.detach() for name, value in vars(terms).items()})
+    def advance_schedule(self, event: Interval, *value: float) -> None:
+        if self.lr_schedule is not None and self.lr_schedule.interval == event:
+            advance(self.lr_schedulers(), *value)
+
+    def learning_rate(self) -> dict[str, Tensor]:
+        """The next step's, of the first group of parameters, where a schedule moves it."""
+        if self.lr_schedule is None:
+            return {}
+        rate = self.torch_optimizer().param_groups[0]["lr"]
+        return {"train/learning_rate": torch.as_tensor(rate, dtype=torch.float64)}
+
+    def torch_optimizer(self) -> torch.optim.Optimizer:
+        return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
 
     def validation_step(self, block: Block, batch_idx: int) -> None:
         self.bound_on("val", block)
@@ -147,7 +204,7 @@ class VAEModule(pl.LightningModule):
         x = self.data.draw_block(split, block)
         seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number)
         terms = self.objective(self.vae, x)
-        for name in TERMS:
+        for name in TERMS[:-1]:  # the loss is training's
             self.average(f"{split}/{name}", getattr(terms, name))
         return x
 
@@ -159,18 +216,22 @@ class VAEModule(pl.LightningModule):
         self.means[name].update(values)
 
     def on_validation_epoch_end(self) -> None:
-        self.report_means()
+        metrics = self.report_means()
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and self.validation_is_due():
+            self.advance_schedule("validation", metrics["val/elbo"].item())
 
     def on_test_epoch_end(self) -> None:
         self.report_means()
 
-    def report_means(self) -> None:
+    def report_means(self) -> dict[str, Tensor]:
         metrics = {name: mean.compute() for name, mean in self.means.items()}
         metrics |= self.in_bits(metrics)
         self.means.clear()
-        self.log_dict(metrics, logger=False)  # for callbacks, and for what `trainer.test` returns
+        # for callbacks, and for what `trainer.test` returns; equal in all processes, and Lightning wants to see to that
+        self.log_dict(metrics, logger=False, sync_dist=True)
         if not self.trainer.sanity_checking:
             self.report(metrics)
+        return metrics
 
     def in_bits(self, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
         """Each split's bound in bits per dimension, `<split>/bits_per_dim`, where there is such a thing."""
@@ -193,10 +254,30 @@ class VAEModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}
-        if self.steps == self.max_steps and self.steps % self.data.train_dataloader().batches_per_epoch:
-            # an epoch that `max_steps` cut short goes on if more steps are asked for, so it does not count as done
-            progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-            progress["current"] = dict.fromkeys(progress["current"], progress["current"]["processed"] - 1)
+        checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}  # of views
+        for state in checkpoint["optimizer_states"]:
+            for group in state["param_groups"]:
+                group |= {"capturable": False} if "capturable" in group else {}  # which only a GPU can load
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            go_on_inside_epoch(checkpoint["loops"]["fit_loop"], self.steps, self.data.train_dataloader())
+
+
+def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices) -> None:
+    """Has Lightning's restored loop go on inside an epoch: after `max_steps`, or after chunks of another length."""
+    epoch, done = divmod(steps, loader.batches_per_epoch)
+    if done:
+        begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
+        loop["epoch_progress"] = {"total": begun, "current": dict(begun)}
+        progress = loop["epoch_loop.batch_progress"]
+        progress["current"] = dict.fromkeys(progress["current"], bisect_right(loader.chunk_starts, done) - 1)
+        progress["is_last_batch"] = False
+
+
+def count_steps(trainer: pl.Trainer, steps: int) -> None:
+    """Has Lightning count optimiser steps that it did not see, in `trainer.global_step`."""
+    total = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
+    total.ready += steps
+    total.completed += steps

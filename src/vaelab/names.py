@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +23,22 @@ def job_name(_root_: DictConfig) -> str:
     overrides = _scientific(_root_.hydra.overrides.task)
     prefix = _root_.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
     return f"{_safe(prefix)[:160]}-{identity(plain(_root_))}"
+
+
+def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
+    """Folder of a run that differs from the one in `path` by its seed: beside it, named alike, with a hash of its own.
+
+    Raises:
+        ConfigError: `path` has a name of the user's own.
+    """
+    prefix = path.name.removesuffix(f"-{identity(plain(cfg))}")
+    if prefix == path.name:
+        raise ConfigError(
+            f"seeds={cfg.seeds} makes a folder for each seed, found hydra.run.dir={path.name}: type name= instead"
+        )
+    prefix, told = re.subn(rf"(?<=[-_]s){cfg.seed}$|(?<=seed_){cfg.seed}(?!\d)", str(own.seed), prefix)
+    tail = "" if told or cfg.name else f"-seed_{own.seed}"
+    return path.with_name(f"{prefix}{tail}-{identity(plain(own))}")
 
 
 def sweep_name(name: str | None, overrides: Sequence[str]) -> str:

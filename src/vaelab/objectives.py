@@ -30,18 +30,24 @@ class Terms:
 
 
 def kl_divergence(
-    q: td.Distribution, p: td.Distribution, z: Float[Tensor, "samples *batch latent_dim"], closed_form: bool = True
+    q: td.Distribution, p: td.Distribution, z: Float[Tensor, "*samples latent_dim"], closed_form: bool = True
 ) -> Float[Tensor, "*batch"]:
     """KL(q || p) in nats: in closed form where `torch.distributions` has it, else from the samples `z` of q.
 
-    The Monte Carlo estimate is the mean over samples of log q(z) - log p(z): unbiased, and negative at times.
+    The Monte Carlo estimate is the mean over samples (leading axes of `z`, if any) of log q(z) - log p(z): unbiased,
+    and negative at times.
     """
     if closed_form:
         try:
             return td.kl_divergence(q, p)
         except NotImplementedError:
             pass
-    return (q.log_prob(z) - p.log_prob(z)).mean(0)
+    return _mean_over_samples(q.log_prob(z) - p.log_prob(z), q.batch_shape)
+
+
+def _mean_over_samples(values: Tensor, batch_shape: torch.Size) -> Tensor:
+    samples = values.dim() - len(batch_shape)
+    return values.mean(tuple(range(samples))) if samples else values
 
 
 def kl_per_dimension(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch latent_dim"] | None:
@@ -81,8 +87,8 @@ class ELBO:
 
     def __call__(self, vae: VAE, x: Image) -> Terms:
         q = vae.encode(x)
-        z = q.rsample((self.num_samples,))
-        reconstruction = vae.decoder.log_prob(x, z).mean(0)
+        z = q.rsample() if self.num_samples == 1 else q.rsample((self.num_samples,))  # no axis of one: it costs time
+        reconstruction = _mean_over_samples(vae.decoder.log_prob(x, z), q.batch_shape)
         kl = kl_divergence(q, vae.prior(), z, self.closed_form)
         elbo = reconstruction - kl
         loss = -elbo if self.beta == 1 else self.beta * kl - reconstruction

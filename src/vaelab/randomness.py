@@ -1,6 +1,9 @@
 """Stateless randomness: every draw is a function of integers that name it, so no generator's state has to survive."""
 
-from typing import Literal, get_args
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -40,3 +43,41 @@ def seed_draws(device: torch.device | str, stage: Stage, *key: int) -> None:
 def generator(stage: Stage, *key: int) -> torch.Generator:
     """A CPU generator of its own for the draws that `stage` and `key` name."""
     return torch.Generator().manual_seed(stream(stage, *key))
+
+
+_streams: ContextVar[Sequence[torch.Generator] | None] = ContextVar("streams", default=None)
+
+
+@contextmanager
+def drawing_from(streams: Sequence[torch.Generator]) -> Iterator[None]:
+    """Under `torch.func.vmap` over models, `standard_normal` draws for each model from a generator of its own."""
+    token = _streams.set(streams)
+    try:
+        yield
+    finally:
+        _streams.reset(token)
+
+
+def standard_normal(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
+    """Draws from N(0, I), of the type and on the device of `like`: `torch.randn`, but see `drawing_from`."""
+    if _streams.get() is None:
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
+    return _StandardNormal.apply(like.detach(), shape)  # type: ignore[return-value]
+
+
+class _StandardNormal(torch.autograd.Function):
+    """A function of autograd's, because these can say what `vmap` makes of them."""
+
+    @staticmethod
+    def forward(like: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: torch.Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[torch.Tensor, int]:
+        like, shape = args
+        options = {"dtype": like.dtype, "device": like.device}
+        return torch.stack([torch.randn(shape, generator=stream, **options) for stream in _streams.get() or ()]), 0

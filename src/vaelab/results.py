@@ -29,7 +29,7 @@ def evaluate(trainer: pl.Trainer, module: VAEModule, data: ImageData) -> Metrics
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
     """Metrics of the weights that training ended with, and under `best/` those with the best validation bound."""
     metrics = evaluate(trainer, module, data)
-    epochs = -(-module.steps // data.train_dataloader().batches_per_epoch)  # a last one cut short included
+    epochs = -(-module.steps // data.batches_per_epoch)  # a last one cut short included
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
     if best.exists():
         metrics |= {

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from vaelab.stored import FORMAT_VERSION, RunFolderError, environment, read_conf
 State = Literal["running", "done", "interrupted", "failed"]
 
 log = logging.getLogger(__name__)
+_log: ContextVar[Path | None] = ContextVar("log", default=None)  # of the run of this thread
 
 
 class RunFolder:
@@ -181,16 +183,17 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Sends all logging to `path`."""
+    """Sends all logging to `path`, but for that of other runs in threads of theirs."""
+    token = _log.set(path)
     handler = logging.FileHandler(path, encoding="utf-8")
+    handler.addFilter(lambda record: _log.get() in (None, path))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.INFO)
+    root.setLevel(min(root.level, logging.INFO))
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        root.setLevel(level)
         handler.close()
+        _log.reset(token)

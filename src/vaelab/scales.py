@@ -74,7 +74,8 @@ class PerPixelScale(Scale):
         self.linear = nn.Linear(in_features, math.prod(event_shape))
 
     def log_variance(self, features: Features) -> Tensor:
-        return self.linear(features).unflatten(-1, self.event_shape)
+        flat = self.linear(features)
+        return flat if len(self.event_shape) == 1 else flat.unflatten(-1, self.event_shape)
 
 
 class SharedScale(Scale):
@@ -142,7 +143,7 @@ class OptimalScale(Scale):
     def observe(self, squared_residual: Tensor) -> None:
         self.observed += 1
         weight = (1 / self.observed).clamp_min(1 - self.momentum)
-        self.mean_square.lerp_(squared_residual.mean(), weight)
+        self.mean_square.mul_(1 - weight).add_(weight * squared_residual.mean())
 
     def monitors(self) -> dict[str, Tensor]:
         return super().monitors() | {"optimal_scale": self.mean_square.sqrt()}

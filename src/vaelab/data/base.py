@@ -37,8 +37,9 @@ class ImageData(LightningDataModule):
         pixels: one of the three above, or None: what the decoder's head asks for.
         data_dir: the folder that data files belong in.
         batch_size: examples per optimiser step, over all processes.
-        batches_per_chunk: optimiser steps per Lightning step.
+        batches_per_chunk: optimiser steps per Lightning step, at most.
         shuffle_seed: the model's seed, for the order of the training data.
+        pause_every: a Lightning step also ends whenever so many optimiser steps of an epoch are done.
 
     Raises:
         DataError: empty splits, or images that are not one shape of `uint8`.
@@ -57,6 +58,7 @@ class ImageData(LightningDataModule):
         batch_size: int = 100,
         batches_per_chunk: int = 1,
         shuffle_seed: int = 0,
+        pause_every: int | None = None,
     ) -> None:
         super().__init__()
         if binarize not in ("dynamic", "threshold", "fixed"):
@@ -69,6 +71,8 @@ class ImageData(LightningDataModule):
         self.batch_size = batch_size
         self.batches_per_chunk = batches_per_chunk
         self.shuffle_seed = shuffle_seed
+        self.pause_every = pause_every
+        self.device = torch.device("cpu")
         self.split = _checked(self.splits())
         self.event_shape = tuple(self.split["train"].images.shape[1:])
 
@@ -78,17 +82,19 @@ class ImageData(LightningDataModule):
 
     def serve(self, pixels: str) -> None:
         """Makes the tensors that `draw` takes from, for heads that model `pixels`."""
-        draws = {"binary": self._binary, "unit": self._unit, "levels": self._levels}
+        draws = {"binary": (_sixteen_bits, self._binary), "unit": (_uniform, self._unit), "levels": (_none, _as_floats)}
         if pixels not in draws:
             raise ValueError(f"a head's pixels must be one of {', '.join(draws)}, found {pixels!r}")
         self.pixels = pixels
-        self._draw: Callable[[Tensor], Tensor] = draws[pixels]
+        self.noise: Callable[[Tensor, torch.Generator | None], Tensor]
+        self.pixels_from: Callable[[Tensor, Tensor], Tensor]
+        self.noise, self.pixels_from = draws[pixels]
         self.images = {name: torch.tensor(split.images) for name, split in self.split.items()}
         if pixels == "binary" and self.binarize != "dynamic":
             self.images = {
                 name: self._binarized_once(i, images) for i, (name, images) in enumerate(self.images.items())
             }
-            self._draw = self._levels
+            self.noise, self.pixels_from = draws["levels"]
 
     @property
     def max_pixel(self) -> float:
@@ -101,8 +107,13 @@ class ImageData(LightningDataModule):
 
     def draw(self, split: SplitName, indices: Tensor) -> Tensor:
         """Draws `x` for examples of a split: `[len(indices), *event_shape]` of floats, from the device's generator."""
+        levels = self.levels(split, indices)
+        return self.pixels_from(levels, self.noise(levels, None))
+
+    def levels(self, split: SplitName, indices: Tensor) -> Tensor:
+        """The stored bytes of examples; `pixels_from(levels, noise(levels, stream))` is what `draw` makes of them."""
         images = self.images[split]
-        return self._draw(images[indices.to(images.device)])
+        return images.index_select(0, indices.to(images.device))
 
     def draw_block(self, split: SplitName, block: Block) -> Tensor:
         """Draws a block for evaluation: a function of `seed` and the block's number alone."""
@@ -117,17 +128,13 @@ class ImageData(LightningDataModule):
         shape = {"event_shape": list(self.event_shape), "num_levels": self.num_levels}
         return {"name": self.name, "seed": self.seed, **protocol, **shape, "sizes": sizes, "sha256": digest}
 
-    def _binary(self, levels: Tensor) -> Tensor:
-        # an integer u, uniform on 0 .. num_levels - 2, lies below the level with probability level / (num_levels - 1)
-        return (torch.empty_like(levels).random_(0, self.num_levels - 1) < levels).float()
+    def _binary(self, levels: Tensor, noise: Tensor) -> Tensor:
+        # a 16-bit u lies below 2^16 level / (num_levels - 1) with probability level / (num_levels - 1), to 2^-16
+        return noise.float().lt_(levels * (2**16 / (self.num_levels - 1)))
 
-    def _unit(self, levels: Tensor) -> Tensor:
-        noise = torch.rand(levels.shape, device=levels.device)
+    def _unit(self, levels: Tensor, noise: Tensor) -> Tensor:
         # float32 rounds 255.99999 / 256 up to 1, and u = 0 on level 0 gives 0: both ends are outside the support
         return ((levels + noise) / self.num_levels).clamp(2.0**-24, _LARGEST_BELOW_ONE)
-
-    def _levels(self, levels: Tensor) -> Tensor:
-        return levels.float()
 
     def _binarized_once(self, split_number: int, images: Tensor) -> Tensor:
         if self.binarize == "threshold":
@@ -138,12 +145,18 @@ class ImageData(LightningDataModule):
 
     def to(self, device: torch.device) -> None:
         """Moves the bytes to where they are drawn from."""
+        self.device = device
         self.images = {name: images.to(device) for name, images in self.images.items()}
 
+    @property
+    def batches_per_epoch(self) -> int:
+        """Optimiser steps that an epoch takes."""
+        return -(-self.num_train // self.batch_size)
+
     def train_dataloader(self) -> ShuffledIndices:
-        return ShuffledIndices(
-            self.num_train, self.batch_size, self.batches_per_chunk, self.shuffle_seed, *self._process()
-        )
+        rank, world_size = self._process()
+        sizes = (self.num_train, self.batch_size, self.batches_per_chunk)
+        return ShuffledIndices(*sizes, self.shuffle_seed, rank, world_size, self.pause_every, self.device)
 
     def val_dataloader(self) -> Blocks:
         return self.blocks("val")
@@ -159,6 +172,25 @@ class ImageData(LightningDataModule):
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _sixteen_bits(levels: Tensor, stream: torch.Generator | None) -> Tensor:
+    # integers uniform on 0 .. 2^16 - 1, four from each 64-bit draw: drawing is what binarising costs
+    whole = torch.empty(-(-levels.numel() // 4), dtype=torch.int64, device=levels.device)
+    whole.random_(-(2**63), None, generator=stream)
+    return whole.view(torch.uint16)[: levels.numel()].view(levels.shape)
+
+
+def _uniform(levels: Tensor, stream: torch.Generator | None) -> Tensor:
+    return torch.rand(levels.shape, generator=stream, device=levels.device)
+
+
+def _none(levels: Tensor, stream: torch.Generator | None) -> Tensor:
+    return levels.new_empty(0)
+
+
+def _as_floats(levels: Tensor, noise: Tensor) -> Tensor:
+    return levels.float()
 
 
 def _checked(splits: dict[SplitName, Split]) -> dict[SplitName, Split]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,12 +38,22 @@ class ShuffledIndices:
     Args:
         num_examples: size of the split.
         batch_size: examples per optimiser step, over all processes.
-        batches_per_chunk: optimiser steps per item.
+        batches_per_chunk: optimiser steps per item, at most.
         seed: the model's seed.
+        pause_every: a chunk also ends whenever so many optimiser steps of an epoch are done.
+        device: where the indices are wanted.
     """
 
     def __init__(
-        self, num_examples: int, batch_size: int, batches_per_chunk: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        num_examples: int,
+        batch_size: int,
+        batches_per_chunk: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        pause_every: int | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.num_examples = num_examples
         self.batch_size = batch_size
@@ -49,6 +61,8 @@ class ShuffledIndices:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.pause_every = pause_every
+        self.device = device
         self.steps_done = 0
 
     @property
@@ -56,16 +70,29 @@ class ShuffledIndices:
         return -(-self.num_examples // self.batch_size)
 
     def __len__(self) -> int:
-        return -(-self.batches_per_epoch // self.batches_per_chunk)
+        return len(self.chunk_starts)
+
+    @property
+    def chunk_starts(self) -> list[int]:
+        """Where the chunks of a whole epoch begin, in optimiser steps."""
+        total = self.batches_per_epoch
+        pauses = range(0, total, self.pause_every or total)
+        return [s for pause in pauses for s in range(pause, min(pause + pauses.step, total), self.batches_per_chunk)]
 
     def __iter__(self) -> Iterator[Chunk]:
         # lazy: Lightning asks for the iterator before it restores what was done
         epoch, first = divmod(self.steps_done, self.batches_per_epoch)
-        batches = self.permutation(epoch).split(self.batch_size)
-        for start in range(first, len(batches), self.batches_per_chunk):
-            chunk = batches[start : start + self.batches_per_chunk]
-            shares = [batch[self.rank :: self.world_size] for batch in chunk]
-            yield Chunk(epoch, start, shares, [len(batch) for batch in chunk])
+        batches = self.permutation(epoch).to(self.device).split(self.batch_size)
+        starts = [first, *(start for start in self.chunk_starts if start > first), len(batches)]
+        for start, end in pairwise(starts):
+            shares = [batch[self.rank :: self.world_size] for batch in batches[start:end]]
+            yield Chunk(epoch, start, shares, [len(batch) for batch in batches[start:end]])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: that there is a `state_dict` tells Lightning that the loader can go on inside an epoch."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
     def permutation(self, epoch: int) -> Tensor:
         return torch.randperm(self.num_examples, generator=generator("shuffle", self.seed, epoch))

@@ -1,0 +1,70 @@
+"""Where the time of an optimiser step goes, by `torch.profiler`: matrix products, noise, optimiser, the rest.
+
+    python benchmarks/breakdown.py [--network 500-20] [--steps 100] [--device cuda] [latent_dim=50 decoder=gaussian ...]
+
+Overrides are those of `python -m vaelab.train`. On the CPU, "Python and dispatch" is what of the step's time, measured
+without the profiler, no operation accounts for; on a GPU, the time in which no kernel runs.
+"""
+
+import argparse
+import logging
+import warnings
+from collections import Counter
+
+from run import NETWORKS
+from torch.profiler import ProfilerActivity, profile
+from vaelab_loop import built, trained
+from worker import Job, Loop
+
+GROUPS = {  # what the names of operations or kernels hold: the first match counts
+    "matrix products": ("mm", "gemm", "matmul", "cutlass"),
+    "optimiser": ("adam", "adagrad", "multi_tensor"),
+    "noise": ("random", "normal", "uniform", "bernoulli", "distribution"),
+    "pixels out of the resident bytes": ("index",),
+}
+OTHERS = "element by element: activations, likelihood, KL, their gradients"
+
+
+def group_of(name: str) -> str:
+    return next((group for group, parts in GROUPS.items() if any(part in name.lower() for part in parts)), OTHERS)
+
+
+def milliseconds(loop: Loop, steps: int, device: str) -> dict[str, float]:
+    """Time per step, by group."""
+    taken, seconds = loop(steps)
+    kind = ProfilerActivity.CUDA if device == "cuda" else ProfilerActivity.CPU
+    with profile(activities=[kind]) as profiler:
+        profiled, _ = loop(steps)
+    found: Counter[str] = Counter()
+    for event in profiler.key_averages():
+        if event.key.startswith("aten::") or device == "cuda":
+            own = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+            found[group_of(event.key)] += own / 1e3 / profiled
+    total = seconds / taken * 1e3
+    return dict(found.most_common()) | {"Python and dispatch": total - sum(found.values()), "in all": total}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=NETWORKS, default="500-20", help="(default 500-20)")
+    parser.add_argument("--steps", type=int, default=100, help="(default 100)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    job = Job(
+        "vaelab-scan" if options.device == "cpu" else "vaelab-graph",
+        NETWORKS[options.network],
+        "",
+        options.device,
+        None,
+    )
+    loop = trained(job, *built(job, *options.overrides))
+    loop(options.steps)
+    print(f"| {job.network} | ms per step | share |\n| --- | ---: | ---: |")
+    found = milliseconds(loop, options.steps, options.device)
+    for name, ms in found.items():
+        print(f"| {name} | {ms:.2f} | {ms / found['in all']:.0%} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Times an optimiser step: plain loops, the usual Lightning, pythae if it is there, and vaelab; all on the same data.
+
+    python benchmarks/run.py [--rounds 7] [--threads 2] [--device cuda] [--pythae PATH/bin/python]
+
+Networks of the paper's kind with a Bernoulli decoder, on the embedded digits. Each contender is a process of its own,
+warmed up and then timed for about `--seconds` in every round, one after another; compiling, capturing and setting up a
+trainer are not timed. The table has medians over the rounds in ms per optimiser step, ratios to the plain fused loop of
+the same round (median, lowest to highest), the time of the matrix products alone, and each process's peak memory,
+libraries and data included. It is printed, and written to the folder `--out` as results.md, beside results.json.
+
+pythae needs an environment of its own, and is left out without:
+
+    python3.11 -m venv PATH && PATH/bin/pip install -r benchmarks/requirements-pythae.txt
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from report import machine, markdown
+from worker import SEEDS, Job, Network, Worker, WorkerError
+
+from vaelab.data.mnist5k import MNIST5k
+
+NETWORKS = {"500-20": Network(500, 20, 100), "200-50": Network(200, 50, 20)}
+ALWAYS = ("plain", "products")  # what the others are compared with
+ON_CUDA = ("vaelab-graph", "vaelab-compile-graph")
+ON_CPU = ("vaelab-processes",)
+PROFILED = ON_CUDA
+CONTENDERS = {  # name: (label, script)
+    "plain": ("plain loop, fused Adam", "plain.py"),
+    "plain-again": ("the same once more: the noise", "plain.py"),
+    "plain-default": ("plain loop, default Adam", "plain.py"),
+    "usual": ("usual Lightning + DataLoader", "usual.py"),
+    "pythae": ("pythae", "pythae_loop.py"),
+    "vaelab-step": ("vaelab, one step a call", "vaelab_loop.py"),
+    "vaelab-scan": ("vaelab, scanned", "vaelab_loop.py"),
+    "vaelab-compile": ("vaelab, compiled", "vaelab_loop.py"),
+    "vaelab-graph": ("vaelab, CUDA graph", "vaelab_loop.py"),
+    "vaelab-compile-graph": ("vaelab, compiled, CUDA graph", "vaelab_loop.py"),
+    "vaelab-stacked": ("vaelab, {seeds} seeds stacked, per seed", "vaelab_loop.py"),
+    "vaelab-processes": ("vaelab, seeds in a process for each core, per seed", "vaelab_loop.py"),
+    "products": ("matrix products alone", "plain.py"),
+}
+FIRST_STEPS = 100  # of each process, to see how many take `--seconds`
+INSTALL = "left out: install benchmarks/requirements-pythae.txt into an environment, and name its Python by --pythae"
+
+
+@dataclass
+class Row:
+    """What was found out about one contender; `ms` has a time per step for each round."""
+
+    label: str
+    ms: list[float] = field(default_factory=list)
+    steps: int = 0
+    resident_mib: float = 0.0
+    cuda_mib: float = 0.0
+    kernel_ms: float | None = None
+    threads: int = 0
+    torch: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def update(self, answer: dict[str, Any]) -> None:
+        for name, value in answer.items():
+            self.ms.append(value) if name == "ms" else setattr(self, name, value)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="(default 7)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each timing, about (default 1)")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: its own choice)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--network", choices=NETWORKS, help="one of the two (default: both)")
+    parser.add_argument("--only", type=names, help=f"some of {','.join(CONTENDERS)}; {' and '.join(ALWAYS)} join them")
+    parser.add_argument("--pythae", metavar="PYTHON", help="of an environment that has pythae")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: PyTorch finds no GPU")
+    return options
+
+
+def names(text: str) -> list[str]:
+    found = text.split(",")
+    if unknown := set(found) - set(CONTENDERS):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(CONTENDERS)}")
+    return found
+
+
+def chosen(options: argparse.Namespace) -> list[str]:
+    left_out = ON_CPU if options.device == "cuda" else ON_CUDA
+    only = options.only or [name for name in CONTENDERS if name not in left_out]
+    return [name for name in CONTENDERS if name in only or name in ALWAYS]
+
+
+def time_network(network: Network, options: argparse.Namespace, folder: Path) -> dict[str, Row]:
+    """Times all chosen contenders, whose data and logs are in `folder`."""
+    seeds = SEEDS[options.device]
+    rows = {name: Row(CONTENDERS[name][0].format(seeds=seeds)) for name in chosen(options)}
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        for name in rows:
+            if name == "pythae" and not options.pythae:
+                rows[name].notes.append(INSTALL)
+                continue
+            job = Job(name, network, str(folder / "levels.npy"), options.device, options.threads)
+            python = options.pythae if name == "pythae" else sys.executable
+            workers[name] = stack.enter_context(closing(Worker(python, CONTENDERS[name][1], job, folder)))
+        workers = {name: worker for name, worker in workers.items() if started(worker, rows[name])}
+        steps = {name: warmed_up(worker, rows[name], options.seconds) for name, worker in workers.items()}
+        timings(options.rounds, {name: worker for name, worker in workers.items() if steps[name]}, steps, rows)
+    return rows
+
+
+def started(worker: Worker, row: Row) -> bool:
+    try:
+        row.update(worker.answer())
+    except WorkerError as error:
+        row.notes.append(f"failed: {error}")
+    return not row.notes
+
+
+def warmed_up(worker: Worker, row: Row, seconds: float) -> int:
+    """How many steps take about so many seconds, found out by taking them; 0 if the worker cannot."""
+    try:
+        ms = worker.ask(steps=FIRST_STEPS)["ms"]
+        steps = max(1, round(seconds / ms * 1e3))
+        worker.ask(steps=steps)
+    except WorkerError as error:
+        row.notes.append(f"failed: {error}")
+        return 0
+    return steps
+
+
+def timings(rounds: int, workers: dict[str, Worker], steps: dict[str, int], rows: dict[str, Row]) -> None:
+    """Times each worker once a round, every other round in reverse, so that a drift of the machine favours none."""
+    for i in range(rounds):
+        for name in list(workers)[:: -1 if i % 2 else 1]:
+            rows[name].update(workers[name].ask(steps=steps[name]))
+    for name in set(workers).intersection(PROFILED):
+        rows[name].update(workers[name].ask(steps=min(steps[name], 1000), profile=True))
+
+
+def main() -> None:
+    options = parse()
+    data = MNIST5k()
+    found: dict[str, dict[str, Row]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "levels.npy", data.split["train"].images.reshape(-1, 784))
+        for key in [options.network] if options.network else NETWORKS:
+            print(f"timing {NETWORKS[key]}", file=sys.stderr)
+            found[str(NETWORKS[key])] = time_network(NETWORKS[key], options, folder)
+    where = machine(options.device)
+    text = markdown(where, found, options.rounds)
+    print(text)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.md").write_text(text)
+    results = {network: {name: vars(row) for name, row in rows.items()} for network, rows in found.items()}
+    settings = {name: value for name, value in vars(options).items() if name not in ("out", "pythae")}
+    record = {"machine": where, "settings": settings, "networks": results}
+    (options.out / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

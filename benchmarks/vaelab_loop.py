@@ -1,0 +1,121 @@
+"""vaelab's contenders, built as `python -m vaelab.train` builds them; a worker of `run.py`."""
+
+import dataclasses
+import logging
+import multiprocessing
+from functools import partial
+from multiprocessing.connection import Connection
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from usual import SKIP, Watch, quiet_trainer
+from worker import SEEDS, Job, Loop, serve
+
+from vaelab.config import CONF, build
+from vaelab.data import ImageData
+from vaelab.ensemble import Ensemble
+from vaelab.module import VAEModule
+
+OVERRIDES = {
+    "vaelab-step": ["steps_per_call=1", "cuda_graphs=false"],
+    "vaelab-scan": ["cuda_graphs=false"],
+    "vaelab-compile": ["compile=true", "cuda_graphs=false"],
+    "vaelab-graph": ["cuda_graphs=true"],
+    "vaelab-compile-graph": ["compile=true", "cuda_graphs=true"],
+    "vaelab-stacked": [],
+}
+notes: list[str] = []
+
+
+class Noting(logging.Handler):
+    """Keeps vaelab's warnings, such as of a step that could not be captured."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() not in notes:
+            notes.append(record.getMessage())
+
+
+def overrides(job: Job) -> list[str]:
+    sizes = job.network
+    network = [f"hidden_features={sizes.hidden}", f"latent_dim={sizes.latent}", f"batch_size={sizes.batch_size}"]
+    return ["data=mnist5k", *network, *OVERRIDES[job.contender]]
+
+
+def built(job: Job, *more: str) -> tuple[ImageData, VAEModule]:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return build(compose("train", [*overrides(job), *more]))
+
+
+def trained(job: Job, data: ImageData, module: VAEModule) -> Loop:
+    """One model; every call goes on training it, with a trainer of its own."""
+
+    def loop(steps: int) -> tuple[int, float]:
+        module.max_steps = module.steps + warm_up(data) + steps
+        watch = Watch(lambda: module.steps, job.device)
+        quiet_trainer(job.device, watch).fit(module, data)
+        if module.steps != module.max_steps:
+            raise RuntimeError(f"training stopped at step {module.steps} instead of {module.max_steps}")
+        return watch.result
+
+    return loop
+
+
+def warm_up(data: ImageData) -> int:
+    """Steps that are not timed: the watch starts with a Lightning step."""
+    return SKIP + data.batches_per_chunk
+
+
+def stacked(job: Job) -> Loop:
+    """Models of as many seeds, trained together; a step of all counts as one of each, so that rows can be compared."""
+    seeds = SEEDS[job.device]
+    models = [built(job, f"seed={seed}") for seed in range(seeds)]
+    first = models[0][1]
+
+    def loop(steps: int) -> tuple[int, float]:
+        ensemble = Ensemble()
+        watch = Watch(lambda: first.steps, job.device)
+
+        def fit(data: ImageData, module: VAEModule) -> None:
+            module.together = ensemble
+            module.max_steps = module.steps + warm_up(data) + steps // seeds
+            quiet_trainer(job.device, watch if module is first else pl.Callback()).fit(module, data)
+
+        ensemble.conduct([partial(fit, *pair) for pair in models])
+        return watch.result[0] * seeds, watch.result[1]
+
+    return loop
+
+
+def in_processes(job: Job) -> Loop:
+    """A process of one thread for each core, each with a model of its own, all at the same time."""
+    context = multiprocessing.get_context("fork")
+    pipes = [context.Pipe() for _ in range(job.threads or torch.get_num_threads())]
+    alone = dataclasses.replace(job, contender="vaelab-scan")
+    for _, theirs in pipes:
+        context.Process(target=_answer, args=(alone, theirs), daemon=True).start()
+
+    def loop(steps: int) -> tuple[int, float]:
+        for ours, _ in pipes:
+            ours.send(steps // len(pipes))
+        found = [ours.recv() for ours, _ in pipes]
+        return sum(taken for taken, _ in found), max(seconds for _, seconds in found)
+
+    return loop
+
+
+def _answer(job: Job, parent: Connection) -> None:
+    torch.set_num_threads(1)
+    loop = trained(job, *built(job))
+    while True:
+        parent.send(loop(parent.recv()))
+
+
+def make(job: Job) -> Loop:
+    logging.getLogger("vaelab").addHandler(Noting(logging.WARNING))
+    several = {"vaelab-stacked": stacked, "vaelab-processes": in_processes}
+    return several[job.contender](job) if job.contender in several else trained(job, *built(job))
+
+
+if __name__ == "__main__":
+    serve(make, notes)

@@ -1,0 +1,57 @@
+"""Completes one run: trains what is left to train, evaluates, and leaves the run folder finished."""
+
+import os
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.loggers.logger import Logger
+
+from vaelab import loggers
+from vaelab.checks import refusing
+from vaelab.config import build, make_trainer, plain
+from vaelab.module import Together
+from vaelab.results import Metrics, evaluate_last_and_best
+from vaelab.run import RunFolder
+from vaelab.stored import load_checkpoint
+
+
+def complete(
+    cfg: DictConfig, path: Path, group: str | None, together: Together | None = None, bar: bool = True
+) -> tuple[Metrics, str]:
+    """Completes the run that `cfg` describes.
+
+    Args:
+        cfg: the configuration, checked.
+        path: the run folder.
+        group: the sweep's name, for the logger.
+        together: takes the training steps of this run with those of others.
+        bar: show the progress bar, if there is one among the callbacks.
+
+    Returns:
+        What `metrics.json` holds, and a line that says what was done.
+
+    Raises:
+        RunFolderError: the folder holds another run, or another process holds the folder.
+    """
+    folder = RunFolder(path, plain(cfg), rerun=cfg.rerun)
+    if folder.finished:
+        return folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)"
+    data, module = build(cfg)
+    module.together = together
+    callbacks = {name: node for name, node in (cfg.get("callbacks") or {}).items() if bar or name != "progress"}
+    trainer = make_trainer(cfg, path, [instantiate(node) for node in callbacks.values()])
+    if folder.last_checkpoint is not None:
+        load_checkpoint(folder.last_checkpoint)  # to say so if it is damaged, before anything is written
+    with folder.running({"data": data.record()}), loggers.closing(make_logger(cfg, folder, group)) as logger:
+        trainer.logger = logger
+        trainer.fit(module, data, ckpt_path=folder.last_checkpoint, weights_only=True)
+        metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
+        folder.finish(metrics)
+    return metrics, f"run folder: {os.path.relpath(path)}"
+
+
+def make_logger(cfg: DictConfig, folder: RunFolder, group: str | None) -> Logger | None:
+    """The logger that `cfg` chooses, for a run folder that is held."""
+    with refusing("the logger"):
+        return instantiate(cfg.logger)(folder, group)

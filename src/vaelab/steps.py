@@ -1,0 +1,138 @@
+"""One optimiser step, from drawing the pixels to the new parameters. `vaelab.capture` replays it on a GPU."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vaelab.conditional import VAE
+from vaelab.data import ImageData
+from vaelab.objectives import Terms
+from vaelab.randomness import Stage, seed_draws
+
+TERMS = ("elbo", "reconstruction", "kl", "loss")
+Key = tuple[Stage, *tuple[int, ...]]
+Clip = Callable[[Iterable[Tensor]], Any]
+
+
+class Minibatch(NamedTuple):
+    """The work of one optimiser step.
+
+    Attributes:
+        indices: this process's examples of the minibatch.
+        size: how many examples the minibatch has over all processes.
+        key: names the noise of the step.
+    """
+
+    indices: Tensor
+    size: int
+    key: Key
+
+
+class Step:
+    """One optimiser step: draw the pixels, bound them, average over the processes, clip, descend.
+
+    Args:
+        vae: the model.
+        bound: `bound(x) -> Terms` of that model; an objective, perhaps compiled.
+        data: what `x` is drawn from.
+        optimizer: of the model's parameters.
+        weight_prior: `weight_prior(vae)` is -log p(theta) in nats; over N_train it joins the loss.
+        gradient_clip: clips the gradients of the parameters that it is given, such as `torch.nn.utils.clip_grad_norm_`.
+        world_size: processes that share each minibatch.
+
+    Attributes:
+        sums: of each of `TERMS` over the examples since they were last taken.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        bound: Callable[[Tensor], Terms],
+        data: ImageData,
+        optimizer: Optimizer,
+        weight_prior: Callable[[VAE], Tensor] | None = None,
+        gradient_clip: Clip | None = None,
+        world_size: int = 1,
+    ) -> None:
+        self.vae = vae
+        self.bound = bound
+        self.data = data
+        self.optimizer = optimizer
+        self.weight_prior = weight_prior
+        self.gradient_clip = gradient_clip
+        self.world_size = world_size
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.sums = torch.zeros(len(TERMS), dtype=torch.float64, device=data.device)
+
+    def __call__(self, indices: Tensor, size: int, key: Key) -> None:
+        """Takes one step, on a `Minibatch`."""
+        self.seed(key)
+        self.body(indices, size)
+
+    def seed(self, key: Key) -> None:
+        """Points the noise at what `key` names."""
+        seed_draws(self.data.device, *key)
+
+    def body(self, indices: Tensor, size: int) -> None:
+        """The step from the noise on, which a CUDA graph can hold."""
+        torch.clear_autocast_cache()  # it would keep the weights of the step before
+        terms = self.bound(self.data.draw("train", indices))
+        loss = terms.loss.sum() / size
+        if self.weight_prior is not None:
+            loss = loss + self.weight_prior(self.vae) / (self.data.num_train * self.world_size)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.world_size > 1:
+            add_up([p.grad for p in self.parameters if p.grad is not None])
+            average([b for b in self.vae.buffers() if b.is_floating_point()], len(indices) / size)
+        if self.gradient_clip is not None:
+            self.gradient_clip(self.parameters)
+        self.optimizer.step()
+        self.sums += torch.stack([getattr(terms, name).detach() for name in TERMS]).sum(1, dtype=torch.float64)
+
+    def take_sums(self) -> Tensor:
+        sums = self.sums.clone()
+        self.sums.zero_()
+        return sums
+
+    def epoch(self, key: Key) -> int:
+        """The epoch that a key tells of."""
+        return key[2] if len(key) > 2 else 0
+
+    def state(self) -> list[Tensor]:
+        """Everything that a step changes: parameters and buffers first, then the optimiser's state and the sums."""
+        tensors = [v for s in self.optimizer.state.values() for v in s.values() if isinstance(v, Tensor)]
+        return [*self.parameters, *self.vae.buffers(), *tensors, self.sums]
+
+
+def check_clip(clip: Clip) -> None:
+    """Tries a gradient clip on a gradient of 1, so that what cannot work fails before training begins.
+
+    Raises:
+        TypeError: arguments that it does not take.
+        ValueError: it turns the gradient round, or into nothing.
+    """
+    parameter = torch.zeros(1, requires_grad=True)
+    parameter.grad = torch.ones(1)
+    clip([parameter])
+    if not parameter.grad > 0:
+        raise ValueError(f"gradient_clip makes {parameter.grad.item():g} of a gradient of 1: limits must be positive")
+
+
+def add_up(tensors: Sequence[Tensor]) -> None:
+    """Replaces each tensor by its sum over the processes, in one exchange."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def average(tensors: Sequence[Tensor], weight: float) -> None:
+    """Replaces each tensor by its mean over the processes, in which this one counts by its weight; they add up to 1."""
+    if tensors:
+        torch._foreach_mul_(list(tensors), weight)
+        add_up(tensors)
