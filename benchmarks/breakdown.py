@@ -7,8 +7,6 @@ without the profiler, no operation accounts for; on a GPU, the time in which no 
 """
 
 import argparse
-import logging
-import warnings
 from collections import Counter
 
 from run import NETWORKS
