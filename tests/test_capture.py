@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.training import Fitted, configured, fit, same
-from vaelab.capture import CapturedStep, CudaGraphs, captured, make_capturable
+from vaelab.capture import AnyStep, CapturedStep, CudaGraphs, agree, captured, make_capturable
 from vaelab.conditional import VAE
 from vaelab.config import build
 from vaelab.objectives import ELBO, Terms
 from vaelab.randomness import generator
+from vaelab.stacked import StackedStep
 from vaelab.steps import Step
 
 ADAM = partial(torch.optim.Adam, lr=2**-7)  # a rate that float32 holds exactly
@@ -31,7 +32,7 @@ class FakeGraphs(CudaGraphs):
         host: objects whose Python attributes the function reads.
     """
 
-    def __init__(self, step: Step, host: Sequence[Any] = ()) -> None:
+    def __init__(self, step: AnyStep, host: Sequence[Any] = ()) -> None:
         self.step = step
         self.host = host
         self.warmed = self.captures = self.replays = 0
@@ -72,9 +73,9 @@ class FakeGraphs(CudaGraphs):
             group["lr"] = rate
 
 
-def new_step(optimizer: Any = ADAM, objective: Any = None, device: str = "cpu", **kwargs: Any) -> Step:
+def new_step(optimizer: Any = ADAM, objective: Any = None, device: str = "cpu", seed: int = 0, **kwargs: Any) -> Step:
     """A step of the small model on the digits."""
-    data, module = build(configured())
+    data, module = build(configured(f"seed={seed}"))
     data.to(torch.device(device))
     vae = module.vae.to(device)
     return Step(vae, partial(objective or ELBO(), vae), data, optimizer(vae.parameters()), **kwargs)
@@ -123,7 +124,7 @@ def test_200_captured_steps_are_200_steps(caplog: pytest.LogCaptureFixture) -> N
     step, graphs = capturing(new_step())
     plain = new_step()
     assert same(take(step, 200), take(plain, 200))
-    assert torch.equal(step.take_sums(), plain.take_sums())
+    assert torch.equal(step.step.take_sums(), plain.take_sums())
     assert graphs.replays > 190
     assert warnings(caplog) == []
 
@@ -266,8 +267,90 @@ def assert_close(one: Fitted, other: Fitted) -> None:
         torch.testing.assert_close(value, other.state[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+# many models
+
+
+def stacked_step(device: str = "cpu", **kwargs: Any) -> StackedStep:
+    """The step of three models of different weights, the last with a learning rate of its own."""
+    steps = [new_step(device=device, seed=seed, **kwargs) for seed in range(3)]
+    steps[2].optimizer.param_groups[0]["lr"] = 2**-8
+    return StackedStep(steps)
+
+
+def take_stacked(step: Any, steps: int) -> list[dict[str, Tensor]]:
+    """Takes so many steps of three models, each on minibatches and with noise of its own; returns their states."""
+    bare: StackedStep = step.step if isinstance(step, CapturedStep) else step
+    for indices, size, key in work(bare.steps[0], steps):
+        minibatches = torch.stack([indices, indices.flip(0), (indices + 1) % bare.data.num_train])
+        step(minibatches, size, tuple(("train", seed, *key[2:]) for seed in range(3)))
+    return [{name: value.clone() for name, value in one.vae.state_dict().items()} for one in bare.steps]
+
+
+@pytest.mark.parametrize("clip", [None, partial(torch.nn.utils.clip_grad_norm_, max_norm=1.0)])
+def test_stacked_steps_are_captured_as_well(clip: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bare, plain = stacked_step(gradient_clip=clip), stacked_step(gradient_clip=clip)
+    graphs = FakeGraphs(bare)
+    step = CapturedStep(bare, graphs)
+    assert all(same(*pair) for pair in zip(take_stacked(step, 60), take_stacked(plain, 60), strict=True))
+    assert graphs.captures == 2
+    assert graphs.replays > 50
+    assert warnings(caplog) == []
+
+
+class Counting(nn.Module):
+    """An objective that counts its calls in a buffer, which a graph can do."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, vae: VAE, x: Tensor) -> Terms:
+        self.calls += 1
+        return ELBO()(vae, x)
+
+
+def test_an_audit_leaves_everything_as_one_step_does() -> None:
+    counting = Counting()
+    take(capturing(new_step(objective=counting))[0], 45)
+    assert counting.calls == 45
+
+
+def test_steps_that_diverge_alike_agree() -> None:
+    nan, one = torch.tensor([torch.nan]), torch.ones(1)
+    assert agree([nan, one], [nan, one])
+    assert not agree([nan], [one])
+
+
+class Curious(ELBO):
+    """An objective that looks at a number on the way, which no graph can hold."""
+
+    def __call__(self, vae: VAE, x: Tensor) -> Terms:
+        terms = super().__call__(vae, x)
+        assert terms.loss.mean().item() != 0
+        return terms
+
+
 class TestOnGpu:
     pytestmark = on_gpu
+
+    def test_what_cannot_be_captured_trains_on_uncaptured(self, caplog: pytest.LogCaptureFixture) -> None:
+        bare = new_step(objective=Curious(), device="cuda")
+        states = [take(step, 40) for step in (captured(bare), new_step(objective=Curious(), device="cuda"))]
+        (warning,) = warnings(caplog)
+        assert "cannot be captured as a CUDA graph" in warning
+        for name, value in states[0].items():
+            torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-4)
+
+    def test_stacked_steps_are_replayed_as_they_would_be_taken(self, caplog: pytest.LogCaptureFixture) -> None:
+        bare = stacked_step("cuda")
+        step = captured(bare, bare.streams)
+        for replayed, plain in zip(take_stacked(step, 200), take_stacked(stacked_step("cuda"), 200), strict=True):
+            for name, value in replayed.items():
+                torch.testing.assert_close(value, plain[name], rtol=1e-3, atol=1e-4)
+        assert isinstance(step, CapturedStep)
+        assert warnings(caplog) == []
 
     @pytest.mark.parametrize("overrides", [(), ("lr_schedule=cosine",), ("gradient_clip=norm", "decoder=gaussian")])
     def test_200_captured_steps_train_as_200_others(self, overrides: tuple[str, ...]) -> None:
@@ -278,11 +361,12 @@ class TestOnGpu:
         assert_close(replayed, plain)
 
     def test_each_replay_draws_noise_of_its_own_key(self) -> None:
-        step = captured(new_step(partial(torch.optim.Adam, lr=0.0), device="cuda"))
+        bare = new_step(partial(torch.optim.Adam, lr=0.0), device="cuda")
+        step = captured(bare)
         indices, found = torch.arange(100, device="cuda"), []
         for key in (0, 1, 2, 3, 4, 5, 4):
             step(indices, 100, ("train", 0, 0, key, 0))
-            found.append(step.take_sums()[0].item())
+            found.append(bare.take_sums()[0].item())
         assert found[4] != found[5]
         assert found[4] == found[6]
         plain = new_step(partial(torch.optim.Adam, lr=0.0), device="cuda")

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,12 +19,15 @@ import torch
 
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run_main, weights
 from vaelab import seeds, train
-from vaelab.config import plain
+from vaelab.config import build, plain
+from vaelab.ensemble import Ensemble, InterruptedTogether
 from vaelab.identity import identity
 from vaelab.module import VAEModule
 from vaelab.names import folder_of_seed
 from vaelab.randomness import drawing_from, standard_normal
 from vaelab.seeds import over_seeds
+from vaelab.stacked import StackedStep
+from vaelab.steps import Step
 
 CONFIGURATIONS = [
     (),
@@ -93,11 +97,17 @@ def test_a_seed_that_ran_before_is_not_run_again_and_the_others_join_it(run_fast
     assert "finished before" in run_fast("seed=2").out  # nor does a stacked one run again alone
 
 
-def test_seeds_that_stopped_at_different_steps_go_on_together(run_fast: Run, alone: Any) -> None:
-    line = ("trainer.max_epochs=2", "steps_per_call=5")
+def test_seeds_that_stopped_at_different_steps_go_on_together(
+    run_fast: Run, alone: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("trainer.max_epochs=4", "steps_per_call=5")
     run_fast(*line, "seed=0", "trainer.max_steps=7")
     run_fast(*line, "seed=2", "trainer.max_steps=20")
+    formed: list[int] = []
+    init = StackedStep.__init__
+    monkeypatch.setattr(StackedStep, "__init__", lambda self, steps: (formed.append(len(steps)), init(self, steps))[1])
     outcome = run_fast(*line, "seeds=3", "stacked=true")
+    assert formed == [1, 1, 2, 3]  # those behind catch up, and then all go on as one
     for seed, folder in alone(3, *line).items():
         assert_close_runs(folders(outcome.cwd)[seed], folder)
 
@@ -153,6 +163,38 @@ def test_noise_that_cannot_be_stacked_is_refused_in_one_line(
     assert outcome.err.count("\n") == 1
     assert "stacked=false" in outcome.err
     run_fast(head, "seed=0")
+
+
+def test_a_buffer_that_is_assigned_anew_is_refused(composed: Any) -> None:
+    steps = []
+    for seed in range(2):
+        data, module = build(composed(*fast(), f"seed={seed}"))
+        module.vae.decoder.trunk.register_buffer("mean", torch.zeros(()))
+        module.vae.decoder.trunk.register_forward_hook(lambda trunk, *_: setattr(trunk, "mean", trunk.mean + 1))
+        bound = partial(module.objective, module.vae)
+        steps.append(Step(module.vae, bound, data, torch.optim.Adam(module.vae.parameters())))
+    keys = tuple(("train", seed, 0, 0, 0) for seed in range(2))
+    with pytest.raises(RuntimeError, match=r"vae.decoder.trunk.mean is assigned anew"):
+        StackedStep(steps)(torch.arange(20).view(2, 10), 10, keys)  # type: ignore[arg-type]
+
+
+def test_runs_that_are_told_to_stop_do_so_between_two_blocks_of_an_evaluation() -> None:
+    ensemble, stopped = Ensemble(), []
+
+    def run() -> None:
+        try:
+            for _ in range(1000):
+                ensemble.go_on()
+                time.sleep(0.01)
+        except InterruptedTogether:
+            stopped.append(threading.current_thread())
+
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        ensemble.conduct([run, run])
+    assert len(stopped) == 2
 
 
 def test_each_stacked_seed_has_a_wandb_run_of_its_own(run_fast: Run) -> None:
@@ -218,9 +260,16 @@ def test_names_hold_the_seed_where_they_held_one_before(composed: Any) -> None:
         "mnist-z1-s1-": "mnist-z1-s12-",
         "latent_dim_1-seed_1-": "latent_dim_1-seed_12-",
         "latent_dim_1-": "latent_dim_1-seed_12-",
+        "data.seed_1-latent_dim_1-": "data.seed_1-latent_dim_1-seed_12-",
+        "data.seed_1-seed_1-zeta_1-": "data.seed_1-seed_12-zeta_1-",
     }.items():
         path = Path("runs") / f"{before}{hash_of(cfg)}"
         assert folder_of_seed(path, cfg, own).name == f"{after}{hash_of(own)}"
+
+
+def test_a_name_of_the_users_own_is_left_as_it_is(composed: Any) -> None:
+    cfg, own = composed("seed=0", "name=exp-s0"), composed("seed=1", "name=exp-s0")
+    assert folder_of_seed(Path(f"exp-s0-{hash_of(cfg)}"), cfg, own).name == f"exp-s0-{hash_of(own)}"
 
 
 def hash_of(cfg: Any) -> str:
@@ -275,7 +324,7 @@ def test_what_no_seed_can_be_is_refused_in_one_line(stacked: str, tmp_path: Path
 def test_seeds_that_are_stopped_are_completed_by_the_same_command(
     stacked: str, number: signal.Signals, tmp_path: Path, run_fast: Run, alone: Any
 ) -> None:
-    line = ("seeds=2", f"stacked={stacked}", "trainer.max_epochs=60")
+    line = ("seeds=2", f"stacked={stacked}", "trainer.max_epochs=150")
     environ = os.environ | {"OMP_NUM_THREADS": "2"}  # so that both are under way
     process = subprocess.Popen(command(*line), cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt"))) == 2)
@@ -285,8 +334,25 @@ def test_seeds_that_are_stopped_are_completed_by_the_same_command(
     assert "Traceback" not in err
     assert {status(path)["state"] for path in folders(tmp_path).values()} == {"interrupted"}
     in_a_process(tmp_path, *line)
-    for seed, folder in alone(2, "trainer.max_epochs=60").items():
+    for seed, folder in alone(2, "trainer.max_epochs=150").items():
         assert_close_runs(folders(tmp_path)[seed], folder)
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    environ = os.environ | {"OMP_NUM_THREADS": "2"}
+    line = command("seeds=2", "stacked=false", "trainer.max_epochs=100000")
+    parent = subprocess.Popen(line, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt"))) == 2)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: {status(path)["state"] for path in folders(tmp_path).values()} == {"interrupted"})
+
+
+def test_a_process_that_is_killed_is_said_to_be(tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeds, "_in_process", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    members = [seeds.Member(composed(), tmp_path)]
+    seeds.in_processes(members, None)
+    assert members[0].error == "its process ended by signal SIGKILL"
 
 
 def wait_for(true: Callable[[], bool]) -> None:
@@ -319,12 +385,13 @@ def test_seeds_in_processes_share_the_cores(tmp_path: Path, composed: Any, monke
     running = [int(file.read_text()) for file in tmp_path.glob("*.n")]
     assert len(running) == 5
     assert max(running) <= 2
-    assert not any(member.error for member in members)
+    assert all(member.error is None for member in members)
 
 
-def _note(folder: Path, member: Any, *_: Any) -> None:
+def _note(folder: Path, member: Any, group: Any, bar: Any, parent: Any) -> None:
     mark = folder / f"{member.path.name}.running"
     mark.touch()
     time.sleep(0.05)
     (folder / f"{member.path.name}.n").write_text(str(len(list(folder.glob("*.running")))))
     mark.unlink()
+    parent.send((None, False))

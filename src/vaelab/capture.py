@@ -1,26 +1,45 @@
 """The optimiser step captured once as a CUDA graph, and replayed.
 
 A step of so small a network is bound by Python and by kernel launches. Replayed, it is one launch; what a graph cannot
-know of is what Python does between two steps, so the learning rate goes in through the device, and every epoch one
-step is taken both ways and compared.
+know of is what Python does between two steps, so the learning rate goes in through the device, and now and then a step
+is taken both ways and compared.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vaelab.steps import Key, Step
+from vaelab.data import ImageData
+from vaelab.held import numbers_in
 
 log = logging.getLogger(__name__)
 
 
-def captured(step: Step, streams: Sequence[torch.Generator] = ()) -> "Step | CapturedStep":
+@runtime_checkable
+class AnyStep(Protocol):
+    """What a `CapturedStep` asks of a step, of one model (`vaelab.steps.Step`) or many (`vaelab.stacked`)."""
+
+    data: ImageData
+    optimizer: Optimizer
+    world_size: int
+
+    def __call__(self, indices: Tensor, size: int, key: Any) -> None: ...
+
+    def seed(self, key: Any) -> None: ...
+
+    def body(self, indices: Tensor, size: int) -> None: ...
+
+    def state(self) -> list[Tensor]: ...
+
+    def parts(self) -> list[Any]: ...
+
+
+def captured(step: AnyStep, streams: Sequence[torch.Generator] = ()) -> "AnyStep | CapturedStep":
     """The step as a CUDA graph, where it runs on a GPU and its optimiser allows it; else as it is.
 
     Args:
@@ -56,22 +75,37 @@ class CudaGraphs:
         torch.cuda.current_stream().wait_stream(side)
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Records what the function does without doing it; returns what does it."""
-        graph = torch.cuda.CUDAGraph()
-        for stream in self.streams:
-            graph.register_generator_state(stream)
-        with torch.cuda.graph(graph):
-            function()
+        """Records what the function does without doing it; returns what does it.
+
+        Raises:
+            RuntimeError: it cannot be captured; says why.
+        """
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        for generator in self.streams:
+            graph.register_generator_state(generator)
+        try:
+            with torch.cuda.graph(graph):
+                function()
+        except RuntimeError as error:
+            torch.cuda.set_stream(
+                stream
+            )  # a capture that fails leaves us on its own, and generators waiting for its end
+            for generator in (torch.cuda.default_generators[stream.device_index], *self.streams):
+                generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
+            cause = error.__context__  # the error itself may be of ending the capture
+            if isinstance(cause, RuntimeError):
+                raise cause from None
+            raise
         return graph.replay
 
 
 class CapturedStep:
     """A `Step` that is captured once for each size of minibatch, and from then on replayed.
 
-    Each size first runs `WARM_UP` times as it stands. The first replayed step of every epoch is also taken as it
-    stands, and the two must change the parameters alike. A model or objective that keeps numbers of its own in Python,
-    which a graph would freeze, is found out by them, or by that comparison, and training goes on uncaptured, with a
-    warning.
+    Each size first runs `WARM_UP` times as it stands. One in `AUDIT_EVERY` replayed steps, the first among them, is
+    also taken as it stands, and the two must change all tensors alike. A model or objective that keeps numbers of its
+    own in Python, which a graph would freeze, is found out by these numbers, or by that comparison, and training goes
+    on uncaptured, with a warning.
 
     Args:
         step: what to capture; its optimiser must have passed `make_capturable`.
@@ -79,8 +113,9 @@ class CapturedStep:
     """
 
     WARM_UP = 2
+    AUDIT_EVERY = 500
 
-    def __init__(self, step: Step, graphs: CudaGraphs) -> None:
+    def __init__(self, step: AnyStep, graphs: CudaGraphs) -> None:
         self.step = step
         self.graphs = graphs
         self.runs: Counter[int] = Counter()
@@ -88,13 +123,11 @@ class CapturedStep:
         self.rates = [torch.zeros((), device=step.data.device) for _ in step.optimizer.param_groups]
         self.rates_are: list[float] = []
         self.frozen: list[Any] = []
-        self.audited = -1  # the epoch
+        self.replayed = 0
         self.given_up = False
 
-    def take_sums(self) -> Tensor:
-        return self.step.take_sums()
-
-    def __call__(self, indices: Tensor, size: int, key: Key) -> None:
+    def __call__(self, indices: Tensor, size: int, key: Any) -> None:
+        """Takes one step, on a `Minibatch`."""
         if self.replays and host_numbers(self.step.optimizer) != self.frozen:
             self.give_up("numbers of the optimizer other than its learning rate change while it trains")
         if self.given_up:
@@ -106,13 +139,12 @@ class CapturedStep:
         else:
             self.step(indices, size, key)
 
-    def warm_up(self, indices: Tensor, size: int, key: Key) -> None:
+    def warm_up(self, indices: Tensor, size: int, key: Any) -> None:
         """Takes the step as it stands, and looks whether Python keeps a count of it."""
-        parts = (self.step.vae, self.step.bound, self.step.weight_prior, self.step.gradient_clip)
-        before = python_numbers(*parts)
+        before = numbers_in(self.step.parts())
         self.runs[size] += 1
         self.graphs.warm_up(lambda: self.step(indices, size, key))
-        if python_numbers(*parts) != before:
+        if numbers_in(self.step.parts()) != before:
             self.give_up("the model or objective keeps numbers in Python that change from step to step")
 
     def capture(self, indices: Tensor, size: int) -> bool:
@@ -132,19 +164,18 @@ class CapturedStep:
         self.frozen = host_numbers(self.step.optimizer)
         return not self.given_up
 
-    def replay_or_audit(self, indices: Tensor, size: int, key: Key) -> None:
-        epoch = self.step.epoch(key)
-        if epoch == self.audited:
+    def replay_or_audit(self, indices: Tensor, size: int, key: Any) -> None:
+        self.replayed += 1
+        if self.replayed % self.AUDIT_EVERY != 1:
             self.replay(indices, size, key)
             return
-        self.audited = epoch
         both = changes(
             lambda: self.replay(indices, size, key), lambda: self.step(indices, size, key), self.step.state()
         )
         if not agree(*both):
             self.give_up("replayed it would train otherwise: something in the model or objective changes in Python")
 
-    def replay(self, indices: Tensor, size: int, key: Key) -> None:
+    def replay(self, indices: Tensor, size: int, key: Any) -> None:
         rates = [group["lr"] for group in self.step.optimizer.param_groups]
         if rates != self.rates_are:
             self.rates_are = rates
@@ -172,30 +203,15 @@ def make_capturable(optimizer: Optimizer) -> bool:
     return True
 
 
+def portable(optimizer_state: dict[str, Any]) -> None:
+    """Makes the state dict of an optimiser that was captured one that a CPU can load as well, in place."""
+    for group in optimizer_state["param_groups"]:
+        group |= {"capturable": False} if "capturable" in group else {}
+
+
 def host_numbers(optimizer: Optimizer) -> list[Any]:
     """Everything in the optimiser's groups that a capture freezes; not the learning rate, which goes in by a tensor."""
     return [[v for name, v in group.items() if name not in ("params", "lr")] for group in optimizer.param_groups]
-
-
-def python_numbers(*things: Any) -> list[bool | int | float | str]:
-    """The numbers and strings that objects hold, and what they hold; not those in tensors, which a graph updates."""
-    found, left, seen = [], list(things), set()
-    while left:
-        thing = left.pop()
-        thing = getattr(thing, "_torchdynamo_orig_callable", thing)
-        if isinstance(thing, bool | int | float | str):
-            found.append(thing)
-        elif id(thing) not in seen and not isinstance(thing, Tensor | type):
-            seen.add(id(thing))
-            if isinstance(thing, partial):
-                left += [thing.func, thing.args, thing.keywords]
-            elif isinstance(thing, dict):
-                left += thing.values()
-            elif isinstance(thing, list | tuple):
-                left += thing
-            else:
-                left += getattr(thing, "__dict__", {}).values()
-    return found
 
 
 def changes(
@@ -213,5 +229,9 @@ def changes(
 
 
 def agree(one: Sequence[Tensor], other: Sequence[Tensor], tolerance: float = 0.01) -> bool:
-    """Whether changes are the same but for rounding: each differs by less than `tolerance` of its own norm."""
-    return all(bool((a - b).norm() <= tolerance * b.norm()) for a, b in zip(one, other, strict=True))
+    """Whether changes are the same but for rounding: each differs by less than `tolerance` of its own norm.
+
+    Changes that are not numbers any more agree as well: that training diverges is for others to say.
+    """
+    norms = [((a - b).norm(), b.norm()) for a, b in zip(one, other, strict=True)]
+    return all(bool(difference <= tolerance * norm) or not bool(norm.isfinite()) for difference, norm in norms)

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ FAILURE = (DataError, RunFolderError, DivergedError, OSError, ImportError)  # ex
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 log = logging.getLogger(__name__)
+speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several runs a warning is of
 
 
 def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
@@ -75,7 +77,7 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 def quieten_console() -> None:
     """On the terminal: our own warnings, and errors; a run's `train.log` has everything."""
     console = logging.StreamHandler()
-    console.setFormatter(logging.Formatter("vaelab: %(message)s"))
+    console.setFormatter(logging.Formatter("vaelab: %(speaker)s%(message)s"))
     console.addFilter(_is_for_console)
     logging.getLogger().addHandler(console)
     lightning = logging.getLogger("pytorch_lightning")
@@ -111,6 +113,7 @@ def _in_composition(error: Exception) -> bool:
 
 
 def _is_for_console(record: logging.LogRecord) -> bool:
+    record.speaker = speaker.get()
     ours = record.name.split(".")[0] == "vaelab"
     return record.levelno >= (logging.WARNING if ours else logging.ERROR) and not hasattr(record, "for_file_only")
 

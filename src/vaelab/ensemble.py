@@ -1,16 +1,20 @@
 """Has the training steps of several runs taken together: each run in a thread of its own, one of them at a time."""
 
+import os
+import signal
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from vaelab.capture import CapturedStep, captured
+from vaelab.capture import AnyStep, CapturedStep, captured
 from vaelab.module import VAEModule
+from vaelab.schedules import Interval
 from vaelab.stacked import StackedStep
-from vaelab.steps import Minibatch, Step
+from vaelab.steps import Minibatch
 
 
 class InterruptedTogether(BaseException):
@@ -21,8 +25,9 @@ class Ensemble:
     """Runs that go their own ways (callbacks, evaluation, checkpoints, logs), except that their steps are stacked.
 
     A run whose `VAEModule.together` this is comes here with its next minibatches, and waits. Once all do that are
-    still training, the thread that conducts takes the steps of those whose minibatches are of the same sizes. Threads
-    take turns, so that nothing of PyTorch's that is global, its generators above all, is used by two at a time.
+    still training, the thread that conducts takes the steps of those that have taken the fewest so far: which is all
+    of them, once runs that were resumed have caught up. Threads take turns, so that nothing of PyTorch's that is
+    global, its generators above all, is used by two at a time.
     """
 
     def __init__(self) -> None:
@@ -30,30 +35,23 @@ class Ensemble:
         self.active = 0
         self.waiting: dict[VAEModule, Sequence[Minibatch]] = {}
         self.error: BaseException | None = None
-        self.formed: tuple[StackedStep, Step | CapturedStep] | None = None
+        self.formed: tuple[StackedStep, AnyStep | CapturedStep] | None = None
 
     def conduct(self, runs: Sequence[Callable[[], None]]) -> None:
         """Has all runs run to their end, in threads; takes their steps in this one.
 
         Raises:
-            BaseException: what interrupted it, after each run was told so.
+            KeyboardInterrupt, SIGTERMException: the program was told to stop, and each run has done so.
         """
         threads = [threading.Thread(target=self._in_turn, args=(run,), daemon=True) for run in runs]
         self.active = len(threads)
-        with self.turn:
+        with self._told_to_stop(), self.turn:
             for thread in threads:
                 thread.start()
             while self.active:
-                try:
-                    self.turn.wait_for(lambda: len(self.waiting) == self.active)
-                    self._take_all()
-                except BaseException as error:
-                    if self.error is not None and not isinstance(error, Exception):
-                        raise  # told to stop once more: the threads end with the process
-                    self.error = error
-                self.waiting.clear()
-                self.turn.notify_all()
-        if self.error is not None and not isinstance(self.error, Exception):
+                self.turn.wait_for(lambda: len(self.waiting) == self.active)
+                self._let_go(self._take_next() if self.error is None else list(self.waiting))
+        if self.error is not None and not isinstance(self.error, RuntimeError):
             raise self.error
 
     def _in_turn(self, run: Callable[[], None]) -> None:
@@ -64,46 +62,86 @@ class Ensemble:
                 self.active -= 1
                 self.turn.notify_all()
 
-    def __call__(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> None:
-        """Waits until the steps are taken.
+    def _let_go(self, modules: Sequence[VAEModule]) -> None:
+        for module in modules:
+            del self.waiting[module]
+        self.turn.notify_all()
+
+    def take(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> None:
+        """Waits until the steps of a run are taken; in the run's thread.
 
         Raises:
             RuntimeError: they could not be.
             InterruptedTogether: the program is told to stop.
         """
+        self.go_on()
         self.waiting[module] = minibatches
         self.turn.notify_all()
         self.turn.wait_for(lambda: module not in self.waiting)
-        if isinstance(self.error, Exception):
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Raises what `take` raises, if there is reason to."""
+        if isinstance(self.error, RuntimeError):
             raise RuntimeError(f"the stacked step failed ({self.error}); stacked=false does without") from self.error
         if self.error is not None:
             raise InterruptedTogether(type(self.error).__name__) from self.error
 
-    def _take_all(self) -> None:
-        alike: dict[tuple[int, ...], list[VAEModule]] = defaultdict(list)
-        for module in sorted(self.waiting, key=lambda module: module.seed):
-            alike[tuple(minibatch.size for minibatch in self.waiting[module])].append(module)
-        for modules in alike.values():
-            with modules[0].trainer.precision_plugin.train_step_context(), on_device(modules[0]):
-                self._take(modules)
+    def _take_next(self) -> list[VAEModule]:
+        """Takes the steps of the runs that are behind, and returns these; or keeps the error."""
+        least = min((module.steps for module in self.waiting), default=0)
+        modules = sorted((m for m in self.waiting if m.steps == least), key=lambda module: module.seed)
+        try:
+            if modules:
+                with modules[0].trainer.precision_plugin.train_step_context(), on_device(modules[0]):
+                    self._take(modules)
+        except Exception as error:
+            self.error = self.error or RuntimeError(" ".join(str(error).split()) or type(error).__name__)
+            self.error.__cause__ = error
+            return list(self.waiting)
+        return modules
 
     def _take(self, modules: Sequence[VAEModule]) -> None:
         step = self._step_of(modules)
         for minibatches in zip(*(self.waiting[module] for module in modules), strict=True):
-            if modules[0].lr_schedule is not None:
-                step = self._step_of(modules)
             indices = torch.stack([minibatch.indices for minibatch in minibatches])
-            step(indices, minibatches[0].size, tuple(minibatch.key for minibatch in minibatches))  # type: ignore[arg-type]
-            for module in modules:
-                module.advance_schedule("step")
+            step(indices, minibatches[0].size, tuple(minibatch.key for minibatch in minibatches))
+            if is_scheduled(modules[0], "step"):
+                for module in modules:
+                    module.advance_schedule("step")
+                step = self._step_of(modules)
 
-    def _step_of(self, modules: Sequence[VAEModule]) -> Step | CapturedStep:
+    def _step_of(self, modules: Sequence[VAEModule]) -> AnyStep | CapturedStep:
         """The step of all these: the last one, or a new one if that was of others."""
         steps = [module.own_step for module in modules]
         if self.formed is None or not (self.formed[0].holds(steps) and self.formed[0].follow_rates()):
             stacked = StackedStep(steps)
             self.formed = stacked, captured(stacked, stacked.streams) if modules[0].cuda_graphs else stacked
         return self.formed[1]
+
+    @contextmanager
+    def _told_to_stop(self) -> Iterator[None]:
+        """Takes note of SIGINT and SIGTERM, for `go_on` to tell of; a second one ends the process."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            if self.error is not None:
+                os._exit(128 + number)
+            self.error = KeyboardInterrupt() if number == signal.SIGINT else SIGTERMException()
+
+        former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+def is_scheduled(module: VAEModule, interval: Interval) -> bool:
+    """Whether the run's learning rate may move after every such interval."""
+    return module.lr_schedule is not None and module.lr_schedule.interval == interval
 
 
 def on_device(module: VAEModule) -> AbstractContextManager[object]:

@@ -1,29 +1,38 @@
 """The LightningModule: a VAE, an objective and an optimiser. It owns the counts, and averages once."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from vaelab.capture import CapturedStep, captured
+from vaelab.capture import captured, portable
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
 from vaelab.data.loader import Block, Chunk, ShuffledIndices
 from vaelab.data.splits import SPLITS, SplitName
 from vaelab.estimators import Estimate
-from vaelab.measures import bits_per_dim
+from vaelab.lightning_loops import count_steps, go_on_inside_epoch
+from vaelab.measures import bits_per_dim_of
 from vaelab.objectives import Terms
 from vaelab.randomness import seed_draws
 from vaelab.schedules import Interval, Schedule, advance
 from vaelab.steps import TERMS, Clip, Minibatch, Step, add_up
 
-Together = Callable[["VAEModule", Sequence[Minibatch]], None]
+
+@runtime_checkable
+class Together(Protocol):
+    """Takes the steps of many runs together: `vaelab.ensemble.Ensemble`."""
+
+    def take(self, module: "VAEModule", minibatches: Sequence[Minibatch]) -> None:
+        """Takes the steps of one of the runs; may wait for the others."""
+
+    def go_on(self) -> None:
+        """Raises what should stop the runs, if there is such a thing."""
 
 
 class DivergedError(ArithmeticError):
@@ -108,7 +117,7 @@ class VAEModule(pl.LightningModule):
         self.trainer.should_stop |= self.steps == self.max_steps  # an interruption may have come after the last one
         self.own_step = self.make_step()
         alone = self.together is None and self.cuda_graphs
-        self.step: Step | CapturedStep = captured(self.own_step) if alone else self.own_step
+        self.step = captured(self.own_step) if alone else self.own_step
 
     def make_step(self) -> Step:
         """The optimiser step, as it stands."""
@@ -148,7 +157,7 @@ class VAEModule(pl.LightningModule):
     def take_steps(self, minibatches: Sequence[Minibatch]) -> None:
         """Takes an optimiser step on each minibatch, and those of the schedule between them."""
         if self.together is not None:
-            self.together(self, minibatches)
+            self.together.take(self, minibatches)
             return
         for minibatch in minibatches:
             self.step(*minibatch)
@@ -160,7 +169,7 @@ class VAEModule(pl.LightningModule):
         Raises:
             DivergedError: they are not finite.
         """
-        sums = self.step.take_sums()
+        sums = self.own_step.take_sums()
         if self.trainer.world_size > 1:
             add_up([sums])
         means = {f"train/{name}": value for name, value in zip(TERMS, sums / size, strict=True)}
@@ -177,6 +186,7 @@ class VAEModule(pl.LightningModule):
         return self.steps % self.data.batches_per_epoch % (self.data.pause_every or self.data.batches_per_epoch) == 0
 
     def advance_schedule(self, event: Interval, *value: float) -> None:
+        """Has the schedule take its step, if this is what it waits for."""
         if self.lr_schedule is not None and self.lr_schedule.interval == event:
             advance(self.lr_schedulers(), *value)
 
@@ -188,6 +198,7 @@ class VAEModule(pl.LightningModule):
         return {"train/learning_rate": torch.as_tensor(rate, dtype=torch.float64)}
 
     def torch_optimizer(self) -> torch.optim.Optimizer:
+        """PyTorch's own, without what Lightning wraps around it."""
         return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
 
     def validation_step(self, block: Block, batch_idx: int) -> None:
@@ -201,6 +212,8 @@ class VAEModule(pl.LightningModule):
 
     def bound_on(self, split: SplitName, block: Block) -> Tensor:
         """Evaluates the objective on a block, with noise of the block's own; returns the pixels."""
+        if self.together is not None:
+            self.together.go_on()
         x = self.data.draw_block(split, block)
         seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number)
         terms = self.objective(self.vae, x)
@@ -225,23 +238,13 @@ class VAEModule(pl.LightningModule):
 
     def report_means(self) -> dict[str, Tensor]:
         metrics = {name: mean.compute() for name, mean in self.means.items()}
-        metrics |= self.in_bits(metrics)
+        metrics |= bits_per_dim_of(metrics, self.data, self.vae.decoder.head)
         self.means.clear()
         # for callbacks, and for what `trainer.test` returns; equal in all processes, and Lightning wants to see to that
         self.log_dict(metrics, logger=False, sync_dist=True)
         if not self.trainer.sanity_checking:
             self.report(metrics)
         return metrics
-
-    def in_bits(self, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Each split's bound in bits per dimension, `<split>/bits_per_dim`, where there is such a thing."""
-        head, found = self.vae.decoder.head, {}
-        for split in SPLITS:
-            if f"{split}/elbo" in metrics:
-                nats = metrics[f"{split}/elbo"].item()
-                bits = bits_per_dim(nats, self.data.event_shape, head.measure, head.pixels, self.data.num_levels)
-                found |= {} if bits is None else {f"{split}/bits_per_dim": torch.tensor(bits, dtype=torch.float64)}
-        return found
 
     def report(self, metrics: dict[str, Tensor]) -> dict[str, float]:
         """Sends metrics to the loggers, at x = samples seen; returns them as numbers."""
@@ -256,28 +259,9 @@ class VAEModule(pl.LightningModule):
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}  # of views
         for state in checkpoint["optimizer_states"]:
-            for group in state["param_groups"]:
-                group |= {"capturable": False} if "capturable" in group else {}  # which only a GPU can load
+            portable(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))
         if self._trainer is not None and self.trainer.state.fn == "fit":
             go_on_inside_epoch(checkpoint["loops"]["fit_loop"], self.steps, self.data.train_dataloader())
-
-
-def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices) -> None:
-    """Has Lightning's restored loop go on inside an epoch: after `max_steps`, or after chunks of another length."""
-    epoch, done = divmod(steps, loader.batches_per_epoch)
-    if done:
-        begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
-        loop["epoch_progress"] = {"total": begun, "current": dict(begun)}
-        progress = loop["epoch_loop.batch_progress"]
-        progress["current"] = dict.fromkeys(progress["current"], bisect_right(loader.chunk_starts, done) - 1)
-        progress["is_last_batch"] = False
-
-
-def count_steps(trainer: pl.Trainer, steps: int) -> None:
-    """Has Lightning count optimiser steps that it did not see, in `trainer.global_step`."""
-    total = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
-    total.ready += steps
-    total.completed += steps

@@ -36,9 +36,10 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
         raise ConfigError(
             f"seeds={cfg.seeds} makes a folder for each seed, found hydra.run.dir={path.name}: type name= instead"
         )
-    prefix, told = re.subn(rf"(?<=[-_]s){cfg.seed}$|(?<=seed_){cfg.seed}(?!\d)", str(own.seed), prefix)
-    tail = "" if told or cfg.name else f"-seed_{own.seed}"
-    return path.with_name(f"{prefix}{tail}-{identity(plain(own))}")
+    if not cfg.name:
+        prefix, told = re.subn(rf"((?:^|-)seed_|-s){cfg.seed}(?=-|$)", rf"\g<1>{own.seed}", prefix)
+        prefix += "" if told else f"-seed_{own.seed}"
+    return path.with_name(f"{prefix}-{identity(plain(own))}")
 
 
 def sweep_name(name: str | None, overrides: Sequence[str]) -> str:

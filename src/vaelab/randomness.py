@@ -70,7 +70,7 @@ class _StandardNormal(torch.autograd.Function):
 
     @staticmethod
     def forward(like: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        return torch.randn(shape, dtype=like.dtype, device=like.device)
+        raise RuntimeError("stacked models cannot draw noise of one distribution that they share")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: torch.Tensor) -> None:

@@ -188,12 +188,11 @@ def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.addFilter(lambda record: _log.get() in (None, path))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.setLevel(min(root.level, logging.INFO))
-    root.addHandler(handler)
+    logging.getLogger("vaelab").setLevel(logging.INFO)
+    logging.getLogger().addHandler(handler)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
         handler.close()
         _log.reset(token)

@@ -3,27 +3,32 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from vaelab.checks import ConfigError
-from vaelab.cli import USAGE, one_line
+from vaelab.cli import USAGE, WANTS_TRACEBACK, one_line, speaker
 from vaelab.complete import complete
-from vaelab.ensemble import Ensemble, InterruptedTogether
+from vaelab.config import plain
+from vaelab.ensemble import Ensemble
+from vaelab.module import Together
 from vaelab.names import folder_of_seed
 from vaelab.results import Metrics
+from vaelab.run import RunFolder
 from vaelab.stored import RunFolderError, read_json
 
 
@@ -33,11 +38,26 @@ class Member:
 
     cfg: DictConfig
     path: Path
-    error: str = ""
+    error: str | None = None
     usage: bool = False
 
-    def fail(self, error: BaseException) -> None:
-        self.error, self.usage = one_line(error), isinstance(error, USAGE)
+    def complete(self, group: str | None, together: Together | None = None, bar: bool = True) -> None:
+        """Completes the run; an error ends it alone."""
+        speaker.set(f"seed {self.cfg.seed}: ")
+        try:
+            complete(self.cfg, self.path, group, together, bar)
+        except BaseException as error:
+            if WANTS_TRACEBACK:
+                traceback.print_exception(error)
+            self.error, self.usage = one_line(error), isinstance(error, USAGE)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do; a folder that cannot be read is for `complete` to speak of."""
+        try:
+            return RunFolder(self.path, plain(self.cfg), self.cfg.rerun).finished
+        except RunFolderError:
+            return False
 
 
 def members_of(cfg: DictConfig, path: Path) -> list[Member]:
@@ -61,56 +81,58 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None) -> tuple[dict
         RunFolderError: some could not; the others are done.
     """
     members = members_of(cfg, path)
-    with terminating_raises():
-        complete_together = stacked if is_stacked(cfg) else in_processes
-        complete_together(members, group)
+    way_of(cfg)([member for member in members if not member.finished], group)
     check_all_done(members)
     folders = "\n".join(f"  {os.path.relpath(member.path)}" for member in members)
     return over_seeds([read_json(member.path / "metrics.json") for member in members]), f"run folders:\n{folders}"
 
 
-def is_stacked(cfg: DictConfig) -> bool:
-    """Whether the seeds share their training steps: if `cfg.stacked` leaves it open, where that pays, on a GPU."""
-    if cfg.stacked is not None:
-        return cfg.stacked
-    return torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda") and not cfg.compile
+def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None], None]:
+    """How the runs are completed: as `cfg.stacked` says, or if that leaves it open, whichever is faster."""
+    if cfg.stacked:
+        return stacked
+    # in this order: a process that has asked for GPUs cannot have children that use one
+    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if not on_gpu:
+        return in_processes
+    return one_by_one if cfg.stacked is False or cfg.compile else stacked
 
 
 def stacked(members: Sequence[Member], group: str | None) -> None:
     """Completes the runs in this process, with one training step for all of them."""
     ensemble = Ensemble()
+    runs = [partial(member.complete, group, ensemble, bar=i == 0) for i, member in enumerate(members)]
+    ensemble.conduct(runs)
 
-    def run(member: Member, bar: bool) -> None:
-        try:
-            complete(member.cfg, member.path, group, ensemble, bar)
-        except (Exception, InterruptedTogether, SystemExit) as error:
-            member.fail(error)
 
-    ensemble.conduct([partial(run, member, bar=i == 0) for i, member in enumerate(members)])
+def one_by_one(members: Sequence[Member], group: str | None) -> None:
+    """Completes the runs one after another: what a GPU is left with that may not stack them."""
+    for member in members:
+        member.complete(group)
 
 
 def in_processes(members: Sequence[Member], group: str | None) -> None:
     """Completes the runs in processes of one thread each, as many at a time as PyTorch would use threads."""
-    context: Any = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
+    forks = sys.platform == "linux" and not torch.cuda.is_initialized()
+    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
     waiting, running = list(members), dict[int, tuple[Member, BaseProcess, Connection]]()
     try:
-        while waiting or running:
-            while waiting and len(running) < torch.get_num_threads():
-                member, (theirs, ours) = waiting.pop(0), context.Pipe(duplex=False)[::-1]
-                bar = not any(process.name == "bar" for _, process, _ in running.values())
-                process = context.Process(
-                    target=_in_process, args=(member, group, bar, theirs), name="bar" if bar else None
-                )
-                process.start()
-                theirs.close()
-                running[process.sentinel] = member, process, ours
-            for sentinel in wait(list(running)):
-                member, process, ours = running.pop(sentinel)  # type: ignore[index]
-                _end(member, process, ours)
+        with terminating_raises():
+            while waiting or running:
+                while waiting and len(running) < torch.get_num_threads():
+                    ours, theirs = context.Pipe(duplex=False)
+                    bar = not any(process.name == "bar" for _, process, _ in running.values())
+                    name = "bar" if bar else None
+                    process = context.Process(target=_in_process, args=(waiting[0], group, bar, theirs), name=name)
+                    process.start()
+                    theirs.close()
+                    running[process.sentinel] = waiting.pop(0), process, ours
+                for sentinel in wait(list(running)):
+                    _end(*running.pop(cast(int, sentinel)))
     except BaseException:
-        for _, process, _ in running.values():
+        for process in multiprocessing.active_children():
             process.terminate()
-        for _, process, _ in running.values():
+        for process in multiprocessing.active_children():
             process.join()
         raise
 
@@ -118,31 +140,38 @@ def in_processes(members: Sequence[Member], group: str | None) -> None:
 def _in_process(member: Member, group: str | None, bar: bool, parent: Connection) -> None:
     torch.set_num_threads(1)  # which is also safe after a fork
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        complete(member.cfg, member.path, group, bar=bar)
-    except BaseException as error:
-        member.fail(error)
-        parent.send((member.error, member.usage))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    member.complete(group, bar=bar)
+    parent.send((member.error, member.usage))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _end(member: Member, process: BaseProcess, child: Connection) -> None:
     process.join()
-    if child.poll():
-        with suppress(EOFError):  # it ended without a word
-            member.error, member.usage = child.recv()
-    if process.exitcode and not member.error:
-        member.error = f"its process ended with exit code {process.exitcode}"
+    try:
+        member.error, member.usage = child.recv()
+    except EOFError:
+        code = process.exitcode or 0
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        member.error = f"its process ended by {how}"
 
 
 def check_all_done(members: Sequence[Member]) -> None:
     """Raises what became of the runs that are not done; see `complete_seeds`."""
-    failed = [member for member in members if member.error]
+    failed = [member for member in members if member.error is not None]
     if not failed:
         return
     if len(failed) == len(members) and len({member.error for member in members}) == 1:
         raise (ConfigError if failed[0].usage else RunFolderError)(failed[0].error)
+    others = "" if len(failed) == len(members) else ", the others are done"
     reasons = "; ".join(f"seed {member.cfg.seed}: {member.error}" for member in failed)
-    raise RunFolderError(f"{len(failed)} of {len(members)} seeds failed, the others are done: {reasons}")
+    raise RunFolderError(f"{len(failed)} of {len(members)} seeds failed{others}: {reasons}")
 
 
 def over_seeds(metrics: Sequence[Metrics]) -> dict[str, Metrics]:

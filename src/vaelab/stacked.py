@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
+from vaelab.held import tensors_in
 from vaelab.randomness import drawing_from, stream
 from vaelab.steps import TERMS, Key, Step
 
 Keys = tuple[Key, ...]  # of each model
 
 
-class StackedStep(Step):
+class StackedStep:
     """A step of each of several models: parameters stacked, `torch.func.vmap` over the models.
 
     The models differ in their weights, minibatches, noise and learning rates, and in nothing else. Their parameters
@@ -44,13 +45,20 @@ class StackedStep(Step):
         self.sums = torch.stack([step.sums for step in steps])
         for step, sums in zip(steps, self.sums, strict=True):
             step.sums = sums
+            step.optimizer._opt_called = True  # type: ignore[attr-defined]  # a schedule would warn that it never is
 
-    def seed(self, key: Keys) -> None:  # type: ignore[override]
+    def __call__(self, indices: Tensor, size: int, key: Keys) -> None:
+        """Takes one step, on minibatches `[models, examples]` of `size` examples; `key` names each model's noise."""
+        self.seed(key)
+        self.body(indices, size)
+
+    def seed(self, key: Keys) -> None:
+        """Points each model's generator at its own noise."""
         for generator, own in zip(self.streams, key, strict=True):
             generator.manual_seed(stream(*own))
 
     def body(self, indices: Tensor, size: int) -> None:
-        """Takes the step on minibatches `[models, examples]`; `size` is the number of examples in each."""
+        """The step from the noise on, which a CUDA graph can hold."""
         torch.clear_autocast_cache()
         levels = self.data.levels("train", indices.flatten()).unflatten(0, indices.shape)
         noise = [self.data.noise(own, generator) for own, generator in zip(levels, self.streams, strict=True)]
@@ -62,6 +70,7 @@ class StackedStep(Step):
         self.sums += torch.stack(terms, 1).detach().sum(2, dtype=torch.float64)
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor | None]:
+        """Of each stacked weight that is learnt, `[models, *shape]`."""
         learnt = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
         return dict(zip(learnt, torch.autograd.grad(loss, list(learnt.values()), allow_unused=True), strict=True))
 
@@ -69,7 +78,11 @@ class StackedStep(Step):
         """The terms of one model on its pixels, and -log p(theta)."""
         tensors = weights | buffers
         there = {place: tensors[name] for place, name in self.places.items()}
-        return functional_call(self.bounds[0], there, (x,), tie_weights=False)
+        terms = functional_call(self.bounds[0], there, (x,), tie_weights=False)
+        for place, name in self.places.items():
+            if there[place] is not tensors[name]:  # PyTorch tells so, and would drop it
+                raise RuntimeError(f"{place} is assigned anew, where stacked models need it changed in place")
+        return terms
 
     def descend(self, gradients: dict[str, Tensor | None]) -> None:
         """Gives each model its gradients, clips them model by model, and has the optimiser take its step."""
@@ -99,12 +112,13 @@ class StackedStep(Step):
             for i, bound in enumerate(self.bounds)
         )
 
-    def epoch(self, key: Keys) -> int:  # type: ignore[override]
-        return super().epoch(key[0])
+    def parts(self) -> list[Any]:
+        """What the steps are made of; see `vaelab.steps.Step.parts`."""
+        return [step.parts() for step in self.steps]
 
     def state(self) -> list[Tensor]:
-        tensors = [v for s in self.optimizer.state.values() for v in s.values() if isinstance(v, Tensor)]
-        return [*self.weights.values(), *self.buffers.values(), *tensors, self.sums]
+        """Every tensor that a step changes, of all models."""
+        return tensors_in(self.parts(), list(self.optimizer.state.values()), self.sums)
 
 
 class _Bound(nn.Module):
@@ -144,6 +158,8 @@ def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str, Any]]]]:
     """One optimiser for the parameters of many, whose state they share.
+
+    It is a copy as PyTorch makes it: of what is in `defaults`, `state` and `param_groups`, and nothing else.
 
     Returns:
         It, and for each of its groups the groups that it is made of: those of equal numbers.

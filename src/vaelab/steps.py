@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
+from vaelab.held import tensors_in
 from vaelab.objectives import Terms
 from vaelab.randomness import Stage, seed_draws
 
@@ -95,18 +96,18 @@ class Step:
         self.sums += torch.stack([getattr(terms, name).detach() for name in TERMS]).sum(1, dtype=torch.float64)
 
     def take_sums(self) -> Tensor:
+        """The `sums`, which begin again at zero."""
         sums = self.sums.clone()
         self.sums.zero_()
         return sums
 
-    def epoch(self, key: Key) -> int:
-        """The epoch that a key tells of."""
-        return key[2] if len(key) > 2 else 0
+    def parts(self) -> list[Any]:
+        """What the step is made of, and might keep something from one step to the next."""
+        return [self.vae, self.bound, self.weight_prior, self.gradient_clip]
 
     def state(self) -> list[Tensor]:
-        """Everything that a step changes: parameters and buffers first, then the optimiser's state and the sums."""
-        tensors = [v for s in self.optimizer.state.values() for v in s.values() if isinstance(v, Tensor)]
-        return [*self.parameters, *self.vae.buffers(), *tensors, self.sums]
+        """Every tensor that a step changes: of the model, the objective and the optimiser, and the sums."""
+        return tensors_in(self.parts(), list(self.optimizer.state.values()), self.sums)
 
 
 def check_clip(clip: Clip) -> None:
