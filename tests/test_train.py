@@ -340,3 +340,13 @@ def test_training_that_diverges_says_so_in_one_line(run_fast: Run) -> None:
 def test_a_binarisation_that_changes_nothing_is_said(run_fast: Run) -> None:
     assert "data.binarize=threshold changes nothing" in run_fast("decoder=gaussian", "data.binarize=threshold").err
     assert "changes nothing" not in run_fast("decoder=bernoulli", "data.binarize=threshold").err
+
+
+def test_a_plain_run_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    program = "import sys\nfrom vaelab import train\ntrain.main()\nprint(*sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program, *fast()], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = done.stderr.split()
+    assert "torch" in loaded
+    for module in ("wandb", "vaelab.figures", "mlxtend", "plotly", "zuko"):
+        assert module not in loaded

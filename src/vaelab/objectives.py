@@ -90,9 +90,8 @@ class ELBO:
         z = q.rsample() if self.num_samples == 1 else q.rsample((self.num_samples,))  # no axis of one: it costs time
         reconstruction = _mean_over_samples(vae.decoder.log_prob(x, z), q.batch_shape)
         kl = kl_divergence(q, vae.prior(), z, self.closed_form)
-        elbo = reconstruction - kl
-        loss = -elbo if self.beta == 1 else self.beta * kl - reconstruction
-        return Terms(elbo=elbo, reconstruction=reconstruction, kl=kl, loss=loss)
+        loss = (kl if self.beta == 1 else self.beta * kl) - reconstruction
+        return Terms(elbo=reconstruction - kl, reconstruction=reconstruction, kl=kl, loss=loss)
 
 
 @dataclass

@@ -82,11 +82,12 @@ class Step:
         """The step from the noise on, which a CUDA graph can hold."""
         torch.clear_autocast_cache()  # it would keep the weights of the step before
         terms = self.bound(self.data.draw("train", indices))
-        loss = terms.loss.sum() / size
-        if self.weight_prior is not None:
-            loss = loss + self.weight_prior(self.vae) / (self.data.num_train * self.world_size)
         self.optimizer.zero_grad()
-        loss.backward()
+        losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean, without operations for it
+        if self.weight_prior is not None:
+            losses.append(self.weight_prior(self.vae))
+            weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
+        torch.autograd.backward(losses, weights)
         if self.world_size > 1:
             add_up([p.grad for p in self.parameters if p.grad is not None])
             average([b for b in self.vae.buffers() if b.is_floating_point()], len(indices) / size)

@@ -1,0 +1,71 @@
+"""The benchmarks run, and their tables hold what they say. No test looks at a time."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+QUICK = ("--rounds", "2", "--seconds", "0.05", "--network", "200-50")
+
+
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    """The rows of Markdown tables, by their first cell."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
+    ]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_the_plain_loop_and_its_products_are_timed_and_written_down(tmp_path: Path) -> None:
+    out = run("run.py", *QUICK, "--only", "plain", "--out", str(tmp_path))
+    assert out.startswith((tmp_path / "results.md").read_text())
+    rows = cells(out)
+    assert rows["plain loop, fused Adam"][1].startswith("1.00 (1.00 to 1.00)")
+    assert float(rows["matrix products alone"][0]) > 0
+    found = json.loads((tmp_path / "results.json").read_text())
+    (network,) = found["networks"].values()
+    assert [len(row["ms"]) for row in network.values()] == [2, 2]
+    assert found["machine"]["torch"]
+
+
+@pytest.mark.slow
+def test_every_contender_that_needs_no_gpu_and_nothing_else_is_timed(tmp_path: Path) -> None:
+    rows = cells(run("run.py", *QUICK, "--out", str(tmp_path)))
+    timed = {label for label, row in rows.items() if re.match(r"\d", row[0])}
+    assert {label for label in rows if label.startswith("vaelab")} <= timed
+    assert {"plain loop, default Adam", "usual Lightning + DataLoader"} <= timed
+    assert rows["pythae"] == [""] * 3
+    notes = (tmp_path / "results.md").read_text()
+    assert "- pythae: left out" in notes
+    assert "failed" not in notes
+    assert len(re.findall(r"of the time of one after another", notes)) == 2
+
+
+def test_an_unknown_contender_is_refused() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("run.py", "--only", "plane")
+    assert "unknown: plane" in caught.value.stderr
+
+
+@pytest.mark.slow
+def test_the_breakdown_adds_up() -> None:
+    rows = cells(run("breakdown.py", "--network", "200-50", "--steps", "20"))
+    parts = [float(row[0]) for label, row in rows.items() if label != "in all" and re.match(r"-?\d", row[0])]
+    assert len(parts) >= 5
+    assert sum(parts) == pytest.approx(float(rows["in all"][0]), abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_start_is_timed_up_to_the_first_step() -> None:
+    rows = cells(run("start.py", "--rounds", "1"))
+    assert float(rows["first optimiser step, logger=none"][0].split()[0]) > float(rows["import torch"][0].split()[0])
