@@ -13,8 +13,9 @@ def metrics_of(run_train, *overrides):
 
 
 def test_mnist_with_dynamic_binarisation_after_20_epochs(run_train, data_dir):
+    """One plain script's run gave -101.9; five seeds here spread by 0.32, so two runs differ by 0.45 or so."""
     metrics = metrics_of(run_train, "data=mnist", "trainer.max_epochs=20", "estimator.num_samples=1")
-    assert metrics["test/elbo"] == pytest.approx(-101.9, abs=0.7)
+    assert -101.9 - 0.7 < metrics["test/elbo"] < -101.9 + 3 * 0.45
     assert metrics["test/kl"] == pytest.approx(26.9, abs=0.7)
 
 
