@@ -142,11 +142,20 @@ def warmed_up(worker: Worker, row: Row, seconds: float) -> int:
 
 def timings(rounds: int, workers: dict[str, Worker], steps: dict[str, int], rows: dict[str, Row]) -> None:
     """Times each worker once a round, every other round in reverse, so that a drift of the machine favours none."""
+
+    def ask(name: str, **request: int) -> None:
+        try:
+            rows[name].update(workers[name].ask(**request))
+        except WorkerError as error:
+            rows[name].ms.clear()
+            rows[name].notes.append(f"failed: {error}")
+            del workers[name]
+
     for i in range(rounds):
         for name in list(workers)[:: -1 if i % 2 else 1]:
-            rows[name].update(workers[name].ask(steps=steps[name]))
+            ask(name, steps=steps[name])
     for name in set(workers).intersection(PROFILED):
-        rows[name].update(workers[name].ask(steps=min(steps[name], 1000), profile=True))
+        ask(name, steps=min(steps[name], 1000), profile=True)
 
 
 def main() -> None:

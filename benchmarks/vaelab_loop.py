@@ -82,6 +82,8 @@ def stacked(job: Job) -> Loop:
             quiet_trainer(job.device, watch if module is first else pl.Callback()).fit(module, data)
 
         ensemble.conduct([partial(fit, *pair) for pair in models])
+        if any(module.steps != module.max_steps for _, module in models):
+            raise RuntimeError("training stopped before its last step")
         return watch.result[0] * seeds, watch.result[1]
 
     return loop

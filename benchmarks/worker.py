@@ -6,6 +6,7 @@ alone, because the script of another library runs in an environment without vael
 """
 
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -147,10 +148,11 @@ def now(device: str) -> float:
 
 
 def peaks() -> dict[str, float]:
-    """Peak memory of this process so far, in MiB: resident, and allocated by PyTorch on the GPU."""
-    status = Path("/proc/self/status")
-    if status.exists():  # a child's `ru_maxrss` begins at its parent's
-        resident = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    """Peak memory of this process and its children so far, in MiB: resident, and allocated by PyTorch on the GPU."""
+    if Path("/proc/self/status").exists():  # a child's `ru_maxrss` begins at its parent's
+        processes = ["self", *(child.pid for child in multiprocessing.active_children())]
+        lines = [line for name in processes for line in Path(f"/proc/{name}/status").read_text().splitlines()]
+        resident = sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     else:
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0

@@ -171,6 +171,21 @@ def test_a_count_that_the_objective_keeps_in_python_is_found_out_before_it_is_mi
     assert "\n" not in line
 
 
+def test_a_number_that_somebody_changes_between_two_lightning_steps_is_found_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    objectives = ELBO(), ELBO()
+    step, plain = capturing(new_step(objective=objectives[0]), objectives[0])[0], new_step(objective=objectives[1])
+    assert same(take(step, 15), take(plain, 15))
+    step.look_again()
+    assert warnings(caplog) == []
+    for objective in objectives:
+        objective.beta = 0.5
+    step.look_again()
+    assert same(take(step, 15), take(plain, 15))
+    assert len(warnings(caplog)) == 1
+
+
 def test_a_count_that_is_kept_where_nobody_looks_is_found_out_by_comparison(caplog: pytest.LogCaptureFixture) -> None:
     kept = Warming()
 

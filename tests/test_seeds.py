@@ -1,6 +1,7 @@
 """Many seeds by one command: the runs are those of separate commands, whatever takes their steps."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -33,6 +34,8 @@ CONFIGURATIONS = [
     (),
     ("decoder=gaussian_optimal", "batch_size=64"),
     ("decoder=gaussian", "model=shared"),
+    ("decoder=gaussian_shared", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
+    ("decoder=gaussian_fixed", "objective.beta=4", "lr_schedule=decay", "lr_schedule.scheduler.step_size=1"),
     ("optimizer=adagrad", "initialization=normal", "weight_prior=normal"),
     ("gradient_clip=norm", "gradient_clip.max_norm=1", "lr_schedule=warmup"),
     ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "optimizer.lr=0.1", "trainer.max_epochs=4"),
@@ -217,6 +220,29 @@ def test_the_table_shows_mean_and_standard_deviation_over_the_seeds(run_fast: Ru
         assert f"logs/runs/{path.name}" in outcome.out
 
 
+def test_a_seed_without_a_number_leaves_the_others_theirs() -> None:
+    average, spread = over_seeds([{"a": 1.0, "b": math.nan}, {"a": 3.0, "b": 1.0}]).values()
+    assert average["a"] == 2
+    assert spread["a"] == pytest.approx(math.sqrt(2))
+    assert math.isnan(average["b"])
+
+
+def test_runs_one_after_another_stop_when_told_to(
+    tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def stopped(cfg: Any, path: Path, *_: Any) -> None:
+        begun.append(path)
+        raise SystemExit(1)  # which is what Lightning makes of Ctrl-C
+
+    monkeypatch.setattr(seeds, "complete", stopped)
+    members = [seeds.Member(composed(), tmp_path / str(i)) for i in range(3)]
+    with pytest.raises(SystemExit):
+        seeds.one_by_one(members, None)
+    assert begun == [tmp_path / "0"]
+
+
 def test_over_seeds_takes_what_all_have_and_no_spread_of_constants() -> None:
     columns = over_seeds([{"a": 1.0, "n": 5, "b": 2.0}, {"a": 4.0, "n": 5}])
     assert list(columns.values()) == [{"a": 2.5, "n": 5}, {"a": pytest.approx(np.std([1, 4], ddof=1))}]
@@ -378,7 +404,7 @@ def test_seeds_that_cannot_be_meant_are_refused(line: str, words: tuple[str, ...
 
 def test_seeds_in_processes_share_the_cores(tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     members = [seeds.Member(composed(), tmp_path / str(i)) for i in range(5)]
-    monkeypatch.setattr(seeds.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(seeds, "cores", lambda: 2)
     monkeypatch.setattr(seeds, "_in_process", partial(_note, tmp_path))
     seeds.in_processes(members, None)
     running = [int(file.read_text()) for file in tmp_path.glob("*.n")]

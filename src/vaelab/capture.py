@@ -49,7 +49,7 @@ def captured(step: AnyStep, streams: Sequence[torch.Generator] = ()) -> "AnyStep
     if step.data.device.type != "cuda":
         return step
     if step.world_size > 1 or not make_capturable(step.optimizer):
-        optimizer = f"{type(step.optimizer).__name__} keeps numbers on the host"
+        optimizer = f"{type(step.optimizer).__name__} has no capturable form"
         reason = "several processes share it" if step.world_size > 1 else optimizer
         log.warning("the training step is not captured as a CUDA graph: %s", reason)
         return step
@@ -123,6 +123,7 @@ class CapturedStep:
         self.rates = [torch.zeros((), device=step.data.device) for _ in step.optimizer.param_groups]
         self.rates_are: list[float] = []
         self.frozen: list[Any] = []
+        self.held: list[Any] = []
         self.replayed = 0
         self.given_up = False
 
@@ -138,6 +139,11 @@ class CapturedStep:
             self.replay_or_audit(indices, size, key)
         else:
             self.step(indices, size, key)
+
+    def look_again(self) -> None:
+        """Before the steps of a Lightning step: looks whether anybody has changed a number that the graph froze."""
+        if self.replays and numbers_in(self.step.parts()) != self.held:
+            self.give_up("a number that the model or objective keeps in Python was changed")
 
     def warm_up(self, indices: Tensor, size: int, key: Any) -> None:
         """Takes the step as it stands, and looks whether Python keeps a count of it."""
@@ -161,7 +167,7 @@ class CapturedStep:
         finally:
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
-        self.frozen = host_numbers(self.step.optimizer)
+        self.frozen, self.held = host_numbers(self.step.optimizer), numbers_in(self.step.parts())
         return not self.given_up
 
     def replay_or_audit(self, indices: Tensor, size: int, key: Any) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -25,7 +26,8 @@ from vaelab.stored import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
 FAILURE = (DataError, RunFolderError, DivergedError, OSError, ImportError)  # exit code 1
-WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+# in a child process that is not forked, the variable is the one that `main` sets
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 
 log = logging.getLogger(__name__)
 speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several runs a warning is of
@@ -46,6 +48,10 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
             sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                sys.exit(128 + signal.SIGINT)  # Lightning's own code would be 1
+            raise
         except (*USAGE, *FAILURE, ValueError) as error:
             ours = isinstance(error, (*USAGE, *FAILURE))
             if WANTS_TRACEBACK or not (ours or _in_composition(error)):

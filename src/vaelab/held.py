@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from types import MethodType
 from typing import Any
 
 from torch import Tensor
@@ -35,6 +36,8 @@ def _held(things: tuple[Any, ...]) -> Iterator[Any]:
 def _parts(thing: Any) -> Any:
     if isinstance(thing, partial):
         return thing.func, thing.args, thing.keywords
+    if isinstance(thing, MethodType):
+        return thing.__self__, thing.__func__
     if isinstance(thing, dict):
         return thing.values()
     return thing if isinstance(thing, list | tuple) else getattr(thing, "__dict__", {}).values()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from vaelab.capture import captured, portable
+from vaelab.capture import CapturedStep, captured, portable
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
 from vaelab.data.loader import Block, Chunk, ShuffledIndices
@@ -159,6 +159,8 @@ class VAEModule(pl.LightningModule):
         if self.together is not None:
             self.together.take(self, minibatches)
             return
+        if isinstance(self.step, CapturedStep):
+            self.step.look_again()
         for minibatch in minibatches:
             self.step(*minibatch)
             self.advance_schedule("step")

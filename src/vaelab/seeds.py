@@ -1,5 +1,6 @@
 """Completes the runs of several seeds of one configuration together: `seeds=16`."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,15 +14,15 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, cast
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from vaelab.checks import ConfigError
-from vaelab.cli import USAGE, WANTS_TRACEBACK, one_line, speaker
+from vaelab.cli import USAGE, WANTS_TRACEBACK, one_line, quieten_console, speaker
 from vaelab.complete import complete
 from vaelab.config import plain
 from vaelab.ensemble import Ensemble
@@ -40,6 +41,7 @@ class Member:
     path: Path
     error: str | None = None
     usage: bool = False
+    stop: BaseException | None = None  # that told it to stop
 
     def complete(self, group: str | None, together: Together | None = None, bar: bool = True) -> None:
         """Completes the run; an error ends it alone."""
@@ -50,6 +52,7 @@ class Member:
             if WANTS_TRACEBACK:
                 traceback.print_exception(error)
             self.error, self.usage = one_line(error), isinstance(error, USAGE)
+            self.stop = None if isinstance(error, Exception) else error
 
     @property
     def finished(self) -> bool:
@@ -71,7 +74,7 @@ def members_of(cfg: DictConfig, path: Path) -> list[Member]:
 
 
 def complete_seeds(cfg: DictConfig, path: Path, group: str | None) -> tuple[dict[str, Metrics], str]:
-    """Completes the run of each seed, in its own folder: stacked on a GPU, else in a process for each core.
+    """Completes the run of each seed, in its own folder; see `way_of`.
 
     Returns:
         Mean and standard deviation over the seeds of what `metrics.json` holds, and a line that names the folders.
@@ -88,7 +91,10 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None) -> tuple[dict
 
 
 def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None], None]:
-    """How the runs are completed: as `cfg.stacked` says, or if that leaves it open, whichever is faster."""
+    """How the runs are completed: on a CPU in processes, on a GPU stacked; as `cfg.stacked` says, if it says so.
+
+    On a GPU runs that are not to be stacked, or to be compiled, come one after another.
+    """
     if cfg.stacked:
         return stacked
     # in this order: a process that has asked for GPUs cannot have children that use one
@@ -107,19 +113,22 @@ def stacked(members: Sequence[Member], group: str | None) -> None:
 
 def one_by_one(members: Sequence[Member], group: str | None) -> None:
     """Completes the runs one after another: what a GPU is left with that may not stack them."""
-    for member in members:
-        member.complete(group)
+    with terminating_raises():
+        for member in members:
+            member.complete(group)
+            if member.stop is not None:
+                raise member.stop
 
 
 def in_processes(members: Sequence[Member], group: str | None) -> None:
-    """Completes the runs in processes of one thread each, as many at a time as PyTorch would use threads."""
+    """Completes the runs in processes of one thread each, as many at a time as there are cores."""
     forks = sys.platform == "linux" and not torch.cuda.is_initialized()
     context: Any = multiprocessing.get_context("fork" if forks else "spawn")
     waiting, running = list(members), dict[int, tuple[Member, BaseProcess, Connection]]()
     try:
         with terminating_raises():
             while waiting or running:
-                while waiting and len(running) < torch.get_num_threads():
+                while waiting and len(running) < cores():
                     ours, theirs = context.Pipe(duplex=False)
                     bar = not any(process.name == "bar" for _, process, _ in running.values())
                     name = "bar" if bar else None
@@ -137,8 +146,15 @@ def in_processes(members: Sequence[Member], group: str | None) -> None:
         raise
 
 
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _in_process(member: Member, group: str | None, bar: bool, parent: Connection) -> None:
     torch.set_num_threads(1)  # which is also safe after a fork
+    if not logging.getLogger().handlers:  # not forked
+        quieten_console()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     member.complete(group, bar=bar)
@@ -178,9 +194,9 @@ def over_seeds(metrics: Sequence[Metrics]) -> dict[str, Metrics]:
     """Mean and standard deviation of each metric that all have."""
     names = [name for name in metrics[0] if all(name in found for found in metrics)]
     values = {name: [found[name] for found in metrics] for name in names}
-    spread = {name: stdev(found) for name, found in values.items() if len(set(found)) > 1}
+    spread = {name: float(np.std(found, ddof=1)) for name, found in values.items() if len(set(found)) > 1}
     return {
-        f"mean of {len(metrics)} seeds": {name: mean(found) for name, found in values.items()},
+        f"mean of {len(metrics)} seeds": {name: float(np.mean(found)) for name, found in values.items()},
         "standard deviation": spread,
     }
 
