@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from vaelab.checks import ConfigError
 from vaelab.data import DataError
-from vaelab.module import DivergedError
+from vaelab.steps import DivergedError
 from vaelab.stored import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2

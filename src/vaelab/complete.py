@@ -10,9 +10,9 @@ from pytorch_lightning.loggers.logger import Logger
 from vaelab import loggers
 from vaelab.checks import refusing
 from vaelab.config import build, make_trainer, plain
-from vaelab.module import Together
 from vaelab.results import Metrics, evaluate_last_and_best
 from vaelab.run import RunFolder
+from vaelab.steps import Together
 from vaelab.stored import load_checkpoint
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -21,22 +21,7 @@ from vaelab.measures import bits_per_dim_of
 from vaelab.objectives import Terms
 from vaelab.randomness import seed_draws
 from vaelab.schedules import Interval, Schedule, advance
-from vaelab.steps import TERMS, Clip, Minibatch, Step, add_up
-
-
-@runtime_checkable
-class Together(Protocol):
-    """Takes the steps of many runs together: `vaelab.ensemble.Ensemble`."""
-
-    def take(self, module: "VAEModule", minibatches: Sequence[Minibatch]) -> None:
-        """Takes the steps of one of the runs; may wait for the others."""
-
-    def go_on(self) -> None:
-        """Raises what should stop the runs, if there is such a thing."""
-
-
-class DivergedError(ArithmeticError):
-    """Training whose bound is no longer a number."""
+from vaelab.steps import TERMS, Clip, DivergedError, Minibatch, Step, Together, add_up
 
 
 class VAEModule(pl.LightningModule):

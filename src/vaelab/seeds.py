@@ -26,10 +26,10 @@ from vaelab.cli import USAGE, WANTS_TRACEBACK, one_line, quieten_console, speake
 from vaelab.complete import complete
 from vaelab.config import plain
 from vaelab.ensemble import Ensemble
-from vaelab.module import Together
 from vaelab.names import folder_of_seed
 from vaelab.results import Metrics
 from vaelab.run import RunFolder
+from vaelab.steps import Together
 from vaelab.stored import RunFolderError, read_json
 
 

@@ -1,7 +1,7 @@
 """One optimiser step, from drawing the pixels to the new parameters. `vaelab.capture` replays it on a GPU."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -31,6 +31,21 @@ class Minibatch(NamedTuple):
     indices: Tensor
     size: int
     key: Key
+
+
+@runtime_checkable
+class Together(Protocol):
+    """Takes the steps of many runs together: `vaelab.ensemble.Ensemble`."""
+
+    def take(self, module: Any, minibatches: Sequence[Minibatch]) -> None:
+        """Takes the steps of one of the runs; may wait for the others."""
+
+    def go_on(self) -> None:
+        """Raises what should stop the runs, if there is such a thing."""
+
+
+class DivergedError(ArithmeticError):
+    """Training whose bound is no longer a number."""
 
 
 class Step:
