@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from vaelab.module import VAEModule
 from vaelab.objectives import kl_per_dimension
 from vaelab.randomness import seed_draws
+from vaelab.stored import replacing
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,9 @@ class Checkpoints(Checkpoint):
         self.save(trainer, "last")
 
     def save(self, trainer: pl.Trainer, name: str) -> None:
-        folder = Path(trainer.default_root_dir) / "checkpoints"
-        partial = folder / f".{name}.ckpt.partial"
-        trainer.save_checkpoint(partial, weights_only=False)  # the optimiser's state as well
-        if trainer.is_global_zero:
-            partial.replace(folder / f"{name}.ckpt")
+        path = Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
+        with replacing(path) if trainer.is_global_zero else nullcontext(path) as partial:
+            trainer.save_checkpoint(partial, weights_only=False)  # the optimiser's state as well
         if name == "last":
             self.saved_at = trainer.global_step
 
@@ -98,7 +97,8 @@ class Figures(Callback):
         folder.mkdir(exist_ok=True)
         for name, figure in self.draw(pl_module).items():
             path = folder / f"{name}.png"
-            figure.savefig(path, dpi=150)
+            with replacing(path) as partial:
+                figure.savefig(partial, dpi=150, format="png")
             show(trainer, pl_module, f"figures/{name}", path)
 
     def draw(self, module: VAEModule) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,37 @@ class RunFolderError(Exception):
     """A run folder that is not what was asked for; the message says what to type instead."""
 
 
-def write_atomically(path: Path, content: str) -> None:
-    """Writes a file whole or not at all: a temporary file beside it, synchronised, then renamed."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replaces a file whole or not at all: the block writes the path that it is given, which then becomes `path`.
+
+    The new content is on the disk before it takes the old one's place, and so is the exchange before the block is left:
+    neither a kill nor a power cut leaves anything but one of the two. A block that fails leaves the old one.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    partial.unlink(missing_ok=True)  # of a process that was killed; or a link that a stranger's folder came with
+    try:
+        yield partial
+        _synchronise(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _synchronise(path.parent)
+
+
+def _synchronise(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Writes a text file whole or not at all; see `replacing`."""
+    with replacing(path) as partial, partial.open("x", encoding="utf-8") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
