@@ -15,6 +15,7 @@ from worker import SEEDS, Job, Loop, serve
 from vaelab.config import CONF, build
 from vaelab.data import ImageData
 from vaelab.ensemble import Ensemble
+from vaelab.interrupts import Stop
 from vaelab.module import VAEModule
 
 OVERRIDES = {
@@ -73,7 +74,7 @@ def stacked(job: Job) -> Loop:
     first = models[0][1]
 
     def loop(steps: int) -> tuple[int, float]:
-        ensemble = Ensemble()
+        ensemble = Ensemble(Stop())
         watch = Watch(lambda: first.steps, job.device)
 
         def fit(data: ImageData, module: VAEModule) -> None:

@@ -21,8 +21,9 @@ import torch
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run_main, weights
 from vaelab import seeds, train
 from vaelab.config import build, plain
-from vaelab.ensemble import Ensemble, InterruptedTogether
+from vaelab.ensemble import Ensemble
 from vaelab.identity import identity
+from vaelab.interrupts import Interrupted, heeding
 from vaelab.module import VAEModule
 from vaelab.names import folder_of_seed
 from vaelab.randomness import drawing_from, standard_normal
@@ -181,22 +182,22 @@ def test_a_buffer_that_is_assigned_anew_is_refused(composed: Any) -> None:
         StackedStep(steps)(torch.arange(20).view(2, 10), 10, keys)  # type: ignore[arg-type]
 
 
-def test_runs_that_are_told_to_stop_do_so_between_two_blocks_of_an_evaluation() -> None:
-    ensemble, stopped = Ensemble(), []
+def test_runs_that_are_told_to_stop_are_told_by_the_signal_they_share() -> None:
+    stopped = []
 
     def run() -> None:
         try:
-            for _ in range(1000):
-                ensemble.go_on()
+            while True:
+                stop.check()  # as an evaluation does between two blocks
                 time.sleep(0.01)
-        except InterruptedTogether:
+        except Interrupted:
             stopped.append(threading.current_thread())
 
     main = threading.main_thread().ident
     assert main is not None
     threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        ensemble.conduct([run, run])
+    with pytest.raises(Interrupted, match="SIGINT"), heeding() as stop:
+        Ensemble(stop).conduct([run, run])
     assert len(stopped) == 2
 
 

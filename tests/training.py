@@ -86,6 +86,7 @@ def by_hand(
     schedule: Callable[[torch.optim.Optimizer], Any] = id,
     after_step: Callable[[Any], Any] = id,
     after_epoch: Callable[[Any], Any] = id,
+    leave_out: Callable[[torch.Tensor], bool] = lambda indices: False,
 ) -> VAE:
     """The training of `fit`, as a loop that anybody would write."""
     data, module = build(configured(*overrides))
@@ -96,11 +97,12 @@ def by_hand(
         order = torch.randperm(data.num_train, generator=generator("shuffle", module.seed, epoch))
         for step, indices in enumerate(order.split(data.batch_size)):
             seed_draws("cpu", "train", module.seed, epoch, step, 0)
-            terms = module.objective(vae, data.draw("train", indices))
-            optimizer.zero_grad()
-            (terms.loss.sum() / len(indices)).backward()
-            after_backward(list(vae.parameters()))
-            optimizer.step()
+            if not leave_out(indices):
+                terms = module.objective(vae, data.draw("train", indices))
+                optimizer.zero_grad()
+                (terms.loss.sum() / len(indices)).backward()
+                after_backward(list(vae.parameters()))
+                optimizer.step()
             after_step(scheduler)
         after_epoch(scheduler)
     return vae

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from vaelab.guard import DivergedError
 from vaelab.module import VAEModule
 from vaelab.objectives import kl_per_dimension
 from vaelab.randomness import seed_draws
@@ -23,7 +24,9 @@ log = logging.getLogger(__name__)
 class Checkpoints(Checkpoint):
     """`checkpoints/last.ckpt` after every epoch, and `best.ckpt`: the one with the highest validation bound.
 
-    Files hold plain data and tensors (they load with `weights_only=True`) and are replaced whole.
+    `last.ckpt` is also written when a signal stops the training, or a step that breaks the numbers; the one before it
+    stays as `previous.ckpt`. Files hold plain data and tensors (they load with `weights_only=True`) and are replaced
+    whole.
 
     Args:
         monitor: what `best.ckpt` has the highest of, over all validations.
@@ -46,7 +49,12 @@ class Checkpoints(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         # not at the end of the batch before, which a validation may have followed
-        if self.every_n_steps is not None and trainer.global_step >= self.saved_at + self.every_n_steps:
+        due = self.every_n_steps is not None and trainer.global_step >= self.saved_at + self.every_n_steps
+        if due or (cast(VAEModule, pl_module).stopping and trainer.global_step > self.saved_at):
+            self.save(trainer, "last")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, DivergedError) and trainer.global_step > self.saved_at:
             self.save(trainer, "last")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -60,7 +68,10 @@ class Checkpoints(Checkpoint):
 
     def save(self, trainer: pl.Trainer, name: str) -> None:
         path = Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
-        with replacing(path) if trainer.is_global_zero else nullcontext(path) as partial:
+        for logger in trainer.loggers:
+            logger.save()  # what led here
+        former = path.with_name("previous.ckpt") if name == "last" else None
+        with replacing(path, former) if trainer.is_global_zero else nullcontext(path) as partial:
             trainer.save_checkpoint(partial, weights_only=False)  # the optimiser's state as well
         if name == "last":
             self.saved_at = trainer.global_step

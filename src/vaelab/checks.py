@@ -26,6 +26,7 @@ CHOICES = {
     "compile": (False, True),
     "cuda_graphs": (True, False),
     "stacked": (None, True, False),
+    "on_nan": ("stop", "skip", "rollback"),
     "matmul_precision": (None, "highest", "high", "medium"),
 }
 MAY_BE_NULL = ("callbacks.checkpoints.every_n_steps", "trainer.val_check_interval")
@@ -71,6 +72,8 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{key} must be {_listed(allowed)}, found {value!r}: type {key}={_typed(allowed[0])}")
     if cfg.get("stacked") and cfg.get("compile"):
         raise ConfigError("stacked=true does not go with compile=true: type stacked=false or compile=false")
+    if cfg.get("stacked") and cfg.get("on_nan", "stop") != "stop":
+        raise ConfigError(f"stacked=true does not go with on_nan={cfg.on_nan}: type stacked=false or on_nan=stop")
     check_trainer(cfg.trainer)
 
 

@@ -1,5 +1,6 @@
 """Errors as part of the interface: what a user can mend is one line on stderr, and leaves nothing behind."""
 
+import errno
 import functools
 import logging
 import multiprocessing
@@ -17,11 +18,12 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vaelab.checks import ConfigError
 from vaelab.data import DataError
-from vaelab.steps import DivergedError
+from vaelab.guard import DivergedError
+from vaelab.interrupts import Interrupted
 from vaelab.stored import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
@@ -44,8 +46,8 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
         try:
             hydra_main()
-        except SIGTERMException:
-            sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
+        except Interrupted as interrupted:
+            sys.exit(interrupted.exit_code)
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
         except SystemExit as stop:
@@ -109,6 +111,8 @@ def one_line(error: BaseException) -> str:
         error = error.__cause__
     elif not isinstance(error, (*USAGE, *FAILURE)):
         where = f" ({type(error).__name__})"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        where = "; nothing is lost: make room, and type the command again"
     return " ".join(str(error).split()) + where
 
 

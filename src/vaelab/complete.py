@@ -10,14 +10,14 @@ from pytorch_lightning.loggers.logger import Logger
 from vaelab import loggers
 from vaelab.checks import refusing
 from vaelab.config import build, make_trainer, plain
+from vaelab.interrupts import Stop
 from vaelab.results import Metrics, evaluate_last_and_best
 from vaelab.run import RunFolder
 from vaelab.steps import Together
-from vaelab.stored import load_checkpoint
 
 
 def complete(
-    cfg: DictConfig, path: Path, group: str | None, together: Together | None = None, bar: bool = True
+    cfg: DictConfig, path: Path, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True
 ) -> tuple[Metrics, str]:
     """Completes the run that `cfg` describes.
 
@@ -25,6 +25,7 @@ def complete(
         cfg: the configuration, checked.
         path: the run folder.
         group: the sweep's name, for the logger.
+        stop: tells of signals.
         together: takes the training steps of this run with those of others.
         bar: show the progress bar, if there is one among the callbacks.
 
@@ -33,19 +34,20 @@ def complete(
 
     Raises:
         RunFolderError: the folder holds another run, or another process holds the folder.
+        Interrupted: a signal told the program to stop; the run can go on.
     """
     folder = RunFolder(path, plain(cfg), rerun=cfg.rerun)
     if folder.finished:
         return folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)"
     data, module = build(cfg)
-    module.together = together
+    module.together, module.stop = together, stop
     callbacks = {name: node for name, node in (cfg.get("callbacks") or {}).items() if bar or name != "progress"}
     trainer = make_trainer(cfg, path, [instantiate(node) for node in callbacks.values()])
-    if folder.last_checkpoint is not None:
-        load_checkpoint(folder.last_checkpoint)  # to say so if it is damaged, before anything is written
+    checkpoint = folder.find_checkpoint()  # to say so if it is damaged, before anything is written
     with folder.running({"data": data.record()}), loggers.closing(make_logger(cfg, folder, group)) as logger:
         trainer.logger = logger
-        trainer.fit(module, data, ckpt_path=folder.last_checkpoint, weights_only=True)
+        with stop.patiently():
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         folder.finish(metrics)
     return metrics, f"run folder: {os.path.relpath(path)}"

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from vaelab.checks import ConfigError, check, refusing
 from vaelab.conditional import VAE
@@ -46,6 +47,7 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             logger=False,
             default_root_dir=str(path),
+            plugins=[LightningEnvironment()],  # not SLURM's, which has signals and checkpoints of its own
         )
     device = trainer.strategy.root_device.type
     if device not in ("cpu", "cuda"):
@@ -95,6 +97,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         max_steps=cfg.trainer.max_steps,
         compile_objective=cfg.get("compile", False),
         cuda_graphs=cfg.get("cuda_graphs", True),
+        on_nan=cfg.get("on_nan", "stop"),
     )
     return data, module
 

@@ -1,24 +1,17 @@
 """Has the training steps of several runs taken together: each run in a thread of its own, one of them at a time."""
 
-import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from vaelab.capture import AnyStep, CapturedStep, captured
+from vaelab.interrupts import Stop
 from vaelab.module import VAEModule
 from vaelab.schedules import Interval
 from vaelab.stacked import StackedStep
 from vaelab.steps import Minibatch
-
-
-class InterruptedTogether(BaseException):
-    """Raised in each of several runs when the program is told to stop."""
 
 
 class Ensemble:
@@ -28,31 +21,34 @@ class Ensemble:
     still training, the thread that conducts takes the steps of those that have taken the fewest so far: which is all
     of them, once runs that were resumed have caught up. Threads take turns, so that nothing of PyTorch's that is
     global, its generators above all, is used by two at a time.
+
+    Args:
+        stop: tells of signals: all runs then stop, each with a checkpoint after the same step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
         self.turn = threading.Condition()
         self.active = 0
         self.waiting: dict[VAEModule, Sequence[Minibatch]] = {}
-        self.error: BaseException | None = None
+        self.taken: dict[VAEModule, int] = {}
+        self.error: RuntimeError | None = None
         self.formed: tuple[StackedStep, AnyStep | CapturedStep] | None = None
 
     def conduct(self, runs: Sequence[Callable[[], None]]) -> None:
         """Has all runs run to their end, in threads; takes their steps in this one.
 
         Raises:
-            KeyboardInterrupt, SIGTERMException: the program was told to stop, and each run has done so.
+            Interrupted: a signal told the program to stop, and each run has done so.
         """
         threads = [threading.Thread(target=self._in_turn, args=(run,), daemon=True) for run in runs]
         self.active = len(threads)
-        with self._told_to_stop(), self.turn:
+        with self.stop.patiently(), self.turn:
             for thread in threads:
                 thread.start()
             while self.active:
                 self.turn.wait_for(lambda: len(self.waiting) == self.active)
                 self._let_go(self._take_next() if self.error is None else list(self.waiting))
-        if self.error is not None and not isinstance(self.error, RuntimeError):
-            raise self.error
 
     def _in_turn(self, run: Callable[[], None]) -> None:
         with self.turn:
@@ -67,25 +63,22 @@ class Ensemble:
             del self.waiting[module]
         self.turn.notify_all()
 
-    def take(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> None:
-        """Waits until the steps of a run are taken; in the run's thread.
+    def take(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> int:
+        """Waits until the steps of a run are taken, in the run's thread; returns how many were, before a signal.
 
         Raises:
             RuntimeError: they could not be.
-            InterruptedTogether: the program is told to stop.
         """
-        self.go_on()
+        self._go_on()
         self.waiting[module] = minibatches
         self.turn.notify_all()
         self.turn.wait_for(lambda: module not in self.waiting)
-        self.go_on()
+        self._go_on()
+        return self.taken.pop(module)
 
-    def go_on(self) -> None:
-        """Raises what `take` raises, if there is reason to."""
-        if isinstance(self.error, RuntimeError):
-            raise RuntimeError(f"the stacked step failed ({self.error}); stacked=false does without") from self.error
+    def _go_on(self) -> None:
         if self.error is not None:
-            raise InterruptedTogether(type(self.error).__name__) from self.error
+            raise RuntimeError(f"the stacked step failed ({self.error}); stacked=false does without") from self.error
 
     def _take_next(self) -> list[VAEModule]:
         """Takes the steps of the runs that are behind, and returns these; or keeps the error."""
@@ -105,13 +98,16 @@ class Ensemble:
         step = self._step_of(modules)
         if isinstance(step, CapturedStep):
             step.look_again()
-        for minibatches in zip(*(self.waiting[module] for module in modules), strict=True):
+        for taken, minibatches in enumerate(zip(*(self.waiting[module] for module in modules), strict=True), start=1):
             indices = torch.stack([minibatch.indices for minibatch in minibatches])
             step(indices, minibatches[0].size, tuple(minibatch.key for minibatch in minibatches))
             if is_scheduled(modules[0], "step"):
                 for module in modules:
                     module.advance_schedule("step")
                 step = self._step_of(modules)
+            self.taken |= dict.fromkeys(modules, taken)
+            if self.stop.notice():
+                return
 
     def _step_of(self, modules: Sequence[VAEModule]) -> AnyStep | CapturedStep:
         """The step of all these: the last one, or a new one if that was of others."""
@@ -120,25 +116,6 @@ class Ensemble:
             stacked = StackedStep(steps)
             self.formed = stacked, captured(stacked, stacked.streams) if modules[0].cuda_graphs else stacked
         return self.formed[1]
-
-    @contextmanager
-    def _told_to_stop(self) -> Iterator[None]:
-        """Takes note of SIGINT and SIGTERM, for `go_on` to tell of; a second one ends the process."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(number: int, frame: Any) -> None:
-            if self.error is not None:
-                os._exit(128 + number)
-            self.error = KeyboardInterrupt() if number == signal.SIGINT else SIGTERMException()
-
-        former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
 
 
 def is_scheduled(module: VAEModule, interval: Interval) -> bool:

@@ -30,6 +30,7 @@ NOT_SCIENCE = (
     "trainer.num_sanity_val_steps",
     "trainer.profiler",
 )
+AS_IF_ABSENT = (("on_nan", "stop"),)  # a run that stops has no result
 Flat = dict[str, Any]
 
 
@@ -45,7 +46,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
 def science(config: dict[str, Any]) -> Flat:
     """The part of a resolved configuration that can change the result, flat; a null is as if it were not there."""
     known = {key: _number(value) for key, value in flatten(config).items() if not is_control(key)}
-    return {key: value for key, value in known.items() if value is not None}
+    return {key: value for key, value in known.items() if value is not None and (key, value) not in AS_IF_ABSENT}
 
 
 def identity(config: dict[str, Any]) -> str:

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from csv import DictReader
+from csv import DictReader, DictWriter
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning.loggers as pl_loggers
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from vaelab.run import RunFolder
+from vaelab.stored import replacing
 
 
 def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline", **kwargs: Any) -> Logger:
@@ -40,14 +44,60 @@ def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline"
     return logger
 
 
+class CSV(Logger):
+    """A table with a row for each report, whole at any time: written anew with every checkpoint, and at the end.
+
+    Lightning's own is rewritten in place, and deletes what a former attempt left.
+
+    Args:
+        file: the table. Rows that stand there stay, up to those that training is about to repeat.
+        samples_seen: when training goes on.
+    """
+
+    def __init__(self, file: Path, samples_seen: int) -> None:
+        super().__init__()
+        self.file = file
+        former = DictReader(file.read_text().splitlines()) if file.exists() else []
+        rows = [{name: _number(value) for name, value in row.items() if value} for row in former]
+        self.rows = [row for row in rows if row["step"] <= samples_seen]
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {**metrics, "step": step or 0}
+        same_step = takewhile(lambda former: former["step"] == row["step"], reversed(self.rows))
+        if row not in same_step:  # an evaluation that is repeated after an interruption
+            self.rows.append(row)
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run folder has them."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        with replacing(self.file) as partial, partial.open("x", newline="", encoding="utf-8") as file:
+            writer = DictWriter(file, sorted(set().union(*self.rows)))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
+
+
 def csv(run: RunFolder, group: str | None) -> Logger:
-    """`csv/metrics.csv` in the run folder; a run that goes on keeps the rows of before (Lightning deletes them)."""
-    file = run.path / "csv" / "metrics.csv"
-    former = list(DictReader(file.read_text().splitlines())) if file.exists() else []
-    logger = pl_loggers.CSVLogger(run.path, name=None, version="csv")
-    logger.experiment.metrics += [{name: value for name, value in row.items() if value} for row in former]
-    logger.save()
-    return logger
+    """`csv/metrics.csv` in the run folder."""
+    return CSV(run.path / "csv" / "metrics.csv", run.samples_seen)
 
 
 def tensorboard(run: RunFolder, group: str | None) -> Logger:

@@ -1,6 +1,5 @@
 """The LightningModule: a VAE, an objective and an optimiser. It owns the counts, and averages once."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, cast
@@ -16,12 +15,14 @@ from vaelab.data import ImageData
 from vaelab.data.loader import Block, Chunk, ShuffledIndices
 from vaelab.data.splits import SPLITS, SplitName
 from vaelab.estimators import Estimate
+from vaelab.guard import DivergedError, Guard, OnNan
+from vaelab.interrupts import Stop
 from vaelab.lightning_loops import count_steps, go_on_inside_epoch
 from vaelab.measures import bits_per_dim_of
 from vaelab.objectives import Terms
 from vaelab.randomness import seed_draws
 from vaelab.schedules import Interval, Schedule, advance
-from vaelab.steps import TERMS, Clip, DivergedError, Minibatch, Step, Together, add_up
+from vaelab.steps import TERMS, Clip, Minibatch, Step, Together, add_up
 
 
 class VAEModule(pl.LightningModule):
@@ -47,9 +48,11 @@ class VAEModule(pl.LightningModule):
         max_steps: stop after so many optimiser steps; -1 for no limit.
         compile_objective: have `torch.compile` make one function of model and objective, for training.
         cuda_graphs: capture the step on a GPU, if its optimiser allows it.
+        on_nan: what follows a step after which something is infinite or not a number; see `vaelab.guard`.
 
     Raises:
-        DivergedError: in training, when the bound of a chunk is infinite or not a number.
+        DivergedError: in training, at such a step.
+        Interrupted: in training, after a signal.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class VAEModule(pl.LightningModule):
         max_steps: int = -1,
         compile_objective: bool = False,
         cuda_graphs: bool = True,
+        on_nan: OnNan = "stop",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # a Lightning step does many optimiser steps
@@ -79,6 +83,9 @@ class VAEModule(pl.LightningModule):
         self.max_steps = max_steps
         self.compile_objective = compile_objective
         self.cuda_graphs = cuda_graphs
+        self.guard = Guard(on_nan)
+        self.stop = Stop()
+        self.stopping = False  # in all processes
         self.steps = 0
         self.samples_seen = 0
         self.train_elbo = float("nan")  # of the chunk before
@@ -98,9 +105,16 @@ class VAEModule(pl.LightningModule):
         self.data.to(self.trainer.strategy.root_device)
 
     def on_train_start(self) -> None:
+        self.stop.install()  # Lightning has just taken SIGTERM
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # it may be inside an epoch
         self.trainer.should_stop |= self.steps == self.max_steps  # an interruption may have come after the last one
         self.own_step = self.make_step()
+        self.capture_step()
+        scheduler = None if self.lr_schedule is None else self.lr_schedulers()
+        self.guard.start(self.own_step, self.data.batches_per_epoch, partial(self.advance_schedule, "step"), scheduler)
+
+    def capture_step(self) -> None:
+        """Makes `step` the optimiser step, captured where that is possible."""
         alone = self.together is None and self.cuda_graphs
         self.step = captured(self.own_step) if alone else self.own_step
 
@@ -115,58 +129,95 @@ class VAEModule(pl.LightningModule):
         )
 
     def on_train_epoch_start(self) -> None:
+        self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # a checkpoint was just written
+        self.stop_if_told()
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
+        if self.steps % self.data.batches_per_epoch == 0:
+            self.guard.begin_epoch()
+
+    def on_train_batch_start(self, batch: Chunk, batch_idx: int) -> None:
+        self.stop_if_told()
+
+    def stop_if_told(self) -> None:
+        """Raises `Interrupted` after a signal; by now there is a checkpoint, of callbacks that write one."""
+        if self.stopping:
+            self.stop.check()
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         left = len(chunk.batches) if self.max_steps < 0 else self.max_steps - self.steps
-        sizes, batches = chunk.sizes[:left], chunk.batches[:left]
-        self.take_steps(
-            [
-                Minibatch(
-                    indices, size, ("train", self.seed, chunk.epoch, chunk.first_step + i, self.trainer.global_rank)
-                )
-                for i, (indices, size) in enumerate(zip(batches, sizes, strict=True))
-            ]
-        )
-        self.steps += len(sizes)
-        self.samples_seen += sum(sizes)
+        key = ("train", self.seed, chunk.epoch)
+        minibatches = [
+            Minibatch(indices, size, (*key, chunk.first_step + i, self.trainer.global_rank))
+            for i, (indices, size) in enumerate(zip(chunk.batches[:left], chunk.sizes[:left], strict=True))
+        ]
+        self.guard.before(minibatches)
+        taken = self.take_steps(minibatches)
+        sums, examples = self.taken_sums(minibatches, taken)
+        self.count(minibatches[:taken])
         if self.steps % self.data.batches_per_epoch == 0:
             self.advance_schedule("epoch")
-        count_steps(self.trainer, len(sizes))
         self.trainer.should_stop |= self.steps == self.max_steps
-        self.trainer.val_check_batch = (
-            1 if self.validation_is_due() else batch_idx + 2
-        )  # Lightning's count is in chunks
-        self.report_training(sum(sizes))
+        # Lightning's count is in chunks
+        self.trainer.val_check_batch = 1 if self.validation_is_due() else batch_idx + 2
+        if examples > 0:
+            self.report_training(sums / examples)
 
-    def take_steps(self, minibatches: Sequence[Minibatch]) -> None:
-        """Takes an optimiser step on each minibatch, and those of the schedule between them."""
+    def count(self, minibatches: Sequence[Minibatch]) -> None:
+        """Counts the steps that were taken on these."""
+        self.steps += len(minibatches)
+        self.samples_seen += sum(minibatch.size for minibatch in minibatches)
+        count_steps(self.trainer, len(minibatches))
+
+    def take_steps(self, minibatches: Sequence[Minibatch]) -> int:
+        """Takes an optimiser step on each minibatch, and those of the schedule between them; returns how many.
+
+        A signal makes it fewer; not where several processes have to stop after the same one.
+        """
         if self.together is not None:
-            self.together.take(self, minibatches)
-            return
+            return self.together.take(self, minibatches)
         if isinstance(self.step, CapturedStep):
             self.step.look_again()
-        for minibatch in minibatches:
+        for taken, minibatch in enumerate(minibatches, start=1):
             self.step(*minibatch)
             self.advance_schedule("step")
+            if self.stop.notice() and self.trainer.world_size == 1:
+                return taken
+        return len(minibatches)
 
-    def report_training(self, size: int) -> None:
-        """Reports the means over the `size` examples of the last chunk.
+    def taken_sums(self, minibatches: Sequence[Minibatch], taken: int) -> tuple[Tensor, int]:
+        """Sums of the terms in the steps just taken, over so many examples; steps that broke are undone.
+
+        Settles also, for all processes, whether to stop.
 
         Raises:
-            DivergedError: they are not finite.
+            DivergedError: training has to stop at one of the steps.
         """
-        sums = self.own_step.take_sums()
+        sums = self.sums_of_all()
+        if not self.guard.after(taken, len(minibatches), sums):
+            try:
+                examples = self.guard.mend(taken)
+            except DivergedError as error:
+                self.count(minibatches[: error.taken])
+                raise
+            self.capture_step()  # anew: the optimiser's tensors are others
+            return self.sums_of_all(), examples
+        return sums, sum(minibatch.size for minibatch in minibatches[:taken])
+
+    def sums_of_all(self) -> Tensor:
+        sums, told = self.own_step.take_sums(), torch.tensor([float(self.stop.asked is not None)])
         if self.trainer.world_size > 1:
-            add_up([sums])
-        means = {f"train/{name}": value for name, value in zip(TERMS, sums / size, strict=True)}
+            told = told.to(sums)
+            add_up([sums, told])
+        if told:
+            self.stop.follow()
+        self.stopping = bool(told)
+        return sums
+
+    def report_training(self, means: Tensor) -> None:
+        """Reports the means of the terms over the examples of the last chunk."""
+        terms = {f"train/{name}": value for name, value in zip(TERMS, means, strict=True)}
         monitors = {f"train/{name}": value for name, value in self.vae.decoder.head.monitors().items()}
-        self.train_elbo = self.report(means | monitors | self.learning_rate())["train/elbo"]
-        if not math.isfinite(self.train_elbo):
-            raise DivergedError(
-                f"training diverged: the bound is {self.train_elbo} after step {self.steps}; lower optimizer.lr, or "
-                "raise the floor of the scale if the decoder has one; last.ckpt is from before"
-            )
+        self.train_elbo = self.report(terms | monitors | self.learning_rate())["train/elbo"]
 
     def validation_is_due(self) -> bool:
         """Whether it is time to validate; the one that `max_steps` ends with may come at another."""
@@ -176,6 +227,8 @@ class VAEModule(pl.LightningModule):
         """Has the schedule take its step, if this is what it waits for."""
         if self.lr_schedule is not None and self.lr_schedule.interval == event:
             advance(self.lr_schedulers(), *value)
+            if event != "step":
+                self.guard.forget()
 
     def learning_rate(self) -> dict[str, Tensor]:
         """The next step's, of the first group of parameters, where a schedule moves it."""
@@ -188,6 +241,12 @@ class VAEModule(pl.LightningModule):
         """PyTorch's own, without what Lightning wraps around it."""
         return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
 
+    def on_validation_start(self) -> None:
+        self.stop.install()
+
+    def on_test_start(self) -> None:
+        self.stop.install()
+
     def validation_step(self, block: Block, batch_idx: int) -> None:
         self.bound_on("val", block)
 
@@ -199,8 +258,8 @@ class VAEModule(pl.LightningModule):
 
     def bound_on(self, split: SplitName, block: Block) -> Tensor:
         """Evaluates the objective on a block, with noise of the block's own; returns the pixels."""
-        if self.together is not None:
-            self.together.go_on()
+        if self.trainer.state.fn != "fit":
+            self.stop.check()
         x = self.data.draw_block(split, block)
         seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number)
         terms = self.objective(self.vae, x)
@@ -244,11 +303,14 @@ class VAEModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}
+        checkpoint["guard"] = self.guard.state_dict()
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}  # of views
         for state in checkpoint["optimizer_states"]:
             portable(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))
+        if "guard" in checkpoint:
+            self.guard.load_state_dict(checkpoint["guard"])
         if self._trainer is not None and self.trainer.state.fn == "fit":
             go_on_inside_epoch(checkpoint["loops"]["fit_loop"], self.steps, self.data.train_dataloader())

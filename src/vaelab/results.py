@@ -31,6 +31,7 @@ def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageDa
     metrics = evaluate(trainer, module, data)
     epochs = -(-module.steps // data.batches_per_epoch)  # a last one cut short included
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
+    counts |= {"skipped_steps": module.guard.skipped} if module.guard.on_nan != "stop" else {}
     if best.exists():
         metrics |= {
             f"best/{name}": value for name, value in _evaluate_best(trainer, module, data, best, metrics).items()

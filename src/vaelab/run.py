@@ -5,9 +5,10 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,15 @@ import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.identity import budget, science
-from vaelab.stored import FORMAT_VERSION, RunFolderError, environment, read_config, read_json, write_atomically
+from vaelab.stored import (
+    FORMAT_VERSION,
+    RunFolderError,
+    environment,
+    load_checkpoint,
+    read_config,
+    read_json,
+    write_atomically,
+)
 
 State = Literal["running", "done", "interrupted", "failed"]
 
@@ -43,6 +52,8 @@ class RunFolder:
         self.config = config
         self.started = time.monotonic()
         self.rerun = rerun and (path / "config.yaml").exists()
+        self.samples_seen = 0  # when training goes on
+        self.warnings: list[str] = []  # for the log, once it is open
         self._read_what_stands()
 
     def _read_what_stands(self) -> None:
@@ -68,11 +79,25 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    @property
-    def last_checkpoint(self) -> Path | None:
-        """Where training stopped, if it ever began."""
-        last = self.checkpoints / "last.ckpt"
-        return last if last.exists() and not self.rerun else None
+    def find_checkpoint(self) -> Path | None:
+        """The checkpoint that training goes on from, if it ever began: the last, or if that is damaged the one before.
+
+        Raises:
+            RunFolderError: there are some, and all are damaged.
+        """
+        found = [path for name in ("last", "previous") if (path := self.checkpoints / f"{name}.ckpt").exists()]
+        damage: list[RunFolderError] = []
+        for path in [] if self.rerun else found:
+            try:
+                self.samples_seen = load_checkpoint(path)["counts"]["samples_seen"]
+            except RunFolderError as error:
+                damage.append(error)
+            else:
+                self.warnings += [f"{error}; going on from {path.name}" for error in damage]
+                return path
+        if damage:
+            raise damage[0]
+        return None
 
     @property
     def run_id(self) -> str:
@@ -90,6 +115,7 @@ class RunFolder:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
                 that the run began with, or the folder cannot be written.
         """
+        record = record | {"environment": environment()}
         if self.rerun:
             with self._locked():
                 self._put_aside()
@@ -98,20 +124,25 @@ class RunFolder:
             self._read_what_stands()  # again: another process may have been here
             if self.finished:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
-            self._check_data(record)
+            self._check_against(record)
+            for partial in self.path.rglob(".*.partial"):
+                partial.unlink()  # of a process that was killed
             stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
-            write_atomically(self.path / "record.json", json.dumps(record | {"environment": environment()}, indent=2))
+            write_atomically(self.path / "record.json", json.dumps(record, indent=2))
             self.status.setdefault("run_id", secrets.token_hex(4))
             self._set("running")
             with _logging_to(self.path / "train.log"):
+                for warning in self.warnings:
+                    log.warning(warning)
                 try:
                     yield
                 except BaseException as error:
                     log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
                     state = "failed" if isinstance(error, Exception) else "interrupted"
                     line = f"{type(error).__name__}: {error}".splitlines()[0]
-                    self._set(state, error=line)
+                    with suppress(OSError):  # on a full disk the status stays as it is
+                        self._set(state, error=line, details=getattr(error, "details", None))
                     raise
                 self._set("done")
 
@@ -134,12 +165,11 @@ class RunFolder:
     def _seconds(self) -> float:
         return round(self.seconds_before + time.monotonic() - self.started, 3)
 
-    def _set(self, state: State, error: str | None = None) -> None:
+    def _set(self, state: State, **more: Any) -> None:
         process = {"host": socket.gethostname(), "pid": os.getpid()}
         self.status = {"state": state, "run_id": self.run_id, "seconds": self._seconds(), **process}
-        self.status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")} | (
-            {"error": error} if error else {}
-        )
+        self.status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.status |= {name: value for name, value in more.items() if value is not None}
         write_atomically(self.path / "status.json", json.dumps(self.status, indent=2))
 
     def _check_identity(self, stored: dict[str, Any]) -> None:
@@ -158,8 +188,11 @@ class RunFolder:
                     "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
                 )
 
-    def _check_data(self, record: dict[str, Any]) -> None:
+    def _check_against(self, record: dict[str, Any]) -> None:
         stored = read_json(self.path / "record.json") if self.stored is not None else {}
+        here, there = record.get("environment", {}).get("threads"), stored.get("environment", {}).get("threads")
+        if there is not None and here != there:
+            self.warnings.append(f"begun with {there} threads, and {here} now: sums may round otherwise")
         if stored and stored.get("data") != record.get("data"):
             raise RunFolderError(
                 f"{self.path} was trained on other data than data={record['data']['name']} serves now; "
@@ -181,11 +214,17 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "data_dir"}
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):  # a full disk is told of by what must be written
+            super().handleError(record)
+
+
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Sends all logging to `path`, but for that of other runs in threads of theirs."""
     token = _log.set(path)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.addFilter(lambda record: _log.get() in (None, path))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger("vaelab").setLevel(logging.INFO)
@@ -194,5 +233,6 @@ def _logging_to(path: Path) -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
         _log.reset(token)

@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -19,13 +19,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from vaelab.checks import ConfigError
 from vaelab.cli import USAGE, WANTS_TRACEBACK, one_line, quieten_console, speaker
 from vaelab.complete import complete
 from vaelab.config import plain
 from vaelab.ensemble import Ensemble
+from vaelab.interrupts import Interrupted, Stop, heeding
 from vaelab.names import folder_of_seed
 from vaelab.results import Metrics
 from vaelab.run import RunFolder
@@ -43,11 +43,11 @@ class Member:
     usage: bool = False
     stop: BaseException | None = None  # that told it to stop
 
-    def complete(self, group: str | None, together: Together | None = None, bar: bool = True) -> None:
+    def complete(self, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True) -> None:
         """Completes the run; an error ends it alone."""
         speaker.set(f"seed {self.cfg.seed}: ")
         try:
-            complete(self.cfg, self.path, group, together, bar)
+            complete(self.cfg, self.path, group, stop, together, bar)
         except BaseException as error:
             if WANTS_TRACEBACK:
                 traceback.print_exception(error)
@@ -73,7 +73,7 @@ def members_of(cfg: DictConfig, path: Path) -> list[Member]:
     return found
 
 
-def complete_seeds(cfg: DictConfig, path: Path, group: str | None) -> tuple[dict[str, Metrics], str]:
+def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
     """Completes the run of each seed, in its own folder; see `way_of`.
 
     Returns:
@@ -82,18 +82,19 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None) -> tuple[dict
     Raises:
         ConfigError: no seed could be run, and all for the same reason.
         RunFolderError: some could not; the others are done.
+        Interrupted: a signal told the program to stop; the runs can go on.
     """
     members = members_of(cfg, path)
-    way_of(cfg)([member for member in members if not member.finished], group)
+    way_of(cfg)([member for member in members if not member.finished], group, stop)
     check_all_done(members)
     folders = "\n".join(f"  {os.path.relpath(member.path)}" for member in members)
     return over_seeds([read_json(member.path / "metrics.json") for member in members]), f"run folders:\n{folders}"
 
 
-def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None], None]:
+def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:
     """How the runs are completed: on a CPU in processes, on a GPU stacked; as `cfg.stacked` says, if it says so.
 
-    On a GPU runs that are not to be stacked, or to be compiled, come one after another.
+    On a GPU runs that are not to be stacked, or to be compiled, or may skip steps, come one after another.
     """
     if cfg.stacked:
         return stacked
@@ -101,44 +102,42 @@ def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None], None]:
     on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if not on_gpu:
         return in_processes
-    return one_by_one if cfg.stacked is False or cfg.compile else stacked
+    return one_by_one if cfg.stacked is False or cfg.compile or cfg.on_nan != "stop" else stacked
 
 
-def stacked(members: Sequence[Member], group: str | None) -> None:
+def stacked(members: Sequence[Member], group: str | None, stop: Stop) -> None:
     """Completes the runs in this process, with one training step for all of them."""
-    ensemble = Ensemble()
-    runs = [partial(member.complete, group, ensemble, bar=i == 0) for i, member in enumerate(members)]
+    ensemble = Ensemble(stop)
+    runs = [partial(member.complete, group, stop, ensemble, bar=i == 0) for i, member in enumerate(members)]
     ensemble.conduct(runs)
 
 
-def one_by_one(members: Sequence[Member], group: str | None) -> None:
+def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None:
     """Completes the runs one after another: what a GPU is left with that may not stack them."""
-    with terminating_raises():
-        for member in members:
-            member.complete(group)
-            if member.stop is not None:
-                raise member.stop
+    for member in members:
+        member.complete(group, stop)
+        if member.stop is not None:
+            raise member.stop
 
 
-def in_processes(members: Sequence[Member], group: str | None) -> None:
+def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> None:
     """Completes the runs in processes of one thread each, as many at a time as there are cores."""
     forks = sys.platform == "linux" and not torch.cuda.is_initialized()
     context: Any = multiprocessing.get_context("fork" if forks else "spawn")
     waiting, running = list(members), dict[int, tuple[Member, BaseProcess, Connection]]()
     try:
-        with terminating_raises():
-            while waiting or running:
-                while waiting and len(running) < cores():
-                    ours, theirs = context.Pipe(duplex=False)
-                    bar = not any(process.name == "bar" for _, process, _ in running.values())
-                    name = "bar" if bar else None
-                    process = context.Process(target=_in_process, args=(waiting[0], group, bar, theirs), name=name)
-                    process.start()
-                    theirs.close()
-                    running[process.sentinel] = waiting.pop(0), process, ours
-                for sentinel in wait(list(running)):
-                    _end(*running.pop(cast(int, sentinel)))
-    except BaseException:
+        while waiting or running:
+            while waiting and len(running) < cores():
+                ours, theirs = context.Pipe(duplex=False)
+                bar = not any(process.name == "bar" for _, process, _ in running.values())
+                name = "bar" if bar else None
+                process = context.Process(target=_in_process, args=(waiting[0], group, bar, theirs), name=name)
+                process.start()
+                theirs.close()
+                running[process.sentinel] = waiting.pop(0), process, ours
+            for sentinel in wait(list(running)):
+                _end(*running.pop(cast(int, sentinel)))
+    except BaseException:  # each finishes its step and writes a checkpoint
         for process in multiprocessing.active_children():
             process.terminate()
         for process in multiprocessing.active_children():
@@ -155,9 +154,12 @@ def _in_process(member: Member, group: str | None, bar: bool, parent: Connection
     torch.set_num_threads(1)  # which is also safe after a fork
     if not logging.getLogger().handlers:  # not forked
         quieten_console()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        if callable(signal.getsignal(number)):  # the parent's, after a fork
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    member.complete(group, bar=bar)
+    with suppress(Interrupted), heeding(answerable=False) as stop:
+        member.complete(group, stop, bar=bar)
     parent.send((member.error, member.usage))
 
 
@@ -199,20 +201,3 @@ def over_seeds(metrics: Sequence[Metrics]) -> dict[str, Metrics]:
         f"mean of {len(metrics)} seeds": {name: float(np.mean(found)) for name, found in values.items()},
         "standard deviation": spread,
     }
-
-
-@contextmanager
-def terminating_raises() -> Iterator[None]:
-    """Turns SIGTERM into an exception, as Lightning does while it trains."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: Any) -> None:
-        raise SIGTERMException
-
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

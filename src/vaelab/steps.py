@@ -37,15 +37,9 @@ class Minibatch(NamedTuple):
 class Together(Protocol):
     """Takes the steps of many runs together: `vaelab.ensemble.Ensemble`."""
 
-    def take(self, module: Any, minibatches: Sequence[Minibatch]) -> None:
-        """Takes the steps of one of the runs; may wait for the others."""
-
-    def go_on(self) -> None:
-        """Raises what should stop the runs, if there is such a thing."""
-
-
-class DivergedError(ArithmeticError):
-    """Training whose bound is no longer a number."""
+    def take(self, module: Any, minibatches: Sequence[Minibatch]) -> int:
+        """Takes the steps of one of the runs, all or as many as a signal allows; may wait for the others."""
+        ...
 
 
 class Step:

@@ -19,8 +19,10 @@ class RunFolderError(Exception):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
     """Replaces a file whole or not at all: the block writes the path that it is given, which then becomes `path`.
+
+    What `path` was before becomes `former`, if that is given.
 
     The new content is on the disk before it takes the old one's place, and so is the exchange before the block is left:
     neither a kill nor a power cut leaves anything but one of the two. A block that fails leaves the old one.
@@ -30,8 +32,12 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         _synchronise(partial)
+        if former is not None and path.exists():
+            path.replace(former)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         partial.unlink(missing_ok=True)
         raise
     _synchronise(path.parent)
@@ -100,9 +106,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and PyTorch each raise their own
-        raise RunFolderError(
-            f"{path} cannot be loaded ({str(error).splitlines()[0]}); start over with rerun=true"
-        ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunFolderError(f"{path} cannot be loaded ({reason}); start over with rerun=true") from error
 
 
 def environment() -> dict[str, Any]:

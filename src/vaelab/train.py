@@ -11,6 +11,7 @@ from vaelab.checks import check
 from vaelab.cli import entry_point, job
 from vaelab.complete import complete
 from vaelab.config import CONF
+from vaelab.interrupts import heeding
 from vaelab.names import register_resolvers
 from vaelab.results import both, show
 from vaelab.seeds import complete_seeds
@@ -26,11 +27,12 @@ def run(cfg: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     path = Path(hydra_cfg.runtime.output_dir)
     group = path.parent.name if hydra_cfg.mode is RunMode.MULTIRUN else None
-    if cfg.seeds == 1:
-        metrics, closing = complete(cfg, path, group)
-        columns = both(metrics)
-    else:
-        columns, closing = complete_seeds(cfg, path, group)
+    with heeding() as stop:
+        if cfg.seeds == 1:
+            metrics, closing = complete(cfg, path, group, stop)
+            columns = both(metrics)
+        else:
+            columns, closing = complete_seeds(cfg, path, group, stop)
     show(columns, closing)
     return next(iter(columns.values()))["val/elbo"]
 

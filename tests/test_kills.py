@@ -1,0 +1,318 @@
+"""`kill -9` at any instant, then the same command: what comes out is what would have come out."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, fast, results, run_main
+from tests.training import plain
+from vaelab import train
+from vaelab.callbacks import Checkpoints
+from vaelab.steps import Step
+
+LINES = {
+    "chunks, checkpoints inside the epoch": ("steps_per_call=4", "callbacks.checkpoints.every_n_steps=3"),
+    "buffers, Adagrad, weight prior": (
+        *("decoder=gaussian_optimal", "optimizer=adagrad", "weight_prior=normal"),
+        *("initialization=normal", "initialization.std=0.1", "steps_per_call=1"),
+    ),
+    "plateau schedule, validation inside the epoch, clip": (
+        *("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "optimizer.lr=0.1"),
+        *("trainer.val_check_interval=4", "gradient_clip=norm", "gradient_clip.max_norm=1"),
+    ),
+    "schedule of steps, momentum, shared layers, several samples": (
+        *("lr_schedule=cosine", "lr_schedule.interval=step", "optimizer._target_=torch.optim.SGD"),
+        *("+optimizer.momentum=0.9", "optimizer.lr=1e-3", "model=shared", "decoder=gaussian"),
+        *("objective.num_samples=2", "objective.closed_form=false", "callbacks.checkpoints.every_n_steps=4"),
+    ),
+    "fixed binarisation, rollback": (
+        *("data.binarize=fixed", "on_nan=rollback", "steps_per_call=7", "callbacks.checkpoints.every_n_steps=7"),
+        *("objective.beta=4", "trainer.max_steps=40"),
+    ),
+}
+KILLS = 4  # of each line
+
+
+def command(line: tuple[str, ...]) -> list[str]:
+    return fast("trainer.max_epochs=3", "logger=csv", *line)
+
+
+class Calls:
+    """Counts calls of functions, Python's and C's, and acts at one of them."""
+
+    def __init__(self, at: int = 0, act: Callable[[], None] = lambda: None) -> None:
+        self.at, self.act = at, act
+        self.count = 0
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> None:
+        if event in ("call", "c_call", "c_return"):
+            self.count += 1
+            if self.count == self.at:
+                self.act()
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_child(function: Callable[[], int]) -> tuple[int, int]:
+    """Calls a function in a forked process; returns how that ended, and what the function returned, or -1."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.write(write, str(function()).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write)
+    with os.fdopen(read) as told:
+        text = told.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(text or -1)
+
+
+def trained(cwd: Path, line: tuple[str, ...], calls: Calls | None = None) -> int:
+    """Types the command, counting calls; returns their number."""
+    calls = calls or Calls()
+    cwd.mkdir(exist_ok=True)
+    sys.setprofile(calls)
+    try:
+        run_main(train.main, cwd, *command(line))
+    finally:
+        sys.setprofile(None)
+    return calls.count
+
+
+def outcome(cwd: Path) -> dict[str, Any]:
+    """All that a run comes to: weights, the optimiser's state, schedules, counts, metrics, the table of the curves."""
+    (path,) = cwd.glob("logs/runs/*")
+    assert not list(path.rglob("*.partial"))
+    found: dict[str, Any] = {"metrics": results(path)}
+    for name in ("last", "best"):
+        checkpoint = torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        keys = ("state_dict", "optimizer_states", "lr_schedulers", "counts", "guard", "callbacks")
+        found[name] = {key: plain(checkpoint[key]) for key in keys}
+    with (path / "csv" / "metrics.csv").open() as file:
+        found["validations"] = [row for row in csv.DictReader(file) if row["val/elbo"]]
+    return found
+
+
+def assert_completed(cwd: Path, line: tuple[str, ...], expected: dict[str, Any]) -> None:
+    assert in_child(lambda: trained(cwd, line))[0] == 0
+    found = outcome(cwd)
+    for key, value in expected.items():
+        assert found[key] == value, key
+
+
+# each line is killed at instants of its own: at so many calls of functions, between which no Python runs
+@pytest.mark.parametrize(
+    "name", [name if i == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(LINES)]
+)
+def test_a_run_that_is_killed_at_any_instant_is_completed_to_the_last_bit(name: str, tmp_path: Path) -> None:
+    line, rng = LINES[name], random.Random(name)
+    code, total = in_child(lambda: trained(tmp_path / "whole", line))
+    assert code == 0
+    expected = outcome(tmp_path / "whole")
+    for attempt in range(KILLS):
+        cwd, instant = tmp_path / str(attempt), rng.randrange(total // 5, total)  # the first fifth only prepares
+        code, _ = in_child(lambda cwd=cwd, instant=instant: trained(cwd, line, Calls(instant, kill)))
+        assert code == -signal.SIGKILL
+        assert_completed(cwd, line, expected)
+
+
+def killing(function: Callable[..., Any], call: int, instant: int | None, told: list[int]) -> Callable[..., Any]:
+    """`function`, whose call number `call` is killed at an instant, or whose instants are counted."""
+    calls = iter(range(1, 1000))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) != call:
+            return function(*args, **kwargs)
+        counted = Calls(instant or 0, kill)
+        sys.setprofile(counted)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            sys.setprofile(None)
+            told.append(counted.count)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("write", [3, pytest.param(4, marks=pytest.mark.slow)])  # last.ckpt of an epoch, best.ckpt
+def test_a_run_that_is_killed_while_it_writes_a_checkpoint_is_completed_to_the_last_bit(
+    write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, told, save, rng = LINES["fixed binarisation, rollback"], list[int](), Checkpoints.save, random.Random(write)
+    monkeypatch.setattr(Checkpoints, "save", killing(save, write, None, told))
+
+    def counting() -> int:
+        run_main(train.main, tmp_path, *command(line))
+        return told[0]
+
+    code, total = in_child(counting)
+    assert code == 0
+    expected = outcome(tmp_path)
+    # the last calls are the renames
+    for attempt, instant in enumerate([*rng.sample(range(1, total), 3), total - rng.randrange(5, 40)]):
+        cwd = tmp_path / str(attempt)
+        cwd.mkdir()
+        monkeypatch.setattr(Checkpoints, "save", killing(save, write, instant, told))
+        code, _ = in_child(lambda cwd=cwd: run_main(train.main, cwd, *command(line)).code)
+        assert code == -signal.SIGKILL
+        monkeypatch.setattr(Checkpoints, "save", save)
+        assert_completed(cwd, line, expected)
+
+
+def test_a_run_that_is_killed_again_and_again_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = LINES["chunks, checkpoints inside the epoch"]
+    assert in_child(lambda: run_main(train.main, whole(tmp_path), *command(line)).code)[0] == 0
+    expected = outcome(tmp_path / "whole")
+    step, rng, kills = Step.__call__, random.Random(0), 0
+    while True:
+        calls, fatal = iter(range(1, 1000)), rng.randrange(4, 15)
+
+        def killed(*args: Any, calls: Any = calls, fatal: int = fatal) -> None:
+            if next(calls) == fatal:
+                kill()
+            step(*args)
+
+        monkeypatch.setattr(Step, "__call__", killed)
+        code, _ = in_child(lambda: run_main(train.main, tmp_path, *command(line)).code)
+        kills += code == -signal.SIGKILL
+        if code == 0:
+            break
+    assert kills >= 4
+    found = outcome(tmp_path)
+    assert {key: found[key] for key in expected} == expected
+
+
+def whole(tmp_path: Path) -> Path:
+    (tmp_path / "whole").mkdir()
+    return tmp_path / "whole"
+
+
+# a disk that is full
+
+
+def limited(size: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("size", [0, 2_000, 20_000])  # nothing; the status but no log; no checkpoint
+def test_a_file_that_cannot_grow_fails_in_one_line_and_the_run_goes_on_when_it_can(size: int, tmp_path: Path) -> None:
+    line = LINES["chunks, checkpoints inside the epoch"]
+    assert in_child(lambda: run_main(train.main, whole(tmp_path), *command(line)).code)[0] == 0
+    expected = outcome(tmp_path / "whole")
+    step, calls = Step.__call__, iter(range(1, 1000))
+
+    def until_full(*args: Any) -> None:
+        if next(calls) == 17:  # in the second epoch
+            limited(size)
+        step(*args)
+
+    def fails() -> int:
+        Step.__call__ = until_full  # type: ignore[method-assign]
+        failed = run_main(train.main, tmp_path, *command(line), code=1)
+        limited(-1)
+        assert len(failed.err.splitlines()) == 1, failed.err
+        assert "File too large" in failed.err
+        return 0
+
+    assert in_child(fails)[0] == 0
+    (path,) = tmp_path.glob("logs/runs/*")
+    torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)  # whole
+    assert_completed(tmp_path, line, expected)
+
+
+# damaged checkpoints
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "lost", "another file"])
+def test_a_damaged_last_checkpoint_is_told_of_and_the_one_before_is_used(damage: str, tmp_path: Path) -> None:
+    line = ("steps_per_call=4",)
+    run_main(train.main, whole(tmp_path), *command(line))
+    expected = outcome(tmp_path / "whole")
+    run_main(train.main, tmp_path, *command(line), "trainer.max_steps=40")
+    (path,) = tmp_path.glob("logs/runs/*")
+    last = path / "checkpoints" / "last.ckpt"
+    content = last.read_bytes()
+    last.write_bytes({"empty": b"", "truncated": content[: len(content) // 2]}.get(damage, b"something else"))
+    if damage == "lost":
+        last.unlink()
+    completed = run_main(train.main, tmp_path, *command(line))
+    if damage != "lost":
+        (told,) = completed.err.splitlines()
+        assert "last.ckpt cannot be loaded" in told
+        assert told.endswith("going on from previous.ckpt")
+        assert "going on from previous.ckpt" in (path / "train.log").read_text()
+    found = outcome(tmp_path)
+    for key in ("last", "metrics"):
+        assert found[key] == expected[key], key
+
+
+def test_where_both_are_damaged_nothing_is_lost_silently(tmp_path: Path) -> None:
+    run_main(train.main, tmp_path, *command(()), "trainer.max_steps=40")
+    (path,) = tmp_path.glob("logs/runs/*")
+    for name in ("last", "previous"):
+        (path / "checkpoints" / f"{name}.ckpt").write_bytes(b"")
+    failed = run_main(train.main, tmp_path, *command(()), code=1)
+    assert "last.ckpt cannot be loaded" in failed.err
+    assert "rerun=true" in failed.err
+
+
+def test_another_number_of_threads_is_told_of(tmp_path: Path) -> None:
+    line = command(())
+    run_main(train.main, tmp_path, *line, "trainer.max_steps=20")
+    (path,) = tmp_path.glob("logs/runs/*")
+    record = path / "record.json"
+    text = record.read_text().replace(f'"threads": {torch.get_num_threads()}', '"threads": 99')
+    assert '"threads": 99' in text
+    record.write_text(text)
+    told = run_main(train.main, tmp_path, *line).err
+    assert "99 threads" in told
+    assert len(told.splitlines()) == 1
+
+
+# two processes
+
+
+def of_two(folder: Path, act: str) -> tuple[int, list[dict[str, Any]]]:
+    launch = ("torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0")
+    words = [sys.executable, "-m", *launch, "-m", "tests.two_interrupted", str(folder), act]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    files = [folder / f"{act}.{rank}" for rank in range(2)]
+    assert all(file.exists() for file in files), done.stderr
+    return done.returncode, [torch.load(file, weights_only=True) for file in files]
+
+
+def test_two_processes_stop_together_and_go_on_after_signals_kills_and_steps_that_break(tmp_path: Path) -> None:
+    code, begun = of_two(tmp_path, "begin")
+    assert code != 0  # the last training was killed
+    code, completed = of_two(tmp_path, "go_on")
+    assert code == 0
+    for ours, later in zip(begun, completed, strict=True):
+        whole = ours["whole"]
+        assert (whole["steps"], whole["stopped"]) == (45, False)
+        # told of by one of them, in the middle of a chunk: both stop at its end
+        assert (ours["told"]["steps"], ours["told"]["stopped"]) == (25, True)
+        for again in (ours["completed"], later["killed"]):
+            assert again["steps"] == 45
+            for name, value in whole["weights"].items():
+                torch.testing.assert_close(again["weights"][name], value, rtol=1e-6, atol=1e-7)
+        assert ours["skipping"]["skipped"] == 1
+        assert not torch.equal(*(ours[key]["weights"]["vae.decoder.head.logits.bias"] for key in ("skipping", "whole")))
+    for name, value in begun[0]["skipping"]["weights"].items():
+        assert torch.equal(value, begun[1]["skipping"]["weights"][name]), name
