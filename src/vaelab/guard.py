@@ -162,7 +162,7 @@ class Guard:
 
     def state(self) -> State:
         """A copy of all that a step changes: what a checkpoint holds of it."""
-        state = {"weights": self.step.vae.state_dict(), "optimizer": self.step.optimizer.state_dict()}
+        state = {"weights": dict(self.step.vae.state_dict()), "optimizer": self.step.optimizer.state_dict()}
         schedule = {} if self.scheduler is None else {"schedule": self.scheduler.state_dict()}
         return deepcopy(state | schedule | {"sums": self.step.sums})
 
