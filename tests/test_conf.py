@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -37,9 +38,13 @@ def composed(*overrides):
 
 @pytest.fixture
 def needs(request):
-    """Asks for the full data sets where a configuration is of one."""
+    """Asks for the full data sets where a configuration is of one, and makes the file that `array` is told of."""
 
     def overrides(*names):
+        if "array" in names:
+            folder = request.getfixturevalue("tmp_path")
+            np.save(folder / "mine.npy", np.arange(20 * 5 * 4).reshape(20, 5, 4) % 256)
+            return [f"data_dir={folder}", "data.file=mine.npy"]
         full = any(name in ("mnist", "frey_face") or name.startswith("aevb") for name in names)
         return [f"data_dir={request.getfixturevalue('data_dir')}"] if full else []
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT, fast, run_main
@@ -28,10 +29,14 @@ def write_files_shown(folder):
 
 
 @pytest.mark.parametrize("command", commands_of("train"))
-def test_training_commands_run(command, run_train, tmp_path, request):
+def test_training_commands_run(command, run_train, tmp_path, request, monkeypatch):
     arguments = shlex.split(command)
     if re.search(r"=(mnist|frey_face|aevb_\w+)\b", command):
         request.getfixturevalue("data_dir")
+    if "data=array" in arguments:
+        (tmp_path / "data").mkdir()
+        np.save(tmp_path / "data" / "mine.npy", np.arange(20 * 5 * 4).reshape(20, 5, 4) % 256)
+        monkeypatch.delenv("VAELAB_DATA_DIR", raising=False)
     write_files_shown(tmp_path)
     given = {argument.split("=")[0] for argument in arguments}
     run_train(*arguments, *(override for override in QUICK if override.split("=")[0] not in given))

@@ -3,11 +3,13 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conftest import Outcome, Run, run_main
@@ -137,6 +139,47 @@ TRAIN = [
     ("data=mnist data_dir=damaged", FAILURE, "train-images-idx3-ubyte.gz", "damaged", "delete it"),
     ("data=mnist data_dir=truncated", FAILURE, "train-labels-idx1-ubyte.gz", "damaged", "delete it"),
     ("data=frey_face data_dir=damaged", FAILURE, "frey_rawface.mat", "delete it"),
+    ("data=frey_face data_dir=odd", FAILURE, "odd/frey_face/frey_rawface.mat", "not a regular file"),
+    ("data=mnist data_dir=odd", FAILURE, "odd/mnist/train-images-idx3-ubyte.gz", "not a regular file"),
+    ("data=array data_dir=own", USAGE, "data.file", "found None", "type data.file=mine.npy"),
+    ("data=array data_dir=own data.file=3", USAGE, "data.file", "found 3", "type data.file=mine.npy"),
+    ("data=array data_dir=own data.file=/dev/zero", USAGE, "data.file", "below data_dir", "type data_dir=FOLDER"),
+    ("data=array data_dir=own data.file=../a_file", USAGE, "data.file", "below data_dir", "data.file=a_file"),
+    ("data=array data_dir=own data.file=a/../../x.npy", USAGE, "data.file", "below data_dir", "data.file=x.npy"),
+    ("data=array data_dir=own data.file=none.npy", FAILURE, "own/none.npy does not exist", "VAELAB_DATA_DIR"),
+    (
+        "data=array data_dir=own data.file=folder",
+        FAILURE,
+        "own/folder is not a regular file",
+        "put the .npy file there",
+    ),
+    ("data=array data_dir=own data.file=pipe.npy", FAILURE, "own/pipe.npy is not a regular file"),
+    ("data=array data_dir=own data.file=zeros.npy", FAILURE, "own/zeros.npy is not a regular file"),
+    ("data=array data_dir=own data.file=page.npy", FAILURE, "own/page.npy is not a whole .npy file", "numpy.save"),
+    ("data=array data_dir=own data.file=short.npy", FAILURE, "own/short.npy", "39 bytes", "announces 40", "numpy.save"),
+    ("data=array data_dir=own data.file=vast.npy", FAILURE, "own/vast.npy", "announces 1099511627776"),
+    ("data=array data_dir=own data.file=objects.npy", FAILURE, "own/objects.npy", "never unpickled", "numpy.save"),
+    ("data=array data_dir=own data.file=words.npy", FAILURE, "own/words.npy", "<U1", "expected booleans or integers"),
+    ("data=array data_dir=own data.file=flat.npy", FAILURE, "own/flat.npy", "(20, 2)", "[N, H, W] or [N, C, H, W]"),
+    ("data=array data_dir=own data.file=nan.npy", FAILURE, "own/nan.npy holds nan", "not a number"),
+    ("data=array data_dir=own data.file=infinite.npy", FAILURE, "own/infinite.npy holds inf", "whole numbers 0 .. 255"),
+    ("data=array data_dir=own data.file=negative.npy", FAILURE, "negative.npy holds -1", "scale the array"),
+    ("data=array data_dir=own data.file=large.npy", FAILURE, "large.npy holds 300", "whole numbers 0 .. 255"),
+    ("data=array data_dir=own data.file=unit.npy", FAILURE, "unit.npy holds 0.5", "multiply by 255 and round"),
+    ("data=array data_dir=own data.file=mine.npy data.num_levels=2", FAILURE, "data.num_levels=2", "num_levels=256"),
+    ("data=array data_dir=own data.file=mine.npy data.num_levels=300", USAGE, "from 2 to 256", "found 300"),
+    ("data=array data_dir=own data.file=mine.npy data.num_levels=many", USAGE, "data.num_levels", "found 'many'"),
+    ("data=array data_dir=own data.file=bool.npy", FAILURE, "bool.npy holds booleans", "type data.num_levels=2"),
+    ("data=array data_dir=own data.file=empty.npy", FAILURE, "empty.npy", "(0, 2, 1)", "at least one"),
+    ("data=array data_dir=own data.file=two.npy", FAILURE, "the val split would be empty", "2 pictures"),
+    ("data=array data_dir=own data.file=mine.npy data.fractions=[0.9,0.2,0.1]", USAGE, "add up to 1", "[0.8,0.1,0.1]"),
+    ("data=array data_dir=own data.file=mine.npy data.fractions=[1.2,-0.1,-0.1]", USAGE, "above 0", "[0.8,0.1,0.1]"),
+    ("data=array data_dir=own data.file=mine.npy data.fractions=0.8", USAGE, "three numbers", "found 0.8"),
+    ("data=array data_dir=own data.file=mine.npy data.labels=two_labels.npy", FAILURE, "2 labels for 20 pictures"),
+    ("data=array data_dir=own data.file=mine.npy data.labels=/two_labels.npy", USAGE, "data.labels", "below data_dir"),
+    ("data=array data_dir=own data.file=mine.npy data.labels=mine.npy", FAILURE, "(20, 2, 1)", "expected [N]"),
+    ("data=array data_dir=own data.file=mine.npy data.labels=rare.npy", FAILURE, "label by label", "data.labels=null"),
+    ("data=array data_dir=own data.file=mine.npy +data.size=3", USAGE, "size", "in the configuration at data"),
     ("hydra.run.dir=a_file", FAILURE, "a_file"),
     ("hydra.run.dir=a_file/below", FAILURE, "a_file"),
 ]
@@ -155,7 +198,36 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "truncated/mnist/train-images-idx3-ubyte.gz").write_bytes(images)
     monkeypatch.setitem(mnist.SHA256, "train-images-idx3-ubyte.gz", hashlib.sha256(images).hexdigest())
     (tmp_path / "truncated/mnist/train-labels-idx1-ubyte.gz").write_bytes(images[:10])
+    (tmp_path / "odd/mnist/train-images-idx3-ubyte.gz").mkdir(parents=True)
+    os.renames(make_pipe(tmp_path / "pipe"), tmp_path / "odd/frey_face/frey_rawface.mat")
+    write_arrays(tmp_path / "own")
     return tmp_path
+
+
+def make_pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def write_arrays(folder: Path) -> None:
+    """Twenty pictures of two pixels, and what is wrong with others; labels."""
+    mine = np.arange(40).reshape(20, 2, 1)
+    (folder / "folder").mkdir(parents=True)
+    make_pipe(folder / "pipe.npy")
+    (folder / "zeros.npy").symlink_to("/dev/zero")
+    (folder / "page.npy").write_bytes(b"<html>404</html>")
+    arrays = {"mine": mine, "words": mine.astype("U1"), "flat": mine[..., 0], "negative": -mine, "large": mine + 300}
+    arrays |= {"nan": mine * np.nan, "infinite": mine + np.inf, "unit": mine + 0.5, "bool": mine > 9}
+    arrays |= {"empty": mine[:0], "two": mine[:2], "two_labels": np.arange(2), "rare": np.arange(20)}
+    arrays |= {"objects": mine.astype(object)}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=True)
+    np.save(folder / "short.npy", mine.astype(np.uint8))
+    whole = (folder / "short.npy").read_bytes()
+    (folder / "short.npy").write_bytes(whole[:-1])
+    vast = whole.replace(b"(20, 2, 1), }            ", b"(1048576, 1024, 1024), } ")
+    assert len(vast) == len(whole)
+    (folder / "vast.npy").write_bytes(vast)
 
 
 @pytest.mark.parametrize(("line", "code", "words"), [(line, code, words) for line, code, *words in TRAIN])
@@ -165,6 +237,34 @@ def test_a_bad_command_line_is_refused_in_one_line_and_leaves_nothing(
     before = left_behind(surroundings)
     assert_one_line(run_fast(*line.split(), code=code), *words)
     assert left_behind(surroundings) == before
+
+
+WHOLE_IDX = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 1, 1) + b"\x00\xff"
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (gzip.compress(b"\x89PNG" + WHOLE_IDX), "89504e47, expected 000008xx"),
+        (
+            gzip.compress(WHOLE_IDX.replace(struct.pack(">3I", 2, 1, 1), struct.pack(">3I", 2, 1, 2))),
+            "announces (2, 1, 2)",
+        ),
+        (gzip.compress(b"\x00\x00\x08\x02" + struct.pack(">2I", 2**20, 2**20)), "announces (1048576, 1048576)"),
+        (gzip.compress(WHOLE_IDX)[:-8] + bytes(4) + gzip.compress(WHOLE_IDX)[-4:], "CRC check failed"),
+        (gzip.compress(WHOLE_IDX)[:-4], "not a whole gzip file"),
+    ],
+)
+def test_images_of_mnist_that_have_the_right_hash_and_are_wrong_are_refused_in_one_line(
+    content: bytes, word: str, tmp_path: Path, run_fast: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "wrong" / "mnist" / "train-images-idx3-ubyte.gz"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    monkeypatch.setitem(mnist.SHA256, file.name, hashlib.sha256(content).hexdigest())
+    before = left_behind(tmp_path)
+    assert_one_line(run_fast("data=mnist", "data_dir=wrong", code=FAILURE), file.name, word, "delete it")
+    assert left_behind(tmp_path) == before
 
 
 @pytest.mark.parametrize(

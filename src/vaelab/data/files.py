@@ -16,6 +16,8 @@ from vaelab.data.splits import DataError
 
 EMBEDDED = "or train on the embedded digits with data=mnist5k"
 FETCH_AGAIN = "delete it to fetch it again"
+_DEFLATE = 1032  # no byte of a deflate stream stands for more than so many
+_PIECE = 2**20
 
 
 def fetch(
@@ -33,7 +35,7 @@ def fetch(
         DataError: the file is there but damaged, or absent and no mirror gave it; says which file to put where.
     """
     if file.exists():
-        if expected and hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+        if expected and _sha256_of_file(regular(file)) != expected:
             raise DataError(f"{file} is damaged: its SHA-256 is not {expected}; {FETCH_AGAIN}, {EMBEDDED}")
         return file
     pooch.get_logger().setLevel("ERROR")
@@ -53,30 +55,74 @@ def fetch(
     )
 
 
-def read_idx(file: Path) -> NDArray[np.uint8]:
+def regular(file: Path, at_most: int | None = None) -> Path:
+    """Returns `file` if it is a regular file, which ends, and does not wait for a writer as a pipe does.
+
+    Args:
+        file: may be a link to one.
+        at_most: bytes that it may have.
+
+    Raises:
+        DataError: nothing there, something else (a folder, a pipe, a device), or a larger file.
+    """
+    if not file.is_file():
+        raise DataError(f"{file} is not a regular file; put the file there, {EMBEDDED}")
+    size = file.stat().st_size
+    if at_most is not None and size > at_most:
+        raise DataError(f"{file} has {size} bytes, expected at most {at_most}; {FETCH_AGAIN}, {EMBEDDED}")
+    return file
+
+
+def read_idx(file: Path, at_most: int = 2**28) -> NDArray[np.uint8]:
     """Reads a gzipped IDX file of bytes, the format of MNIST: magic `00 00 08 ndim`, big-endian sizes, the data.
+
+    The header is not believed: nothing is allocated for what the file cannot hold, and nothing is decompressed beyond
+    what was announced. So a file that lies takes no more memory than an honest one.
+
+    Args:
+        file: where it is.
+        at_most: bytes of data that it may hold.
 
     Raises:
         DataError: not gzip, truncated, another magic number, or a size that the header does not announce.
     """
     try:
-        content = gzip.decompress(file.read_bytes())
+        with gzip.open(regular(file, at_most)) as stream:
+            shape = _idx_shape(stream, file)
+            size = math.prod(shape)
+            most = min(at_most, _DEFLATE * file.stat().st_size)
+            if not 0 < size <= most:
+                raise DataError(
+                    f"{file} has a header that announces {shape}, expected 1 to {most} bytes of data in such a file; "
+                    f"{FETCH_AGAIN}, {EMBEDDED}"
+                )
+            content = _read(stream, size + 1)  # reads to the end, where gzip verifies its checksum
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} is not a whole gzip file ({error}); {FETCH_AGAIN}, {EMBEDDED}") from error
-    ndim = content[3] if len(content) > 3 else 0
-    start = 4 + 4 * ndim
-    if content[:3] != b"\x00\x00\x08" or ndim == 0 or len(content) < start:
+    if len(content) != size:
+        found = f"{len(content)}" if len(content) < size else f"more than {size}"
+        raise DataError(f"{file} holds {found} bytes of data, its header announces {shape}; {FETCH_AGAIN}, {EMBEDDED}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _idx_shape(stream: gzip.GzipFile, file: Path) -> tuple[int, ...]:
+    magic = stream.read(4)
+    ndim = magic[3] if len(magic) == 4 else 0
+    sizes = stream.read(4 * ndim)
+    if magic[:3] != b"\x00\x00\x08" or not 0 < ndim <= 32 or len(sizes) < 4 * ndim:  # older NumPy has 32 axes
         raise DataError(
-            f"{file} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}, expected 000008xx "
+            f"{file} is not an IDX file of bytes: it starts with {magic.hex() or 'nothing'}, expected 000008xx "
             f"and the sizes; {FETCH_AGAIN}, {EMBEDDED}"
         )
-    shape = struct.unpack(f">{ndim}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise DataError(
-            f"{file} holds {len(content) - start} bytes of data, its header announces {shape}; "
-            f"{FETCH_AGAIN}, {EMBEDDED}"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return struct.unpack(f">{ndim}I", sizes)
+
+
+def _read(stream: gzip.GzipFile, size: int) -> bytearray:
+    # a single read would allocate `size` before it knows what there is
+    content = bytearray()
+    while len(content) < size and (part := stream.read(min(_PIECE, size - len(content)))):
+        content += part
+    return content
 
 
 def verify_array(array: NDArray[np.uint8], expected: str, source: str, remedy: str = FETCH_AGAIN) -> NDArray[np.uint8]:
@@ -96,3 +142,8 @@ def verify_array(array: NDArray[np.uint8], expected: str, source: str, remedy: s
 def sha256(array: NDArray[np.uint8]) -> str:
     """SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+def _sha256_of_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.base import ImageData
-from vaelab.data.files import FETCH_AGAIN, fetch, verify_array
+from vaelab.data.files import FETCH_AGAIN, fetch, regular, verify_array
+from vaelab.data.matlab import read_bytes_matrix
 from vaelab.data.splits import DataError, Split, Splits, contiguous_split, shuffled_split
 
 FILE = "frey_rawface.mat"
@@ -17,6 +18,7 @@ MIRRORS = (
     "https://web.archive.org/web/2022id_/https://cs.nyu.edu/~roweis/data/" + FILE,
 )
 ARRAY_SHA256 = "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78"
+SHAPE = (560, 1965)  # pixels, frames
 SIZES = (1565, 200, 200)
 
 
@@ -51,15 +53,13 @@ class FreyFace(ImageData):
 
 
 def read_frames(path: Path) -> NDArray[np.uint8]:
-    """The frames in film order, `[1965, 560]`, however the MATLAB file stores them.
+    """The frames in film order, `[1965, 560]`, from the MATLAB file that holds them.
 
     Raises:
         DataError: not a MATLAB file, or one of other frames.
     """
-    from scipy.io import loadmat  # slow to import, and needed here alone
-
     try:
-        frames = np.ascontiguousarray(loadmat(path, variable_names=["ff"])["ff"].T)
-    except Exception as error:  # SciPy raises what it stumbles over
+        frames = read_bytes_matrix(regular(path), "ff", SHAPE)
+    except ValueError as error:
         raise DataError(f"{path} is not the MATLAB file of Frey Face ({error}); {FETCH_AGAIN}") from error
-    return verify_array(frames, ARRAY_SHA256, str(path))
+    return verify_array(np.ascontiguousarray(frames.T), ARRAY_SHA256, str(path))

@@ -1,5 +1,6 @@
 """Splits: images with their labels, cut into train, val and test."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -43,6 +44,12 @@ def contiguous_split(data: Split, sizes: tuple[int, int, int]) -> Splits:
     return _cut(data, np.arange(len(data)), sizes)
 
 
+def sizes_of(fractions: Sequence[float], counts: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Sizes of train, val and test, `[len(counts), 3]`, of so many examples each: ends are rounded, none is lost."""
+    ends = np.round(np.cumsum(fractions)[:-1] * counts[:, None]).astype(int)
+    return np.diff(ends, axis=1, prepend=0, append=counts[:, None])
+
+
 def stratified_split(data: Split, fractions: tuple[float, float, float], seed: int) -> Splits:
     """Like `shuffled_split`, label by label, so that each split has the same share of each."""
     assert data.labels is not None
@@ -50,7 +57,7 @@ def stratified_split(data: Split, fractions: tuple[float, float, float], seed: i
     for label in np.unique(data.labels):
         own = np.flatnonzero(data.labels == label)
         own = own[torch.randperm(len(own), generator=generator("split", seed, int(label))).numpy()]
-        ends = np.round(np.cumsum(fractions) * len(own)).astype(int)
+        ends = sizes_of(fractions, np.array([len(own)]))[0].cumsum()
         for name, part in zip(members, np.split(own, ends[:-1]), strict=True):
             members[name].append(part)
     return {name: data.take(np.concatenate(own)) for name, own in members.items()}
