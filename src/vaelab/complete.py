@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers.logger import Logger
 
 from vaelab import loggers
+from vaelab.checkpoint import check_resumable
 from vaelab.checks import refusing
 from vaelab.config import build, make_trainer, plain
 from vaelab.results import Metrics, evaluate_last_and_best
@@ -42,7 +43,8 @@ def complete(
     callbacks = {name: node for name, node in (cfg.get("callbacks") or {}).items() if bar or name != "progress"}
     trainer = make_trainer(cfg, path, [instantiate(node) for node in callbacks.values()])
     if folder.last_checkpoint is not None:
-        load_checkpoint(folder.last_checkpoint)  # to say so if it is damaged, before anything is written
+        # to say so if it is damaged, or of another model, before anything is written
+        check_resumable(module, load_checkpoint(folder.last_checkpoint), folder.last_checkpoint)
     with folder.running({"data": data.record()}), loggers.closing(make_logger(cfg, folder, group)) as logger:
         trainer.logger = logger
         trainer.fit(module, data, ckpt_path=folder.last_checkpoint, weights_only=True)

@@ -17,7 +17,17 @@ import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.identity import budget, science
-from vaelab.stored import FORMAT_VERSION, RunFolderError, environment, read_config, read_json, write_atomically
+from vaelab.stored import (
+    FORMAT_VERSION,
+    RunFolderError,
+    check_same_data,
+    environment,
+    read_config,
+    read_json,
+    read_metrics,
+    read_status,
+    write_atomically,
+)
 
 State = Literal["running", "done", "interrupted", "failed"]
 
@@ -50,7 +60,7 @@ class RunFolder:
         self.stored = read_config(self.path) if here else None
         if self.stored is not None:
             self._check_identity(self.stored)
-        self.status: dict[str, Any] = {} if self.stored is None else read_json(self.path / "status.json")
+        self.status: dict[str, Any] = {} if self.stored is None else read_status(self.path)
         self.seconds_before: float = self.status.get("seconds", 0.0)
 
     @property
@@ -62,7 +72,7 @@ class RunFolder:
     @property
     def metrics(self) -> dict[str, float]:
         """What `metrics.json` holds."""
-        return read_json(self.path / "metrics.json")
+        return read_metrics(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -98,7 +108,8 @@ class RunFolder:
             self._read_what_stands()  # again: another process may have been here
             if self.finished:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
-            self._check_data(record)
+            if self.stored is not None:
+                check_same_data(self.path, record.get("data"))
             stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record | {"environment": environment()}, indent=2))
@@ -157,14 +168,6 @@ class RunFolder:
                     f"{self.path} was given {key}={given[key]:g}, more than {asked[key]:g}; "
                     "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
                 )
-
-    def _check_data(self, record: dict[str, Any]) -> None:
-        stored = read_json(self.path / "record.json") if self.stored is not None else {}
-        if stored and stored.get("data") != record.get("data"):
-            raise RunFolderError(
-                f"{self.path} was trained on other data than data={record['data']['name']} serves now; "
-                "restore them, or start over with rerun=true"
-            )
 
     def _put_aside(self) -> None:
         number = 1
