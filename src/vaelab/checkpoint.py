@@ -29,8 +29,9 @@ def check_container(file: BinaryIO, size: int) -> None:
         entries = archive.infolist()
         if any(entry.compress_type != ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
             raise ValueError(f"it unpacks to more than its {size:,} bytes")
+        begins = min((entry.header_offset for entry in entries), default=-1)  # else PyTorch may read another archive
         pickles = [entry for entry in entries if entry.filename.split("/")[1:] == ["data.pkl"]]
-        if len(pickles) != 1 or any(entry.filename.endswith("constants.pkl") for entry in entries):
+        if begins != 0 or len(pickles) != 1 or any(entry.filename.endswith("constants.pkl") for entry in entries):
             raise ValueError("it is not an archive of torch.save")
         for name, argument in _opcodes(archive.read(pickles[0])):
             if name in CALLS or (name == "GLOBAL" and not _is_plain(argument)):
