@@ -234,7 +234,7 @@ def test_what_evaluation_does_not_need_is_never_made(
         ("objective.num_samples", HUGE, ("objective.num_samples", "at most 1,000")),
         ("estimator.num_samples", HUGE, ("estimator.num_samples", "at most")),
         ("estimator.max_batch_elements", HUGE, ("estimator.max_batch_elements", "at most")),
-        ("estimator.extra", [1] * 20_000, ("more than 10,000 entries",)),
+        ("estimator.extra", [1] * 20_000, ("more than 20,000 keys and values",)),
     ],
 )
 def test_a_configuration_of_another_kind_is_refused(
@@ -322,6 +322,7 @@ YAML = {
     "flows in flows": ("a: " + "[" * 5000 + "]" * 5000, "more than 32 levels"),
     "maps in maps": ("".join(f"{' ' * i}a:\n" for i in range(1000)), "more than 32 levels"),
     "a large file": ("a: " + "x" * 2**21, "more than 1,048,576 bytes"),
+    "many values": ("a: [" + "1," * 500_000 + "]", "more than 20,000 keys and values"),
     "a key twice": ("seed: 1\nseed: 2\n", "the key seed twice"),
     "a key that is a number": ("1: 2\n", "the key 1"),
     "a key that is a list": ("? [a]\n: 1\n", "YAML"),

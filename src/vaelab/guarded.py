@@ -11,6 +11,7 @@ import yaml
 CONFIG_LIMIT = 2**20  # bytes; ours has some thousand
 JSON_LIMIT = 2**22
 DEPTH_LIMIT = 32
+NODE_LIMIT = 20_000  # keys and values; each takes a thousand bytes while it is read
 LARGEST = 2**63
 
 
@@ -67,9 +68,10 @@ def reason_of(error: BaseException) -> str:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML that is what it looks like: no tags, no anchors, no key twice, no nesting that a recursion cannot follow."""
+    """YAML that is what it looks like: no tags, no anchors, no key twice, no more of it than takes a moment to read."""
 
     depth = 0
+    nodes = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
@@ -79,6 +81,9 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"it uses the tag {shown(event.tag)}")
         if self.depth == DEPTH_LIMIT:
             raise yaml.YAMLError(f"it nests more than {DEPTH_LIMIT} levels")
+        if self.nodes == NODE_LIMIT:
+            raise yaml.YAMLError(f"it has more than {NODE_LIMIT:,} keys and values")
+        self.nodes += 1
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
