@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, fast, run_main
-from vaelab import evaluate
+from vaelab import evaluate, export
 
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
 LINES = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
+SECOND = {"evaluate": evaluate.main, "export": export.main}
 QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidden_features=8")
 
 
@@ -42,10 +43,13 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
     run_train(*arguments, *(override for override in QUICK if override.split("=")[0] not in given))
 
 
-@pytest.mark.parametrize("command", commands_of("evaluate"))
-def test_evaluation_commands_run(command, run_fast, tmp_path):
+@pytest.mark.parametrize(
+    ("main", "command"),
+    [(main, command) for name, main in SECOND.items() for command in commands_of(name)],
+)
+def test_commands_for_a_run_folder_run(main, command, run_fast, tmp_path):
     outcome = run_fast(*fast())
-    run_main(evaluate.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(outcome.path))))
+    run_main(main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(outcome.path))))
 
 
 def test_make_targets_exist():

@@ -307,7 +307,7 @@ def test_a_users_own_head_of_20_lines_trains_and_is_evaluated(run_fast: Run, run
     assert path.name.startswith("digits-laplace-z2-s0-")
     assert results(path)["test/bits_per_dim"] > 0
     shutil.rmtree(tmp_path / "my_conf")  # the run folder is enough, and the module
-    run_evaluate(f"run_dir={path}")
+    run_evaluate(f"run_dir={path}", "trust=[my_heads]")
     assert evaluation(path)["test/log_likelihood"] == results(path)["test/log_likelihood"]
 
 

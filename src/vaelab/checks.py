@@ -50,13 +50,17 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; the message says what to type instead."""
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
     """Refuses numbers that cannot be meant, before any work.
+
+    Args:
+        cfg: the configuration.
+        parts: what it must have chosen.
 
     Raises:
         ConfigError: names the key, what was expected and what was found.
     """
-    for name in PARTS:
+    for name in parts:
         if cfg.get(name) is None:
             raise ConfigError(f"{name} must be chosen, found null: type {name}= and one of those that --help lists")
     by_steps = cfg.trainer.max_epochs is None and cfg.trainer.max_steps != -1
@@ -67,14 +71,22 @@ def check(cfg: DictConfig) -> None:
         if not (whole or left_open):
             raise ConfigError(f"{key} must be a whole number of at least {least}, found {value!r}: type {key}={least}")
     for key, allowed in CHOICES.items():
-        value = cfg.get(key, allowed[0])
-        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
-            raise ConfigError(f"{key} must be {_listed(allowed)}, found {value!r}: type {key}={_typed(allowed[0])}")
+        check_choice(key, cfg.get(key, allowed[0]), allowed)
     if cfg.get("stacked") and cfg.get("compile"):
         raise ConfigError("stacked=true does not go with compile=true: type stacked=false or compile=false")
     if cfg.get("stacked") and cfg.get("on_nan", "stop") != "stop":
         raise ConfigError(f"stacked=true does not go with on_nan={cfg.on_nan}: type stacked=false or on_nan=stop")
     check_trainer(cfg.trainer)
+
+
+def check_choice(key: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Refuses a value that is none of those allowed.
+
+    Raises:
+        ConfigError: names the key, what was expected and what was found.
+    """
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
+        raise ConfigError(f"{key} must be {_listed(allowed)}, found {value!r}: type {key}={_typed(allowed[0])}")
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers.logger import Logger
 
 from vaelab import loggers
+from vaelab.checkpoint import check_resumable
 from vaelab.checks import refusing
 from vaelab.config import build, make_trainer, plain
 from vaelab.interrupts import Stop
@@ -43,11 +44,13 @@ def complete(
     module.together, module.stop = together, stop
     callbacks = {name: node for name, node in (cfg.get("callbacks") or {}).items() if bar or name != "progress"}
     trainer = make_trainer(cfg, path, [instantiate(node) for node in callbacks.values()])
-    checkpoint = folder.find_checkpoint()  # to say so if it is damaged, before anything is written
+    found = folder.find_checkpoint()  # to say so, before anything is written, if it is damaged or of another model
+    if found is not None:
+        check_resumable(module, *found)
     with folder.running({"data": data.record()}), loggers.closing(make_logger(cfg, folder, group)) as logger:
         trainer.logger = logger
         with stop.patiently():
-            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, data, ckpt_path=None if found is None else found[1], weights_only=True)
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         folder.finish(metrics)
     return metrics, f"run folder: {os.path.relpath(path)}"

@@ -1,6 +1,7 @@
 """From a composed configuration to objects."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,14 +65,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         hydra.errors.InstantiationException: a target that refuses its arguments.
     """
     check(cfg)
-    data: ImageData = instantiate(
-        cfg.data,
-        data_dir=cfg.data_dir,
-        batch_size=cfg.batch_size,
-        batches_per_chunk=cfg.steps_per_call,
-        shuffle_seed=cfg.seed,
-        pause_every=cfg.trainer.get("val_check_interval"),
-    )
+    data = build_data(cfg)
     with refusing("the model"):
         vae = build_vae(cfg, data)
     optimizer = instantiate(cfg.optimizer)
@@ -102,11 +96,34 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
     return data, module
 
 
+def build_data(cfg: DictConfig) -> ImageData:
+    """The data that `cfg` chooses, before it is known which pixels they serve."""
+    return instantiate(
+        cfg.data,
+        data_dir=cfg.data_dir,
+        batch_size=cfg.batch_size,
+        batches_per_chunk=cfg.steps_per_call,
+        shuffle_seed=cfg.seed,
+        pause_every=cfg.trainer.get("val_check_interval"),
+    )
+
+
+def module_for_evaluation(cfg: DictConfig, vae: VAE) -> VAEModule:
+    """`vae` with its objective and estimator, and nothing that training needs."""
+    objective, estimator = instantiate(cfg.objective), instantiate(cfg.estimator)
+    return VAEModule(vae, objective, torch.optim.SGD, estimator, seed=cfg.seed)
+
+
+def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
+    """The model for events of a shape, with what weights it begins with."""
+    parts = [instantiate(cfg[name]) for name in ("encoder", "decoder", "prior")]
+    return instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts)
+
+
 def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
     """The model for `data`, its weights drawn by `cfg.seed`; afterwards the data serves the pixels that it models."""
     seed_draws("cpu", "initialize", cfg.seed)
-    parts = [instantiate(cfg[name]) for name in ("encoder", "decoder", "prior")]
-    vae: VAE = instantiate(cfg.model)(data.event_shape, cfg.latent_dim, *parts)
+    vae = model_for(cfg, data.event_shape)
     if cfg.get("initialization"):
         instantiate(cfg.initialization)(vae)
     head = vae.decoder.head

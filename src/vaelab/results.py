@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from vaelab.data import ImageData
 from vaelab.module import VAEModule
+from vaelab.stored import load_checkpoint
 
 Metrics = dict[str, float]
 
@@ -40,7 +40,7 @@ def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageDa
 
 
 def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path, last: Metrics) -> Metrics:
-    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    checkpoint = load_checkpoint(best)
     counts = checkpoint["counts"]
     if counts["steps"] == module.steps:
         return last | counts

@@ -20,11 +20,15 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from vaelab.identity import budget, science
 from vaelab.stored import (
     FORMAT_VERSION,
+    START_OVER,
     RunFolderError,
+    check_same_data,
     environment,
     load_checkpoint,
     read_config,
     read_json,
+    read_metrics,
+    read_status,
     write_atomically,
 )
 
@@ -61,7 +65,7 @@ class RunFolder:
         self.stored = read_config(self.path) if here else None
         if self.stored is not None:
             self._check_identity(self.stored)
-        self.status: dict[str, Any] = {} if self.stored is None else read_json(self.path / "status.json")
+        self.status: dict[str, Any] = {} if self.stored is None else read_status(self.path)
         self.seconds_before: float = self.status.get("seconds", 0.0)
 
     @property
@@ -73,14 +77,17 @@ class RunFolder:
     @property
     def metrics(self) -> dict[str, float]:
         """What `metrics.json` holds."""
-        return read_json(self.path / "metrics.json")
+        return read_metrics(self.path)
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def find_checkpoint(self) -> Path | None:
+    def find_checkpoint(self) -> tuple[dict[str, Any], Path] | None:
         """The checkpoint that training goes on from, if it ever began: the last, or if that is damaged the one before.
+
+        Returns:
+            What it holds, and where it is.
 
         Raises:
             RunFolderError: there are some, and all are damaged.
@@ -89,12 +96,14 @@ class RunFolder:
         damage: list[RunFolderError] = []
         for path in [] if self.rerun else found:
             try:
-                self.samples_seen = load_checkpoint(path)["counts"]["samples_seen"]
+                checkpoint = load_checkpoint(path)
             except RunFolderError as error:
                 damage.append(error)
             else:
-                self.warnings += [f"{error}; going on from {path.name}" for error in damage]
-                return path
+                reasons = [str(error).removesuffix(f"; {START_OVER}") for error in damage]
+                self.warnings += [f"{reason}; going on from {path.name}" for reason in reasons]
+                self.samples_seen = checkpoint["counts"]["samples_seen"]
+                return checkpoint, path
         if damage:
             raise damage[0]
         return None
@@ -124,7 +133,9 @@ class RunFolder:
             self._read_what_stands()  # again: another process may have been here
             if self.finished:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
-            self._check_against(record)
+            if self.stored is not None:
+                check_same_data(self.path, record.get("data"))
+                self._compare_threads(record)
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # of a process that was killed
             stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
@@ -188,16 +199,11 @@ class RunFolder:
                     "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
                 )
 
-    def _check_against(self, record: dict[str, Any]) -> None:
-        stored = read_json(self.path / "record.json") if self.stored is not None else {}
-        here, there = record.get("environment", {}).get("threads"), stored.get("environment", {}).get("threads")
+    def _compare_threads(self, record: dict[str, Any]) -> None:
+        stored = read_json(self.path / "record.json").get("environment")
+        here, there = record["environment"]["threads"], stored.get("threads") if isinstance(stored, dict) else None
         if there is not None and here != there:
             self.warnings.append(f"begun with {there} threads, and {here} now: sums may round otherwise")
-        if stored and stored.get("data") != record.get("data"):
-            raise RunFolderError(
-                f"{self.path} was trained on other data than data={record['data']['name']} serves now; "
-                "restore them, or start over with rerun=true"
-            )
 
     def _put_aside(self) -> None:
         number = 1

@@ -30,7 +30,7 @@ from vaelab.names import folder_of_seed
 from vaelab.results import Metrics
 from vaelab.run import RunFolder
 from vaelab.steps import Together
-from vaelab.stored import RunFolderError, read_json
+from vaelab.stored import RunFolderError, read_metrics
 
 
 @dataclass
@@ -88,7 +88,7 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
     way_of(cfg)([member for member in members if not member.finished], group, stop)
     check_all_done(members)
     folders = "\n".join(f"  {os.path.relpath(member.path)}" for member in members)
-    return over_seeds([read_json(member.path / "metrics.json") for member in members]), f"run folders:\n{folders}"
+    return over_seeds([read_metrics(member.path) for member in members]), f"run folders:\n{folders}"
 
 
 def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:

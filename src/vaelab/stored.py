@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -11,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from vaelab.guarded import CONFIG_LIMIT, JSON_LIMIT, RunFolderError, opened, plain_yaml, read_text, reason_of, shown
+from vaelab.identity import BUDGET, flatten
+
 FORMAT_VERSION = 1
-
-
-class RunFolderError(Exception):
-    """A run folder that is not what was asked for; the message says what to type instead."""
+START_OVER = "start over with rerun=true"
 
 
 @contextmanager
@@ -64,50 +65,118 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: not JSON, or not a mapping.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise RunFolderError(f"{path} is damaged ({error}); start over with rerun=true") from error
+        content = json.loads(read_text(path, JSON_LIMIT))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path} is damaged ({reason_of(error)}); {START_OVER}") from error
     if not isinstance(content, dict):
-        raise RunFolderError(f"{path} is damaged (not a mapping); start over with rerun=true")
+        raise RunFolderError(f"{path} is damaged (not a mapping); {START_OVER}")
     return content
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What `status.json` holds; nothing if it is not there.
+
+    Raises:
+        RunFolderError: see `read_json`; or a `run_id` or `seconds` that we would not write.
+    """
+    path = folder / "status.json"
+    status = read_json(path)
+    run_id, seconds = status.get("run_id"), status.get("seconds", 0.0)
+    if run_id is not None and not (isinstance(run_id, str) and re.fullmatch("[0-9a-f]{8}", run_id)):
+        raise RunFolderError(
+            f"{path} is damaged (run_id is {shown(run_id)}, expected eight hexadecimal digits); {START_OVER}"
+        )
+    if not (_is_number(seconds) and 0 <= seconds < float("inf")):
+        raise RunFolderError(f"{path} is damaged (seconds is {shown(seconds)}, expected a number); {START_OVER}")
+    return status
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """What `metrics.json` holds; nothing if it is not there.
+
+    Raises:
+        RunFolderError: see `read_json`; or something that is no number.
+    """
+    path = folder / "metrics.json"
+    metrics = read_json(path)
+    for name, value in metrics.items():
+        if not (_is_number(value) and name.isprintable()):
+            raise RunFolderError(
+                f"{path} is damaged ({shown(name)} is {shown(value)}, expected a number); {START_OVER}"
+            )
+    return metrics
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The configuration that a run folder stores, without its format version.
 
     Raises:
-        RunFolderError: no run folder there, not a mapping, or another format.
+        RunFolderError: no run folder there, not plain YAML, not a mapping, or another format.
     """
     file = path / "config.yaml"
-    if not file.exists():
-        raise RunFolderError(f"{path} is not a run folder: it has no config.yaml; give run_dir=logs/runs/NAME")
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
-        raise RunFolderError(f"{file} is not plain YAML ({str(error).splitlines()[0]})") from error
+        config = plain_yaml(read_text(file, CONFIG_LIMIT))
+    except FileNotFoundError as error:
+        raise RunFolderError(
+            f"{path} is not a run folder: it has no config.yaml; give run_dir=logs/runs/NAME"
+        ) from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: not UTF-8
+        raise RunFolderError(f"{file} is not plain YAML ({reason_of(error)})") from error
     found = config.pop("format_version", None) if isinstance(config, dict) else None
     if found != FORMAT_VERSION:
-        raise RunFolderError(
-            f"{file} has format_version {found}, expected {FORMAT_VERSION}; start over with rerun=true"
-        )
+        raise RunFolderError(f"{file} has format_version {shown(found)}, expected {FORMAT_VERSION}; {START_OVER}")
+    flat = flatten(config)
+    for key in BUDGET:
+        if not (flat.get(key) is None or _is_number(flat[key])):
+            raise RunFolderError(f"{file} has {key}={shown(flat[key])}, expected a number; {START_OVER}")
     return config
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds: plain data and tensors, on the CPU.
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
+    """Compares what the data serve now (`ImageData.record()`) with what the run in `path` was trained on.
 
     Raises:
-        RunFolderError: no such file, or not a whole checkpoint.
+        RunFolderError: other data than `record.json` tells of.
+    """
+    stored = read_json(path / "record.json")
+    if stored and stored.get("data") != record:
+        served = "the data" if record is None else f"data={record['name']}"
+        raise RunFolderError(
+            f"{path} was trained on other data than {served} serves now; restore them, or {START_OVER}"
+        )
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds: plain data and tensors, on the CPU, and no more of them than the file has bytes.
+
+    Raises:
+        RunFolderError: no such file, not a whole checkpoint, or not one of ours.
     """
     import torch
 
-    if not path.exists():
-        raise RunFolderError(f"{path} does not exist: train the run first, or choose checkpoint=last or best")
+    from vaelab.checkpoint import check_container, check_format
+
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and PyTorch each raise their own
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RunFolderError(f"{path} cannot be loaded ({reason}); start over with rerun=true") from error
+        file = opened(path)
+    except FileNotFoundError as error:
+        raise RunFolderError(
+            f"{path} does not exist: train the run first, or choose checkpoint=last or best"
+        ) from error
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            check_container(file, size)
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle, zip and PyTorch each raise their own
+            raise RunFolderError(f"{path} cannot be loaded ({reason_of(error)}); {START_OVER}") from error
+    check_format(checkpoint, size, path)
+    return checkpoint
 
 
 def environment() -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""Writes a run's weights as safetensors, to be shared: `python -m vaelab.export run_dir=logs/runs/NAME`."""
+
+import os
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from vaelab.checks import check_choice
+from vaelab.cli import entry_point, job
+from vaelab.config import CONF
+from vaelab.guarded import RunFolderError
+from vaelab.stored import read_config
+from vaelab.weights import read_weights, write_safetensors
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="export")
+@job
+def run(cfg: DictConfig) -> None:
+    """Writes `checkpoints/NAME.safetensors` beside the checkpoint that `cfg` names."""
+    check_choice("checkpoint", cfg.checkpoint, ("last", "best"))
+    folder = Path(cfg.run_dir)
+    read_config(folder)
+    weights = read_weights(folder, cfg.checkpoint)
+    path = weights.path.with_suffix(".safetensors")
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise RunFolderError(f"{path.parent} leads out of {folder}: nothing is written there")
+    write_safetensors(path, weights)
+    print(f"written: {os.path.relpath(path)} ({weights.num_bytes:,} bytes, {weights.steps:,} steps)")
+
+
+main = entry_point(run)
+
+if __name__ == "__main__":
+    main()

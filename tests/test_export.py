@@ -1,0 +1,162 @@
+"""Weights as safetensors: they evaluate to the same numbers, and hold nothing but numbers."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import Outcome, Run, results, run_main, weights
+from tests.test_refusals import FAILURE, USAGE, assert_one_line
+from vaelab import evaluate, export
+from vaelab.weights import FORMAT, Weights, read_safetensors, write_safetensors
+
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
+
+
+@pytest.fixture
+def folder(finished: Outcome, tmp_path: Path) -> Path:
+    copy = tmp_path / "run"
+    shutil.copytree(finished.path, copy, ignore=shutil.ignore_patterns("wandb", "figures"))
+    return copy
+
+
+def exported(folder: Path, *more: str) -> Outcome:
+    return run_main(export.main, folder.parent, f"run_dir={folder.name}", *more)
+
+
+def only_what_is_shared(folder: Path) -> None:
+    """Leaves `config.yaml`, `record.json` and the safetensors."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if path.suffix != ".safetensors" and path.name not in ("config.yaml", "record.json"):
+            path.unlink()
+
+
+def test_an_export_holds_the_weights_bit_for_bit_and_the_counts(folder: Path) -> None:
+    outcome = exported(folder)
+    assert "written: run/checkpoints/last.safetensors" in outcome.out
+    assert outcome.err == ""
+    path = folder / "checkpoints" / "last.safetensors"
+    found, expected = load_file(path), weights(folder)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, found[name]) and value.dtype == found[name].dtype for name, value in expected.items())
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == FORMAT | {"steps": "30", "samples_seen": "2876"}
+    assert not list(folder.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+@pytest.mark.parametrize("overrides", [(), ("model=shared",), ("decoder=gaussian_optimal", "hidden_features=[8,9]")])
+def test_what_is_shared_evaluates_to_the_same_numbers(
+    name: str, overrides: tuple[str, ...], run_fast: Run, tmp_path: Path
+) -> None:
+    folder = run_fast(*overrides).path
+    run_main(evaluate.main, tmp_path, f"run_dir={folder}", f"checkpoint={name}")
+    before = json.loads((folder / "evaluation.json").read_text())
+    run_main(export.main, tmp_path, f"run_dir={folder}", f"checkpoint={name}")
+    only_what_is_shared(folder)
+    run_main(evaluate.main, tmp_path, f"run_dir={folder}", f"checkpoint={name}")
+    assert json.loads((folder / "evaluation.json").read_text()) == before
+
+
+def test_a_checkpoint_comes_before_its_export(folder: Path) -> None:
+    exported(folder)
+    (folder / "checkpoints" / "last.safetensors").write_bytes(b"damaged")
+    run_main(evaluate.main, folder.parent, f"run_dir={folder.name}")
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert found["test/elbo"] == results(folder)["test/elbo"]
+
+
+def test_an_export_can_be_repeated_and_made_of_itself(folder: Path) -> None:
+    exported(folder)
+    path = folder / "checkpoints" / "last.safetensors"
+    before = load_file(path)
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    exported(folder)
+    found = load_file(path)
+    assert found.keys() == before.keys()
+    assert all(torch.equal(value, found[name]) for name, value in before.items())
+
+
+def test_tensors_that_share_memory_or_are_views_are_written_each_for_itself(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    state = {"a": whole, "b": whole, "c": whole.T, "d": whole[:, 1:3], "e": torch.tensor(1.5), "f": torch.zeros(0)}
+    state |= {"g": torch.ones(1).expand(5), "h": torch.tensor([1], dtype=torch.int64)}
+    write_safetensors(tmp_path / "x.safetensors", Weights(state, 3, 4, tmp_path))
+    found = read_safetensors(tmp_path / "x.safetensors")
+    assert (found.steps, found.samples_seen) == (3, 4)
+    assert found.state.keys() == state.keys()
+    for name, value in state.items():
+        assert torch.equal(found.state[name], value)
+        assert found.state[name].dtype == value.dtype
+
+
+def damaged(kind: str, path: Path) -> None:
+    content, state = path.read_bytes(), load_file(path)
+    good = FORMAT | {"steps": "30", "samples_seen": "2876"}
+    first, tensor = next(iter(state.items()))
+    changes: dict[str, Any] = {
+        "empty": lambda: path.write_bytes(b""),
+        "cut short": lambda: path.write_bytes(content[:-10]),
+        "longer": lambda: path.write_bytes(content + b"x"),
+        "a huge header": lambda: path.write_bytes((2**60).to_bytes(8, "little") + content[8:]),
+        "a header that is none": lambda: path.write_bytes(content[:8] + b"x" * (len(content) - 8)),
+        "no metadata": lambda: save_file(state, path),
+        "another format": lambda: save_file(state, path, good | {"format_version": "2"}),
+        "steps of words": lambda: save_file(state, path, good | {"steps": "many"}),
+        "steps below 0": lambda: save_file(state, path, good | {"steps": "-1"}),
+        "too many steps": lambda: save_file(state, path, good | {"steps": "9" * 5000}),
+        "another name": lambda: save_file(state | {"more": tensor.clone()}, path, good),
+        "another shape": lambda: save_file(state | {first: tensor[:1].clone()}, path, good),
+        "another type": lambda: save_file(state | {first: tensor.half()}, path, good),
+        "a link": lambda: (path.rename(path.with_name("moved")), path.symlink_to(path.with_name("moved"))),
+    }
+    changes[kind]()
+
+
+DAMAGED = {
+    **dict.fromkeys(("empty", "cut short", "longer", "a huge header", "a header that is none"), "cannot be loaded"),
+    **dict.fromkeys(("no metadata", "another format"), "is not a checkpoint of vaelab (expected format=vaelab"),
+    **dict.fromkeys(("steps of words", "steps below 0", "too many steps"), "expected counts"),
+    **dict.fromkeys(("another name", "another shape", "another type"), "cannot be loaded into the model"),
+    "a link": "expected a file",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_is_refused_in_one_line(kind: str, folder: Path) -> None:
+    exported(folder)
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    damaged(kind, folder / "checkpoints" / "last.safetensors")
+    outcome = run_main(evaluate.main, folder.parent, f"run_dir={folder.name}", code=FAILURE)
+    assert_one_line(outcome, "last.safetensors", DAMAGED[kind])
+    assert not (folder / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("run_dir=nowhere", FAILURE, ("nowhere", "not a run folder")),
+        ("run_dir=run checkpoint=first", USAGE, ("checkpoint", "last or best")),
+        ("", USAGE, ("run_dir",)),
+        ("run_dir=run colour=red", USAGE, ("colour",)),
+    ],
+)
+def test_a_bad_export_is_refused_in_one_line(line: str, code: int, words: tuple[str, ...], folder: Path) -> None:
+    assert_one_line(run_main(export.main, folder.parent, *line.split(), code=code), *words)
+
+
+def test_an_export_without_weights_says_so(folder: Path) -> None:
+    shutil.rmtree(folder / "checkpoints")
+    outcome = run_main(export.main, folder.parent, "run_dir=run", code=FAILURE)
+    assert_one_line(outcome, "last.ckpt", "does not exist")
+
+
+def test_the_help_of_export_says_what_it_does(folder: Path) -> None:
+    text = run_main(export.main, folder.parent, "--help").out
+    for part in ("python -m vaelab.export run_dir=", "checkpoint: last", "safetensors"):
+        assert part in text
