@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from vaelab.checks import ConfigError, check, refusing
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
+from vaelab.evaluation import EvaluationModule
 from vaelab.module import VAEModule
 from vaelab.randomness import seed_draws
 from vaelab.steps import check_clip
@@ -108,10 +109,10 @@ def build_data(cfg: DictConfig) -> ImageData:
     )
 
 
-def module_for_evaluation(cfg: DictConfig, vae: VAE) -> VAEModule:
+def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
     """`vae` with its objective and estimator, and nothing that training needs."""
     objective, estimator = instantiate(cfg.objective), instantiate(cfg.estimator)
-    return VAEModule(vae, objective, torch.optim.SGD, estimator, seed=cfg.seed)
+    return EvaluationModule(vae, objective, estimator, cfg.seed)
 
 
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:

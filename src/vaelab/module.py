@@ -1,40 +1,32 @@
-"""The LightningModule: a VAE, an objective and an optimiser. It owns the counts, and averages once."""
+"""The LightningModule that trains a VAE: an objective and an optimiser on top of what evaluation needs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from vaelab.capture import CapturedStep, captured, portable
 from vaelab.conditional import VAE
-from vaelab.data import ImageData
-from vaelab.data.loader import Block, Chunk, ShuffledIndices
-from vaelab.data.splits import SPLITS, SplitName
+from vaelab.data.loader import Chunk, ShuffledIndices
 from vaelab.estimators import Estimate
+from vaelab.evaluation import EvaluationModule
 from vaelab.guard import DivergedError, Guard, OnNan
-from vaelab.interrupts import Stop
 from vaelab.lightning_loops import count_steps, go_on_inside_epoch
-from vaelab.measures import bits_per_dim_of
 from vaelab.objectives import Terms
-from vaelab.randomness import seed_draws
 from vaelab.schedules import Interval, Schedule, advance
 from vaelab.steps import TERMS, Clip, Minibatch, Step, Together, add_up
 
 
-class VAEModule(pl.LightningModule):
+class VAEModule(EvaluationModule):
     """Trains a `VAE` on an `ImageData`, which the trainer's `datamodule` must be.
 
     One Lightning step is one `Chunk` of minibatches, each an optimiser step of its own (`vaelab.steps.Step`). The
     counts that matter are `steps` (optimiser steps; `trainer.global_step` follows it) and `samples_seen` (training
     examples, over all processes): both are saved, and `samples_seen` is the x-axis of every curve, as in the paper.
 
-    Metrics are means over examples, in nats: `train/loss`, and `elbo`, `reconstruction`, `kl` of each stage (the bound
-    of whole splits also in bits per dimension, `val/bits_per_dim`, where the pixels have them); of the
-    test also `test/log_likelihood`, and per example its `test/standard_error` and `test/effective_sample_size`.
+    Its metrics are those of `EvaluationModule`, and the same of each Lightning step, with `train/loss`.
 
     Args:
         vae: the model.
@@ -70,39 +62,23 @@ class VAEModule(pl.LightningModule):
         cuda_graphs: bool = True,
         on_nan: OnNan = "stop",
     ) -> None:
-        super().__init__()
+        super().__init__(vae, objective, estimator, seed)
         self.automatic_optimization = False  # a Lightning step does many optimiser steps
-        self.vae = vae
-        self.objective = objective
         self.optimizer = optimizer
-        self.estimator = estimator
         self.weight_prior = weight_prior
         self.gradient_clip = gradient_clip
         self.lr_schedule = lr_schedule
-        self.seed = seed
         self.max_steps = max_steps
         self.compile_objective = compile_objective
         self.cuda_graphs = cuda_graphs
         self.guard = Guard(on_nan)
-        self.stop = Stop()
         self.stopping = False  # in all processes
-        self.steps = 0
-        self.samples_seen = 0
         self.train_elbo = float("nan")  # of the chunk before
-        self.weights: Literal["last", "best"] = "last"  # which are evaluated; the loggers see `best/...`
-        self.means: dict[str, MeanMetric] = {}
         self.together: Together | None = None  # takes the steps of many
-
-    @property
-    def data(self) -> ImageData:
-        return self.trainer.datamodule  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.vae.parameters())
         return optimizer if self.lr_schedule is None else ([optimizer], [self.lr_schedule.scheduler(optimizer)])
-
-    def setup(self, stage: str) -> None:
-        self.data.to(self.trainer.strategy.root_device)
 
     def on_train_start(self) -> None:
         self.stop.install()  # Lightning has just taken SIGTERM
@@ -241,65 +217,10 @@ class VAEModule(pl.LightningModule):
         """PyTorch's own, without what Lightning wraps around it."""
         return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
 
-    def on_validation_start(self) -> None:
-        self.stop.install()
-
-    def on_test_start(self) -> None:
-        self.stop.install()
-
-    def validation_step(self, block: Block, batch_idx: int) -> None:
-        self.bound_on("val", block)
-
-    def test_step(self, block: Block, batch_idx: int) -> None:
-        estimate = self.estimator(self.vae, self.bound_on("test", block))
-        self.average("test/log_likelihood", estimate.log_likelihood)
-        self.average("test/standard_error", estimate.standard_error)
-        self.average("test/effective_sample_size", estimate.effective_sample_size)
-
-    def bound_on(self, split: SplitName, block: Block) -> Tensor:
-        """Evaluates the objective on a block, with noise of the block's own; returns the pixels."""
-        if self.trainer.state.fn != "fit":
-            self.stop.check()
-        x = self.data.draw_block(split, block)
-        seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number)
-        terms = self.objective(self.vae, x)
-        for name in TERMS[:-1]:  # the loss is training's
-            self.average(f"{split}/{name}", getattr(terms, name))
-        return x
-
-    def average(self, name: str, values: Tensor) -> None:
-        """Adds per-example values to the mean that the end of the evaluation reports, by count, over all processes."""
-        if name not in self.means:
-            self.means[name] = mean = MeanMetric().to(values.device)
-            mean.set_dtype(torch.float64)
-        self.means[name].update(values)
-
     def on_validation_epoch_end(self) -> None:
         metrics = self.report_means()
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and self.validation_is_due():
             self.advance_schedule("validation", metrics["val/elbo"].item())
-
-    def on_test_epoch_end(self) -> None:
-        self.report_means()
-
-    def report_means(self) -> dict[str, Tensor]:
-        metrics = {name: mean.compute() for name, mean in self.means.items()}
-        metrics |= bits_per_dim_of(metrics, self.data, self.vae.decoder.head)
-        self.means.clear()
-        # for callbacks, and for what `trainer.test` returns; equal in all processes, and Lightning wants to see to that
-        self.log_dict(metrics, logger=False, sync_dist=True)
-        if not self.trainer.sanity_checking:
-            self.report(metrics)
-        return metrics
-
-    def report(self, metrics: dict[str, Tensor]) -> dict[str, float]:
-        """Sends metrics to the loggers, at x = samples seen; returns them as numbers."""
-        values = {name: value.item() for name, value in metrics.items()}
-        prefix = "" if self.weights == "last" else f"{self.weights}/"
-        logged = {prefix + name: value for name, value in values.items()} | {"samples_seen": self.samples_seen}
-        for logger in self.loggers:
-            logger.log_metrics(logged, step=self.samples_seen)
-        return values
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}

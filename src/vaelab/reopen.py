@@ -17,8 +17,8 @@ from vaelab.checkpoint import check_weights
 from vaelab.checks import ConfigError, check
 from vaelab.config import build_data, build_vae, model_for, module_for_evaluation
 from vaelab.data import DataError, ImageData
+from vaelab.evaluation import EvaluationModule
 from vaelab.guarded import RunFolderError, reason_of
-from vaelab.module import VAEModule
 from vaelab.stored import check_same_data, read_config
 from vaelab.trust import check_plain, check_trusted
 from vaelab.weights import Weights
@@ -57,7 +57,9 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     return own
 
 
-def reopen(cfg: DictConfig, weights: Weights, folder: Path, trusted: Sequence[str]) -> tuple[ImageData, VAEModule]:
+def reopen(
+    cfg: DictConfig, weights: Weights, folder: Path, trusted: Sequence[str]
+) -> tuple[ImageData, EvaluationModule]:
     """The data and the model of a run, with the weights given.
 
     Args:
@@ -99,7 +101,7 @@ def check_outline(cfg: DictConfig, data: ImageData, weights: Weights) -> None:
         )
 
 
-def _outlined(cfg: DictConfig, data: ImageData) -> VAEModule:
+def _outlined(cfg: DictConfig, data: ImageData) -> EvaluationModule:
     with torch.device("meta"):
         return module_for_evaluation(cfg, model_for(cfg, data.event_shape))
 

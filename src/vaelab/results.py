@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 from vaelab.data import ImageData
+from vaelab.evaluation import EvaluationModule
 from vaelab.module import VAEModule
 from vaelab.stored import load_checkpoint
 
 Metrics = dict[str, float]
 
 
-def evaluate(trainer: pl.Trainer, module: VAEModule, data: ImageData) -> Metrics:
+def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> Metrics:
     """Validates and tests the module's weights: flat names, means over examples, in nats (and bits per dimension)."""
     metrics: Metrics = {}
     for stage in (trainer.validate, trainer.test):
