@@ -681,6 +681,7 @@ def test_training_does_not_go_on_from_a_checkpoint_of_another_kind(
     else:
         checkpoint = changed(name, checkpoint)
     torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
+    (folder / "checkpoints" / "previous.ckpt").unlink()  # which is what a damaged one would be replaced by
     before = contents(tmp_path)
     assert_one_line(run_fast("trainer.max_epochs=3", code=FAILURE, figures=True), "last.ckpt", GOING_ON[name])
     assert contents(tmp_path) == before

@@ -598,7 +598,7 @@ def test_a_sweeps_own_name_is_its_folder(run_fast: Run, tmp_path: Path) -> None:
 def test_making_a_run_folder_writes_nothing(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "new", {"seed": 0})
     assert not folder.finished
-    assert folder.last_checkpoint is None
+    assert folder.find_checkpoint() is None
     assert list(tmp_path.iterdir()) == []
 
 

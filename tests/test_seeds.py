@@ -23,7 +23,7 @@ from vaelab import seeds, train
 from vaelab.config import build, plain
 from vaelab.ensemble import Ensemble
 from vaelab.identity import identity
-from vaelab.interrupts import Interrupted, heeding
+from vaelab.interrupts import Interrupted, Stop, heeding
 from vaelab.module import VAEModule
 from vaelab.names import folder_of_seed
 from vaelab.randomness import drawing_from, standard_normal
@@ -240,7 +240,7 @@ def test_runs_one_after_another_stop_when_told_to(
     monkeypatch.setattr(seeds, "complete", stopped)
     members = [seeds.Member(composed(), tmp_path / str(i)) for i in range(3)]
     with pytest.raises(SystemExit):
-        seeds.one_by_one(members, None)
+        seeds.one_by_one(members, None, Stop())
     assert begun == [tmp_path / "0"]
 
 
@@ -377,7 +377,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
 def test_a_process_that_is_killed_is_said_to_be(tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeds, "_in_process", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     members = [seeds.Member(composed(), tmp_path)]
-    seeds.in_processes(members, None)
+    seeds.in_processes(members, None, Stop())
     assert members[0].error == "its process ended by signal SIGKILL"
 
 
@@ -407,7 +407,7 @@ def test_seeds_in_processes_share_the_cores(tmp_path: Path, composed: Any, monke
     members = [seeds.Member(composed(), tmp_path / str(i)) for i in range(5)]
     monkeypatch.setattr(seeds, "cores", lambda: 2)
     monkeypatch.setattr(seeds, "_in_process", partial(_note, tmp_path))
-    seeds.in_processes(members, None)
+    seeds.in_processes(members, None, Stop())
     running = [int(file.read_text()) for file in tmp_path.glob("*.n")]
     assert len(running) == 5
     assert max(running) <= 2
