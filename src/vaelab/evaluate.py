@@ -11,6 +11,7 @@ from vaelab.cli import entry_point, job
 from vaelab.config import CONF, build, make_trainer
 from vaelab.module import VAEModule
 from vaelab.progress import ProgressBar
+from vaelab.redaction import at_home
 from vaelab.results import evaluate, show
 from vaelab.stored import RunFolderError, load_checkpoint, read_config, write_atomically
 
@@ -22,7 +23,7 @@ def run(cfg: DictConfig) -> float:
     if cfg.checkpoint not in ("last", "best"):
         raise ConfigError(f"checkpoint must be last or best, found {cfg.checkpoint!r}")
     folder = Path(cfg.run_dir)
-    stored = OmegaConf.create(read_config(folder) | {"data_dir": cfg.data_dir})
+    stored = OmegaConf.create({**at_home(read_config(folder)), "data_dir": cfg.data_dir})
     if cfg.num_samples is not None:
         stored.estimator.num_samples = cfg.num_samples
     data, module = build(stored)
