@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import Outcome, fast, run_main
+from tests.conftest import Outcome, Run, fast, run_main
 from vaelab import cli, evaluate, train
+from vaelab.module import VAEModule
 
 HOME = "jane-of-sentinels"
 SECRETS = {
@@ -159,6 +160,8 @@ from vaelab import train
 from vaelab.module import VAEModule
 
 def fails(*args):
+    if "DIES" in os.environ:
+        os.kill(os.getpid(), 9)
     raise ZeroDivisionError(f"{os.environ['MY_TOKEN']}\n in {os.getcwd()}: \x1b[31m{os.environ['MY_TOKEN']}")
 
 VAEModule.test_step = fails
@@ -180,6 +183,28 @@ def test_a_bugs_message_is_redacted_wherever_it_is_told(overrides: tuple[str, ..
         assert outcome.err.endswith("ZeroDivisionError: [MY_TOKEN]\n in ~/project: \\x1b[31m[MY_TOKEN]\n")
     else:
         assert "ZeroDivisionError" in outcome.err
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_leaves_no_secret_and_no_home_folder(home: Path) -> None:
+    outcome = run_below(home, "-c", FAILS, *fast("logger=wandb", *OF_WANDB, *ON_PURPOSE), code=-9, DIES="now")
+    assert_no_sentinel(outcome, "train.log", "status.json", "last.ckpt", ".wandb", "debug.log", "debug-internal.log")
+
+
+def test_what_w_and_b_logs_of_a_run_is_redacted_when_it_ends(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", SECRETS["MY_TOKEN"])
+
+    def telling(*args: Any) -> None:
+        (log,) = tmp_path.glob("logs/runs/*/wandb/offline-run-*/logs/debug.log")
+        log.write_text(f"uploading with {SECRETS['MY_TOKEN']}")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(VAEModule, "test_step", telling)
+    run_fast("logger=wandb", code=1)
+    (log,) = tmp_path.glob("logs/runs/*/wandb/offline-run-*/logs/debug.log")
+    assert log.read_text() == "uploading with [MY_TOKEN]"
 
 
 REFUSED: list[tuple[Any, str, int, str]] = [
