@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check install
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow lint docker clean
+.PHONY: help setup train test test-slow lint audit docker clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,10 @@ lint: .venv/.dev ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
+audit: .venv/.project .venv/.audit ## ask for known vulnerabilities of what is installed
+	.venv/audit/bin/pip-audit --vulnerability-service osv --skip-editable \
+		--path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
 docker: ## build the image vaelab; another engine with DOCKER=podman
 	$(DOCKER) build --tag vaelab $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) .
 
@@ -60,6 +64,12 @@ clean: ## remove .venv and what the tools left; logs/ and data/ stay
 
 .venv/.project: pyproject.toml .venv/.requirements
 	$(INSTALL) --no-deps --editable .
+	@touch $@
+
+# in an environment of its own, which its many dependencies cannot change
+.venv/.audit: .venv/.created
+	$(BIN)/python -m venv .venv/audit
+	.venv/audit/bin/python -m pip --disable-pip-version-check install pip-audit==2.10.1
 	@touch $@
 
 .venv/.dev: requirements-dev.txt .venv/.project

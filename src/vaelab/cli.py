@@ -24,6 +24,7 @@ from vaelab.checks import ConfigError
 from vaelab.data import DataError
 from vaelab.guard import DivergedError
 from vaelab.interrupts import Interrupted
+from vaelab.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.stored import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
@@ -45,7 +46,8 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
             sys.path.insert(0, os.getcwd())  # as `python -m` does: a user's own classes
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
         try:
-            hydra_main()
+            with redacting_output():
+                hydra_main()
         except Interrupted as interrupted:
             sys.exit(interrupted.exit_code)
         except KeyboardInterrupt:
@@ -54,10 +56,11 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
             if isinstance(stop.__context__, KeyboardInterrupt):
                 sys.exit(128 + signal.SIGINT)  # Lightning's own code would be 1
             raise
-        except (*USAGE, *FAILURE, ValueError) as error:
+        except Exception as error:
             ours = isinstance(error, (*USAGE, *FAILURE))
-            if WANTS_TRACEBACK or not (ours or _in_composition(error)):
-                raise
+            if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and _in_composition(error))):
+                show_traceback(error)
+                sys.exit(1)
             refuse(error if ours else ConfigError(one_line(error)))
 
     return main
@@ -69,6 +72,8 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     @functools.wraps(function)
     def task(cfg: DictConfig) -> Any:
         hydra = HydraConfig.get()
+        if hydra.mode is RunMode.MULTIRUN:
+            _redact_file(Path(hydra.runtime.output_dir).parent / "multirun.yaml")
         try:
             return function(cfg)
         except Exception as error:
@@ -85,7 +90,7 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 def quieten_console() -> None:
     """On the terminal: our own warnings, and errors; a run's `train.log` has everything."""
     console = logging.StreamHandler()
-    console.setFormatter(logging.Formatter("vaelab: %(speaker)s%(message)s"))
+    console.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
     console.addFilter(_is_for_console)
     logging.getLogger().addHandler(console)
     lightning = logging.getLogger("pytorch_lightning")
@@ -102,8 +107,13 @@ def refuse(error: Exception) -> NoReturn:
     sys.exit(2 if isinstance(error, USAGE) and not failed else 1)
 
 
+def show_traceback(error: BaseException) -> None:
+    """Prints the traceback of an error, redacted."""
+    print(printable(redact("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
+
+
 def one_line(error: BaseException) -> str:
-    """The message of an error, or of what caused Hydra to raise it, in one line."""
+    """The message of an error, or of what caused Hydra to raise it, redacted, in one line."""
     where = ""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
@@ -113,7 +123,7 @@ def one_line(error: BaseException) -> str:
         where = f" ({type(error).__name__})"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         where = "; nothing is lost: make room, and type the command again"
-    return " ".join(str(error).split()) + where
+    return printable(redact(" ".join(str(error).split()) + where))
 
 
 def _in_composition(error: Exception) -> bool:
@@ -126,6 +136,15 @@ def _is_for_console(record: logging.LogRecord) -> bool:
     record.speaker = speaker.get()
     ours = record.name.split(".")[0] == "vaelab"
     return record.levelno >= (logging.WARNING if ours else logging.ERROR) and not hasattr(record, "for_file_only")
+
+
+def _redact_file(path: Path) -> None:
+    # Hydra writes a sweep's down before it calls us; several jobs may be doing this at once
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if (written := redact(text)) != text:
+        own = path.with_name(f".{path.name}.{os.getpid()}")
+        own.write_text(written, encoding="utf-8")
+        own.replace(path)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -18,6 +18,7 @@ from vaelab.data import ImageData
 from vaelab.evaluation import EvaluationModule
 from vaelab.module import VAEModule
 from vaelab.randomness import seed_draws
+from vaelab.redaction import redacted
 from vaelab.steps import check_clip
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,9 @@ CONF = str(_BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else _IN_CHECKOUT)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration as plain data, without Hydra's own node."""
+    """The resolved configuration as plain data without Hydra's own node, redacted: to write down, not to build from."""
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+    return cast(dict[str, Any], redacted(OmegaConf.to_container(own, resolve=True)))
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:

@@ -1,5 +1,7 @@
 """Where curves go: a logger for one run, made from its folder. W&B offline by default; no account needed."""
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from csv import DictReader, DictWriter
@@ -11,8 +13,13 @@ import pytorch_lightning.loggers as pl_loggers
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from vaelab.redaction import redact, redacted
 from vaelab.run import RunFolder
 from vaelab.stored import replacing
+
+# no command line, paths, commit, code or terminal output: they may hold secrets; the system's metrics stay
+NOTHING_PRIVATE = {"x_disable_meta": True, "disable_git": True, "save_code": False, "console": "off"}
+log = logging.getLogger(__name__)
 
 
 def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline", **kwargs: Any) -> Logger:
@@ -25,22 +32,22 @@ def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline"
     """
     from wandb import Settings, setup
 
+    _stop_debugging()
     setup(Settings(silent=True))  # before Lightning passes what W&B warns of
+    logging.getLogger("wandb").setLevel(logging.WARNING)  # below, its debug.log tells paths and arguments
     logger = pl_loggers.WandbLogger(
         save_dir=run.path,
         id=run.run_id,
-        name=run.path.name,
-        project=project,
-        group=group,
         job_type="train",
         mode=mode,
         config=run.config,
-        settings=Settings(silent=True),
+        settings=Settings(silent=True, **NOTHING_PRIVATE),
         reinit="create_new",  # several runs may be under way
-        **kwargs,
+        **redacted({"name": run.path.name, "project": project, "group": group} | kwargs),
     )
     logger.experiment.define_metric("samples_seen")
     logger.experiment.define_metric("*", step_metric="samples_seen")
+    _remove_links_home(run.path)
     return logger
 
 
@@ -119,3 +126,23 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
     finally:
         if isinstance(logger, pl_loggers.WandbLogger):
             logger.experiment.finish(exit_code=code)
+            _redact_logs(Path(logger.save_dir or "."))
+
+
+def _stop_debugging() -> None:
+    for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
+        if os.environ.pop(name, None):
+            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
+
+
+def _remove_links_home(path: Path) -> None:
+    # W&B links its own log below ~/.cache, which tells the home folder to whoever gets the run folder
+    for link in path.glob("wandb/*run-*/logs/debug-core.log"):
+        link.unlink()
+
+
+def _redact_logs(path: Path) -> None:
+    for file in path.glob("wandb/*run-*/logs/*.log"):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if (written := redact(text)) != text:
+            file.write_text(written, encoding="utf-8")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaelab.checks import ConfigError
 from vaelab.config import plain
 from vaelab.identity import BUDGET, identity, is_control
+from vaelab.redaction import redact
 
 
 def run_name(_root_: DictConfig) -> str:
@@ -62,12 +63,12 @@ def register_resolvers() -> None:
 
 
 def _safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(text)).strip("._-") or "run"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", redact(str(text))).strip("._-") or "run"
 
 
 def _scientific(overrides: Sequence[str]) -> list[str]:
     # sorted, so that names do not depend on the order of typing
-    return sorted(override for override in overrides if not is_control(_key(override)))
+    return sorted(redact(override) for override in overrides if not is_control(_key(override)))
 
 
 def _key(override: str) -> str:

@@ -19,6 +19,7 @@ from vaelab.config import build_data, build_vae, model_for, module_for_evaluatio
 from vaelab.data import DataError, ImageData
 from vaelab.evaluation import EvaluationModule
 from vaelab.guarded import RunFolderError, reason_of
+from vaelab.redaction import at_home, redacted
 from vaelab.stored import check_same_data, read_config
 from vaelab.trust import check_plain, check_trusted
 from vaelab.weights import Weights
@@ -38,7 +39,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
         RunFolderError: no run folder, or a configuration that asks for what it may not.
     """
     file = folder / "config.yaml"
-    stored = read_config(folder)
+    stored = at_home(read_config(folder))
     check_plain(stored, file)
     needed = {name: stored.get(name) for name in (*PARTS, *NUMBERS)}
     check_trusted(needed, trusted, file)
@@ -78,7 +79,7 @@ def reopen(
     module = module_for_evaluation(cfg, build_vae(cfg, data))
     if not (folder / "record.json").exists():
         log.warning("%s has no record.json: the data may be others than those that the run was trained on", folder)
-    check_same_data(folder, data.record())
+    check_same_data(folder, redacted(data.record()))
     check_weights(module, weights.state, weights.path)
     module.load_state_dict(weights.state)
     module.steps, module.samples_seen = weights.steps, weights.samples_seen

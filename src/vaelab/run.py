@@ -18,6 +18,7 @@ import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.identity import budget, science
+from vaelab.redaction import RedactingFormatter, redact, redacted
 from vaelab.stored import (
     FORMAT_VERSION,
     START_OVER,
@@ -124,7 +125,7 @@ class RunFolder:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
                 that the run began with, or the folder cannot be written.
         """
-        record = record | {"environment": environment()}
+        record = redacted(record) | {"environment": environment()}
         if self.rerun:
             with self._locked():
                 self._put_aside()
@@ -151,7 +152,7 @@ class RunFolder:
                 except BaseException as error:
                     log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
                     state = "failed" if isinstance(error, Exception) else "interrupted"
-                    line = f"{type(error).__name__}: {error}".splitlines()[0]
+                    line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
                     with suppress(OSError):  # on a full disk the status stays as it is
                         self._set(state, error=line, details=getattr(error, "details", None))
                     raise
@@ -232,7 +233,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     token = _log.set(path)
     handler = _LogFile(path, encoding="utf-8")
     handler.addFilter(lambda record: _log.get() in (None, path))
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger("vaelab").setLevel(logging.INFO)
     logging.getLogger().addHandler(handler)
     try:

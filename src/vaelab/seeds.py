@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.checks import ConfigError
-from vaelab.cli import USAGE, WANTS_TRACEBACK, one_line, quieten_console, speaker
+from vaelab.cli import USAGE, WANTS_TRACEBACK, one_line, quieten_console, show_traceback, speaker
 from vaelab.complete import complete
 from vaelab.config import plain
 from vaelab.ensemble import Ensemble
@@ -50,7 +49,7 @@ class Member:
             complete(self.cfg, self.path, group, stop, together, bar)
         except BaseException as error:
             if WANTS_TRACEBACK:
-                traceback.print_exception(error)
+                show_traceback(error)
             self.error, self.usage = one_line(error), isinstance(error, USAGE)
             self.stop = None if isinstance(error, Exception) else error
 

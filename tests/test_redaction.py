@@ -1,0 +1,206 @@
+"""What `redact` finds and what it leaves, and that names and identities are made of redacted text."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaelab.config import plain
+from vaelab.identity import identity
+from vaelab.names import sweep_name
+from vaelab.redaction import RedactingFormatter, at_home, printable, redact, redacted
+
+
+def surroundings(**environment: str) -> Any:
+    """With nothing but `environment` in the environment."""
+    return patch.dict(os.environ, environment, clear=True)
+
+
+@pytest.mark.parametrize(
+    ("home", "text", "expected"),
+    [
+        ("/home/jane", "/home/jane", "~"),
+        ("/home/jane", "in /home/jane.", "in ~."),
+        ("/home/jane/", "'/home/jane/x' and \"/home/jane\"", "'~/x' and \"~\""),
+        ("/home//jane", "a=/home/jane/x:/home/jane/y", "a=~/x:~/y"),
+        ("/home/jane", "file:///home/jane/x", "file://~/x"),
+        ("/home/jane", r"repr '\n/home/jane/x'", r"repr '\n~/x'"),
+        ("/home/jane", "g++ -I/home/jane/include", "g++ -I~/include"),
+        ("/home/jane", "\x1b[35m/home/jane/x", "\x1b[35m~/x"),
+        ("/home/jane", "/home/janet /home/jane-old /home/jane.old", "/home/janet /home/jane-old /home/jane.old"),
+        ("/root", "/root/x /rootfs /mnt/root data/root", "~/x /rootfs /mnt/root data/root"),
+        ("/", "/usr/bin and / and /", "/usr/bin and / and /"),
+        ("", "/usr/bin and ''", "/usr/bin and ''"),
+        ("relative", "relative/x", "relative/x"),
+        ("/h/a+(b", "/h/a+(b/x", "~/x"),
+    ],
+)
+def test_the_home_folder_is_a_tilde_where_it_is_a_whole_part_of_a_path(home: str, text: str, expected: str) -> None:
+    with surroundings(HOME=home):
+        assert redact(text) == expected
+
+
+def test_the_home_folder_is_known_by_its_resolved_name_too(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with surroundings(HOME=str(tmp_path / "link")):
+        assert redact(f"{tmp_path}/link/x {tmp_path}/real/x") == "~/x ~/x"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "WANDB_API_KEY",
+            "HF_TOKEN",
+            "AWS_SECRET_ACCESS_KEY",
+            "client_secret",
+            "PGPASSWORD",
+            "DB_PASSWD",
+            "SMTP_PASS",
+        ),
+        *("GOOGLE_CREDENTIALS", "AWS_CREDENTIAL_X", "BASIC_AUTH", "OAUTH_X", "APIKEY", "TOKEN_2", "KEYS", "SSH_KEY"),
+    ],
+)
+def test_a_variable_is_secret_if_its_name_says_so(name: str) -> None:
+    with surroundings(**{name: "swordfish"}):
+        assert redact("say swordfish, swordfishes") == f"say [{name}], [{name}]es"
+
+
+@pytest.mark.parametrize("name", ["AUTHOR", "KEYBOARD_LAYOUT", "TOKENIZERS_PARALLELISM", "PATH", "PWD", "SECRETARY"])
+def test_a_variable_is_not_secret_if_its_name_only_looks_like_it(name: str) -> None:
+    with surroundings(**{name: "swordfish"}):
+        assert redact("say swordfish") == "say swordfish"
+
+
+def test_a_short_value_is_no_secret_and_the_longer_of_two_goes_first() -> None:
+    with surroundings(A_KEY="digits", B_KEY="swordfish", C_KEY="swordfish-and-chips"):
+        assert redact("digits swordfish-and-chips swordfish") == "digits [C_KEY] [B_KEY]"
+
+
+@pytest.mark.parametrize(
+    "secret", ["with \"both' quotes", "back\\slash and 'quote'", "two\nlong lines\nof it", "ünïcödé/+="]
+)
+def test_a_secret_is_found_however_it_is_written(secret: str) -> None:
+    with surroundings(MY_KEY=secret):
+        for written in (secret, repr(secret), repr(f'{secret}"'), json.dumps(secret), " ".join(secret.split())):
+            assert redact(written).strip("\"'") in ("[MY_KEY]", r"[MY_KEY]\n[MY_KEY]\n[MY_KEY]")
+        folded = yaml.safe_dump({"a": f"{'word ' * 14}{secret}"}, allow_unicode=True)
+        if "\n" not in secret and '"' not in secret:
+            assert "[MY_KEY]" in redact(folded)
+        assert redact("https://host/?q=%C3%BCn%C3%AFc%C3%B6d%C3%A9%2F%2B%3D").endswith(
+            "[MY_KEY]" if secret.startswith("ü") else "%3D"
+        )
+
+
+HEX, WORD = "0f" * 20, "aB3_" * 20
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"wandb login {HEX}", "wandb login [W&B key]"),
+        (f'{{"api_key":{{"value":"{HEX}"}}}}', '{"api_key":{"value":"[W&B key]"}}'),
+        (f"WANDB_API_KEY={HEX}", "WANDB_API_KEY=[W&B key]"),
+        (f"it is local-{HEX}.", "it is [W&B key]."),
+        (f"it is wandb_v1_{WORD}.", "it is [W&B key]."),
+        ("it is eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJSM", "it is [JWT]"),
+        ("https://user:p@ss@host.example/x?q=a@b", "https://[credentials]@host.example/x?q=a@b"),
+        (f"commit {HEX}", f"commit {HEX}"),
+        (f"token {HEX}0f", f"token {HEX}0f"),  # not 40 digits
+        ("jane@host.example", "jane@host.example"),
+        ("see https://host.example/a@b", "see https://host.example/a@b"),
+    ],
+)
+def test_keys_are_known_by_their_forms(text: str, expected: str) -> None:
+    with surroundings():
+        assert redact(text) == expected
+
+
+@pytest.mark.parametrize("password", ["swordfish", "'swordfish'"])
+def test_passwords_in_netrc_are_secret(password: str, tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text(f"machine a login b password {password}\nmachine c login d password short\n")
+    with surroundings(HOME=str(tmp_path)):
+        assert redact("swordfish, short") == "[password in .netrc], short"
+    with surroundings(NETRC=str(tmp_path / ".netrc")):
+        assert redact("swordfish") == "[password in .netrc]"
+
+
+def test_an_unreadable_netrc_is_as_none(tmp_path: Path) -> None:
+    (tmp_path / ".netrc").mkdir()
+    with surroundings(HOME=str(tmp_path)):
+        assert redact("swordfish") == "swordfish"
+
+
+LETTERS = st.characters(exclude_categories=("C", "Z"), exclude_characters="[]")
+TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=30)
+
+
+@given(st.text(LETTERS, min_size=8, max_size=20), TEXTS, TEXTS)
+def test_no_secret_is_left_in_any_text(secret: str, before: str, after: str) -> None:
+    with surroundings(MY_TOKEN=secret, HOME="/home/jane"):
+        text = redact(before + secret + after)
+        assert secret not in text
+        assert redact(text) == text
+
+
+@given(TEXTS)
+def test_a_text_without_a_secret_stays(text: str) -> None:
+    with surroundings(MY_TOKEN="swordfish", HOME="/home/jane"):
+        assert redact(text) == text
+
+
+@given(st.recursive(TEXTS | st.integers() | st.none(), lambda some: st.lists(some) | st.dictionaries(TEXTS, some)))
+def test_nested_data_is_redacted_text_by_text(data: Any) -> None:
+    with surroundings(MY_TOKEN="swordfish"):
+        assert redacted(data) == data
+        assert redacted([{"swordfish": data, "a": ("swordfish", 1)}]) == [{"[MY_TOKEN]": data, "a": ["[MY_TOKEN]", 1]}]
+
+
+@given(st.text(max_size=30))
+def test_printable_text_holds_no_control_characters_and_loses_nothing(text: str) -> None:
+    shown = printable(text)
+    assert not [c for c in shown if c not in "\n\t" and (ord(c) < 32 or 0x7F <= ord(c) < 0xA0)]
+    assert shown == text or len(shown) > len(text)
+    assert printable(shown) == shown
+
+
+def test_a_log_record_is_redacted_with_its_arguments_and_its_traceback() -> None:
+    with surroundings(MY_TOKEN="swordfish"):
+        try:
+            raise ZeroDivisionError("swordfish")
+        except ZeroDivisionError:
+            record = logging.LogRecord("a", logging.ERROR, "b", 1, "%s\x1b", ("swordfish",), sys.exc_info())
+        text = RedactingFormatter("%(message)s").format(record)
+    assert text.startswith("[MY_TOKEN]\\x1b\nTraceback")
+    assert text.endswith("ZeroDivisionError: [MY_TOKEN]")
+
+
+# identity and names
+
+
+def test_the_same_run_of_two_users_has_one_identity(composed: Any) -> None:
+    found = set()
+    for home in ("/home/jane", "/users/joe"):
+        with surroundings(HOME=home):
+            cfg = composed(f"+data.path={home}/mine.npy")
+            assert plain(cfg)["data"]["path"] == "~/mine.npy"
+            found.add((identity(plain(cfg)), sweep_name(None, [f"+data.path={home}/mine.npy", "seed=1,2"])))
+    assert len(found) == 1
+
+
+def test_what_is_stored_of_paths_is_built_from_again_in_the_home_folder_of_who_evaluates() -> None:
+    config = {"data": {"path": "/home/jane/mine.npy", "files": ["/home/jane", "a~b", "~user/x"]}, "seed": 0}
+    with surroundings(HOME="/home/jane"):
+        stored = redacted(config)
+        assert at_home(stored) == config
+    with surroundings(HOME="/users/joe"):
+        assert at_home(stored)["data"]["path"] == "/users/joe/mine.npy"
