@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import Outcome, Run, run_main
 from vaelab import cli, evaluate
@@ -132,6 +133,9 @@ TRAIN = [
     ("initialization=normal initialization.std=-1", USAGE, "std", "-1"),
     ("+callbacks.collapse.foo=1", USAGE, "foo", "callbacks.collapse"),
     ("trainer.accelerator=foo", USAGE, "foo"),
+    ("on_nan=maybe", USAGE, "on_nan", "skip", "'maybe'"),
+    ("seeds=2 stacked=true on_nan=skip", USAGE, "stacked=false", "on_nan=stop"),
+    ("+decoder.event_shape=[1,2]", USAGE, "event_shape"),
     ("trainer.devices=0", USAGE, "devices"),
     ("--config-dir=nowhere", USAGE, "nowhere"),
     ("data=mnist data_dir=empty", FAILURE, "train-images-idx3-ubyte.gz", "empty/mnist", "data=mnist5k"),
@@ -254,6 +258,7 @@ WHOLE_IDX = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 1, 1) + b"\x00\xff"
         (gzip.compress(WHOLE_IDX)[:-8] + bytes(4) + gzip.compress(WHOLE_IDX)[-4:], "CRC check failed"),
         (gzip.compress(WHOLE_IDX)[:-4], "not a whole gzip file"),
     ],
+    ids=["magic", "size", "shape", "CRC", "cut"],  # the bytes hold the time
 )
 def test_images_of_mnist_that_have_the_right_hash_and_are_wrong_are_refused_in_one_line(
     content: bytes, word: str, tmp_path: Path, run_fast: Any, monkeypatch: pytest.MonkeyPatch
@@ -265,6 +270,24 @@ def test_images_of_mnist_that_have_the_right_hash_and_are_wrong_are_refused_in_o
     before = left_behind(tmp_path)
     assert_one_line(run_fast("data=mnist", "data_dir=wrong", code=FAILURE), file.name, word, "delete it")
     assert left_behind(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("gpus", "line", "words"),
+    [
+        (0, "trainer.accelerator=gpu", ("trainer.accelerator=gpu", "no GPU", "trainer.accelerator=cpu")),
+        (0, "trainer.accelerator=cuda", ("trainer.accelerator=cuda", "no GPU", "trainer.accelerator=cpu")),
+        (0, "trainer.devices=[0]", ("trainer.devices=[0]", "of 0 that there are", "trainer.devices=1")),
+        (2, "trainer.devices=[2]", ("trainer.devices=[2]", "of 2 that there are", "trainer.devices=1")),
+        (2, "trainer.accelerator=cpu trainer.devices=[0]", ("trainer.devices=[0]", "trainer.devices=1")),
+        (2, "trainer.accelerator=gpu trainer.devices=4", ("one device", "found trainer.devices=4")),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_refused(
+    gpus: int, line: str, words: tuple[str, ...], run_fast: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert_one_line(run_fast(*line.split(), code=USAGE), *words)
 
 
 @pytest.mark.parametrize(

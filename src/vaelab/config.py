@@ -39,6 +39,7 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
     Raises:
         ConfigError: arguments that Lightning does not take, or a device that is neither a CPU nor a CUDA GPU.
     """
+    check_device(cfg.trainer)
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # of this process, until the next run
     with refusing("the trainer"):
         trainer: Trainer = instantiate(
@@ -56,6 +57,23 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
     if device not in ("cpu", "cuda"):
         raise ConfigError(f"a run trains on cpu or cuda, found {device}: type trainer.accelerator=cpu")
     return trainer
+
+
+def check_device(trainer: DictConfig) -> None:
+    """Refuses a GPU that is not there.
+
+    Raises:
+        ConfigError: says how many there are.
+    """
+    accelerator, devices, gpus = trainer.accelerator, trainer.devices, torch.cuda.device_count()
+    if accelerator in ("gpu", "cuda") and gpus == 0:
+        raise ConfigError(f"trainer.accelerator={accelerator}, and PyTorch finds no GPU: type trainer.accelerator=cpu")
+    if OmegaConf.is_list(devices):
+        there = 0 if accelerator == "cpu" else gpus
+        if devices[0] not in range(there):
+            raise ConfigError(
+                f"trainer.devices={devices} names a GPU by number, of {there} that there are: type trainer.devices=1"
+            )
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
