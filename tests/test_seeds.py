@@ -388,6 +388,11 @@ def wait_for(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_missing_data_fail_with_the_exit_code_of_a_single_run(run_fast: Run) -> None:
+    outcome = run_fast("seeds=2", "data=mnist", "data_dir=empty", code=1)
+    assert outcome.err.startswith("vaelab: train-images-idx3-ubyte.gz is not in empty/mnist")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -103,8 +103,13 @@ def quieten_console() -> None:
 def refuse(error: Exception) -> NoReturn:
     """Prints the error in one line and exits: 2 for usage, 1 for failure."""
     print(f"vaelab: {one_line(error)}", file=sys.stderr)
+    sys.exit(2 if is_usage(error) else 1)
+
+
+def is_usage(error: BaseException) -> bool:
+    """Whether the command line is at fault, and not what it speaks of."""
     failed = isinstance(error, InstantiationException) and isinstance(error.__cause__, (DataError, OSError))
-    sys.exit(2 if isinstance(error, USAGE) and not failed else 1)
+    return isinstance(error, USAGE) and not failed
 
 
 def show_traceback(error: BaseException) -> None:

@@ -20,7 +20,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.checks import ConfigError
-from vaelab.cli import USAGE, WANTS_TRACEBACK, one_line, quieten_console, show_traceback, speaker
+from vaelab.cli import WANTS_TRACEBACK, is_usage, one_line, quieten_console, show_traceback, speaker
 from vaelab.complete import complete
 from vaelab.config import plain
 from vaelab.ensemble import Ensemble
@@ -50,7 +50,7 @@ class Member:
         except BaseException as error:
             if WANTS_TRACEBACK:
                 show_traceback(error)
-            self.error, self.usage = one_line(error), isinstance(error, USAGE)
+            self.error, self.usage = one_line(error), is_usage(error)
             self.stop = None if isinstance(error, Exception) else error
 
     @property
