@@ -16,7 +16,7 @@ from vaelab.guard import DivergedError
 from vaelab.module import VAEModule
 from vaelab.objectives import kl_per_dimension
 from vaelab.randomness import seed_draws
-from vaelab.stored import replacing
+from vaelab.stored import RunFolderError, load_checkpoint, replacing
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ class Checkpoints(Checkpoint):
         self.saved_at = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not (Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt").exists():
-            self.best = -float("inf")  # lost since the checkpoint that we resume from
+        try:
+            load_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt")
+        except RunFolderError:
+            self.best = -float("inf")  # lost or damaged since the checkpoint that we resume from
         self.saved_at = trainer.global_step
 
     def on_train_batch_start(
@@ -55,7 +57,10 @@ class Checkpoints(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, DivergedError) and trainer.global_step > self.saved_at:
-            self.save(trainer, "last")
+            try:
+                self.save(trainer, "last")
+            except OSError as error:
+                log.warning("last.ckpt is older than the step before: %s", error)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = float(trainer.callback_metrics.get(self.monitor, -float("inf")))
@@ -69,7 +74,8 @@ class Checkpoints(Checkpoint):
     def save(self, trainer: pl.Trainer, name: str) -> None:
         path = Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
         for logger in trainer.loggers:
-            logger.save()  # what led here
+            with cast(VAEModule, trainer.lightning_module).stop.excusing():
+                logger.save()  # what led here
         former = path.with_name("previous.ckpt") if name == "last" else None
         with replacing(path, former) if trainer.is_global_zero else nullcontext(path) as partial:
             trainer.save_checkpoint(partial, weights_only=False)  # the optimiser's state as well

@@ -10,12 +10,13 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from vaelab.guarded import RunFolderError, shown
+from vaelab.untrusted import RunFolderError, shown
 
 # all that plain data and tensors need: what else PyTorch lets through can ask for any amount of memory (bytearray)
 GLOBALS = ("torch._utils _rebuild_tensor_v2", "collections OrderedDict")
 CALLS = {"BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
 OURS = "counts and a state_dict"
+LARGEST_PICKLE = 2**22  # bytes, tensors aside; ours has thousands, and each may take a hundred times that to read
 
 
 def check_container(file: BinaryIO, size: int) -> None:
@@ -30,9 +31,15 @@ def check_container(file: BinaryIO, size: int) -> None:
         if any(entry.compress_type != ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
             raise ValueError(f"it unpacks to more than its {size:,} bytes")
         begins = min((entry.header_offset for entry in entries), default=-1)  # else PyTorch may read another archive
-        pickles = [entry for entry in entries if entry.filename.split("/")[1:] == ["data.pkl"]]
-        if begins != 0 or len(pickles) != 1 or any(entry.filename.endswith("constants.pkl") for entry in entries):
+        names = [entry.filename.lower() for entry in entries]  # PyTorch does not tell cases apart
+        pickles = [entry for entry in entries if entry.filename.lower().split("/")[1:] == ["data.pkl"]]
+        other = len(set(names)) < len(names) or any(name.endswith("constants.pkl") for name in names)
+        if begins != 0 or len(pickles) != 1 or other:
             raise ValueError("it is not an archive of torch.save")
+        if pickles[0].file_size > LARGEST_PICKLE:
+            raise ValueError(f"its pickle has more than {LARGEST_PICKLE:,} bytes")
+        if (damaged := archive.testzip()) is not None:  # PyTorch would not look
+            raise ValueError(f"{shown(damaged)} in it is damaged")
         for name, argument in _opcodes(archive.read(pickles[0])):
             if name in CALLS or (name == "GLOBAL" and not _is_plain(argument)):
                 raise ValueError(f"it asks for {shown(argument or name)}, expected tensors and plain data")

@@ -18,12 +18,12 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vaelab.checks import ConfigError
 from vaelab.data import DataError
 from vaelab.guard import DivergedError
-from vaelab.interrupts import Interrupted
+from vaelab.interrupts import Interrupted, heeding
 from vaelab.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.stored import RunFolderError
 
@@ -42,14 +42,16 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
     @functools.wraps(hydra_main)
     def main() -> None:
         quieten_console()
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # as `python -m` does: a user's own classes
+        if os.getcwd() not in sys.path and not sys.flags.safe_path:
+            sys.path.append(os.getcwd())  # for a user's own classes, as `python -m` has it
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
         try:
-            with redacting_output():
+            with redacting_output(), heeding():
                 hydra_main()
         except Interrupted as interrupted:
             sys.exit(interrupted.exit_code)
+        except SIGTERMException:
+            sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
         except SystemExit as stop:

@@ -11,7 +11,7 @@ from vaelab import loggers
 from vaelab.checkpoint import check_resumable
 from vaelab.checks import refusing
 from vaelab.config import build, make_trainer, plain
-from vaelab.interrupts import Stop
+from vaelab.interrupts import Stop, is_requeued
 from vaelab.results import Metrics, evaluate_last_and_best
 from vaelab.run import RunFolder
 from vaelab.steps import Together
@@ -37,20 +37,20 @@ def complete(
         RunFolderError: the folder holds another run, or another process holds the folder.
         Interrupted: a signal told the program to stop; the run can go on.
     """
-    folder = RunFolder(path, plain(cfg), rerun=cfg.rerun)
+    folder = RunFolder(path, plain(cfg), rerun=cfg.rerun and not is_requeued())
     if folder.finished:
         return folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)"
     data, module = build(cfg)
     module.together, module.stop = together, stop
     callbacks = {name: node for name, node in (cfg.get("callbacks") or {}).items() if bar or name != "progress"}
-    trainer = make_trainer(cfg, path, [instantiate(node) for node in callbacks.values()])
+    trainer = make_trainer(cfg, path, [instantiate(node) for node in callbacks.values() if node is not None])
     found = folder.find_checkpoint()  # to say so, before anything is written, if it is damaged or of another model
     if found is not None:
         check_resumable(module, *found)
     with folder.running({"data": data.record()}), loggers.closing(make_logger(cfg, folder, group)) as logger:
         trainer.logger = logger
         with stop.patiently():
-            trainer.fit(module, data, ckpt_path=None if found is None else found[1], weights_only=True)
+            trainer.fit(module, data, ckpt_path=folder.found and folder.found[1], weights_only=True)
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         folder.finish(metrics)
     return metrics, f"run folder: {os.path.relpath(path)}"

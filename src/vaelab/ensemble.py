@@ -43,6 +43,7 @@ class Ensemble:
         """
         threads = [threading.Thread(target=self._in_turn, args=(run,), daemon=True) for run in runs]
         self.active = len(threads)
+        self.stop.in_threads = True
         with self.stop.patiently(), self.turn:
             for thread in threads:
                 thread.start()

@@ -122,5 +122,6 @@ class EvaluationModule(pl.LightningModule):
         prefix = "" if self.weights == "last" else f"{self.weights}/"
         logged = {prefix + name: value for name, value in values.items()} | {"samples_seen": self.samples_seen}
         for logger in self.loggers:
-            logger.log_metrics(logged, step=self.samples_seen)
+            with self.stop.excusing():
+                logger.log_metrics(logged, step=self.samples_seen)
         return values

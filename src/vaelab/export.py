@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from vaelab.checks import check_choice
 from vaelab.cli import entry_point, job
 from vaelab.config import CONF
-from vaelab.guarded import RunFolderError
 from vaelab.stored import read_config
+from vaelab.untrusted import RunFolderError
 from vaelab.weights import read_weights, write_safetensors
 
 

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from vaelab.held import copied, tensors_in
 from vaelab.steps import Minibatch, Step, add_up
 from vaelab.watch import Broken, take_watching
 
@@ -31,6 +31,9 @@ class DivergedError(ArithmeticError):
         super().__init__(message)
         self.details = details
         self.taken = taken
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.details, self.taken)  # on its way out of a sweep's worker
 
 
 @dataclass
@@ -70,7 +73,7 @@ class Guard:
         """Keeps what an epoch begins with."""
         if self.on_nan == "rollback":
             state = self.state()
-            self.epoch_start, self.in_a_row = {name: state[name] for name in ("weights", "optimizer")}, 0
+            self.epoch_start, self.in_a_row = {name: state[name] for name in ("tensors", "optimizer")}, 0
 
     def before(self, minibatches: Sequence[Minibatch]) -> None:
         """Takes note of the steps that come next."""
@@ -81,16 +84,20 @@ class Guard:
     def after(self, taken: int, given: int, sums: Tensor) -> bool:
         """Takes note that `taken` of the `given` steps were taken; returns whether all numbers are finite."""
         del self.since[len(self.since) - given + taken :]
-        return self.sound(sums)
+        sound = self.sound(sums)
+        if sound and self.on_nan == "skip":
+            self.in_a_row = 0
+        return sound
 
     def forget(self) -> None:
         """What was kept is of no use any more, since something else than steps has changed the learning rate."""
         self.kept, self.since = None, []
 
     def sound(self, sums: Tensor) -> bool:
-        """Whether the `sums` over all processes, and the parameters, are finite."""
-        largest = torch.stack(torch._foreach_norm(self.step.parameters, float("inf")))
-        return bool(sums.isfinite().all() & largest.isfinite().all())
+        """Whether the `sums` over all processes, the parameters and the optimiser's state are finite."""
+        tensors = [*self.step.parameters, *tensors_in(list(self.step.optimizer.state.values()))]
+        largest = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
+        return bool(sums.isfinite().all()) and all(bool(norm.isfinite()) for norm in largest)
 
     def mend(self, taken: int) -> int:
         """Takes the steps since the kept state again, without those that break something.
@@ -136,8 +143,7 @@ class Guard:
     def _roll_back(self) -> None:
         assert self.epoch_start is not None
         numbers = [{k: v for k, v in group.items() if k != "params"} for group in self.step.optimizer.param_groups]
-        self.step.vae.load_state_dict(self.epoch_start["weights"])
-        self.step.optimizer.load_state_dict(deepcopy(self.epoch_start["optimizer"]))
+        self._put_back(self.epoch_start)
         for group, former in zip(self.step.optimizer.param_groups, numbers, strict=True):
             group.update(former)  # the learning rate is the schedule's, which goes on
 
@@ -149,9 +155,10 @@ class Guard:
         what = f"at step {number}, {broken} was not finite"
         if self.on_nan == "stop" or self.in_a_row == self.limit:
             before = "" if self.on_nan == "stop" else f"{self.limit} steps were undone before, and "
+            left = "; last.ckpt is from before that step" if number > 1 else ""
             raise DivergedError(
                 f"training diverged: {before}{what}; lower optimizer.lr, raise the floor of the scale if the decoder "
-                "has one, or type on_nan=skip or rollback; last.ckpt is from before that step",
+                f"has one, or type on_nan=skip or rollback{left}",
                 *(details, taken),
             )
         self.skipped += 1
@@ -161,18 +168,23 @@ class Guard:
         log.info("its minibatch: %s", batch)
 
     def state(self) -> State:
-        """A copy of all that a step changes: what a checkpoint holds of it."""
-        state = {"weights": dict(self.step.vae.state_dict()), "optimizer": self.step.optimizer.state_dict()}
+        """A copy of all that a step changes."""
+        state = {"tensors": tensors_in(self.step.parts()), "optimizer": self.step.optimizer.state_dict()}
         schedule = {} if self.scheduler is None else {"schedule": self.scheduler.state_dict()}
-        return deepcopy(state | schedule | {"sums": self.step.sums})
+        return copied(state | schedule | {"sums": self.step.sums})
 
     def restore(self, state: State) -> None:
         """Goes back to such a state."""
-        self.step.vae.load_state_dict(state["weights"])
-        self.step.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # which would train on the tensors given
+        self._put_back(state)
         self.step.sums.copy_(state["sums"])
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(deepcopy(state["schedule"]))
+            self.scheduler.load_state_dict(copied(state["schedule"]))
+
+    def _put_back(self, state: State) -> None:
+        with torch.no_grad():
+            for tensor, former in zip(tensors_in(self.step.parts()), state["tensors"], strict=True):
+                tensor.copy_(former)
+        self.step.optimizer.load_state_dict(copied(state["optimizer"]))  # which would train on the tensors given
 
     def state_dict(self) -> State:
         """What a checkpoint holds of the guard itself."""

@@ -1,6 +1,7 @@
 """What objects hold: the numbers and tensors that can be reached from them."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -16,6 +17,15 @@ def numbers_in(*things: Any) -> list[bool | int | float | str]:
 def tensors_in(*things: Any) -> list[Tensor]:
     """The tensors that are held, each once: parameters and buffers of modules above all."""
     return [thing for thing in _held(things) if isinstance(thing, Tensor)]
+
+
+def copied(value: Any) -> Any:
+    """A copy of nested plain data in which each tensor is one of its own, even where it was a view of a larger one."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: copied(part) for key, part in value.items()}
+    return type(value)(map(copied, value)) if isinstance(value, list | tuple) else deepcopy(value)
 
 
 def _held(things: tuple[Any, ...]) -> Iterator[Any]:

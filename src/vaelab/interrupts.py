@@ -13,8 +13,9 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Interrupted, (self.number,)  # on its way out of a sweep's worker
 
     @property
     def exit_code(self) -> int:
@@ -48,7 +52,21 @@ class Stop:
         self.asked: int | None = None
         self.patient = 0
         self.noticed = False
-        self.former: dict[int, Callable[..., Any] | int | None] = {}
+        self.in_threads = False  # a second Ctrl-C cannot stop those but by ending the process
+        self.process = os.getpid()
+        handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+        self.former = {number: handler for number, handler in handlers.items() if _is_ours(number, handler)}
+        self.others = {number: handler for number, handler in handlers.items() if callable(handler)}
+
+    @contextmanager
+    def excusing(self) -> Iterator[None]:
+        """After a signal, failures in the block are only told of: it may have reached a logger's process as well."""
+        try:
+            yield
+        except Exception as error:
+            if self.asked is None:
+                raise
+            log.warning("after %s: %s", signal.Signals(self.asked).name, " ".join(str(error).split()))
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
@@ -85,8 +103,8 @@ class Stop:
     def install(self) -> None:
         """Takes the signals over, again if somebody took them in the meantime (as Lightning does)."""
         if threading.current_thread() is threading.main_thread():
-            for number in self.former:
-                signal.signal(number, self._heed)
+            for number, handler in (self.others | dict.fromkeys(self.former, self._heed)).items():
+                signal.signal(number, handler)
 
     def uninstall(self) -> None:
         for number, handler in self.former.items():
@@ -96,6 +114,8 @@ class Stop:
         # nothing is logged here: a handler may run in the middle of a write to the same stream
         first = self.asked is None
         self.asked = number if first else self.asked
+        if not first and number == signal.SIGINT and self.in_threads:
+            os._exit(128 + number)
         if (first and not self.patient) or (not first and number == signal.SIGINT):
             raise Interrupted(number)
 
@@ -105,7 +125,8 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
     """Heeds signals while the block runs; when one has stopped it, whoever else waits for that signal gets his turn.
 
     That is the handler that stood there before, or SLURM's queue, into which a job that got SIGUSR1 goes back, once.
-    SIGTERM is left alone where another handles it, and SIGINT where it is ignored.
+    SIGTERM is left alone where another handles it, and SIGINT where it is ignored. Within a block that heeds, another
+    is the same.
 
     Args:
         answerable: whether this process is the one to put the job back; its children are not.
@@ -113,24 +134,35 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
     Raises:
         Interrupted: by the block, after a signal.
     """
+    stop = _heeding.get()
+    if stop is not None and stop.process == os.getpid():
+        yield stop
+        return
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    stop.former = {number: former for number in _SIGNALS if _is_ours(number, former := signal.getsignal(number))}
+    token = _heeding.set(stop)
     stop.install()
     try:
         yield stop
     except Interrupted as interrupted:
         stop.uninstall()
         if answerable:
-            _hand_over(interrupted.number, stop.former[interrupted.number])
+            _hand_over(interrupted.number, stop.former.get(interrupted.number))
         raise
     finally:
         stop.uninstall()
+        _heeding.reset(token)
+
+
+def is_requeued() -> bool:
+    """Whether SLURM has started this very job before."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_heeding: ContextVar[Stop | None] = ContextVar("heeding", default=None)
 
 
 def _is_ours(number: int, former: Any) -> bool:
@@ -138,7 +170,7 @@ def _is_ours(number: int, former: Any) -> bool:
         return former is signal.default_int_handler
     if number == signal.SIGTERM:
         return former is signal.SIG_DFL
-    return callable(former) or number == signal.SIGUSR1
+    return callable(former) or (number == signal.SIGUSR1 and former is signal.SIG_DFL)
 
 
 def _hand_over(number: int, former: Any) -> None:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from csv import DictReader, DictWriter
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +66,14 @@ class CSV(Logger):
         former = DictReader(file.read_text().splitlines()) if file.exists() else []
         rows = [{name: _number(value) for name, value in row.items() if value} for row in former]
         self.rows = [row for row in rows if row["step"] <= samples_seen]
+        self.known = set(map(_text, self.rows))
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {**metrics, "step": step or 0}
-        same_step = takewhile(lambda former: former["step"] == row["step"], reversed(self.rows))
-        if row not in same_step:  # an evaluation that is repeated after an interruption
+        if _text(row) not in self.known:  # else an evaluation that is repeated after an interruption
             self.rows.append(row)
+            self.known.add(_text(row))
 
     @property
     def name(self) -> str:
@@ -96,6 +96,10 @@ class CSV(Logger):
 
     def finalize(self, status: str) -> None:
         self.save()
+
+
+def _text(row: dict[str, float]) -> str:
+    return repr(sorted(row.items()))
 
 
 def _number(text: str) -> float:
@@ -125,7 +129,12 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
         code = 0
     finally:
         if isinstance(logger, pl_loggers.WandbLogger):
-            logger.experiment.finish(exit_code=code)
+            try:
+                logger.experiment.finish(exit_code=code)
+            except Exception as error:  # W&B's own process may have been stopped as well
+                if code == 0:
+                    raise
+                log.warning("W&B did not finish: %s", error)
             _redact_logs(Path(logger.save_dir or "."))
 
 
@@ -143,6 +152,6 @@ def _remove_links_home(path: Path) -> None:
 
 def _redact_logs(path: Path) -> None:
     for file in path.glob("wandb/*run-*/logs/*.log"):
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = "" if file.is_symlink() else file.read_text(encoding="utf-8", errors="replace")
         if (written := redact(text)) != text:
             file.write_text(written, encoding="utf-8")

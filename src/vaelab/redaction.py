@@ -27,7 +27,7 @@ KEY_FORMS = (
     (re.compile(r"://[^\s/?#\"'<>]+@"), "://[credentials]@"),
     (re.compile(r"wandb_v\d+_\w{20,}"), "[W&B key]"),
     (re.compile(r"local-\w{40,}"), "[W&B key]"),  # of a server of one's own
-    (re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"), "[JWT]"),  # which W&B takes as keys too
+    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"), "[JWT]"),  # which W&B takes as keys too
     # 40 hex digits alone may be a commit's
     (
         re.compile(rf"((?i:wandb|key|token|login|password|secret|bearer)[^\n]{{0,40}}?)(?<!{HEX}){HEX}{{40}}(?!{HEX})"),
@@ -100,6 +100,8 @@ def redacting_output() -> Iterator[None]:
 def _each_text(change: Callable[[str], str], data: Any) -> Any:
     if isinstance(data, str):
         return change(data)
+    if isinstance(data, int | float) and not isinstance(data, bool):
+        return data if change(text := str(data)) == text else change(text)
     if isinstance(data, Mapping):
         return {_each_text(change, key): _each_text(change, value) for key, value in data.items()}
     if isinstance(data, Sequence) and not isinstance(data, bytes | bytearray):

@@ -18,10 +18,10 @@ from vaelab.checks import ConfigError, check
 from vaelab.config import build_data, build_vae, model_for, module_for_evaluation
 from vaelab.data import DataError, ImageData
 from vaelab.evaluation import EvaluationModule
-from vaelab.guarded import RunFolderError, reason_of
 from vaelab.redaction import at_home, redacted
 from vaelab.stored import check_same_data, read_config
 from vaelab.trust import check_plain, check_trusted
+from vaelab.untrusted import RunFolderError, reason_of
 from vaelab.weights import Weights
 
 PARTS = ("data", "model", "encoder", "decoder", "prior", "objective", "estimator")
@@ -42,6 +42,8 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     stored = at_home(read_config(folder))
     check_plain(stored, file)
     needed = {name: stored.get(name) for name in (*PARTS, *NUMBERS)}
+    if cfg.num_samples is not None and isinstance(needed["estimator"], dict):
+        needed["estimator"]["num_samples"] = cfg.num_samples
     check_trusted(needed, trusted, file)
     for name in PARTS:
         node = needed[name]
@@ -52,8 +54,6 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     needed |= {"matmul_precision": stored.get("matmul_precision"), "data_dir": cfg.data_dir, "steps_per_call": 1}
     own = OmegaConf.create(needed | {"trainer": OmegaConf.to_container(cfg.trainer, resolve=True)})
     own.trainer.precision = precision
-    if cfg.num_samples is not None:
-        own.estimator.num_samples = cfg.num_samples
     check(own, PARTS)
     return own
 

@@ -1,5 +1,6 @@
 """The numbers that a run ends with: validation and test of the last weights and of the best, as flat metrics."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from rich.table import Table
 from vaelab.data import ImageData
 from vaelab.evaluation import EvaluationModule
 from vaelab.module import VAEModule
-from vaelab.stored import load_checkpoint
+from vaelab.stored import START_OVER, RunFolderError, load_checkpoint
 
 Metrics = dict[str, float]
+log = logging.getLogger(__name__)
 
 
 def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> Metrics:
@@ -41,7 +43,11 @@ def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageDa
 
 
 def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path, last: Metrics) -> Metrics:
-    checkpoint = load_checkpoint(best)
+    try:
+        checkpoint = load_checkpoint(best)
+    except RunFolderError as error:  # it is of an earlier time, and cannot be made again
+        log.warning("no numbers of the best weights: %s", str(error).removesuffix(f"; {START_OVER}"))
+        return {}
     counts = checkpoint["counts"]
     if counts["steps"] == module.steps:
         return last | counts

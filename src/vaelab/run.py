@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from vaelab.guard import DivergedError
 from vaelab.identity import budget, science
 from vaelab.redaction import RedactingFormatter, redact, redacted
 from vaelab.stored import (
@@ -58,6 +59,8 @@ class RunFolder:
         self.started = time.monotonic()
         self.rerun = rerun and (path / "config.yaml").exists()
         self.samples_seen = 0  # when training goes on
+        self.found: tuple[dict[str, Any], Path] | None = None  # the checkpoint that it goes on from
+        self.damaged: list[Path] = []  # other checkpoints
         self.warnings: list[str] = []  # for the log, once it is open
         self._read_what_stands()
 
@@ -94,19 +97,20 @@ class RunFolder:
             RunFolderError: there are some, and all are damaged.
         """
         found = [path for name in ("last", "previous") if (path := self.checkpoints / f"{name}.ckpt").exists()]
-        damage: list[RunFolderError] = []
+        damage: dict[Path, RunFolderError] = {}
         for path in [] if self.rerun else found:
             try:
                 checkpoint = load_checkpoint(path)
             except RunFolderError as error:
-                damage.append(error)
+                damage[path] = error
             else:
-                reasons = [str(error).removesuffix(f"; {START_OVER}") for error in damage]
-                self.warnings += [f"{reason}; going on from {path.name}" for reason in reasons]
+                reasons = [str(error).removesuffix(f"; {START_OVER}") for error in damage.values()]
+                self.warnings = [f"{reason}; going on from {path.name}" for reason in reasons]
+                self.damaged = list(damage)
                 self.samples_seen = checkpoint["counts"]["samples_seen"]
                 return checkpoint, path
         if damage:
-            raise damage[0]
+            raise next(iter(damage.values()))
         return None
 
     @property
@@ -136,27 +140,36 @@ class RunFolder:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
             if self.stored is not None:
                 check_same_data(self.path, record.get("data"))
-                self._compare_threads(record)
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # of a process that was killed
+            self.found = self.find_checkpoint()  # again, likewise
+            threads = self._other_threads(record)
+            for damaged in self.damaged:
+                damaged.replace(damaged.with_suffix(".damaged"))  # not to become previous.ckpt
+            self.status.setdefault("run_id", secrets.token_hex(4))
+            self._set("running")  # first of all: the run may have been done, of fewer epochs
             stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record, indent=2))
-            self.status.setdefault("run_id", secrets.token_hex(4))
-            self._set("running")
             with _logging_to(self.path / "train.log"):
-                for warning in self.warnings:
+                for warning in [*self.warnings, *threads]:
                     log.warning(warning)
-                try:
+                with self._telling_how_it_ends():
                     yield
-                except BaseException as error:
-                    log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
-                    state = "failed" if isinstance(error, Exception) else "interrupted"
-                    line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
-                    with suppress(OSError):  # on a full disk the status stays as it is
-                        self._set(state, error=line, details=getattr(error, "details", None))
-                    raise
-                self._set("done")
+
+    @contextmanager
+    def _telling_how_it_ends(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
+            state = "failed" if isinstance(error, Exception) else "interrupted"
+            line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
+            details = error.details if isinstance(error, DivergedError) else None
+            with suppress(OSError):  # on a full disk the status stays as it is
+                self._set(state, error=line, details=details)
+            raise
+        self._set("done")
 
     def _locked(self) -> AcquireReturnProxy:
         """Makes the folder and takes its lock; leaving the block gives it back."""
@@ -200,11 +213,11 @@ class RunFolder:
                     "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
                 )
 
-    def _compare_threads(self, record: dict[str, Any]) -> None:
+    def _other_threads(self, record: dict[str, Any]) -> list[str]:
         stored = read_json(self.path / "record.json").get("environment")
         here, there = record["environment"]["threads"], stored.get("threads") if isinstance(stored, dict) else None
-        if there is not None and here != there:
-            self.warnings.append(f"begun with {there} threads, and {here} now: sums may round otherwise")
+        differ = self.stored is not None and there is not None and here != there
+        return [f"begun with {there} threads, and {here} now: sums may round otherwise"] if differ else []
 
     def _put_aside(self) -> None:
         number = 1

@@ -105,11 +105,19 @@ class StackedStep:
         return True
 
     def holds(self, steps: Sequence[Step]) -> bool:
-        """Whether these are the steps that are taken here, with their parameters where they were put."""
-        return list(steps) == list(self.steps) and all(
-            bound.get_parameter(name).data_ptr() == weight[i].data_ptr()
-            for name, weight in self.weights.items()
-            for i, bound in enumerate(self.bounds)
+        """Whether these are the steps that are taken here, with all tensors where they were put."""
+        return (
+            list(steps) == list(self.steps)
+            and all(
+                bound.get_parameter(name).data_ptr() == weight[i].data_ptr()
+                for name, weight in self.weights.items()
+                for i, bound in enumerate(self.bounds)
+            )
+            and all(
+                self.optimizer.state[parameter] is step.optimizer.state[parameter]
+                for step in steps
+                for parameter in step.parameters
+            )
         )
 
     def parts(self) -> list[Any]:

@@ -8,15 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import yaml
 
-from vaelab.guarded import CONFIG_LIMIT, JSON_LIMIT, RunFolderError, opened, plain_yaml, read_text, reason_of, shown
 from vaelab.identity import BUDGET, flatten
+from vaelab.untrusted import (
+    CONFIG_LIMIT,
+    JSON_LIMIT,
+    LARGEST,
+    RunFolderError,
+    opened,
+    plain_yaml,
+    read_text,
+    reason_of,
+    shown,
+)
 
 FORMAT_VERSION = 1
-START_OVER = "start over with rerun=true"
+START_OVER = "train it anew with rerun=true"
 
 
 @contextmanager
@@ -34,7 +45,7 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
         yield partial
         _synchronise(partial)
         if former is not None and path.exists():
-            path.replace(former)
+            _keep(path, former)
         partial.replace(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
@@ -42,6 +53,17 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         raise
     _synchronise(path.parent)
+
+
+def _keep(path: Path, former: Path) -> None:
+    link = former.with_name(f".{former.name}.partial")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)  # so that `path` is there at any instant
+    except OSError:  # a file system without links
+        path.replace(former)
+    else:
+        link.replace(former)
 
 
 def _synchronise(path: Path) -> None:
@@ -135,7 +157,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return (isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST) or isinstance(value, float)
 
 
 def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
@@ -144,8 +166,9 @@ def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
     Raises:
         RunFolderError: other data than `record.json` tells of.
     """
-    stored = read_json(path / "record.json")
-    if stored and stored.get("data") != record:
+    if not (path / "record.json").exists():
+        return
+    if read_json(path / "record.json").get("data") != record:
         served = "the data" if record is None else f"data={record['name']}"
         raise RunFolderError(
             f"{path} was trained on other data than {served} serves now; restore them, or {START_OVER}"
@@ -174,7 +197,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             check_container(file, size)
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle, zip and PyTorch each raise their own
-            raise RunFolderError(f"{path} cannot be loaded ({reason_of(error)}); {START_OVER}") from error
+            plain = not isinstance(error, UnpicklingError)  # PyTorch's words would be to load it without care
+            reason = reason_of(error) if plain else "it holds more than tensors and plain data"
+            raise RunFolderError(f"{path} cannot be loaded ({reason}); {START_OVER}") from error
     check_format(checkpoint, size, path)
     return checkpoint
 

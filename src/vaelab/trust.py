@@ -8,7 +8,10 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from omegaconf import OmegaConf
 
 from vaelab.checks import ConfigError
 from vaelab.data import ImageData
-from vaelab.guarded import RunFolderError, shown
+from vaelab.untrusted import RunFolderError, shown
 
 MODELS = (
     *("vaelab.conditional", "vaelab.networks", "vaelab.heads", "vaelab.scales", "vaelab.priors"),
@@ -29,13 +32,9 @@ HYDRAS = ("_target_", "_partial_", "_convert_")  # `_args_` and `_recursive_` ar
 OURS_TO_GIVE = ("data_dir", "batch_size", "batches_per_chunk", "shuffle_seed", "pause_every")
 AT_MOST = {  # so much memory, or time, that it cannot be meant
     "objective.num_samples": 1_000,
-    "estimator.num_samples": 10_000_000,
+    "estimator.num_samples": 1_000_000,
     "estimator.max_batch_elements": 100_000_000,
 }
-WHOLE_LIBRARIES = (
-    *("vaelab", "torch", "pytorch_lightning", "lightning", "torchmetrics", "numpy", "scipy", "sklearn", "matplotlib"),
-    *("hydra", "omegaconf", "yaml", "pooch", "requests", "wandb", "PIL", "rich", "safetensors", "setuptools", "pip"),
-)
 Entry = tuple[str, str, Any]
 
 
@@ -50,7 +49,7 @@ def trusted_packages(trust: Any) -> tuple[str, ...]:
         raise ConfigError(f"trust must be a list of packages, found {shown(trust)}: type trust=[mypackage]")
     for package in packages:
         root = package.split(".")[0]
-        if root in WHOLE_LIBRARIES or root in sys.stdlib_module_names:
+        if root in _libraries():
             raise ConfigError(f"trust={package} would let anything through: name a package of your own models")
     return tuple(packages)
 
@@ -153,6 +152,25 @@ def _is_data(found: Any) -> bool:
 
 def _remedy(target: Any) -> str:
     root = target.split(".")[0] if isinstance(target, str) and _is_package(target) else ""
-    if not root or root in WHOLE_LIBRARIES or root in sys.stdlib_module_names or "." not in target:
+    if not root or "." not in target or root in _libraries():
         return ": do not trust this folder"
-    return f": type trust=[{root}] if you trust that package of yours"
+    return f": type trust=[{root}], but only if you wrote that package or have read it"
+
+
+@cache
+def _libraries() -> frozenset[str]:
+    """What comes with Python, and what vaelab requires, however indirectly: each of them can do anything."""
+    left, required = ["vaelab"], set[str]()
+    while left:
+        name = _canonical(left.pop())
+        if name not in required:
+            required.add(name)
+            with suppress(PackageNotFoundError):
+                left += [line for line in requires(name) or () if "extra ==" not in line]
+    roots = {root for root, names in packages_distributions().items() if required & set(map(_canonical, names))}
+    return frozenset({*roots, *sys.stdlib_module_names, "vaelab", "setuptools", "pip"})
+
+
+def _canonical(requirement: str) -> str:
+    found = re.match(r"[\w.-]+", requirement)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""

@@ -43,6 +43,9 @@ def take_watching(step: Step, minibatch: Minibatch) -> Broken:
         step(*minibatch)
     for name, parameter in step.vae.named_parameters():
         broken.look(f"the parameter {name} after the step", parameter)
+        for key, tensor in step.optimizer.state[parameter].items():
+            if isinstance(tensor, Tensor):
+                broken.look(f"the optimizer's {key} of {name} after the step", tensor)
     return broken
 
 

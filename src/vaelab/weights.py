@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vaelab.checkpoint import check_counts, not_ours
-from vaelab.guarded import RunFolderError, opened, reason_of, shown
 from vaelab.stored import load_checkpoint, replacing
+from vaelab.untrusted import RunFolderError, opened, reason_of, shown
 
 FORMAT = {"format": "vaelab", "format_version": "1"}
 

@@ -63,6 +63,8 @@ def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         head = BytesIO(stream.read(_LONGEST_HEADER))  # a header's length is a claim as well
     try:
         shape, _, dtype = _READ[npy.read_magic(head)](head)
+        if max(shape, default=0) >= 2**63:
+            raise ValueError("a size that no file has")
     except (Exception, RecursionError) as error:  # NumPy's parser raises what it stumbles over
         starts = head.getvalue()[:6].hex() or "nothing"
         raise DataError(

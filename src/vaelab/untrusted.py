@@ -1,6 +1,7 @@
 """Files that anybody may have written: opened only if they are plain files of a sensible size, read as plain data."""
 
 import os
+import reprlib
 import stat
 from collections import Counter
 from pathlib import Path
@@ -57,14 +58,18 @@ def read_text(path: Path, limit: int) -> str:
 
 def shown(value: Any) -> str:
     """A stranger's value as part of a message: short, and without characters that a terminal obeys."""
-    text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+    text = value if isinstance(value, str) and value.isprintable() else _SHORT.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def reason_of(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it has none."""
     lines = str(error).splitlines()
-    return lines[0] if lines and lines[0].isprintable() else type(error).__name__
+    return lines[0][:300] if lines and lines[0].isprintable() else type(error).__name__
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -100,6 +105,8 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
     def construct_whole_number(self, node: Any) -> int:
+        if ":" in node.value or len(node.value) > 40:  # which would be read in base 60, part by part
+            raise yaml.YAMLError("it has a number of more than 64 bits")
         number = self.construct_yaml_int(node)
         if not -LARGEST <= number < LARGEST:
             raise yaml.YAMLError("it has a number of more than 64 bits")
