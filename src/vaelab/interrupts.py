@@ -54,9 +54,8 @@ class Stop:
         self.noticed = False
         self.in_threads = False  # a second Ctrl-C cannot stop those but by ending the process
         self.process = os.getpid()
-        handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
-        self.former = {number: handler for number, handler in handlers.items() if _is_ours(number, handler)}
-        self.others = {number: handler for number, handler in handlers.items() if callable(handler)}
+        self.former: dict[int, Any] = {}  # handlers that ours take the place of
+        self.others: dict[int, Any] = {}  # those that they do not
 
     @contextmanager
     def excusing(self) -> Iterator[None]:
@@ -104,7 +103,8 @@ class Stop:
         """Takes the signals over, again if somebody took them in the meantime (as Lightning does)."""
         if threading.current_thread() is threading.main_thread():
             for number, handler in (self.others | dict.fromkeys(self.former, self._heed)).items():
-                signal.signal(number, handler)
+                if handler is not None:  # one that is not Python's
+                    signal.signal(number, handler)
 
     def uninstall(self) -> None:
         for number, handler in self.former.items():
@@ -143,6 +143,9 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
         yield stop
         return
     token = _heeding.set(stop)
+    for number in _SIGNALS:
+        handler = signal.getsignal(number)
+        (stop.former if _is_ours(number, handler) else stop.others)[number] = handler
     stop.install()
     try:
         yield stop
