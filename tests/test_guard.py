@@ -1,13 +1,14 @@
 """Numbers that are no longer finite: which step, what broke first, and how training goes on."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.conftest import Run, assert_same_weights, results, weights
 from tests.training import Fitted, assert_same_state, by_hand, fit
@@ -16,7 +17,8 @@ from vaelab.data import ImageData
 from vaelab.guard import DivergedError
 from vaelab.module import VAEModule
 from vaelab.objectives import ELBO, Terms
-from vaelab.randomness import generator
+from vaelab.randomness import generator, stream
+from vaelab.stored import load_checkpoint
 
 BATCH = 100  # 15 steps an epoch, the last one of 38 examples
 
@@ -157,8 +159,6 @@ def test_a_gradient_that_breaks_while_the_bound_is_finite_is_found_at_its_own_st
             return Terms(terms.elbo, terms.reconstruction, terms.kl, Root.apply(terms.loss, bad))
 
         module.objective = wrapped
-
-    from vaelab.randomness import stream
 
     bad_stream = stream("train", 0, 0, 9, 0)
     with pytest.raises(DivergedError) as caught:
@@ -351,3 +351,72 @@ def test_the_guard_keeps_one_state_in_so_many_steps(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(guard_module.Guard, "state", lambda self: (kept.append(1), state(self))[1])
     fit("trainer.max_epochs=10", "steps_per_call=15")
     assert len(kept) == 1  # of 150 steps
+
+
+class Warming(nn.Module):
+    """An objective that counts its calls in a tensor, as one that raises beta slowly does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.elbo = ELBO()
+
+    def forward(self, vae: Any, x: Tensor) -> Terms:
+        if vae.training:
+            self.calls += 1
+        return self.elbo(vae, x)
+
+
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+def test_an_objectives_own_tensors_are_put_back_as_well(policy: str, broken_at: Any) -> None:
+    broken_at({(1, 6): float("nan")})
+
+    def prepare(module: VAEModule) -> None:
+        module.objective = Warming()
+
+    fitted = fit(f"on_nan={policy}", "steps_per_call=4", prepare=prepare)
+    assert fitted.module.objective.calls == (29 if policy == "skip" else 15 + 8)  # type: ignore[attr-defined]
+
+
+def test_an_optimizer_that_can_move_no_more_is_found_while_all_else_is_finite(broken_at: Any) -> None:
+    with pytest.raises(DivergedError) as caught:
+        fit("optimizer=adagrad", prepare=with_a_gradient_of(1e30))
+    assert caught.value.details["not_finite"].startswith("the optimizer's sum of encoder.trunk.layers.0")
+    assert caught.value.details["step"] == 4
+
+
+def with_a_gradient_of(scale: float) -> Callable[[VAEModule], None]:
+    def prepare(module: VAEModule) -> None:
+        objective, calls = module.objective, stream("train", 0, 0, 3, 0)
+
+        def steep(vae: Any, x: Tensor) -> Terms:
+            terms = objective(vae, x)
+            factor = scale if vae.training and torch.initial_seed() == calls else 1.0
+            return Terms(
+                terms.elbo,
+                terms.reconstruction,
+                terms.kl,
+                terms.loss + (factor - 1) * (terms.loss - terms.loss.detach()),
+            )
+
+        module.objective = steep
+
+    return prepare
+
+
+def test_sound_steps_end_a_row_wherever_states_are_kept(broken_at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_at({(epoch, step): float("nan") for epoch in (0, 1) for step in range(0, 14, 2)})
+    before = guard_module.Guard.before
+    monkeypatch.setattr(guard_module.Guard, "before", lambda self, batches: (self.forget(), before(self, batches))[1])
+    assert fit("on_nan=skip", "steps_per_call=1").module.guard.skipped == 14
+
+
+def test_checkpoints_of_a_rollback_hold_shared_weights_as_any_other(tmp_path: Path) -> None:
+    line = ("on_nan=rollback", "model=shared", "hidden_features=500", "trainer.max_steps=20")
+    fit(*line, path=tmp_path)
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["counts"]["steps"] == 20
+
+
+def test_what_stops_a_run_finds_its_way_out_of_another_process() -> None:
+    error = pickle.loads(pickle.dumps(DivergedError("at step 3", {"step": 3}, 2)))
+    assert (str(error), error.details, error.taken) == ("at step 3", {"step": 3}, 2)

@@ -326,6 +326,7 @@ YAML = {
     "a key twice": ("seed: 1\nseed: 2\n", "the key seed twice"),
     "a key that is a number": ("1: 2\n", "the key 1"),
     "a key that is a list": ("? [a]\n: 1\n", "YAML"),
+    "base 60": ("a: 1" + ":1" * 100_000, "64 bits"),
     "a number of a million digits": ("a: 0x" + "f" * 1_000_000, "64 bits"),
     "a decimal number of many digits": ("a: " + "9" * 5000, "YAML"),
     "a date": ("a: 2020-13-45\n", "YAML"),
@@ -596,6 +597,7 @@ def child(code: str, *arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_no_folder_takes_more_memory_than_it_has_bytes(stranger: Path) -> None:
     for name, tamper in MEMORY.items():
         shutil.copytree(stranger, stranger.with_name(name.replace(" ", "_")))
@@ -613,6 +615,64 @@ def test_what_loading_plain_data_alone_would_take(name: str, stranger: Path) -> 
     code = "import torch; before = peak(); torch.load('stranger/checkpoints/last.ckpt', weights_only=True)"
     assert int(child(f"{PEAK}{code}; print(peak() - before)", cwd=stranger.parent)) > 200  # megabytes, of a small file
     assert (stranger / "checkpoints" / "last.ckpt").stat().st_size < 2**20
+
+
+def rezipped(path: Path, change: Callable[[str, bytes], list[tuple[str, bytes]]]) -> None:
+    """An archive of PyTorch's, written anew with other entries."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries:
+            for other, written in change(name, content):
+                archive.writestr(other, written)
+
+
+def in_another_case(name: str, content: bytes) -> list[tuple[str, bytes]]:
+    """The pickle twice: PyTorch, which does not tell cases apart, reads the first, which calls something."""
+    if not name.endswith("data.pkl"):
+        return [(name, content)]
+    return [(name.replace("data.pkl", "DATA.PKL"), pickle.dumps(Reduced(bytearray, 2**20), 2)), (name, content)]
+
+
+def nested(depth: int) -> Any:
+    value: Any = ()
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+HIDDEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a pickle in another case": (lambda path: rezipped(path, in_another_case), "archive of torch.save"),
+    "a pickle of megabytes": (lambda path: torch.save({"x": [{} for _ in range(3_000_000)]}, path), "4,194,304 bytes"),
+    "tuples in tuples": (lambda path: torch.save({"counts": nested(40), "state_dict": {}}, path), "counts"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_hides_in_a_checkpoint_is_refused_at_once(name: str, stranger: Path) -> None:
+    tamper, word = HIDDEN[name]
+    tamper(stranger / "checkpoints" / "last.ckpt")
+    with pytest.raises(RunFolderError, match=word):
+        load_checkpoint(stranger / "checkpoints" / "last.ckpt")
+
+
+def test_bytes_that_a_disk_lost_are_found(stranger: Path) -> None:
+    path = stranger / "checkpoints" / "last.ckpt"
+    with zipfile.ZipFile(path) as archive:
+        tensors = [entry for entry in archive.infolist() if "/data/" in entry.filename]
+        largest = max(tensors, key=lambda entry: entry.file_size)
+    content = bytearray(path.read_bytes())
+    middle = largest.header_offset + 200 + largest.file_size // 2
+    content[middle : middle + 16] = bytes(16)
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # PyTorch does not look
+    with pytest.raises(RunFolderError, match=r"last.ckpt cannot be loaded .* is damaged"):
+        load_checkpoint(path)
+
+
+def test_a_record_of_nothing_is_no_record_of_these_data(stranger: Path) -> None:
+    (stranger / "record.json").write_text("{}")
+    assert_refused(stranger, "trained on other data")
 
 
 # what is written

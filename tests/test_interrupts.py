@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import stat
 import threading
@@ -17,6 +18,7 @@ import torch
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run_main
 from vaelab import train
 from vaelab.interrupts import Interrupted, heeding
+from vaelab.loggers import CSV
 from vaelab.module import VAEModule
 from vaelab.steps import Step
 
@@ -326,6 +328,67 @@ def test_sigterm_is_left_to_who_handles_it(run_fast: Run, monkeypatch: pytest.Mo
     finally:
         signal.signal(signal.SIGTERM, former)
     assert told == [signal.SIGTERM]
+
+
+def test_who_handles_sigterm_keeps_it_while_lightning_trains(
+    run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {22: signal.SIGTERM}))
+        path = run_fast(*FOUR).path
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert told == [signal.SIGTERM]
+    assert_same_weights(path, whole)
+
+
+def test_a_logger_whose_process_the_signal_ended_as_well_does_not_cost_the_checkpoint(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError("Connection lost")
+
+    def told(*args: Any) -> None:
+        if next(calls) == 22:
+            monkeypatch.setattr(CSV, "log_metrics", gone)
+            monkeypatch.setattr(CSV, "save", gone)
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(*args)
+
+    step, calls = Step.__call__, iter(range(1, 1000))
+    monkeypatch.setattr(Step, "__call__", told)
+    monkeypatch.setattr(CSV, "finalize", lambda *_: None)
+    outcome = run_fast(*FOUR, "logger=csv", code=143)
+    assert "after SIGTERM: Connection lost" in outcome.err
+    assert steps_in(only_run(tmp_path)) == 22
+
+
+def test_between_two_jobs_of_a_sweep_a_warning_puts_the_sweep_back_into_the_queue(
+    scontrol: Path, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = train.show
+    monkeypatch.setattr(train, "show", lambda *args: (show(*args), os.kill(os.getpid(), signal.SIGUSR1)))
+    run_fast("-m", "latent_dim=2,3", code=138)
+    assert scontrol.read_text() == "requeue 77\n"
+    assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 1
+
+
+def test_a_requeued_rerun_goes_on_instead_of_starting_over(
+    scontrol: Path, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
+        run_fast(*FOUR, "rerun=true", code=138)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    path = run_fast(*FOUR, "rerun=true").path
+    assert [folder.name for folder in path.parent.iterdir()] == [path.name]  # nothing was put aside
+    assert_same_weights(path, whole)
+
+
+def test_what_stops_a_run_finds_its_way_out_of_another_process() -> None:
+    assert pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM))).exit_code == 143
 
 
 def test_handlers_are_as_before_afterwards(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:

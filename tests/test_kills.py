@@ -15,9 +15,10 @@ import torch
 
 from tests.conftest import ROOT, fast, results, run_main
 from tests.training import plain
-from vaelab import train
+from vaelab import run, train
 from vaelab.callbacks import Checkpoints
 from vaelab.steps import Step
+from vaelab.stored import replacing
 
 LINES = {
     "chunks, checkpoints inside the epoch": ("steps_per_call=4", "callbacks.checkpoints.every_n_steps=3"),
@@ -285,6 +286,62 @@ def test_another_number_of_threads_is_told_of(tmp_path: Path) -> None:
     assert len(told.splitlines()) == 1
 
 
+def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(tmp_path: Path) -> None:
+    run_main(train.main, tmp_path, *command(()))
+    (path,) = tmp_path.glob("logs/runs/*")
+    before = results(path)
+    (path / "metrics.json").unlink()
+    (path / "checkpoints" / "best.ckpt").write_bytes(b"")
+    told = run_main(train.main, tmp_path, *command(())).err
+    assert "no numbers of the best weights" in told
+    assert results(path) == {name: value for name, value in before.items() if not name.startswith("best/")}
+
+
+def test_a_damaged_last_checkpoint_never_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatch: Any) -> None:
+    run_main(train.main, tmp_path, *command(()), "trainer.max_steps=40")
+    (path,) = tmp_path.glob("logs/runs/*")
+    good = (path / "checkpoints" / "previous.ckpt").read_bytes()
+    (path / "checkpoints" / "last.ckpt").write_bytes(b"")
+    monkeypatch.setattr(Step, "__call__", lambda *_: kill())
+    code, _ = in_child(lambda: run_main(train.main, tmp_path, *command(())).code)
+    assert code == -signal.SIGKILL
+    assert {file.name: file.read_bytes() for file in (path / "checkpoints").glob("[lp]*")} == {
+        "last.damaged": b"",
+        "previous.ckpt": good,
+    }
+
+
+def test_more_epochs_that_are_killed_before_they_begin_are_not_taken_for_done(tmp_path: Path, monkeypatch: Any) -> None:
+    run_main(train.main, tmp_path, *command(()))
+    write = run.write_atomically
+
+    def killed(path: Path, content: str) -> None:
+        write(path, content)
+        if path.name == "config.yaml":
+            kill()
+
+    monkeypatch.setattr(run, "write_atomically", killed)
+    longer = [*command(())[:-1], "trainer.max_epochs=4", "logger=csv"]
+    longer = [override for override in longer if override != "trainer.max_epochs=3"]
+    code, _ = in_child(lambda: run_main(train.main, tmp_path, *longer).code)
+    assert code == -signal.SIGKILL
+    monkeypatch.undo()
+    outcome = run_main(train.main, tmp_path, *longer)
+    assert "finished before" not in outcome.out
+    assert results(outcome.path)["epochs"] == 4
+
+
+def test_the_last_checkpoint_is_there_at_any_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, former = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    path.write_text("one")
+    seen = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: (replace(self, to), seen.append(path.read_text()))[0])
+    with replacing(path, former) as partial:
+        partial.write_text("two")
+    assert (seen, path.read_text(), former.read_text()) == (["one", "two"], "two", "one")
+
+
 # two processes
 
 
@@ -298,6 +355,7 @@ def of_two(folder: Path, act: str) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, [torch.load(file, weights_only=True) for file in files]
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_go_on_after_signals_kills_and_steps_that_break(tmp_path: Path) -> None:
     code, begun = of_two(tmp_path, "begin")
     assert code != 0  # the last training was killed

@@ -383,7 +383,8 @@ def test_a_damaged_file_of_the_run_folder_is_named_and_nothing_is_overwritten(
 
 
 def test_a_damaged_checkpoint_is_named_and_training_does_not_start_over_silently(folder: Path, run_fast: Any) -> None:
-    (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK broken")
+    for name in ("last", "previous"):
+        (folder / "checkpoints" / f"{name}.ckpt").write_bytes(b"PK broken")
     outcome = run_fast("trainer.max_epochs=3", code=FAILURE, figures=True)
     assert_one_line(outcome, "last.ckpt", "rerun=true")
 
