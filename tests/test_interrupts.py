@@ -5,6 +5,8 @@ import os
 import pickle
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -363,6 +365,36 @@ def test_a_logger_whose_process_the_signal_ended_as_well_does_not_cost_the_check
     outcome = run_fast(*FOUR, "logger=csv", code=143)
     assert "after SIGTERM: Connection lost" in outcome.err
     assert steps_in(only_run(tmp_path)) == 22
+
+
+ALL_TOLD = """
+import os, signal
+from vaelab import train
+from vaelab.steps import Step
+
+step, calls = Step.__call__, iter(range(1, 1000))
+
+def told(*args):
+    if next(calls) == 22:
+        for child in open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split():
+            os.kill(int(child), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    step(*args)
+
+Step.__call__ = told
+train.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, to find W&B's process")
+def test_a_signal_to_wandbs_process_as_well_costs_its_last_lines_and_nothing_else(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", ALL_TOLD, *fast(*FOUR, "logger=wandb")]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 143, done.stderr
+    assert "Traceback" not in done.stderr
+    path = only_run(tmp_path)
+    assert (steps_in(path), status(path)["state"]) == (22, "interrupted")
 
 
 def test_between_two_jobs_of_a_sweep_a_warning_puts_the_sweep_back_into_the_queue(

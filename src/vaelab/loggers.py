@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from csv import DictReader, DictWriter
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,15 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
                 if code == 0:
                     raise
                 log.warning("W&B did not finish: %s", error)
+                _forget_service(code)
             _redact_logs(Path(logger.save_dir or "."))
+
+
+def _forget_service(code: int) -> None:
+    from wandb import teardown
+
+    with suppress(Exception):  # it would be tried again at exit, with a traceback, and by the next run
+        teardown(exit_code=code)
 
 
 def _stop_debugging() -> None:
