@@ -417,6 +417,9 @@ def test_a_requeued_rerun_goes_on_instead_of_starting_over(
     path = run_fast(*FOUR, "rerun=true").path
     assert [folder.name for folder in path.parent.iterdir()] == [path.name]  # nothing was put aside
     assert_same_weights(path, whole)
+    monkeypatch.setenv("SLURM_JOB_ID", "78")  # another job, that has come as far as this run
+    run_fast(*FOUR, "rerun=true")
+    assert len(list(path.parent.iterdir())) == 2
 
 
 def test_what_stops_a_run_finds_its_way_out_of_another_process() -> None:

@@ -11,7 +11,7 @@ from vaelab import loggers
 from vaelab.checkpoint import check_resumable
 from vaelab.checks import refusing
 from vaelab.config import build, make_trainer, plain
-from vaelab.interrupts import Stop, is_requeued
+from vaelab.interrupts import Stop
 from vaelab.results import Metrics, evaluate_last_and_best
 from vaelab.run import RunFolder
 from vaelab.steps import Together
@@ -37,7 +37,7 @@ def complete(
         RunFolderError: the folder holds another run, or another process holds the folder.
         Interrupted: a signal told the program to stop; the run can go on.
     """
-    folder = RunFolder(path, plain(cfg), rerun=cfg.rerun and not is_requeued())
+    folder = RunFolder(path, plain(cfg), rerun=cfg.rerun)
     if folder.finished:
         return folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)"
     data, module = build(cfg)

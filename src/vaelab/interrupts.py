@@ -159,9 +159,10 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
         _heeding.reset(token)
 
 
-def is_requeued() -> bool:
-    """Whether SLURM has started this very job before."""
-    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+def slurm_job(restarted: bool = False) -> str | None:
+    """The number of the SLURM job that this is; of one that SLURM has started before, if that is asked for."""
+    first = os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
+    return None if restarted and first else os.environ.get("SLURM_JOB_ID")
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

@@ -5,11 +5,9 @@ import logging
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +17,9 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.guard import DivergedError
 from vaelab.identity import budget, science
-from vaelab.redaction import RedactingFormatter, redact, redacted
+from vaelab.interrupts import slurm_job
+from vaelab.redaction import redact, redacted
+from vaelab.run_log import logging_to
 from vaelab.stored import (
     FORMAT_VERSION,
     START_OVER,
@@ -37,7 +37,6 @@ from vaelab.stored import (
 State = Literal["running", "done", "interrupted", "failed"]
 
 log = logging.getLogger(__name__)
-_log: ContextVar[Path | None] = ContextVar("log", default=None)  # of the run of this thread
 
 
 class RunFolder:
@@ -57,12 +56,19 @@ class RunFolder:
         self.path = path
         self.config = config
         self.started = time.monotonic()
-        self.rerun = rerun and (path / "config.yaml").exists()
+        self.rerun = rerun and (path / "config.yaml").exists() and not self._begun_by_this_job()
         self.samples_seen = 0  # when training goes on
         self.found: tuple[dict[str, Any], Path] | None = None  # the checkpoint that it goes on from
         self.damaged: list[Path] = []  # other checkpoints
         self.warnings: list[str] = []  # for the log, once it is open
         self._read_what_stands()
+
+    def _begun_by_this_job(self) -> bool:
+        # which SLURM has started again: it goes on, or it would start over every time
+        job = slurm_job(restarted=True)
+        with suppress(RunFolderError):
+            return job is not None and read_json(self.path / "status.json").get("slurm_job") == job
+        return False
 
     def _read_what_stands(self) -> None:
         here = (self.path / "config.yaml").exists() and not self.rerun
@@ -151,7 +157,7 @@ class RunFolder:
             stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record, indent=2))
-            with _logging_to(self.path / "train.log"):
+            with logging_to(self.path / "train.log"):
                 for warning in [*self.warnings, *threads]:
                     log.warning(warning)
                 with self._telling_how_it_ends():
@@ -194,6 +200,7 @@ class RunFolder:
         process = {"host": socket.gethostname(), "pid": os.getpid()}
         self.status = {"state": state, "run_id": self.run_id, "seconds": self._seconds(), **process}
         self.status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")}
+        more["slurm_job"] = slurm_job()
         self.status |= {name: value for name, value in more.items() if value is not None}
         write_atomically(self.path / "status.json", json.dumps(self.status, indent=2))
 
@@ -232,27 +239,3 @@ class RunFolder:
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "data_dir"}
-
-
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exception(), OSError):  # a full disk is told of by what must be written
-            super().handleError(record)
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Sends all logging to `path`, but for that of other runs in threads of theirs."""
-    token = _log.set(path)
-    handler = _LogFile(path, encoding="utf-8")
-    handler.addFilter(lambda record: _log.get() in (None, path))
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger("vaelab").setLevel(logging.INFO)
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        with suppress(OSError):
-            handler.close()
-        _log.reset(token)

@@ -24,7 +24,7 @@ from vaelab.cli import WANTS_TRACEBACK, is_usage, one_line, quieten_console, sho
 from vaelab.complete import complete
 from vaelab.config import plain
 from vaelab.ensemble import Ensemble
-from vaelab.interrupts import Interrupted, Stop, heeding, is_requeued
+from vaelab.interrupts import Interrupted, Stop, heeding
 from vaelab.names import folder_of_seed
 from vaelab.results import Metrics
 from vaelab.run import RunFolder
@@ -57,7 +57,7 @@ class Member:
     def finished(self) -> bool:
         """Whether nothing is left to do; a folder that cannot be read is for `complete` to speak of."""
         try:
-            return RunFolder(self.path, plain(self.cfg), self.cfg.rerun and not is_requeued()).finished
+            return RunFolder(self.path, plain(self.cfg), self.cfg.rerun).finished
         except RunFolderError:
             return False
 
