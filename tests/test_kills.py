@@ -149,7 +149,8 @@ def killing(function: Callable[..., Any], call: int, instant: int | None, told: 
     return wrapped
 
 
-@pytest.mark.parametrize("write", [3, pytest.param(4, marks=pytest.mark.slow)])  # last.ckpt of an epoch, best.ckpt
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [3, 4])  # last.ckpt of an epoch, best.ckpt
 def test_a_run_that_is_killed_while_it_writes_a_checkpoint_is_completed_to_the_last_bit(
     write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +212,8 @@ def limited(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-@pytest.mark.parametrize("size", [0, 2_000, 20_000])  # nothing; the status but no log; no checkpoint
+# nothing; the status but no log; no checkpoint
+@pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in (0, 2_000)), 20_000])
 def test_a_file_that_cannot_grow_fails_in_one_line_and_the_run_goes_on_when_it_can(size: int, tmp_path: Path) -> None:
     line = LINES["chunks, checkpoints inside the epoch"]
     assert in_child(lambda: run_main(train.main, whole(tmp_path), *command(line)).code)[0] == 0

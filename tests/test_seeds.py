@@ -347,7 +347,7 @@ def test_what_no_seed_can_be_is_refused_in_one_line(stacked: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("stacked", ["true", "false"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_seeds_that_are_stopped_are_interrupted_and_can_go_on(
     stacked: str, number: signal.Signals, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_clipped_training_is_the_loop_written_by_hand(overrides: tuple[str, ..
 # compiling
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.usefixtures("as_users_have_it")  # the checks of the tests cannot be compiled
 def test_a_compiled_objective_draws_the_same_noise_and_has_the_same_bound() -> None:
