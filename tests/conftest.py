@@ -185,6 +185,12 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooch, "retrieve", no_network)
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power, and waiting for the disk is half the time of a short run."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 def weights(path: Path, name: str = "last") -> dict[str, torch.Tensor]:
     """The model's weights in a run folder's checkpoint."""
     return torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]

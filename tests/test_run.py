@@ -212,6 +212,18 @@ def test_a_failed_write_leaves_the_former_file_whole(tmp_path: Path, monkeypatch
     assert path.read_text() == "former"
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, to name what is synchronised")
+def test_a_file_is_on_the_disk_before_it_is_renamed_and_the_renaming_before_it_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace = Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (done.append("renamed"), replace(self, to))[1])
+    write_atomically(tmp_path / "metrics.json", "{}")
+    assert done == [str(tmp_path / ".metrics.json.partial"), "renamed", str(tmp_path)]
+
+
 def test_a_file_is_replaced_and_never_rewritten_in_place(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     write_atomically(path, "former")
