@@ -1,0 +1,93 @@
+"""Hamiltonian Monte Carlo on p(z) p(x|z)^beta, many chains of many examples in one batch."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaelab.conditional import VAE, Image
+from vaelab.estimators.parts import Samples, gradient_of_log_likelihood
+
+PerChain = Float[Tensor, "samples batch"]
+PerExample = Float[Tensor, " batch"]
+GOLDEN = (math.sqrt(5) - 1) / 2
+TARGET_ACCEPTANCE = 0.65  # the best in high dimensions: Beskos et al. (2013); Neal (2011), section 4.4
+
+
+@dataclass
+class State:
+    """Where chains stand, with both terms of log p(x, z) there, and their gradients in z."""
+
+    z: Samples
+    log_prior: PerChain
+    log_likelihood: PerChain
+    prior_gradient: Samples
+    likelihood_gradient: Samples
+
+    def log_density(self, beta: float) -> PerChain:
+        return self.log_prior + beta * self.log_likelihood
+
+    def gradient(self, beta: float) -> Samples:
+        return self.prior_gradient + beta * self.likelihood_gradient
+
+
+@dataclass
+class Hamiltonian:
+    """Transitions that leave `p(z) p(x|z)^beta`, of each example x, as it is: Neal (2011), section 3.
+
+    The density is that of a `VAE`'s latent; at beta = 1 it is the posterior. Momenta are N(0, I), drawn anew for every
+    transition.
+
+    Args:
+        vae: the model.
+        x: examples, `[batch, *event_shape]`.
+        num_leapfrogs: steps along a trajectory, at most. How many differs from one transition to the next, since
+            trajectories of one length may all return to where they began.
+        max_batch_elements: upper limit on the decoder's output at once, in numbers.
+    """
+
+    vae: VAE
+    x: Image
+    num_leapfrogs: int
+    max_batch_elements: int
+
+    def at(self, z: Samples) -> State:
+        """Chains that stand at z, `[chains, batch, latent_dim]`."""
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            log_prior = self.vae.prior().log_prob(leaf)
+            (prior_gradient,) = torch.autograd.grad(log_prior.sum(), leaf)
+        likelihood = gradient_of_log_likelihood(self.vae, self.x, z, self.max_batch_elements)
+        return State(z, log_prior.detach(), likelihood[0], prior_gradient, likelihood[1])
+
+    def transition(self, state: State, beta: float, step_size: PerExample, number: int) -> tuple[State, PerChain]:
+        """Transition `number` of all chains, with a step size for each example; also how probably each is accepted."""
+        num_leapfrogs = 1 + int(self.num_leapfrogs * (number * GOLDEN % 1))  # spread evenly over 1 .. the most
+        step = step_size.unsqueeze(-1)  # [batch, 1]
+        momentum = torch.randn_like(state.z)
+        before = state.log_density(beta) - momentum.square().sum(-1) / 2
+        proposed = state
+        momentum = momentum + step / 2 * state.gradient(beta)
+        for left in reversed(range(num_leapfrogs)):
+            proposed = self.at(proposed.z + step * momentum)
+            momentum = momentum + (step if left else step / 2) * proposed.gradient(beta)
+        after = proposed.log_density(beta) - momentum.square().sum(-1) / 2
+        acceptance = (after - before).exp().clamp(max=1).nan_to_num(0)  # a trajectory may run to infinity
+        accepted = torch.rand_like(acceptance) < acceptance
+        return _where(accepted, proposed, state), acceptance
+
+
+def _where(accepted: Tensor, proposed: State, state: State) -> State:
+    chosen: dict[str, Any] = {}
+    for name in State.__dataclass_fields__:
+        new, old = getattr(proposed, name), getattr(state, name)
+        chosen[name] = torch.where(accepted.unsqueeze(-1) if new.dim() == 3 else accepted, new, old)
+    return State(**chosen)
+
+
+def adapted(step_size: PerExample, acceptance: PerChain, gain: float) -> PerExample:
+    """The step size of each example, moved so that the mean acceptance over its chains comes nearer to 0.65."""
+    return step_size * (gain * (acceptance.mean(0) - TARGET_ACCEPTANCE)).exp()

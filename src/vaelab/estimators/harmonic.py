@@ -1,0 +1,131 @@
+"""The estimator of the paper's appendix D: samples of the posterior, and the harmonic identity."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaelab.conditional import VAE, Image
+from vaelab.estimators.estimate import Estimate, at_least_1
+from vaelab.estimators.hamiltonian import Hamiltonian, adapted
+
+Chains = Float[Tensor, "draws chains batch latent_dim"]
+Values = Float[Tensor, "draws chains batch"]
+LARGEST_LATENT = 5
+COVERED = 0.9
+
+
+@dataclass
+class HarmonicMean:
+    """The marginal likelihood by Hamiltonian Monte Carlo: appendix D of Kingma & Welling (2014).
+
+    `1 / p(x) = E_p(z|x)[ f(z) / p(x, z) ]` for any density f where p(z|x) > 0. Chains sample the posterior; f is fitted
+    to those of one half, and the mean is over those of the other. Here f is their Gaussian, cut at the ellipsoid that
+    holds 90 % of it, so that no rare sample in the tails of f decides the mean (Geweke 1999).
+
+    Such a density fits in few dimensions only: above 5 the estimator refuses. Its standard error is the spread of the
+    chains, its effective sample size the number of independent draws that would give that spread.
+
+    Args:
+        num_chains: per example, an even number of them.
+        num_samples: draws of each chain.
+        num_burn_in: transitions before, while the step size of each example adapts to an acceptance of 0.65.
+        num_leapfrogs: steps of each transition, at most.
+        max_batch_elements: upper limit on the decoder's output at once, in numbers.
+
+    Raises:
+        ValueError: a count below its least; or, when called, a latent of more than five dimensions.
+    """
+
+    num_chains: int = 32
+    num_samples: int = 50
+    num_burn_in: int = 100
+    num_leapfrogs: int = 10
+    max_batch_elements: int = 4_000_000
+    label: ClassVar[str] = "HMC and the harmonic identity"
+    unbiased: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        at_least_1(self, "num_samples", "num_burn_in", "num_leapfrogs", "max_batch_elements")
+        if self.num_chains < 4 or self.num_chains % 2:
+            raise ValueError(f"estimator.num_chains must be even and at least 4, found {self.num_chains}")
+        if self.num_chains * self.num_samples < 100:
+            raise ValueError(
+                f"estimator.num_chains times num_samples must be at least 100, for half of them to be fitted, "
+                f"found {self.num_chains} times {self.num_samples}"
+            )
+
+    def refusal(self, latent_dim: int) -> str | None:
+        """Why it is not for a latent of this size, or None."""
+        if latent_dim <= LARGEST_LATENT:
+            return None
+        return (
+            f"it fits a density to samples of p(z|x), in at most {LARGEST_LATENT} dimensions, found "
+            f"latent_dim={latent_dim}: type estimator=importance or estimator=ais"
+        )
+
+    @torch.no_grad()
+    def __call__(self, vae: VAE, x: Image) -> Estimate:
+        refused = self.refusal(vae.prior().event_shape[0])
+        if refused is not None:
+            raise ValueError(f"estimator=hmc: {refused}")
+        draws, log_joint, acceptance = self.sample(Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements))
+        half = self.num_chains // 2
+        log_ratios = log_density_of_fit(draws[:, :half], draws[:, half:]) - log_joint[:, half:].double()
+        return harmonic(log_ratios, acceptance_rate=acceptance, r_hat=r_hat(draws))
+
+    def sample(self, dynamics: Hamiltonian) -> tuple[Chains, Values, Float[Tensor, " batch"]]:
+        """Draws of p(z|x), from chains that start at q(z|x); log p(x, z) there, and the acceptance."""
+        state = dynamics.at(dynamics.vae.encode(dynamics.x).sample((self.num_chains,)))
+        step_size = torch.full_like(state.log_prior[0], 1 / self.num_leapfrogs)
+        for t in range(self.num_burn_in):
+            state, acceptance = dynamics.transition(state, 1.0, step_size, t)
+            step_size = adapted(step_size, acceptance, gain=1 / math.sqrt(1 + t))
+        draws, log_joints, total = [], [], torch.zeros_like(step_size)
+        for t in range(self.num_samples):
+            state, acceptance = dynamics.transition(state, 1.0, step_size, t)
+            draws.append(state.z)
+            log_joints.append(state.log_density(1.0))
+            total += acceptance.mean(0)
+        return torch.stack(draws), torch.stack(log_joints), total / self.num_samples
+
+
+def log_density_of_fit(fitted: Chains, at: Chains) -> Values:
+    """The log density, at some points, of the Gaussian fitted to others, cut where 90 % of it are inside."""
+    from scipy.stats import chi2  # slow to import
+
+    sample = fitted.flatten(0, 1).movedim(1, 0).double()  # [batch, draws, latent_dim]
+    latent_dim = sample.shape[-1]
+    mean = sample.mean(1)
+    centred = sample - mean.unsqueeze(1)
+    cholesky = torch.linalg.cholesky(centred.mT @ centred / (sample.shape[1] - 1))
+    points = (at.double() - mean).movedim(-2, 0).flatten(1, 2)  # [batch, draws * chains, latent_dim]
+    whitened = torch.linalg.solve_triangular(cholesky, points.mT, upper=False)
+    square = whitened.square().sum(1)
+    log_norm = cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1) + latent_dim / 2 * math.log(2 * math.pi)
+    inside = square <= float(chi2.ppf(COVERED, latent_dim))
+    log_density = torch.where(inside, -square / 2 - log_norm.unsqueeze(-1) - math.log(COVERED), -math.inf)
+    return log_density.unflatten(1, at.shape[:2]).movedim(0, -1)
+
+
+def harmonic(log_ratios: Values, **more: Tensor) -> Estimate:
+    """-log of the mean ratio: its error from the spread of the chains, which are independent of each other."""
+    draws, chains, _ = log_ratios.shape
+    log_mean = log_ratios.logsumexp((0, 1)) - math.log(draws * chains)
+    relative = (log_ratios - log_mean).exp()  # of mean 1
+    variance = relative.mean(0).var(0) / chains
+    effective = (relative.flatten(0, 1).var(0) / variance).clamp(max=draws * chains)
+    return Estimate(-log_mean, variance.sqrt(), effective, variance / 2, **more)
+
+
+def r_hat(draws: Chains) -> Float[Tensor, " batch"]:
+    """The rank-normalised split R-hat of each example, at its worst dimension: Vehtari et al. (2021), by ArviZ."""
+    from arviz_stats.base import array_stats  # slow to import
+
+    if len(draws) < 4:
+        return torch.full(draws.shape[2:3], math.nan, device=draws.device)
+    found = array_stats.rhat(draws.movedim((2, 3), (0, 1)).numpy(force=True), chain_axis=-1, draw_axis=-2)
+    return torch.as_tensor(found, device=draws.device).max(-1).values

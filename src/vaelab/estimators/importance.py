@@ -1,0 +1,55 @@
+"""Importance sampling from the encoder's posterior."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from vaelab.conditional import VAE, Image
+from vaelab.estimators.estimate import Estimate, at_least_1
+from vaelab.estimators.parts import log_joint
+from vaelab.estimators.weights import RunningWeights
+
+ROUND = 100  # samples per example that are drawn at once: a number of its own, so that memory does not change the draws
+
+
+@dataclass
+class ImportanceSampling:
+    """The importance-weighted log-likelihood: Burda, Grosse & Salakhutdinov (2016), equation 8.
+
+    `log p(x) ~ log (1/K) sum_k w_k`, `w_k = p(x, z_k) / q(z_k|x)`, `z_k ~ q(z|x)`. Its mean is a lower bound of
+    log p(x) that rises with K. Standard error, bias and effective sample size are those of
+    `vaelab.estimators.estimate.of_weights`; `pareto_k` tells where q(z|x) is too poor a proposal for all three.
+
+    Samples are drawn and weighted in parts; the draws do not depend on `max_batch_elements`.
+
+    Args:
+        num_samples: K.
+        max_batch_elements: upper limit on the decoder's output in one part, in numbers (4 bytes each); a part holds
+            one sample of one example at the least.
+
+    Raises:
+        ValueError: either of them below 1.
+        PointMassError: when called, on a q(z|x) without a density.
+    """
+
+    num_samples: int = 100
+    max_batch_elements: int = 4_000_000
+    label: ClassVar[str] = "importance sampling"
+    unbiased: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        at_least_1(self, "num_samples", "max_batch_elements")
+
+    def refusal(self, latent_dim: int) -> str | None:
+        """None: it is for any latent."""
+
+    @torch.no_grad()
+    def __call__(self, vae: VAE, x: Image) -> Estimate:
+        q = vae.encode(x)
+        weights = RunningWeights(self.num_samples)
+        for start in range(0, self.num_samples, ROUND):
+            z = q.sample((min(ROUND, self.num_samples - start),))
+            log_weights = log_joint(vae, x, z, self.max_batch_elements) - q.log_prob(z)
+            weights.add(log_weights)
+        return weights.estimate()
