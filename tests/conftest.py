@@ -98,7 +98,7 @@ def exit_code(main: Callable[[], None]) -> int:
 def restored() -> Iterator[None]:
     """Puts back what an entry point changes for its whole process."""
     argv, path, environ, rng = sys.argv, sys.path[:], dict(os.environ), torch.get_rng_state()
-    names = (None, "pytorch_lightning")
+    names = (None, "pytorch_lightning", "lightning_fabric")
     logs = [(log, log.level, log.propagate, log.handlers[:]) for log in map(logging.getLogger, names)]
     GlobalHydra.instance().clear()
     try:

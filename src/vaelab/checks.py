@@ -29,6 +29,13 @@ CHOICES = {
     "on_nan": ("stop", "skip", "rollback"),
     "matmul_precision": (None, "highest", "high", "medium"),
 }
+EVALUATION = {
+    "checkpoint": ("last", "best"),
+    "split": ("test", "val"),
+    "measure": (None, "mass"),
+    "rerun": (False, True),
+    "wandb_mode": ("offline", "online", "disabled"),
+}
 MAY_BE_NULL = ("callbacks.checkpoints.every_n_steps", "trainer.val_check_interval")
 PARTS = ("data", "model", "encoder", "decoder", "prior", "objective", "estimator", "optimizer", "trainer", "logger")
 PRECISIONS = (None, 32, "32", "32-true", "bf16-mixed")
@@ -77,6 +84,41 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
     if cfg.get("stacked") and cfg.get("on_nan", "stop") != "stop":
         raise ConfigError(f"stacked=true does not go with on_nan={cfg.on_nan}: type stacked=false or on_nan=stop")
     check_trainer(cfg.trainer)
+
+
+def check_evaluation(cfg: DictConfig) -> None:
+    """Refuses what cannot be meant by the command line of an evaluation.
+
+    Raises:
+        ConfigError: names the key, what was expected and what was found.
+    """
+    for key, allowed in EVALUATION.items():
+        check_choice(key, cfg[key], allowed)
+    for key in ("limit", "num_samples", "dequantizations"):
+        value = cfg[key]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not (whole or (value is None and key != "dequantizations")):
+            raise ConfigError(f"{key} must be a whole number of at least 1, found {value!r}: type {key}=1")
+    processes_of(cfg.trainer)
+
+
+def processes_of(trainer: DictConfig) -> int:
+    """How many processes share an evaluation: one for each device.
+
+    Raises:
+        ConfigError: `trainer.devices` is neither a number of them nor a list of GPUs.
+    """
+    devices = trainer.devices
+    if OmegaConf.is_list(devices) and len(devices) > 0 and all(isinstance(device, int) for device in devices):
+        return len(devices)
+    if isinstance(devices, str) and devices.isdecimal():
+        devices = int(devices)
+    if isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1:
+        return devices
+    raise ConfigError(
+        f"trainer.devices must be a whole number of at least 1, or a list of GPUs, found {devices}: "
+        "type trainer.devices=1"
+    )
 
 
 def check_choice(key: str, value: Any, allowed: Sequence[Any]) -> None:

@@ -95,9 +95,9 @@ def quieten_console() -> None:
     console.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
     console.addFilter(_is_for_console)
     logging.getLogger().addHandler(console)
-    lightning = logging.getLogger("pytorch_lightning")
-    lightning.handlers.clear()
-    lightning.propagate = True
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
     os.environ.setdefault("WANDB_SILENT", "true")
 

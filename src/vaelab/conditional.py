@@ -66,6 +66,11 @@ class VAE(nn.Module):
         self.prior = prior
         self.max_pixel = max_pixel
 
+    @property
+    def latent_dim(self) -> int:
+        """Dimensions of z."""
+        return self.prior().event_shape[0]
+
     def encode(self, x: Image) -> td.Distribution:
         """q(z|x)."""
         return self.encoder(x if self.max_pixel == 1 else x / self.max_pixel)

@@ -10,13 +10,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
 from vaelab.checks import ConfigError, check, refusing
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
+from vaelab.estimators import Estimator, Several
 from vaelab.evaluation import EvaluationModule
 from vaelab.module import VAEModule
+from vaelab.processes import this_process
 from vaelab.randomness import seed_draws
 from vaelab.redaction import redacted
 from vaelab.steps import check_clip
@@ -51,7 +53,8 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             logger=False,
             default_root_dir=str(path),
-            plugins=[LightningEnvironment()],  # not SLURM's, which has signals and checkpoints of its own
+            # not SLURM's, which has signals and checkpoints of its own
+            plugins=[LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
         )
     device = trainer.strategy.root_device.type
     if device not in ("cpu", "cuda"):
@@ -68,9 +71,12 @@ def check_device(trainer: DictConfig) -> None:
     accelerator, devices, gpus = trainer.accelerator, trainer.devices, torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and gpus == 0:
         raise ConfigError(f"trainer.accelerator={accelerator}, and PyTorch finds no GPU: type trainer.accelerator=cpu")
-    if OmegaConf.is_list(devices):
-        there = 0 if accelerator == "cpu" else gpus
-        if devices[0] not in range(there):
+    there = 0 if accelerator == "cpu" else gpus
+    if not OmegaConf.is_list(devices):
+        if gpus and accelerator != "cpu" and int(devices) > gpus:
+            raise ConfigError(f"trainer.devices={devices}, and PyTorch finds {gpus} GPUs: type trainer.devices={gpus}")
+    else:
+        if not set(devices) <= set(range(there)):
             raise ConfigError(
                 f"trainer.devices={devices} names a GPU by number, of {there} that there are: type trainer.devices=1"
             )
@@ -99,11 +105,13 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
     with refusing("lr_schedule"):
         if lr_schedule is not None:
             lr_schedule.try_out(trial)
+    estimator = instantiate(cfg.estimator)
+    check_estimator(estimator, cfg.latent_dim)
     module = VAEModule(
         vae,
         instantiate(cfg.objective),
         optimizer,
-        instantiate(cfg.estimator),
+        estimator,
         weight_prior=instantiate(cfg.get("weight_prior")),
         gradient_clip=gradient_clip,
         lr_schedule=lr_schedule,
@@ -132,6 +140,26 @@ def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
     """`vae` with its objective and estimator, and nothing that training needs."""
     objective, estimator = instantiate(cfg.objective), instantiate(cfg.estimator)
     return EvaluationModule(vae, objective, estimator, cfg.seed)
+
+
+def check_estimator(estimator: Any, latent_dim: int) -> None:
+    """Refuses an estimator that is none, or not for a latent of this size.
+
+    Raises:
+        ConfigError: says why.
+    """
+    if isinstance(estimator, Several):
+        refusals = [refused for _, _, refused in estimator.for_latent(latent_dim)]
+        refused = refusals[0] if all(refusals) else None
+    elif isinstance(estimator, Estimator):
+        refused = estimator.refusal(latent_dim)
+    else:
+        raise ConfigError(
+            f"estimator._target_ names {type(estimator).__name__}, expected a class with what "
+            "vaelab.estimators.Estimator lists: name, label, unbiased, refusal(latent_dim) and __call__(vae, x)"
+        )
+    if refused is not None:
+        raise ConfigError(f"estimator={estimator.name}: {refused}")
 
 
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:

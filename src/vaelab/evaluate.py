@@ -9,31 +9,42 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vaelab.checks import check_choice
+from vaelab.checks import check_evaluation, processes_of
 from vaelab.cli import entry_point, job
-from vaelab.config import CONF, make_trainer
-from vaelab.progress import ProgressBar
-from vaelab.reopen import blaming, reopen, stored_config
-from vaelab.results import evaluate, show
+from vaelab.config import CONF, plain
+from vaelab.evaluating import Evaluation, Outcome, evaluate_share
+from vaelab.kept import KeptEvaluation
+from vaelab.launch import launch
+from vaelab.loggers import log_evaluation
 from vaelab.stored import write_atomically
-from vaelab.trust import trusted_packages
-from vaelab.weights import read_weights
+from vaelab.table import show_evaluation
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
 @job
 def run(cfg: DictConfig) -> float:
-    """Evaluates the weights that `cfg` names, and returns the test bound in nats."""
-    check_choice("checkpoint", cfg.checkpoint, ("last", "best"))
-    folder, trusted = Path(cfg.run_dir), trusted_packages(cfg.trust)
-    stored = stored_config(folder, cfg, trusted)
-    with blaming(folder, trusted):
-        data, module = reopen(stored, read_weights(folder, cfg.checkpoint), folder, trusted)
-        trainer = make_trainer(stored, folder, [ProgressBar()])
-        metrics = evaluate(trainer, module, data) | {"samples_seen": module.samples_seen, "steps": module.steps}
-    write_atomically(folder / "evaluation.json", json.dumps(metrics | {"checkpoint": cfg.checkpoint}, indent=2))
-    show({f"{cfg.checkpoint} weights": metrics}, f"written: {folder / 'evaluation.json'}")
-    return metrics["test/elbo"]
+    """Completes the evaluation that `cfg` describes, and returns the bound in nats."""
+    check_evaluation(cfg)
+    evaluation, num_processes = Evaluation(cfg), processes_of(cfg.trainer)
+    with KeptEvaluation(evaluation.folder, evaluation.name).held(anew=cfg.rerun):
+        outcome = evaluation.run() if num_processes == 1 else launch(evaluate_share, num_processes, plain(cfg))
+    file = write(evaluation, outcome)
+    log_evaluation(evaluation.folder, outcome.metrics, cfg.wandb_mode)
+    split, own = cfg.split, outcome.comparability
+    metrics = {name.removeprefix(f"{split}/"): value for name, value in outcome.metrics.items()}
+    title = f"{own['data']}: {split} split, {own['examples']:,} of {own['of']:,} examples, {cfg.checkpoint} weights"
+    closing = f"evaluated before (rerun=true evaluates again): {file}" if outcome.found_before else f"written: {file}"
+    show_evaluation(title, metrics, outcome.estimators, outcome.notes, closing)
+    return metrics["elbo"]
+
+
+def write(evaluation: Evaluation, outcome: Outcome) -> Path:
+    """Writes `evaluation.json`, and the same under the evaluation's own name beside the values of single examples."""
+    told = {name: getattr(outcome, name) for name in ("kl_per_dimension", "comparability", "notes")}
+    content = json.dumps(outcome.metrics | {"checkpoint": evaluation.cfg.checkpoint} | told, indent=2)
+    for file in ("evaluations/" + evaluation.name + ".json", "evaluation.json"):
+        write_atomically(evaluation.folder / file, content)
+    return evaluation.folder / "evaluation.json"
 
 
 main = entry_point(run)

@@ -1,68 +1,91 @@
-"""The LightningModule that evaluates a VAE: means over whole splits, by count, whatever the blocks and processes."""
+"""The LightningModule that evaluates a VAE: example by example, in fixed blocks, whatever the number of processes."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Literal
+from zlib import crc32
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
 from vaelab.data.loader import Block
 from vaelab.data.splits import SPLITS, SplitName
-from vaelab.estimators import Estimate
+from vaelab.estimators import Estimator, Several
+from vaelab.estimators.estimate import of_weights
 from vaelab.interrupts import Stop
-from vaelab.measures import bits_per_dim_of
 from vaelab.objectives import Terms
+from vaelab.posterior import Aggregate, latent_values
 from vaelab.randomness import seed_draws
+from vaelab.records import Records
 from vaelab.steps import TERMS
+from vaelab.summary import bound_summary, summary
+
+Values = dict[str, Tensor]
 
 
 class EvaluationModule(pl.LightningModule):
     """Evaluates a `VAE` on an `ImageData`, which the trainer's `datamodule` must be.
 
-    Metrics are means over examples, in nats: `elbo`, `reconstruction`, `kl` of whole splits (the bound also in bits per
-    dimension, `val/bits_per_dim`, where the pixels have them); of the test also `test/log_likelihood`, and per example
-    its `test/standard_error` and `test/effective_sample_size`.
+    Validation gives the means of `elbo`, `reconstruction` and `kl`; a test all that `vaelab.summary` makes of the
+    bound, the posterior and the estimates of log p(x). Fixed blocks of examples are the unit of work: what is drawn for
+    one is settled by the seeds and its number.
 
     Args:
         vae: the model.
         objective: `objective(vae, x) -> Terms`.
-        estimator: `estimator(vae, x) -> Estimate`, for the test.
+        estimator: `estimator(vae, x) -> Estimate`, or `Several` of them, for the test.
         seed: of z.
+        dequantizations: how many times the test dequantises an example; more than once for a bound on its mass too.
 
     Attributes:
         steps: optimiser steps that the weights have taken.
         samples_seen: training examples that they have seen, the x-axis of every curve.
         weights: which are evaluated; the loggers see `best/...`.
+        validated, tested: the values of the last validation and test, example by example.
+        found: the metrics of both.
+        keep: called with `tested` after each block.
 
     Raises:
         Interrupted: between two blocks, after a signal.
+        PointMassError: in a test, at a posterior without a density.
     """
 
     def __init__(
         self,
         vae: VAE,
         objective: Callable[[VAE, Tensor], Terms],
-        estimator: Callable[[VAE, Tensor], Estimate],
+        estimator: Estimator | Several,
         seed: int = 0,
+        dequantizations: int = 1,
     ) -> None:
         super().__init__()
         self.vae = vae
         self.objective = objective
         self.estimator = estimator
         self.seed = seed
+        self.dequantizations = dequantizations
         self.steps = 0
         self.samples_seen = 0
         self.weights: Literal["last", "best"] = "last"
-        self.means: dict[str, MeanMetric] = {}
+        self.validated, self.tested = Records(), Records()
+        self.found: dict[str, float] = {}
+        self.keep: Callable[[Records], None] = lambda records: None
         self.stop = Stop()
 
     @property
     def data(self) -> ImageData:
         return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    @property
+    def estimators(self) -> dict[str, Estimator]:
+        """Those that are for this model, by what the names of their metrics begin with: of a single one, nothing."""
+        if not isinstance(self.estimator, Several):
+            return {"": self.estimator}
+        named = self.estimator.for_latent(self.vae.latent_dim)
+        return {f"{name}/": estimator for name, estimator, refused in named if refused is None}
 
     def setup(self, stage: str) -> None:
         self.data.to(self.trainer.strategy.root_device)
@@ -70,55 +93,98 @@ class EvaluationModule(pl.LightningModule):
     def on_validation_start(self) -> None:
         self.stop.install()
 
-    def on_test_start(self) -> None:
-        self.stop.install()
+    def on_validation_epoch_start(self) -> None:
+        self.validated = Records()
 
     def validation_step(self, block: Block, batch_idx: int) -> None:
-        self.bound_on("val", block)
+        if len(block.indices) > 0:
+            self.validated.add(block.number, self.bound("val", block)[1])
+
+    def on_validation_epoch_end(self) -> None:
+        self.publish_validation()
+
+    def publish_validation(self) -> dict[str, float]:
+        self.validated.gather()
+        return self.publish("val", bound_summary(self.validated, self.data, self.vae.decoder.head))
+
+    def on_test_start(self) -> None:
+        self.stop.install()
+        tested = self.data.tested
+        with torch.inference_mode(False), torch.no_grad():
+            everything = self.data.blocks(tested.split, tested.limit, shared=False)
+            self.aggregate = Aggregate(self.vae, (self.data.draw_block(tested.split, block) for block in everything))
 
     def test_step(self, block: Block, batch_idx: int) -> None:
-        estimate = self.estimator(self.vae, self.bound_on("test", block))
-        self.average("test/log_likelihood", estimate.log_likelihood)
-        self.average("test/standard_error", estimate.standard_error)
-        self.average("test/effective_sample_size", estimate.effective_sample_size)
+        if len(block.indices) == 0:
+            return
+        split = self.data.tested.split
+        with torch.inference_mode(False), torch.no_grad():  # the former excludes gradients, which some estimators need
+            x, values = self.bound(split, block)
+            self.seed_for(split, block, "posterior")
+            values |= latent_values(self.vae, x, self.aggregate)
+            for prefix, estimator in self.estimators.items():
+                values |= {prefix + name: value for name, value in self.estimate(estimator, split, block, x).items()}
+        self.tested.add(block.number, values)
+        self.keep(self.tested)
 
-    def bound_on(self, split: SplitName, block: Block) -> Tensor:
-        """Evaluates the objective on a block, with noise of the block's own; returns the pixels."""
+    def on_test_epoch_end(self) -> None:
+        self.tested.gather()
+        self.publish(self.data.tested.split, self.test_summary(self.data))
+
+    def test_summary(self, data: ImageData) -> dict[str, float]:
+        """What the values of all examples come to, without the name of the split; see `vaelab.summary.summary`."""
+        return summary(self.tested, self.estimators, data, self.vae.decoder.head)
+
+    def bound(self, split: SplitName, block: Block) -> tuple[Tensor, Values]:
+        """The pixels of a block, and what the objective says of them."""
         if self.trainer.state.fn != "fit":
             self.stop.check()
         x = self.data.draw_block(split, block)
-        seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number)
+        self.seed_for(split, block)
         terms = self.objective(self.vae, x)
-        for name in TERMS[:-1]:  # the loss is training's
-            self.average(f"{split}/{name}", getattr(terms, name))
-        return x
+        return x, {name: getattr(terms, name) for name in TERMS[:-1]}  # the loss is training's
 
-    def average(self, name: str, values: Tensor) -> None:
-        """Adds per-example values to the mean that the end of the evaluation reports, by count, over all processes."""
-        if name not in self.means:
-            self.means[name] = mean = MeanMetric().to(values.device)
-            mean.set_dtype(torch.float64)
-        self.means[name].update(values)
+    def estimate(self, estimator: Estimator, split: SplitName, block: Block, x: Tensor) -> Values:
+        """What an estimator says of a block, at one draw of its pixels; and over several draws, of its levels.
 
-    def on_validation_epoch_end(self) -> None:
-        self.report_means()
+        Drawing anew is importance sampling of the noise as well: `P(level) >= E log 1/M sum_m p(x_m) / num_levels^D`,
+        a bound that rises in M (Hoogeboom, Cohen & Tomczak 2020, section 3.2, with uniform noise).
+        """
+        self.seed_for(split, block, estimator.name)
+        estimate = estimator(self.vae, x)
+        values = estimate.known()
+        if self.dequantizations == 1 or not estimator.unbiased:
+            return values
+        log_likelihoods = [estimate.log_likelihood]
+        for again in range(1, self.dequantizations):
+            x = self.data.draw_block(split, block, again)
+            self.seed_for(split, block, estimator.name, again)
+            log_likelihoods.append(estimator(self.vae, x).log_likelihood)
+        mass = of_weights(torch.stack(log_likelihoods).double())
+        log_volume = math.prod(self.data.event_shape) * math.log(self.data.num_levels)
+        return values | {
+            "log_mass": mass.log_likelihood - log_volume,
+            "log_mass_standard_error": mass.standard_error,
+            "log_mass_bias": mass.bias,
+        }
 
-    def on_test_epoch_end(self) -> None:
-        self.report_means()
+    def seed_for(self, split: SplitName, block: Block, purpose: str = "", *more: int) -> None:
+        """Seeds what comes next: the same for a block, whoever evaluates it, and whatever else is evaluated."""
+        key = (crc32(purpose.encode()), *more) if purpose else ()
+        seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number, *key)
 
-    def report_means(self) -> dict[str, Tensor]:
-        metrics = {name: mean.compute() for name, mean in self.means.items()}
-        metrics |= bits_per_dim_of(metrics, self.data, self.vae.decoder.head)
-        self.means.clear()
-        # for callbacks, and for what `trainer.test` returns; equal in all processes, and Lightning wants to see to that
-        self.log_dict(metrics, logger=False, sync_dist=True)
-        if not self.trainer.sanity_checking:
-            self.report(metrics)
-        return metrics
+    def publish(self, split: SplitName, metrics: dict[str, float]) -> dict[str, float]:
+        """Makes the metrics of a split known to callbacks, to loggers, and under `found`."""
+        named = {f"{split}/{name}": value for name, value in metrics.items()}
+        self.found |= named
+        # equal in all processes, and Lightning wants to see to that
+        tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in named.items()}
+        self.log_dict(tensors, logger=False, sync_dist=True)
+        return named if self.trainer.sanity_checking else self.report(named)
 
-    def report(self, metrics: dict[str, Tensor]) -> dict[str, float]:
+    def report(self, metrics: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Sends metrics to the loggers, at x = samples seen; returns them as numbers."""
-        values = {name: value.item() for name, value in metrics.items()}
+        values = {name: float(value) for name, value in metrics.items()}
         prefix = "" if self.weights == "last" else f"{self.weights}/"
         logged = {prefix + name: value for name, value in values.items()} | {"samples_seen": self.samples_seen}
         for logger in self.loggers:

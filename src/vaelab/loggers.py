@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from csv import DictReader, DictWriter
 from pathlib import Path
@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from vaelab.redaction import redact, redacted
 from vaelab.run import RunFolder
-from vaelab.stored import replacing
+from vaelab.stored import read_config, read_status, replacing
 
 # no command line, paths, commit, code or terminal output: they may hold secrets; the system's metrics stay
 NOTHING_PRIVATE = {"x_disable_meta": True, "disable_git": True, "save_code": False, "console": "off"}
@@ -137,6 +137,28 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
                 log.warning("W&B did not finish: %s", error)
                 _forget_service(code)
             _redact_logs(Path(logger.save_dir or "."))
+
+
+def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
+    """Sends the metrics of an evaluation, as `evaluation/...`, to the W&B run of a run folder, if it has one.
+
+    Args:
+        path: the run folder.
+        metrics: flat, with `samples_seen`.
+        mode: `offline`, `online` or `disabled`.
+    """
+    config, status = read_config(path), read_status(path)
+    node = config.get("logger")
+    node = node if isinstance(node, dict) else {}
+    known = node.get("_target_") == f"{__name__}.wandb" and "run_id" in status
+    if not known or mode == "disabled" or (path / "wandb").is_symlink():
+        return
+    run = RunFolder(path, config)
+    with closing(wandb(run, None, project=str(node.get("project")), mode=mode)) as logger:
+        assert logger is not None
+        step = int(metrics["samples_seen"])
+        named = {f"evaluation/{name}": value for name, value in metrics.items()}
+        logger.log_metrics(named | {"samples_seen": step}, step=step)
 
 
 def _forget_service(code: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vaelab.capture import CapturedStep, captured, portable
 from vaelab.conditional import VAE
 from vaelab.data.loader import Chunk, ShuffledIndices
-from vaelab.estimators import Estimate
+from vaelab.estimators import Estimator, Several
 from vaelab.evaluation import EvaluationModule
 from vaelab.guard import DivergedError, Guard, OnNan
 from vaelab.lightning_loops import count_steps, go_on_inside_epoch
@@ -32,7 +32,7 @@ class VAEModule(EvaluationModule):
         vae: the model.
         objective: `objective(vae, x) -> Terms`.
         optimizer: makes the optimiser from the parameters.
-        estimator: `estimator(vae, x) -> Estimate`, for the test.
+        estimator: `estimator(vae, x) -> Estimate`, or `Several` of them, for the test.
         weight_prior: `weight_prior(vae)` is -log p(theta) in nats; over N_train it joins the loss.
         gradient_clip: clips the gradients of the parameters that it is given.
         lr_schedule: moves the learning rate.
@@ -52,7 +52,7 @@ class VAEModule(EvaluationModule):
         vae: VAE,
         objective: Callable[[VAE, Tensor], Terms],
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
-        estimator: Callable[[VAE, Tensor], Estimate],
+        estimator: Estimator | Several,
         weight_prior: Callable[[VAE], Tensor] | None = None,
         gradient_clip: Clip | None = None,
         lr_schedule: Schedule | None = None,
@@ -218,9 +218,9 @@ class VAEModule(EvaluationModule):
         return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
 
     def on_validation_epoch_end(self) -> None:
-        metrics = self.report_means()
+        metrics = self.publish_validation()
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and self.validation_is_due():
-            self.advance_schedule("validation", metrics["val/elbo"].item())
+            self.advance_schedule("validation", metrics["val/elbo"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.errors import HydraException
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vaelab.checkpoint import check_weights
-from vaelab.checks import ConfigError, check
+from vaelab.checks import ConfigError, check, processes_of
 from vaelab.config import build_data, build_vae, model_for, module_for_evaluation
 from vaelab.data import DataError, ImageData
 from vaelab.evaluation import EvaluationModule
@@ -42,8 +43,10 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     stored = at_home(read_config(folder))
     check_plain(stored, file)
     needed = {name: stored.get(name) for name in (*PARTS, *NUMBERS)}
-    if cfg.num_samples is not None and isinstance(needed["estimator"], dict):
-        needed["estimator"]["num_samples"] = cfg.num_samples
+    if cfg.get("estimator") is not None:
+        needed["estimator"] = OmegaConf.to_container(cfg.estimator, resolve=True)
+    if cfg.num_samples is not None:
+        set_num_samples(needed["estimator"], cfg.num_samples)
     check_trusted(needed, trusted, file)
     for name in PARTS:
         node = needed[name]
@@ -54,8 +57,26 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     needed |= {"matmul_precision": stored.get("matmul_precision"), "data_dir": cfg.data_dir, "steps_per_call": 1}
     own = OmegaConf.create(needed | {"trainer": OmegaConf.to_container(cfg.trainer, resolve=True)})
     own.trainer.precision = precision
+    own.trainer.devices = 1
     check(own, PARTS)
+    own.trainer.devices = cfg.trainer.devices
+    if processes_of(cfg.trainer) > 1:
+        own.trainer.strategy = "ddp"
     return own
+
+
+def set_num_samples(estimator: Any, num_samples: int) -> None:
+    """Has an estimator, or those of several that draw samples, draw so many.
+
+    Raises:
+        ConfigError: none does.
+    """
+    nodes = [estimator, *estimator.values()] if isinstance(estimator, dict) else []
+    found = [node for node in nodes if isinstance(node, dict) and "num_samples" in node]
+    if not found:
+        raise ConfigError("num_samples is of importance sampling: type estimator=importance, or leave it out")
+    for node in found:
+        node["num_samples"] = num_samples
 
 
 def reopen(

@@ -1,7 +1,6 @@
 """The numbers that a run ends with: validation and test of the last weights and of the best, as flat metrics."""
 
 import logging
-import math
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -11,6 +10,7 @@ from rich.table import Table
 from vaelab.data import ImageData
 from vaelab.evaluation import EvaluationModule
 from vaelab.module import VAEModule
+from vaelab.records import Records
 from vaelab.stored import START_OVER, RunFolderError, load_checkpoint
 
 Metrics = dict[str, float]
@@ -19,14 +19,10 @@ log = logging.getLogger(__name__)
 
 def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> Metrics:
     """Validates and tests the module's weights: flat names, means over examples, in nats (and bits per dimension)."""
-    metrics: Metrics = {}
+    module.found, module.tested = {}, Records()
     for stage in (trainer.validate, trainer.test):
         stage(module, datamodule=data, verbose=False)
-        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if math.isnan(metrics["test/standard_error"]):
-        del metrics["test/standard_error"]  # of one sample it is not defined
-    num_samples = getattr(module.estimator, "num_samples", None)
-    return metrics | ({} if num_samples is None else {"test/num_samples": num_samples})
+    return module.found
 
 
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:

@@ -26,6 +26,7 @@ from vaelab.config import plain
 from vaelab.ensemble import Ensemble
 from vaelab.interrupts import Interrupted, Stop, heeding
 from vaelab.names import folder_of_seed
+from vaelab.processes import cores
 from vaelab.results import Metrics
 from vaelab.run import RunFolder
 from vaelab.steps import Together
@@ -142,11 +143,6 @@ def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> No
         for process in multiprocessing.active_children():
             process.join()
         raise
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_process(member: Member, group: str | None, bar: bool, parent: Connection) -> None:

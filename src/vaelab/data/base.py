@@ -1,7 +1,8 @@
 """The base of the data modules: images in memory, split, recorded, and drawn as the decoder's head models them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,15 @@ from vaelab.randomness import generator, seed_draws
 Binarize = Literal["dynamic", "threshold", "fixed"]
 BLOCK_SIZE = 100
 _LARGEST_BELOW_ONE = 1 - 2.0**-24
+
+
+@dataclass
+class Tested:
+    """What is tested: a split, or its first `limit` examples, but for blocks that are done."""
+
+    split: SplitName = "test"
+    limit: int | None = None
+    done: Collection[int] = ()
 
 
 class ImageData(LightningDataModule):
@@ -40,6 +50,9 @@ class ImageData(LightningDataModule):
         batches_per_chunk: optimiser steps per Lightning step, at most.
         shuffle_seed: the model's seed, for the order of the training data.
         pause_every: a Lightning step also ends whenever so many optimiser steps of an epoch are done.
+
+    Attributes:
+        tested: what the trainer's `test` is of.
 
     Raises:
         DataError: empty splits, or images that are not one shape of `uint8`.
@@ -73,6 +86,7 @@ class ImageData(LightningDataModule):
         self.shuffle_seed = shuffle_seed
         self.pause_every = pause_every
         self.device = torch.device("cpu")
+        self.tested = Tested()
         self.split = _checked(self.splits())
         self.event_shape = tuple(self.split["train"].images.shape[1:])
 
@@ -115,9 +129,10 @@ class ImageData(LightningDataModule):
         images = self.images[split]
         return images.index_select(0, indices.to(images.device))
 
-    def draw_block(self, split: SplitName, block: Block) -> Tensor:
-        """Draws a block for evaluation: a function of `seed` and the block's number alone."""
-        seed_draws(self.images[split].device, "pixels", self.seed, SPLITS.index(split), block.number)
+    def draw_block(self, split: SplitName, block: Block, again: int = 0) -> Tensor:
+        """Draws a block for evaluation: a function of `seed`, the block's number and how often it was drawn before."""
+        key = (again,) if again else ()
+        seed_draws(self.images[split].device, "pixels", self.seed, SPLITS.index(split), block.number, *key)
         return self.draw(split, block.indices)
 
     def record(self) -> dict[str, Any]:
@@ -162,10 +177,19 @@ class ImageData(LightningDataModule):
         return self.blocks("val")
 
     def test_dataloader(self) -> Blocks:
-        return self.blocks("test")
+        return self.blocks(self.tested.split, self.tested.limit, self.tested.done)
 
-    def blocks(self, split: SplitName) -> Blocks:
-        return Blocks(len(self.split[split]), BLOCK_SIZE, *self._process())
+    def blocks(
+        self, split: SplitName, limit: int | None = None, done: Collection[int] = (), shared: bool = True
+    ) -> Blocks:
+        """The blocks of a split, or of its first `limit` examples, but for those that are done.
+
+        Args:
+            split, limit, done: see `Tested`.
+            shared: this process's share of them only.
+        """
+        num_examples = min(len(self.split[split]), limit or len(self.split[split]))
+        return Blocks(num_examples, BLOCK_SIZE, *(self._process() if shared else (0, 1)), done)
 
     def transfer_batch_to_device(self, batch: Chunk | Block, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # indices; `draw` moves them

@@ -1,6 +1,6 @@
 """Batches as indices: a function of (seed, epoch), dealt to the processes without repeating or losing an example."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -107,14 +107,26 @@ class Block:
 
 
 class Blocks:
-    """The evaluation loader: the split in order, in blocks, every `world_size`-th for process `rank`."""
+    """The evaluation loader: examples in order, in blocks, every `world_size`-th for process `rank`.
 
-    def __init__(self, num_examples: int, block_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.indices = torch.arange(num_examples).split(block_size)
-        self.mine = range(rank, len(self.indices), world_size)
+    All processes get as many: where blocks do not divide, some get an empty one, so that none waits for another.
+
+    Args:
+        num_examples: of the split, from its beginning.
+        block_size: examples in a block; the last may have fewer.
+        done: numbers of blocks that are not needed again.
+    """
+
+    def __init__(
+        self, num_examples: int, block_size: int, rank: int = 0, world_size: int = 1, done: Collection[int] = ()
+    ) -> None:
+        blocks = [Block(i, indices) for i, indices in enumerate(torch.arange(num_examples).split(block_size))]
+        left = [block for block in blocks if block.number not in done]
+        empty = [Block(-1, torch.arange(0))] * (-len(left) % world_size)
+        self.mine = (left + empty)[rank::world_size]
 
     def __len__(self) -> int:
         return len(self.mine)
 
     def __iter__(self) -> Iterator[Block]:
-        return (Block(number, self.indices[number]) for number in self.mine)
+        return iter(self.mine)

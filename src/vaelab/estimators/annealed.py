@@ -49,6 +49,7 @@ class AnnealedImportanceSampling:
     num_leapfrogs: int = 10
     num_simulated: int = 0
     max_batch_elements: int = 4_000_000
+    name: ClassVar[str] = "ais"
     label: ClassVar[str] = "annealed importance sampling"
     unbiased: ClassVar[bool] = True
 

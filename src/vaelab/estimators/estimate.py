@@ -54,10 +54,12 @@ class Estimator(Protocol):
     """`estimator(vae, x) -> Estimate`.
 
     Attributes:
+        name: what command lines call it.
         label: what tables call it.
         unbiased: whether exp(log_likelihood) has the mean p(x); then the mean of log_likelihood lies below log p(x).
     """
 
+    name: str
     label: str
     unbiased: bool
 

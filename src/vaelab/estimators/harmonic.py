@@ -31,7 +31,7 @@ class HarmonicMean:
 
     Args:
         num_chains: per example, an even number of them.
-        num_samples: draws of each chain.
+        num_draws: of each chain.
         num_burn_in: transitions before, while the step size of each example adapts to an acceptance of 0.65.
         num_leapfrogs: steps of each transition, at most.
         max_batch_elements: upper limit on the decoder's output at once, in numbers.
@@ -41,21 +41,22 @@ class HarmonicMean:
     """
 
     num_chains: int = 32
-    num_samples: int = 50
+    num_draws: int = 50
     num_burn_in: int = 100
     num_leapfrogs: int = 10
     max_batch_elements: int = 4_000_000
+    name: ClassVar[str] = "hmc"
     label: ClassVar[str] = "HMC and the harmonic identity"
     unbiased: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        at_least_1(self, "num_samples", "num_burn_in", "num_leapfrogs", "max_batch_elements")
+        at_least_1(self, "num_draws", "num_burn_in", "num_leapfrogs", "max_batch_elements")
         if self.num_chains < 4 or self.num_chains % 2:
             raise ValueError(f"estimator.num_chains must be even and at least 4, found {self.num_chains}")
-        if self.num_chains * self.num_samples < 100:
+        if self.num_chains * self.num_draws < 100:
             raise ValueError(
-                f"estimator.num_chains times num_samples must be at least 100, for half of them to be fitted, "
-                f"found {self.num_chains} times {self.num_samples}"
+                f"estimator.num_chains times num_draws must be at least 100, for half of them to be fitted, "
+                f"found {self.num_chains} times {self.num_draws}"
             )
 
     def refusal(self, latent_dim: int) -> str | None:
@@ -69,7 +70,7 @@ class HarmonicMean:
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:
-        refused = self.refusal(vae.prior().event_shape[0])
+        refused = self.refusal(vae.latent_dim)
         if refused is not None:
             raise ValueError(f"estimator=hmc: {refused}")
         draws, log_joint, acceptance = self.sample(Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements))
@@ -85,12 +86,12 @@ class HarmonicMean:
             state, acceptance = dynamics.transition(state, 1.0, step_size, t)
             step_size = adapted(step_size, acceptance, gain=1 / math.sqrt(1 + t))
         draws, log_joints, total = [], [], torch.zeros_like(step_size)
-        for t in range(self.num_samples):
+        for t in range(self.num_draws):
             state, acceptance = dynamics.transition(state, 1.0, step_size, t)
             draws.append(state.z)
             log_joints.append(state.log_density(1.0))
             total += acceptance.mean(0)
-        return torch.stack(draws), torch.stack(log_joints), total / self.num_samples
+        return torch.stack(draws), torch.stack(log_joints), total / self.num_draws
 
 
 def log_density_of_fit(fitted: Chains, at: Chains) -> Values:

@@ -35,6 +35,7 @@ class ImportanceSampling:
 
     num_samples: int = 100
     max_batch_elements: int = 4_000_000
+    name: ClassVar[str] = "importance"
     label: ClassVar[str] = "importance sampling"
     unbiased: ClassVar[bool] = True
 

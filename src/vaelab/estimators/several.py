@@ -16,6 +16,8 @@ class Several:
         ValueError: none, or something that is no estimator.
     """
 
+    name = "all"
+
     def __init__(self, **estimators: Estimator) -> None:
         wrong = [name for name, estimator in estimators.items() if not isinstance(estimator, Estimator)]
         if wrong or not estimators:
@@ -29,5 +31,4 @@ class Several:
 
     def __call__(self, vae: VAE, x: Image) -> dict[str, Estimate]:
         """What those that are for this model estimate."""
-        latent_dim = vae.prior().event_shape[0]
-        return {name: e(vae, x) for name, e, refused in self.for_latent(latent_dim) if refused is None}
+        return {name: e(vae, x) for name, e, refused in self.for_latent(vae.latent_dim) if refused is None}

@@ -1,0 +1,166 @@
+"""One evaluation of a run folder: what was asked for, the parts that it takes, and what comes out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vaelab.checks import ConfigError
+from vaelab.config import check_estimator, make_trainer, scored_as_mass
+from vaelab.data import ImageData
+from vaelab.data.base import Tested
+from vaelab.estimators import Estimator, Several
+from vaelab.evaluation import EvaluationModule
+from vaelab.kept import KeptEvaluation, digest
+from vaelab.processes import this_process
+from vaelab.progress import ProgressBar
+from vaelab.reopen import NUMBERS, PARTS, blaming, reopen, stored_config
+from vaelab.stored import environment
+from vaelab.trust import trusted_packages
+from vaelab.verdicts import verdicts
+from vaelab.weights import read_weights
+
+
+@dataclass
+class Outcome:
+    """What an evaluation comes to.
+
+    Attributes:
+        metrics: flat, by `SPLIT/NAME`; see `vaelab.summary.summary`.
+        kl_per_dimension: means over examples, in nats, where posterior and prior factorise.
+        comparability: what another evaluation must share for its numbers to stand in one ranking with these.
+        notes: what is to be thought of the numbers.
+        estimators: those that were used, by what the names of their metrics begin with.
+        found_before: nothing was left to evaluate.
+    """
+
+    metrics: dict[str, float]
+    kl_per_dimension: list[float]
+    comparability: dict[str, Any]
+    notes: list[str]
+    estimators: dict[str, Estimator]
+    found_before: bool
+
+
+class Evaluation:
+    """An evaluation that is ready to begin: everything that can be refused was looked at.
+
+    Args:
+        cfg: the command line's configuration, as `conf/evaluate.yaml` has it.
+
+    Raises:
+        ConfigError: it asks for what cannot be done with this run.
+        RunFolderError: the folder is no run, is damaged, or asks for what it may not.
+        DataError: data that are missing or damaged.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        self.folder = Path(cfg.run_dir)
+        self.trusted = trusted_packages(cfg.trust)
+        self.own = stored_config(self.folder, cfg, self.trusted)
+        with blaming(self.folder, self.trusted):
+            weights = read_weights(self.folder, cfg.checkpoint)
+            self.data, self.module = reopen(self.own, weights, self.folder, self.trusted)
+            check_estimator(self.module.estimator, self.own.latent_dim)
+            self.describe_data()
+        names = "-".join(estimator.name for estimator in self.module.estimators.values())
+        parts = OmegaConf.to_container(OmegaConf.masked_copy(self.own, [*PARTS, *NUMBERS]), resolve=True)
+        identity = {
+            "comparability": self.comparability(),
+            "parts": parts,
+            "precision": self.own.trainer.precision,
+            "data": self.data.record(),
+            "vaelab": environment()["versions"]["vaelab"],
+        }
+        self.name = f"{cfg.split}-{cfg.checkpoint}-{names}-{digest(identity, weights.state)}"
+
+    def describe_data(self) -> None:
+        """Settles what the pixels are."""
+        if self.cfg.measure == "mass":
+            scored_as_mass(self.module.vae, self.data)
+        if self.cfg.dequantizations > 1:
+            check_dequantized(self.data)
+        self.module.dequantizations = self.cfg.dequantizations
+        self.data.tested = Tested(self.cfg.split, self.cfg.limit)
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.data.blocks(self.cfg.split, self.cfg.limit, shared=False))
+
+    def comparability(self) -> dict[str, Any]:
+        """Data set, split, pixel protocol, measure, and each estimator with its settings."""
+        record, size = self.data.record(), len(self.data.split[self.cfg.split])
+        protocol = {name: record[name] for name in ("pixels", "binarize") if name in record}
+        estimators = {estimator.name: settings(estimator) for estimator in self.module.estimators.values()}
+        return {
+            "data": record["name"],
+            "data_seed": record["seed"],
+            "split": self.cfg.split,
+            "examples": min(size, self.cfg.limit or size),
+            "of": size,
+            **protocol,
+            "measure": self.module.vae.decoder.head.measure,
+            "estimators": estimators,
+            "dequantizations": self.cfg.dequantizations,
+        }
+
+    def run(self) -> Outcome:
+        """Evaluates what is left, in this process or, in one of several, its share."""
+        kept = KeptEvaluation(self.folder, self.name, *this_process())
+        self.module.tested = kept.load(self.num_blocks)
+        self.module.keep = kept.keep
+        self.data.tested.done = frozenset(self.module.tested.blocks)
+        found_before = len(self.data.tested.done) == self.num_blocks
+        if not found_before:
+            trainer = make_trainer(self.own, self.folder, [ProgressBar()])
+            with blaming(self.folder, self.trusted), kept.keeping(self.module.tested):
+                trainer.test(self.module, datamodule=self.data, verbose=False)
+            if trainer.is_global_zero:
+                kept.finish(self.module.tested)
+        return self.outcome(found_before)
+
+    def outcome(self, found_before: bool) -> Outcome:
+        """What all values come to, once there are all."""
+        module, estimators = self.module, self.module.estimators
+        metrics = module.test_summary(self.data)
+        names = module.tested.names
+        per_dimension = module.tested.column("kl_per_dimension").mean(0).tolist() if "kl_per_dimension" in names else []
+        counts = {"steps": module.steps, "samples_seen": module.samples_seen}
+        named = {f"{self.cfg.split}/{name}": value for name, value in metrics.items()}
+        notes = [*left_out(module), *verdicts(metrics, estimators)]
+        return Outcome(named | counts, per_dimension, self.comparability(), notes, estimators, found_before)
+
+
+def evaluate_share(cfg: Mapping[str, Any]) -> Outcome:
+    """The share of one of several processes."""
+    return Evaluation(OmegaConf.create(dict(cfg))).run()
+
+
+def check_dequantized(data: ImageData) -> None:
+    """Refuses to draw noise again that is not there.
+
+    Raises:
+        ConfigError: the pixels are not dequantised.
+    """
+    if data.pixels != "unit":
+        raise ConfigError(
+            f"dequantizations is for densities over dequantised pixels, and {data.pixels} pixels are scored here: "
+            "type dequantizations=1"
+        )
+
+
+def settings(estimator: Estimator) -> dict[str, Any]:
+    """What an estimator was told, but for its memory, which changes no number."""
+    own = {name: value for name, value in vars(estimator).items() if not name.startswith("_")}
+    return {name: value for name, value in own.items() if name != "max_batch_elements"}
+
+
+def left_out(module: EvaluationModule) -> list[str]:
+    """Which of several estimators are not for this model, and why."""
+    if not isinstance(module.estimator, Several):
+        return []
+    named = module.estimator.for_latent(module.vae.latent_dim)
+    return [f"{estimator.label} was left out: {refused}" for _, estimator, refused in named if refused is not None]

@@ -1,0 +1,99 @@
+"""From the values of single examples to the numbers of a split: means, their errors, and what can be said of both."""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vaelab.data import ImageData
+from vaelab.estimators import Estimator
+from vaelab.estimators.weights import threshold
+from vaelab.heads import Head
+from vaelab.measures import bits_per_dim, has_bits_per_dim
+from vaelab.posterior import LATENT_VALUES, latent_summary
+from vaelab.records import Records
+from vaelab.steps import TERMS
+
+Metrics = dict[str, float]
+
+
+def bound_summary(records: Records, data: ImageData, head: Head) -> Metrics:
+    """Means of `elbo`, `reconstruction` and `kl` in nats, and the bound as `bits_per_dim` where pixels have those."""
+    found = {name: records.mean(name) for name in TERMS[:-1]}
+    return found | _in_bits({"bits_per_dim": found["elbo"]}, data, head.measure, head.pixels)
+
+
+def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageData, head: Head) -> Metrics:
+    """All that a test tells of a split, flat, in nats where nothing else is said.
+
+    Besides `bound_summary` and `vaelab.posterior.latent_summary`: `rate` and `distortion`, KL and minus reconstruction
+    under their names in Alemi et al. (2018); `num_examples`; `sampling_error`, how far the bound of another split of as
+    many examples would typically lie from this one's; and `estimate_summary` of each estimator.
+
+    Args:
+        records: what the module found.
+        estimators: by what the names of their values begin with.
+        data, head: what was served, and which pixels are modelled.
+    """
+    found = bound_summary(records, data, head)
+    found |= {"rate": found["kl"], "distortion": -found["reconstruction"]}
+    elbo = records.column("elbo")
+    found["num_examples"] = len(elbo)
+    if len(elbo) > 1:
+        found["sampling_error"] = elbo.std().item() / math.sqrt(len(elbo))
+    found |= latent_summary({name: records.column(name) for name in LATENT_VALUES if name in records.names})
+    for prefix, estimator in estimators.items():
+        names = [name.removeprefix(prefix) for name in records.names if name.startswith(prefix)]
+        own = estimate_summary({name: records.column(prefix + name) for name in names}, estimator)
+        nats = {"log_likelihood_bits_per_dim": own["log_likelihood"]}
+        own |= _in_bits(nats, data, head.measure, head.pixels)
+        if "log_mass" in own:
+            own |= _in_bits({"log_mass_bits_per_dim": own["log_mass"]}, data, "mass", "levels")
+        found |= {prefix + name: value for name, value in own.items()}
+    return found
+
+
+def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Metrics:
+    """What an estimator says of a split: the mean `log_likelihood`, and what to think of it.
+
+    - `standard_error`: of that mean, from the estimator's own samples: `sqrt(sum_n s_n^2) / N`; `bias`: its mean;
+    - `effective_sample_size`, `acceptance_rate`: means; `r_hat`: the largest;
+    - `pareto_k`: the median; `pareto_k_bad`: the share of examples above what so many samples can bear;
+    - `simulated_lower`, `simulated_upper`: mean bounds on log p(x) of examples of the model's own;
+      `simulated_gap`: their mean difference, with `simulated_gap_error`;
+    - `log_mass`: over several dequantisations, a bound on the log-probability of the levels, with its error and bias.
+    """
+    found = {name: columns[name].mean().item() for name in MEANS if name in columns}
+    found |= {name: _error(columns[name]) for name in ERRORS if name in columns}
+    num_samples = getattr(estimator, "num_samples", None)
+    if num_samples is not None:
+        found["num_samples"] = num_samples
+    if "r_hat" in columns:
+        found["r_hat"] = columns["r_hat"].max().item()
+    if "pareto_k" in columns and num_samples is not None:
+        found["pareto_k"] = columns["pareto_k"].median().item()
+        found["pareto_k_bad"] = (columns["pareto_k"] > threshold(num_samples)).double().mean().item()
+    if "simulated_lower" in columns:
+        gap = columns["simulated_upper"] - columns["simulated_lower"]
+        found["simulated_gap"] = gap.mean().item()
+        found |= {"simulated_gap_error": gap.std().item() / math.sqrt(len(gap))} if len(gap) > 1 else {}
+    return {name: value for name, value in found.items() if not math.isnan(value)}  # one sample has no spread
+
+
+MEANS = (
+    *("log_likelihood", "bias", "effective_sample_size", "acceptance_rate"),
+    *("simulated_lower", "simulated_upper", "log_mass", "log_mass_bias"),
+)
+ERRORS = ("standard_error", "log_mass_standard_error")
+
+
+def _error(standard_errors: Tensor) -> float:
+    return standard_errors.square().sum().sqrt().item() / len(standard_errors)
+
+
+def _in_bits(nats: Mapping[str, float], data: ImageData, measure: str, pixels: str) -> Metrics:
+    if not has_bits_per_dim(pixels):
+        return {}
+    return {
+        name: bits_per_dim(value, data.event_shape, measure, pixels, data.num_levels) for name, value in nats.items()
+    }
