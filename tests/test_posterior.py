@@ -119,5 +119,5 @@ def test_one_example_has_no_active_units_and_no_nan():
 def test_a_point_mass_is_an_error_that_says_what_to_do():
     vae, _ = linear_gaussian(2)
     vae.encoder.head.scale.linear.bias.data.fill_(-math.inf)
-    with pytest.raises(PointMassError, match="5 of 5 examples.*min_scale"):
+    with pytest.raises(PointMassError, match=r"5 of 5 examples.*min_scale"):
         values_of(vae, draw_data(vae, 5))

@@ -1,5 +1,6 @@
 import math
 import os
+from contextlib import suppress
 
 import pytest
 import torch
@@ -31,6 +32,13 @@ def same(one, other):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def interrupted(kept, before, more):
+    """An evaluation that is interrupted once it has found more."""
+    with suppress(KeyboardInterrupt), kept.keeping(before):
+        before.blocks |= more.blocks
+        raise KeyboardInterrupt
+
+
 def test_columns_are_in_the_order_of_blocks_whatever_came_first():
     assert same(records(4, 0, 2), records(0, 2, 4))
     assert records(4, 0).column("elbo").tolist() == [0, 1, 2, 40, 41]
@@ -57,9 +65,7 @@ def test_shares_of_several_processes_are_put_together_by_any_number_of_them(tmp_
     for rank, numbers in enumerate([(0, 3), (1,), (4,)]):
         share = KeptEvaluation(tmp_path, "x", rank, 3)
         share.folder.mkdir(exist_ok=True)
-        with pytest.raises(KeyboardInterrupt), share.keeping(found := Records()):
-            found.blocks |= records(*numbers).blocks
-            raise KeyboardInterrupt
+        interrupted(share, Records(), records(*numbers))
     alone = KeptEvaluation(tmp_path, "x")
     assert same(alone.load(5), records(0, 1, 3, 4))
     alone.finish(records(0, 1, 2, 3, 4))
@@ -68,8 +74,7 @@ def test_shares_of_several_processes_are_put_together_by_any_number_of_them(tmp_
 
 def test_nothing_new_is_not_written(tmp_path):
     kept = KeptEvaluation(tmp_path, "x")
-    with pytest.raises(KeyboardInterrupt), kept.keeping(records(1)):
-        raise KeyboardInterrupt
+    interrupted(kept, records(1), Records())
     assert not kept.folder.exists()
 
 

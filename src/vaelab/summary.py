@@ -20,7 +20,7 @@ Metrics = dict[str, float]
 def bound_summary(records: Records, data: ImageData, head: Head) -> Metrics:
     """Means of `elbo`, `reconstruction` and `kl` in nats, and the bound as `bits_per_dim` where pixels have those."""
     found = {name: records.mean(name) for name in TERMS[:-1]}
-    return found | _in_bits({"bits_per_dim": found["elbo"]}, data, head.measure, head.pixels)
+    return found | _in_bits({"bits_per_dim": found["elbo"]}, data, head)
 
 
 def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageData, head: Head) -> Metrics:
@@ -45,10 +45,10 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     for prefix, estimator in estimators.items():
         names = [name.removeprefix(prefix) for name in records.names if name.startswith(prefix)]
         own = estimate_summary({name: records.column(prefix + name) for name in names}, estimator)
-        nats = {"log_likelihood_bits_per_dim": own["log_likelihood"]}
-        own |= _in_bits(nats, data, head.measure, head.pixels)
+        own |= _in_bits({"log_likelihood_bits_per_dim": own["log_likelihood"]}, data, head)
         if "log_mass" in own:
-            own |= _in_bits({"log_mass_bits_per_dim": own["log_mass"]}, data, "mass", "levels")
+            bits = bits_per_dim(own["log_mass"], data.event_shape, "mass", "levels", data.num_levels)
+            own["log_mass_bits_per_dim"] = bits
         found |= {prefix + name: value for name, value in own.items()}
     return found
 
@@ -91,9 +91,8 @@ def _error(standard_errors: Tensor) -> float:
     return standard_errors.square().sum().sqrt().item() / len(standard_errors)
 
 
-def _in_bits(nats: Mapping[str, float], data: ImageData, measure: str, pixels: str) -> Metrics:
-    if not has_bits_per_dim(pixels):
+def _in_bits(nats: Mapping[str, float], data: ImageData, head: Head) -> Metrics:
+    if not has_bits_per_dim(head):
         return {}
-    return {
-        name: bits_per_dim(value, data.event_shape, measure, pixels, data.num_levels) for name, value in nats.items()
-    }
+    protocol = (data.event_shape, head.measure, head.pixels, data.num_levels)
+    return {name: bits_per_dim(value, *protocol) for name, value in nats.items()}
