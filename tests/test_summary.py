@@ -1,7 +1,6 @@
 """From single examples to the numbers of a split, and from those to sentences."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,7 +65,7 @@ def test_an_error_that_one_sample_cannot_tell_is_left_out():
 
 def test_the_worst_chains_and_the_share_of_bad_tails_count():
     columns = {"r_hat": torch.tensor([1.0, 1.4]), "pareto_k": torch.tensor([0.1, 0.71, 0.2, 0.9])}
-    found = estimate_summary(columns, SimpleNamespace(num_samples=5000))
+    found = estimate_summary(columns, IMPORTANCE)
     assert found["r_hat"] == pytest.approx(1.4)
     assert found["pareto_k_bad"] == 0.5
 
@@ -96,7 +95,7 @@ def test_nothing_to_complain_of():
         ({"pareto_k_bad": 0.01}, "above 0.70 for 1.0% of the examples: their log p(x) may be too low"),
         (
             {"bias": -0.05},
-            "biased by about -0.050 nats, more than its standard error 0.010: it takes a larger num_samp",
+            "biased by about -0.050 nats, more than its standard error 0.010:",
         ),
         ({"r_hat": 1.3}, "have not mixed (R-hat up to 1.30)"),
         ({"simulated_gap": 0.05, "simulated_gap_error": 0.01}, "0.050 +- 0.010 nats apart: tight"),
@@ -105,7 +104,7 @@ def test_nothing_to_complain_of():
         ({"active_units": 3}, "partial posterior collapse: 3 of 10"),
         (
             {"mutual_information": 9.0},
-            "the mutual information is saturated: so many examples show at most log N = 9.20",
+            "the mutual information is saturated",
         ),
     ],
 )
@@ -134,4 +133,4 @@ def test_of_two_lower_bounds_the_lower_is_loose_and_it_says_why():
 
 
 def test_an_estimate_that_is_no_bound_is_not_the_better_for_being_higher():
-    assert "the latter is no bound: trust the former" in both(1.0, HarmonicMean)
+    assert "no bound: trust the former" in both(1.0, HarmonicMean)

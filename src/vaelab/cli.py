@@ -22,13 +22,15 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from vaelab.checks import ConfigError
 from vaelab.data import DataError
+from vaelab.estimators import PointMassError
 from vaelab.guard import DivergedError
 from vaelab.interrupts import Interrupted, heeding
+from vaelab.processes import ProcessError
 from vaelab.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.stored import RunFolderError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
-FAILURE = (DataError, RunFolderError, DivergedError, OSError, ImportError)  # exit code 1
+FAILURE = (DataError, RunFolderError, DivergedError, PointMassError, ProcessError, OSError, ImportError)  # exit code 1
 # in a child process that is not forked, the variable is the one that `main` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 

@@ -32,7 +32,8 @@ def run(cfg: DictConfig) -> float:
     log_evaluation(evaluation.folder, outcome.metrics, cfg.wandb_mode)
     split, own = cfg.split, outcome.comparability
     metrics = {name.removeprefix(f"{split}/"): value for name, value in outcome.metrics.items()}
-    title = f"{own['data']}: {split} split, {own['examples']:,} of {own['of']:,} examples, {cfg.checkpoint} weights"
+    part = "all" if own["examples"] == own["of"] else f"first {own['examples']:,} of"
+    title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
     closing = f"evaluated before (rerun=true evaluates again): {file}" if outcome.found_before else f"written: {file}"
     show_evaluation(title, metrics, outcome.estimators, outcome.notes, closing)
     return metrics["elbo"]

@@ -66,6 +66,7 @@ class Evaluation:
             self.data, self.module = reopen(self.own, weights, self.folder, self.trusted)
             check_estimator(self.module.estimator, self.own.latent_dim)
             self.describe_data()
+            self.trainer = make_trainer(self.own, self.folder, [ProgressBar()])
         names = "-".join(estimator.name for estimator in self.module.estimators.values())
         parts = OmegaConf.to_container(OmegaConf.masked_copy(self.own, [*PARTS, *NUMBERS]), resolve=True)
         identity = {
@@ -115,10 +116,9 @@ class Evaluation:
         self.data.tested.done = frozenset(self.module.tested.blocks)
         found_before = len(self.data.tested.done) == self.num_blocks
         if not found_before:
-            trainer = make_trainer(self.own, self.folder, [ProgressBar()])
             with blaming(self.folder, self.trusted), kept.keeping(self.module.tested):
-                trainer.test(self.module, datamodule=self.data, verbose=False)
-            if trainer.is_global_zero:
+                self.trainer.test(self.module, datamodule=self.data, verbose=False)
+            if self.trainer.is_global_zero:
                 kept.finish(self.module.tested)
         return self.outcome(found_before)
 

@@ -14,11 +14,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from vaelab.cli import one_line, quieten_console
 from vaelab.interrupts import Interrupted, heeding
-from vaelab.processes import cores, launched
-
-
-class ProcessError(RuntimeError):
-    """One of several processes failed, which ended the others."""
+from vaelab.processes import ProcessError, cores, launched
 
 
 def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:

@@ -25,7 +25,7 @@ class Aggregate:
         blocks: the examples, block by block.
     """
 
-    def __init__(self, vae: VAE, blocks: Iterable[Image]) -> None:
+    def __init__(self, vae: VAE, blocks: Iterable[Tensor]) -> None:
         self.posteriors = [vae.encode(x) for x in blocks]
         self.num_examples = sum(q.batch_shape[0] for q in self.posteriors)
         normals = [normal for q in self.posteriors if (normal := _diagonal_normal(q)) is not None]

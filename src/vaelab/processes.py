@@ -6,6 +6,10 @@ from contextvars import ContextVar
 launched: ContextVar[bool] = ContextVar("launched", default=False)  # whether `vaelab.launch` started this process
 
 
+class ProcessError(Exception):
+    """One of several processes failed, which ended the others."""
+
+
 def cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

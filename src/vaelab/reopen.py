@@ -18,6 +18,7 @@ from vaelab.checkpoint import check_weights
 from vaelab.checks import ConfigError, check, processes_of
 from vaelab.config import build_data, build_vae, model_for, module_for_evaluation
 from vaelab.data import DataError, ImageData
+from vaelab.estimators import PointMassError
 from vaelab.evaluation import EvaluationModule
 from vaelab.redaction import at_home, redacted
 from vaelab.stored import check_same_data, read_config
@@ -141,7 +142,7 @@ def blaming(folder: Path, trusted: Sequence[str]) -> Iterator[None]:
     """Takes an error that comes of a stored configuration for the folder's; with trusted classes it may be a bug."""
     try:
         yield
-    except (ConfigError, DataError, RunFolderError, HydraException, OmegaConfBaseException, OSError):
+    except (ConfigError, DataError, RunFolderError, PointMassError, HydraException, OmegaConfBaseException, OSError):
         raise
     except Exception as error:
         if trusted:

@@ -38,16 +38,14 @@ def on_estimate(own: Metrics) -> list[str]:
             )
         elif share > 0:
             found.append(
-                f"Pareto k is above {limit:.2f} for {share:.1%} of the examples, whose log p(x) may be too low"
+                f"Pareto k is above {limit:.2f} for {share:.1%} of the examples: their log p(x) may be too low"
             )
         else:
             found.append(f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})")
     bias, error = own.get("bias", 0.0), own.get("standard_error", 0.0)
     if abs(bias) > max(2 * error, 0.01):
         remedy = "a larger num_samples=" if "num_samples" in own else "more chains"
-        found.append(
-            f"biased by about {bias:+.2f} nats, more than its standard error of {error:.2g}: it takes {remedy}"
-        )
+        found.append(f"biased by about {bias:+.3f} nats, more than its standard error {error:.3f}: it takes {remedy}")
     if "simulated_gap" in own:
         gap, spread = own["simulated_gap"], own.get("simulated_gap_error", 0.0)
         tight = gap < TIGHT + 2 * spread
@@ -83,9 +81,7 @@ def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[
                 f"{estimator.label} is the looser one{_why(metrics, prefix)}"
             )
         else:
-            found.append(
-                f"{pair} differ by {gap:+.3f} +- {error:.3f} nats: the latter is no bound, so trust the former"
-            )
+            found.append(f"{pair} differ by {gap:+.3f} +- {error:.3f} nats; the latter is no bound: trust the former")
     return found
 
 

@@ -1,0 +1,376 @@
+"""`python -m vaelab.evaluate`: what it writes and prints, whatever stops it, and however many processes it takes."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import ROOT, Outcome, Run, fast, results, run_main
+from vaelab import train
+from vaelab.estimators import ImportanceSampling
+from vaelab.evaluation import EvaluationModule
+from vaelab.interrupts import Interrupted
+
+QUICK_AIS = ("estimator=ais", "estimator.num_temperatures=5", "estimator.num_chains=4", "estimator.num_leapfrogs=2")
+QUICK_HMC = ("estimator=hmc", "estimator.num_burn_in=5", "estimator.num_draws=10", "estimator.num_chains=20")
+QUICK_ALL = (
+    "estimator=all",
+    *(f"estimator.{line.split('=')[0].removeprefix('estimator=')}" for line in ()),
+    *("estimator.ais.num_temperatures=5", "estimator.ais.num_chains=4", "estimator.ais.num_leapfrogs=2"),
+    *("estimator.hmc.num_burn_in=5", "estimator.hmc.num_draws=10", "estimator.hmc.num_chains=20"),
+)
+
+
+def evaluation(path: Path) -> dict[str, Any]:
+    return json.loads((path / "evaluation.json").read_text())
+
+
+def numbers(path: Path) -> dict[str, float]:
+    return {name: value for name, value in evaluation(path).items() if name.startswith(("test/", "val/"))}
+
+
+@pytest.fixture
+def folder(finished: Outcome, tmp_path: Path) -> Path:
+    """A finished run's folder: Bernoulli, latent_dim=2, 180 test digits in two blocks."""
+    return Path(shutil.copytree(finished.path, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def trained_gaussian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("gaussian")
+    return run_main(train.main, cwd, *fast("decoder=gaussian", "latent_dim=7", "trainer.max_epochs=3")).path
+
+
+@pytest.fixture
+def gaussian(trained_gaussian: Path, tmp_path: Path) -> Path:
+    """A finished run's folder: Gaussian, latent_dim=7."""
+    return Path(shutil.copytree(trained_gaussian, tmp_path / "run"))
+
+
+# what it writes and prints
+
+
+def test_it_says_what_the_numbers_can_be_compared_with(folder: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run", "limit=150", "estimator=importance", "num_samples=30")
+    assert evaluation(folder)["comparability"] == {
+        **{"data": "digits", "data_seed": 0, "split": "test", "examples": 150, "of": 179},
+        **{"pixels": "binary", "binarize": "dynamic", "measure": "mass", "dequantizations": 1},
+        "estimators": {"importance": {"num_samples": 30}},
+    }
+
+
+def test_it_tells_of_the_latent(folder: Path, run_evaluate: Run) -> None:
+    outcome = run_evaluate("run_dir=run")
+    found = evaluation(folder)
+    assert len(found["kl_per_dimension"]) == 2
+    assert sum(found["kl_per_dimension"]) == pytest.approx(found["test/kl"], rel=1e-5)
+    assert found["test/rate"] == found["test/kl"]
+    assert found["test/mutual_information_limit"] == pytest.approx(math.log(179))
+    total = found["test/mutual_information"] + found["test/marginal_kl"]
+    assert total == pytest.approx(found["test/kl"], abs=0.5)  # one sample of each
+    for text in ("mutual information I(x; z)", "of 2 units active", "distortion", "posterior collapse"):
+        assert text in outcome.out
+
+
+def test_each_evaluation_keeps_its_values_example_by_example(folder: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run", "num_samples=30")
+    run_evaluate("run_dir=run", "split=val", "limit=10")
+    files = sorted((folder / "evaluations").glob("*.safetensors"))
+    assert [file.name.split("-")[:3] for file in files] == [
+        ["test", "last", "importance"],
+        ["val", "last", "importance"],
+    ]
+    columns = load_file(files[0])
+    assert columns["log_likelihood"].shape == (179,)
+    told = json.loads(files[0].with_suffix(".json").read_text())
+    assert columns["log_likelihood"].double().mean().item() == pytest.approx(told["test/log_likelihood"], rel=1e-12)
+    assert json.loads(files[1].with_suffix(".json").read_text()) == evaluation(folder)
+
+
+def test_the_validation_split_has_the_bound_of_the_training(folder: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run", "split=val")
+    assert numbers(folder)["val/elbo"] == results(folder)["val/elbo"]
+    assert not [name for name in numbers(folder) if name.startswith("test/")]
+
+
+def test_a_part_of_the_split_is_its_beginning(folder: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run")
+    (file,) = (folder / "evaluations").glob("*.safetensors")
+    expected = load_file(file)["elbo"][:100].double().mean().item()
+    outcome = run_evaluate("run_dir=run", "limit=100")
+    assert numbers(folder)["test/elbo"] == pytest.approx(expected, rel=1e-12)
+    assert "first 100 of 179 examples" in outcome.out
+
+
+# estimators
+
+
+def test_annealed_importance_sampling_has_bounds_from_both_sides(folder: Path, run_evaluate: Run) -> None:
+    outcome = run_evaluate("run_dir=run", *QUICK_AIS)
+    found = evaluation(folder)
+    gap = found["test/simulated_upper"] - found["test/simulated_lower"]
+    assert found["test/simulated_gap"] == pytest.approx(gap)
+    assert 0 < found["test/acceptance_rate"] <= 1
+    assert "nats apart" in outcome.out
+
+
+def test_the_harmonic_estimator_tells_whether_its_chains_have_mixed(folder: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run", *QUICK_HMC)
+    assert math.isfinite(evaluation(folder)["test/log_likelihood"])
+    assert evaluation(folder)["test/r_hat"] > 0.9
+
+
+def test_the_harmonic_estimator_is_refused_above_five_dimensions(
+    gaussian: Path, run_evaluate: Run, run_fast: Run
+) -> None:
+    outcome = run_evaluate("run_dir=run", "estimator=hmc", code=2)
+    assert "at most 5 dimensions, found latent_dim=7: type estimator=importance or estimator=ais" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (gaussian / "evaluations").exists()
+    run_fast("latent_dim=6", "estimator=hmc", "~estimator.num_samples", code=2)
+
+
+def test_all_estimators_stand_side_by_side(folder: Path, run_evaluate: Run) -> None:
+    outcome = run_evaluate("run_dir=run", *QUICK_ALL, "num_samples=200")
+    found = evaluation(folder)
+    for name in ("importance", "ais", "hmc"):
+        assert math.isfinite(found[f"test/{name}/log_likelihood"])
+        assert f"log p(x), {name}" in outcome.out
+    assert found["test/importance/num_samples"] == 200
+    alone = numbers(folder)
+    run_evaluate("run_dir=run", "estimator=importance", "num_samples=200")
+    assert numbers(folder)["test/log_likelihood"] == alone["test/importance/log_likelihood"]
+
+
+def test_of_all_estimators_one_that_is_not_for_the_model_is_left_out_with_the_reason(
+    gaussian: Path, run_evaluate: Run
+) -> None:
+    outcome = run_evaluate("run_dir=run", *QUICK_ALL, "limit=10")
+    assert "HMC and the harmonic identity was left out: it fits a density" in outcome.out
+    assert not [name for name in evaluation(gaussian) if "hmc" in name]
+
+
+def test_training_may_end_with_any_estimator(run_fast: Run) -> None:
+    path = run_fast("estimator=ais", *QUICK_AIS[1:], "~estimator.num_samples").path
+    assert "test/acceptance_rate" in results(path)
+
+
+# densities as masses
+
+
+def test_a_density_is_scored_as_a_mass_over_levels(gaussian: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run", "num_samples=200")
+    density = numbers(gaussian)
+    run_evaluate("run_dir=run", "num_samples=200", "measure=mass")
+    mass = numbers(gaussian)
+    assert evaluation(gaussian)["comparability"]["pixels"] == "levels"
+    assert evaluation(gaussian)["comparability"]["measure"] == "mass"
+    assert mass["test/log_likelihood"] < 0
+    assert mass["test/log_likelihood_bits_per_dim"] < density["test/log_likelihood_bits_per_dim"]
+
+
+def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run", "num_samples=20")
+    before = numbers(gaussian)
+    masses = []
+    for dequantizations in (2, 8):
+        run_evaluate("run_dir=run", "num_samples=20", f"dequantizations={dequantizations}")
+        found = numbers(gaussian)
+        assert found["test/log_likelihood"] == before["test/log_likelihood"]
+        masses.append(found["test/log_mass_bits_per_dim"])
+    assert masses[1] < masses[0] < before["test/log_likelihood_bits_per_dim"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("measure=mass", "binary"),
+        ("dequantizations=3", "type dequantizations=1"),
+        ("dequantizations=0", "at least 1"),
+        ("limit=0", "limit must be a whole number of at least 1"),
+        ("limit=x", "limit must be a whole number"),
+        ("split=train", "test or val"),
+        ("measure=volume", "null or mass"),
+        ("trainer.devices=0", "trainer.devices must be a whole number of at least 1"),
+        ("trainer.devices=[]", "trainer.devices must be"),
+        ("wandb_mode=loud", "offline, online or disabled"),
+        ("rerun=maybe", "false or true"),
+        ("estimator=guess", "guess"),
+        ("estimator.num_chains=3 estimator=hmc", "must be even"),
+        ("estimator=ais num_samples=10", "num_samples is of importance sampling"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line_and_writes_nothing(
+    override: str, words: str, folder: Path, run_evaluate: Run
+) -> None:
+    before = sorted(folder.rglob("*"))
+    outcome = run_evaluate("run_dir=run", *override.split(), code=2)
+    assert words in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_posterior_without_a_density_is_one_clear_line(folder: Path, run_evaluate: Run) -> None:
+    last = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["state_dict"]["vae.encoder.head.scale.linear.bias"].fill_(-1e9)
+    torch.save(checkpoint, last)
+    outcome = run_evaluate("run_dir=run", code=1)
+    assert "has no density at its own sample" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+# going on
+
+
+def interrupted_after(blocks: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has an evaluation stop when it begins another block; returns the numbers of those that it evaluates."""
+    seen: list[int] = []
+    step = EvaluationModule.test_step
+
+    def spy(self: EvaluationModule, block: Any, batch_idx: int) -> None:
+        if len(seen) == blocks:
+            raise Interrupted(2)
+        seen.append(block.number)
+        step(self, block, batch_idx)
+
+    monkeypatch.setattr(EvaluationModule, "test_step", spy)
+    return seen
+
+
+def test_an_interrupted_evaluation_goes_on_with_what_is_left(
+    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_evaluate("run_dir=run")
+    expected = evaluation(folder)
+    with monkeypatch.context() as patched:
+        seen = interrupted_after(1, patched)
+        outcome = run_evaluate("run_dir=run", "rerun=true", code=130)
+        assert seen == [0]
+        assert "1 blocks are kept: the same command goes on from there" in outcome.err
+    with monkeypatch.context() as patched:
+        seen = interrupted_after(9, patched)
+        run_evaluate("run_dir=run")
+        assert seen == [1]
+    assert evaluation(folder) == expected
+    assert not list((folder / "evaluations").glob("*part*"))
+
+
+def test_an_evaluation_that_was_done_is_not_done_again(
+    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_evaluate("run_dir=run")
+    expected = evaluation(folder)
+    seen = interrupted_after(9, monkeypatch)
+    assert "evaluated before (rerun=true evaluates again)" in run_evaluate("run_dir=run").out
+    assert seen == []
+    assert evaluation(folder) == expected
+    run_evaluate("run_dir=run", "rerun=true")
+    assert seen == [0, 1]
+    assert evaluation(folder) == expected
+
+
+def test_other_weights_are_another_evaluation(folder: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run")
+    before = numbers(folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["state_dict"]["vae.decoder.head.logits.bias"] += 0.1
+    torch.save(checkpoint, last)
+    assert "written:" in run_evaluate("run_dir=run").out
+    assert numbers(folder)["test/elbo"] != before["test/elbo"]
+
+
+def test_neither_memory_nor_the_other_estimators_change_a_number(
+    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_evaluate("run_dir=run", "estimator=importance", "num_samples=150")
+    before = numbers(folder)
+    assert (
+        "evaluated before"
+        not in run_evaluate(
+            "run_dir=run", "estimator=importance", "num_samples=150", "estimator.max_batch_elements=999", "rerun=true"
+        ).out
+    )
+    for name, value in numbers(folder).items():
+        assert value == pytest.approx(before[name], rel=1e-5, abs=1e-5), name
+
+
+# several processes
+
+
+def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it, in a process of its own."""
+    line = [sys.executable, "-m", "vaelab.evaluate", f"run_dir={folder}", *overrides]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("num_processes", [pytest.param(2, marks=pytest.mark.slow), 3])
+def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(
+    num_processes: int, folder: Path, run_evaluate: Run
+) -> None:
+    # of two blocks, one of three processes gets none
+    overrides = ("estimator=importance", "num_samples=30", "rerun=true")
+    run_evaluate("run_dir=run", *overrides)
+    expected = evaluation(folder)
+    outcome = command(folder, *overrides, f"trainer.devices={num_processes}")
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stderr == ""
+    found = evaluation(folder)
+    for name, value in numbers(folder).items():
+        assert value == pytest.approx(expected[name], rel=1e-6, abs=1e-6), name
+    assert found["comparability"] == expected["comparability"]
+    (file,) = (folder / "evaluations").glob("*.safetensors")
+    assert load_file(file)["elbo"].shape == (179,)
+
+
+@pytest.mark.slow
+def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) -> None:
+    last = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["state_dict"]["vae.encoder.head.scale.linear.bias"].fill_(-1e9)
+    torch.save(checkpoint, last)
+    outcome = command(folder, "trainer.devices=2")
+    assert outcome.returncode == 1
+    assert "of 2 failed:" in outcome.stderr
+    assert "has no density" in outcome.stderr
+    assert not (folder / "evaluation.json").exists()
+
+
+# W&B
+
+
+def test_an_evaluation_joins_the_runs_own_wandb_run(run_fast: Run, run_evaluate: Run) -> None:
+    from tests.test_loggers import Read, wandb_files
+
+    path = run_fast("logger=wandb", "logger.project=mine").path
+    (first,) = wandb_files(path)
+    run_evaluate(f"run_dir={path}", "num_samples=30", "wandb_mode=disabled")
+    assert wandb_files(path) == [first]
+    run_evaluate(f"run_dir={path}", "num_samples=30")
+    (second,) = set(wandb_files(path)) - {first}
+    one, other = Read(first), Read(second)
+    assert other.run["run_id"] == one.run["run_id"]
+    assert other.run["project"] == "mine"
+    assert other.last("evaluation/test/log_likelihood") == evaluation(path)["test/log_likelihood"]
+    assert other.exit_code == 0
+
+
+def test_a_run_that_wandb_does_not_know_is_not_logged(folder: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run")
+    assert not (folder / "wandb").exists()
+
+
+@pytest.mark.parametrize("estimator", [ImportanceSampling])
+def test_a_users_own_estimator_must_say_what_it_is(estimator: Any, run_fast: Run) -> None:
+    outcome = run_fast("estimator._target_=vaelab.objectives.ELBO", "~estimator.max_batch_elements", code=2)
+    assert "expected a class with what vaelab.estimators.Estimator lists" in outcome.err
