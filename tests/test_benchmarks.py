@@ -70,3 +70,16 @@ def test_the_breakdown_adds_up() -> None:
 def test_the_start_is_timed_up_to_the_first_step() -> None:
     rows = cells(run("start.py", "--rounds", "1"))
     assert float(rows["first optimiser step, logger=none"][0].split()[0]) > float(rows["import torch"][0].split()[0])
+
+
+def test_importance_sampling_is_timed_beside_its_products(tmp_path: Path) -> None:
+    tiny = ("--examples", "5", "--num-samples", "30", "--block", "2", "--part", "7", "--threads", "1")
+    out = run("evaluation.py", *tiny, "--out", str(tmp_path))
+    assert out.startswith((tmp_path / "evaluation.md").read_text())
+    assert "5 test digits of m" in out.lower()
+    rows = cells(out)
+    assert rows["matrix products alone"][1].startswith("1.00 (1.00 to 1.00)")
+    assert float(rows["importance sampling"][0]) > 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert {name: len(seconds) for name, seconds in found["seconds"].items()} == {"importance": 3, "products": 3}
+    assert 0 < found["resident_mib"] < 2048

@@ -97,3 +97,13 @@ def at_least_1(estimator: object, *names: str) -> None:
     for name in names:
         if getattr(estimator, name) < 1:
             raise ValueError(f"estimator.{name} must be at least 1, found {getattr(estimator, name)}")
+
+
+def at_least_one_example(x: Tensor) -> None:
+    """Refuses an empty batch.
+
+    Raises:
+        ValueError: says its shape.
+    """
+    if len(x) == 0:
+        raise ValueError(f"expected at least one example, found x of shape {tuple(x.shape)}")

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.conditional import VAE, Image
+from vaelab.estimators.estimate import at_least_one_example
 from vaelab.estimators.parts import Samples, gradient_of_log_likelihood
 
 PerChain = Float[Tensor, "samples batch"]
@@ -47,12 +48,18 @@ class Hamiltonian:
         num_leapfrogs: steps along a trajectory, at most. How many differs from one transition to the next, since
             trajectories of one length may all return to where they began.
         max_batch_elements: upper limit on the decoder's output at once, in numbers.
+
+    Raises:
+        ValueError: no example.
     """
 
     vae: VAE
     x: Image
     num_leapfrogs: int
     max_batch_elements: int
+
+    def __post_init__(self) -> None:
+        at_least_one_example(self.x)
 
     def at(self, z: Samples) -> State:
         """Chains that stand at z, `[chains, batch, latent_dim]`."""

@@ -95,27 +95,36 @@ class HarmonicMean:
 
 
 def log_density_of_fit(fitted: Chains, at: Chains) -> Values:
-    """The log density, at some points, of the Gaussian fitted to others, cut where 90 % of it are inside."""
+    """The log density, at some points, of the Gaussian fitted to others, cut where 90 % of it are inside.
+
+    Where the others lie in fewer dimensions, as of chains that never moved, there is none: -infinity everywhere.
+    """
     from scipy.stats import chi2  # slow to import
 
+    first = fitted[0, 0]  # from which chains that never moved lie nowhere, not even by rounding
+    fitted, at = fitted - first, at - first
     sample = fitted.flatten(0, 1).movedim(1, 0).double()  # [batch, draws, latent_dim]
     latent_dim = sample.shape[-1]
     mean = sample.mean(1)
     centred = sample - mean.unsqueeze(1)
-    cholesky = torch.linalg.cholesky(centred.mT @ centred / (sample.shape[1] - 1))
+    cholesky, failed = torch.linalg.cholesky_ex(centred.mT @ centred / (sample.shape[1] - 1))
     points = (at.double() - mean).movedim(-2, 0).flatten(1, 2)  # [batch, draws * chains, latent_dim]
     whitened = torch.linalg.solve_triangular(cholesky, points.mT, upper=False)
     square = whitened.square().sum(1)
     log_norm = cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1) + latent_dim / 2 * math.log(2 * math.pi)
-    inside = square <= float(chi2.ppf(COVERED, latent_dim))
+    inside = (square <= float(chi2.ppf(COVERED, latent_dim))) & (failed == 0).unsqueeze(-1)
     log_density = torch.where(inside, -square / 2 - log_norm.unsqueeze(-1) - math.log(COVERED), -math.inf)
     return log_density.unflatten(1, at.shape[:2]).movedim(0, -1)
 
 
 def harmonic(log_ratios: Values, **more: Tensor) -> Estimate:
-    """-log of the mean ratio: its error from the spread of the chains, which are independent of each other."""
+    """-log of the mean ratio: its error from the spread of the chains, which are independent of each other.
+
+    Not a number where no draw of these chains lies where those of the others do.
+    """
     draws, chains, _ = log_ratios.shape
     log_mean = log_ratios.logsumexp((0, 1)) - math.log(draws * chains)
+    log_mean = log_mean.where(log_mean.isfinite(), math.nan)
     relative = (log_ratios - log_mean).exp()  # of mean 1
     variance = relative.mean(0).var(0) / chains
     effective = (relative.flatten(0, 1).var(0) / variance).clamp(max=draws * chains)

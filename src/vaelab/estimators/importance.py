@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from vaelab.conditional import VAE, Image
-from vaelab.estimators.estimate import Estimate, at_least_1
+from vaelab.estimators.estimate import Estimate, at_least_1, at_least_one_example
 from vaelab.estimators.parts import log_joint
 from vaelab.estimators.weights import RunningWeights
 
@@ -29,7 +29,7 @@ class ImportanceSampling:
             one sample of one example at the least.
 
     Raises:
-        ValueError: either of them below 1.
+        ValueError: either of them below 1; when called, on no example.
         PointMassError: when called, on a q(z|x) without a density.
     """
 
@@ -47,6 +47,7 @@ class ImportanceSampling:
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:
+        at_least_one_example(x)
         q = vae.encode(x)
         weights = RunningWeights(self.num_samples)
         for start in range(0, self.num_samples, ROUND):

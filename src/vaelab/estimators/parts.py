@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vaelab.conditional import VAE, Image
 
+CACHED = 400_000  # numbers that a CPU's cache can keep from one operation to the next
 Samples = Float[Tensor, "samples batch latent_dim"]
 
 
@@ -25,7 +26,12 @@ def log_likelihood(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[T
 
 
 def parts(num_samples: int, x: Image, max_elements: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of the batch and of the samples, so small that samples times pixels of each pair hold the budget."""
+    """Slices of the batch and of the samples, so small that samples times pixels of each pair hold the budget.
+
+    On a CPU they are small enough for its cache, whatever the budget.
+    """
+    if x.device.type == "cpu":
+        max_elements = min(max_elements, CACHED)
     pixels = max(1, x[:1].numel())
     rows = max(1, min(len(x), max_elements // pixels))
     samples = max(1, max_elements // (rows * pixels))

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +12,7 @@ from vaelab.estimators.estimate import Estimate, PerExample, PointMassError, of_
 FEWEST = 25  # below, the tail is fewer than five weights
 ROUNDING = 1e-6  # of a log weight that was computed in float32
 EVEN = -1.0  # k of weights that are all alike, but for rounding: like uniform ones, they have no tail
+WIDEST = 700.0  # nats that float64 holds: below the largest weight by more, others are 0
 LogWeights = Float[Tensor, "samples batch"]
 
 
@@ -81,7 +81,8 @@ def pareto_k(largest: LogWeights, num_samples: int) -> PerExample | None:
     """The shape k of a generalised Pareto distribution fitted to the largest of K weights per example, by ArviZ.
 
     The weights have 1/k finite moments. With k above `threshold(K)` no practical number of samples is enough.
-    Vehtari, Simpson, Gelman, Yao & Gabry (2024), "Pareto Smoothed Importance Sampling". None for fewer than 25.
+    Vehtari, Simpson, Gelman, Yao & Gabry (2024), "Pareto Smoothed Importance Sampling". None for fewer than 25;
+    infinite where a quarter of the tail is nothing beside the largest weight, or all weights are 0.
 
     Args:
         largest: log weights, falling; `5 * tail_length(num_samples)` of them, or all: the fit sees no others.
@@ -91,14 +92,16 @@ def pareto_k(largest: LogWeights, num_samples: int) -> PerExample | None:
         return None
     from arviz_stats.base import array_stats  # slow to import
 
-    tails = largest.T.double().numpy(force=True)
+    tails = largest.T.double().cpu()
     tail = tails[:, : tail_length(num_samples)]
-    k = np.full(len(tails), EVEN)
-    varied = tail.max(1) - tail.min(1) > ROUNDING * np.abs(tail.max(1)).clip(1)
-    if varied.any():  # ArviZ wants -log w, and settles the tail's length by their number and r_eff: these make it K's
-        r_eff: Any = len(largest) / num_samples
-        k[varied] = array_stats.psislw(-tails[varied], r_eff=r_eff)[1]
-    return torch.as_tensor(k, device=largest.device)
+    most = tail[:, 0]
+    even = most - tail[:, -1] <= ROUNDING * most.abs().clamp_min(1)
+    fitted = most - tail[:, -(tail.shape[1] // 4)] < WIDEST  # the fit divides by the lower quartile
+    k = torch.where(even, EVEN, math.inf).double()
+    if (fitted := fitted & ~even).any():  # ArviZ wants -log w, and settles the tail's length by their number and r_eff
+        r_eff: Any = len(largest) / num_samples  # makes it that of K
+        k[fitted] = torch.as_tensor(array_stats.psislw(-tails[fitted].numpy(), r_eff=r_eff)[1])
+    return k.to(largest.device)
 
 
 def threshold(num_samples: int) -> float:
