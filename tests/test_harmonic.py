@@ -18,7 +18,7 @@ def seeded():
 def test_comes_within_its_errors(latent_dim):
     vae, log_evidence = linear_gaussian(latent_dim, detune=0.3)
     x = draw_data(vae, 20)
-    estimate = HarmonicMean(num_chains=32, num_samples=30, num_burn_in=50, num_leapfrogs=4)(vae, x)
+    estimate = HarmonicMean(num_chains=32, num_draws=30, num_burn_in=50, num_leapfrogs=4)(vae, x)
     error = estimate.standard_error.square().sum().sqrt() / len(x)
     assert abs((estimate.log_likelihood - log_evidence(x)).mean() - estimate.bias.mean()) < 4 * error
     assert error < 0.03
@@ -32,13 +32,13 @@ def test_comes_within_its_errors(latent_dim):
 def test_does_not_depend_on_where_chains_start(detune):
     vae, log_evidence = linear_gaussian(2, detune=detune)
     x = draw_data(vae, 20)
-    estimate = HarmonicMean(num_chains=16, num_samples=30, num_burn_in=60, num_leapfrogs=4)(vae, x)
+    estimate = HarmonicMean(num_chains=16, num_draws=30, num_burn_in=60, num_leapfrogs=4)(vae, x)
     torch.testing.assert_close(estimate.log_likelihood, log_evidence(x), rtol=0, atol=0.25)
 
 
 def test_errors_are_as_large_as_they_say():
     vae, log_evidence = linear_gaussian(2, scale=1.0)
-    hmc = HarmonicMean(num_chains=16, num_samples=20, num_burn_in=30, num_leapfrogs=4)
+    hmc = HarmonicMean(num_chains=16, num_draws=20, num_burn_in=30, num_leapfrogs=4)
     covered, _ = coverage(hmc, vae, log_evidence, examples=4, repeats=100)
     assert 0.88 < covered < 0.99
 
@@ -57,7 +57,7 @@ def test_chains_that_never_move_make_no_number():
     with torch.no_grad():
         vae.encoder.head.scale.linear.bias.fill_(-torch.inf)
         vae.decoder.head.scale.linear.bias.fill_(-40)
-    estimate = HarmonicMean(num_chains=4, num_samples=30, num_burn_in=1, num_leapfrogs=1)(vae, x)
+    estimate = HarmonicMean(num_chains=4, num_draws=30, num_burn_in=1, num_leapfrogs=1)(vae, x)
     assert estimate.acceptance_rate.max() == 0
     assert estimate.log_likelihood.isnan().all()
     assert estimate.standard_error.isnan().all()
@@ -88,7 +88,7 @@ def test_refuses_chains_that_make_no_halves(num_chains):
 
 def test_refuses_too_few_draws():
     with pytest.raises(ValueError, match="at least 100"):
-        HarmonicMean(num_chains=4, num_samples=20)
+        HarmonicMean(num_chains=4, num_draws=20)
     with pytest.raises(ValueError, match="num_burn_in"):
         HarmonicMean(num_burn_in=0)
     vae, _ = linear_gaussian(2)

@@ -45,9 +45,8 @@ class Normal(td.Normal):
         a = torch.maximum(a, b.clamp_max(0) - 40)
         wide = width * a.abs().clamp_min(1) > _NARROW
         log_upper = torch.special.log_ndtr(b)
-        log_ratio = (
-            torch.special.log_ndtr(torch.where(wide, a, 2 * b - 1)) - log_upper
-        )  # never 0: its log has a gradient
+        below = torch.where(wide, a, 2 * b - 1)  # never b, where the gradient of what `where` leaves out is infinite
+        log_ratio = torch.special.log_ndtr(below) - log_upper
         middle = (a + b) / 2
         log_density = -0.5 * (middle.square() + math.log(2 * math.pi))
         narrow_mass = width.log() + log_density + width.square() * (middle.square() - 1) / 24
@@ -101,7 +100,9 @@ class Logistic(td.Distribution):
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """`loc + s logit(Phi(n))` with n from N(0, 1), the noise that stacked models can draw."""
         noise = standard_normal(self._extended_shape(torch.Size(sample_shape)), self.loc)
-        return self.loc + self.scale * (torch.special.log_ndtr(noise) - torch.special.log_ndtr(-noise))
+        # by the smaller tail, which does not round to 1; with erfc, since log_ndtr is slow under vmap
+        tail = 0.5 * torch.erfc(noise.abs() / math.sqrt(2))
+        return self.loc - self.scale * noise.sign() * tail.logit()
 
     def log_prob(self, value: Tensor) -> Tensor:
         y = (value - self.loc) / self.scale
@@ -136,8 +137,9 @@ class Quantised(td.Distribution):
 
     `P(l) = P(l / L < X < (l + 1) / L)`, the lowest level taking everything below as well and the highest everything
     above, so that the levels' masses sum to 1. These are the masses that a density of uniformly dequantised pixels
-    bounds: `log P(l) >= E_u[log p((l + u) / L)] - log L` (Theis et al. 2016, section 3.1); of a logistic they are the
-    discretised logistic likelihood (Salimans et al. 2017, PixelCNN++, section 2.1).
+    bounds: `log P(l) >= E_u[log p((l + u) / L)] - log L` (Theis et al. 2016, section 3.1), the more loosely in the two
+    end levels, whose mass outside of (0, 1) is lost to the density. Of a logistic they are the discretised logistic
+    likelihood (Salimans et al. 2017, PixelCNN++, section 2.1).
 
     Args:
         pixels: X, elementwise. Its method `log_mass(lower, upper)` is used where it has one; else differences of its
