@@ -5,10 +5,11 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import torch
+import torch.distributions as td
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaelab.heads import Bernoulli, DiagonalGaussian
+from vaelab.heads import Bernoulli, DiagonalGaussian, Head, Logistic, OverLevels
 from vaelab.scales import FixedScale, OptimalScale, PerPixelScale, SharedScale
 
 EVENT = (1, 2, 3)
@@ -78,7 +79,7 @@ def test_gaussian_density_integrates_to_one(scale):
 
 @settings(max_examples=20, deadline=None)
 @given(batch=st.lists(st.integers(1, 3), max_size=3), latent=st.integers(1, 4))
-@pytest.mark.parametrize("head", [Bernoulli, DiagonalGaussian])
+@pytest.mark.parametrize("head", [Bernoulli, DiagonalGaussian, Logistic])
 def test_batch_shape_is_the_features_leading_dimensions(head, batch, latent):
     for event in (EVENT, (latent,)):
         p = head(5, event)(torch.randn(*batch, 5))
@@ -95,15 +96,15 @@ def test_scales_keep_shape_with_zero_one_and_two_leading_dimensions(scale):
         assert (p.batch_shape, p.event_shape) == (batch, EVENT)
 
 
-@pytest.mark.parametrize("head", [Bernoulli, DiagonalGaussian])
+@pytest.mark.parametrize("head", [Bernoulli, DiagonalGaussian, Logistic])
 def test_samples_have_the_moments_that_the_distribution_says(head):
     torch.manual_seed(0)
     p = head(4, EVENT)(torch.randn(4))
     draws = p.sample((20_000,))
     error = p.stddev / math.sqrt(20_000)
     assert ((draws.mean(0) - p.mean).abs() < 5 * error).all()
-    # the variance of a sample variance is at most that of a Gaussian's, 2 sigma^4 / n
-    assert ((draws.var(0) - p.variance).abs() < 5 * p.variance * math.sqrt(2 / 20_000)).all()
+    # the variance of a sample variance is at most a logistic's, 3.2 sigma^4 / n
+    assert ((draws.var(0) - p.variance).abs() < 5 * p.variance * math.sqrt(3.2 / 20_000)).all()
 
 
 def test_floor_holds_and_is_counted():
@@ -184,3 +185,104 @@ def test_optimal_scale_maximises_the_likelihood_of_what_it_observed():
 def test_scales_refuse_what_cannot_be_meant(make):
     with pytest.raises(ValueError, match="found"):
         make()
+
+
+@pytest.mark.parametrize("sigmoid_mean", [False, True])
+def test_logistic_head_is_scipys_logistic_of_two_parallel_layers(sigmoid_mean):
+    head, h = Logistic(4, EVENT, sigmoid_mean=sigmoid_mean).double(), torch.randn(7, 4, dtype=torch.float64)
+    x = torch.rand(7, *EVENT, dtype=torch.float64)
+    (w, b), (w_scale, b_scale) = weights(head.loc), weights(head.scale.linear)
+    mu = h.numpy() @ w.T + b
+    mu = 1 / (1 + np.exp(-mu)) if sigmoid_mean else mu
+    s = np.exp((h.numpy() @ w_scale.T + b_scale) / 2)
+    expected = scipy.stats.logistic.logpdf(x.flatten(1).numpy(), mu, s).sum(1)
+    np.testing.assert_allclose(head(h).log_prob(x).detach().numpy(), expected, rtol=1e-12)
+
+
+def test_logistic_head_refuses_the_scale_that_is_optimal_for_a_gaussian():
+    with pytest.raises(ValueError, match=r"found OptimalScale, .* choose vaelab.scales.SharedScale"):
+        Logistic(4, EVENT, scale=OptimalScale)
+
+
+def test_logistic_head_shows_a_scale_of_the_users_own_the_squared_residuals():
+    head, seen = Logistic(4, EVENT, scale=SharedScale), []
+    head.scale.observe = seen.append
+    p = head(torch.randn(5, 4))
+    head.observe(p, p.mean + 2)
+    torch.testing.assert_close(seen[0], torch.full((5, *EVENT), 4.0))
+
+
+class Laplace(Head):
+    pixels, measure, family = "unit", "density", td.Laplace
+
+    def __init__(self, in_features, event_shape):
+        super().__init__(in_features, event_shape)
+        self.loc = self.linear()
+
+    def forward(self, features):
+        loc = self.as_event(self.loc(features)).sigmoid()
+        return self.independent(self.family(loc, torch.full_like(loc, 0.2)))
+
+
+class Joint(Laplace):
+    def forward(self, features):
+        flat = self.loc(features)
+        return td.LowRankMultivariateNormal(flat, torch.ones(flat.shape[-1], 1), torch.ones(flat.shape[-1]))
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+@pytest.mark.parametrize("head", [DiagonalGaussian, Logistic, Laplace])
+def test_over_levels_sums_to_one_and_is_the_mass_of_each_cell(head, levels):
+    torch.manual_seed(0)
+    unit, h = head(4, (1, 1, 2)).double(), torch.randn(3, 4, dtype=torch.float64)
+    p, known = OverLevels(unit, levels)(h), unit(h)
+    assert (p.batch_shape, p.event_shape) == ((3,), (1, 1, 2))
+    one_pixel = p.base_dist.log_prob(torch.arange(levels, dtype=torch.float64).view(-1, 1, 1, 1, 1))
+    np.testing.assert_allclose(one_pixel.exp().sum(0).detach(), 1, rtol=1e-11)
+    x = torch.tensor([[[0, 3]], [[levels // 2, 7]], [[5, levels - 1]]], dtype=torch.float64)[:, None]
+    family = {DiagonalGaussian: scipy.stats.norm, Logistic: scipy.stats.logistic, Laplace: scipy.stats.laplace}[head]
+    scale = known.base_dist.scale.detach().numpy()
+    of = family(known.mean.detach().numpy(), scale)
+    begin = np.where(x == 0, -np.inf, x / levels)
+    end = np.where(x == levels - 1, np.inf, (x + 1) / levels)
+    expected = np.log(of.cdf(end) - of.cdf(begin)).sum((1, 2, 3))
+    np.testing.assert_allclose(p.log_prob(x).detach(), expected, rtol=1e-10)
+
+
+def test_over_levels_shares_and_trains_the_parameters_of_the_head():
+    unit = Logistic(4, EVENT)
+    head = OverLevels(unit, 256)
+    assert (head.pixels, head.measure) == ("levels", "mass")
+    assert (head.in_features, head.event_shape) == (4, EVENT)
+    assert {id(p) for p in head.parameters()} == {id(p) for p in unit.parameters()}
+    p = head(torch.randn(9, 4))
+    x = p.sample()
+    assert p.support.check(x).all()
+    p.log_prob(x).sum().backward()
+    assert all(parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0 for parameter in unit.parameters())
+
+
+def test_over_levels_shows_the_optimal_scale_residuals_of_unit_pixels():
+    head = OverLevels(DiagonalGaussian(4, EVENT, scale=OptimalScale), 256)
+    features, x = torch.randn(64, 4), torch.randint(0, 256, (64, *EVENT)).float()
+    head.observe(head(features), x)
+    residual = (x + 0.5) / 256 - head.head(features).mean
+    assert head.monitors()["optimal_scale"].item() == pytest.approx(residual.square().mean().sqrt().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OverLevels(Bernoulli(4, EVENT), 256), "found Bernoulli, of a mass over binary pixels"),
+        (
+            lambda: OverLevels(OverLevels(Logistic(4, EVENT), 256), 256),
+            "found OverLevels, of a mass over levels pixels",
+        ),
+        (lambda: OverLevels(Logistic(4, EVENT), 1), "at least 2, found 1"),
+        (lambda: OverLevels(Joint(4, EVENT), 256)(torch.zeros(4)), "independent pixels, found LowRank.* of Joint"),
+    ],
+)
+def test_over_levels_refuses_what_has_no_levels(make, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)

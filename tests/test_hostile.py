@@ -88,7 +88,7 @@ class Planted:
             "a module's import": call("torch.serialization.shutil.copy", loot, fired),
             "our module's import": call("vaelab.stored.os.symlink", loot, fired),
             "torch.load": call("torch.load", pickled, weights_only=False),
-            "torch.load of a model's module": call("vaelab.heads.torch.load", pickled, weights_only=False),
+            "torch.load of a model's module": call("vaelab.scales.torch.load", pickled, weights_only=False),
             "torch.hub.load": call("torch.hub.load", str(folder), "model", source="local"),
             "torch.save": call("torch.save", 1, fired),
             "our own writer": call("vaelab.stored.write_atomically", path, "x"),

@@ -35,6 +35,7 @@ CONFIGURATIONS = [
     (),
     ("decoder=gaussian_optimal", "batch_size=64"),
     ("decoder=gaussian", "model=shared"),
+    ("decoder=logistic",),
     ("decoder=gaussian_shared", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
     ("decoder=gaussian_fixed", "objective.beta=4", "lr_schedule=decay", "lr_schedule.scheduler.step_size=1"),
     ("optimizer=adagrad", "initialization=normal", "weight_prior=normal"),

@@ -1,4 +1,4 @@
-"""Scales of a Gaussian head: modules that map features to sigma.
+"""Scales of a Gaussian head: modules that map features to sigma; or of a logistic head, where sigma reads s throughout.
 
 A density over pixels has no upper bound where sigma goes to 0, and training finds that. Each scale here therefore takes
 a `min_scale`, added smoothly to the variance so that gradients survive at the floor:
@@ -113,7 +113,7 @@ class FixedScale(Scale):
 
 
 class OptimalScale(Scale):
-    """The shared sigma that maximises the likelihood given the means: sigma^2 = E[(x - mu)^2].
+    """The shared sigma that maximises a Gaussian's likelihood given the means: sigma^2 = E[(x - mu)^2].
 
     The expectation is a running mean over training steps (of the last `1 / (1 - momentum)` or so, all of them at
     first), kept in a buffer and frozen in evaluation. It is not differentiated, so the gradient of the mean is the
