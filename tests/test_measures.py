@@ -1,8 +1,11 @@
 import math
 
 import pytest
+import torch
 
-from vaelab.measures import bits_per_dim
+from vaelab.data.digits import Digits
+from vaelab.heads import Bernoulli, DiagonalGaussian, Logistic
+from vaelab.measures import bits_per_dim, bits_per_dim_of, has_bits_per_dim
 
 
 def test_a_uniform_mass_over_256_levels_is_8_bits():
@@ -22,5 +25,27 @@ def test_published_pair_of_nats_and_bits():
     assert bits_per_dim(1234, (1, 28, 20), "density", "unit", 256) == pytest.approx(4.82, abs=0.005)
 
 
-def test_binary_data_have_none():
-    assert bits_per_dim(-100, (1, 28, 28), "mass", "binary", 256) is None
+def test_masses_and_densities_of_the_same_uniform_model_agree_at_17_levels():
+    mass = bits_per_dim(-64 * math.log(17), (1, 8, 8), "mass", "levels", 17)
+    assert mass == pytest.approx(bits_per_dim(0.0, (1, 8, 8), "density", "unit", 17))
+
+
+def test_binary_pixels_are_refused_and_skipped():
+    with pytest.raises(ValueError, match=r"binary pixels have no bits per dimension.* 256 levels: report nats"):
+        bits_per_dim(-100, (1, 28, 28), "mass", "binary", 256)
+    assert not has_bits_per_dim(Bernoulli(2, (1, 2, 2)))
+    assert has_bits_per_dim(DiagonalGaussian(2, (1, 2, 2)))
+    assert bits_per_dim_of({"val/elbo": torch.tensor(-1.0)}, Digits(), Bernoulli(2, (1, 8, 8))) == {}
+
+
+def test_bits_of_each_split_that_has_a_bound():
+    found = bits_per_dim_of(
+        {"test/elbo": torch.tensor(0.0), "test/kl": torch.tensor(1.0)}, Digits(), Logistic(2, (1, 8, 8))
+    )
+    assert {name: bits.item() for name, bits in found.items()} == {"test/bits_per_dim": pytest.approx(math.log2(17))}
+
+
+@pytest.mark.parametrize(("measure", "pixels"), [("density", "levels"), ("mass", "unit"), ("mass", "colours")])
+def test_a_measure_that_such_pixels_do_not_have_is_refused(measure, pixels):
+    with pytest.raises(ValueError, match=f"found a {measure} over {pixels} pixels: correct"):
+        bits_per_dim(-100, (1, 28, 28), measure, pixels, 256)

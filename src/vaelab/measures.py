@@ -10,30 +10,48 @@ from vaelab.data import ImageData
 from vaelab.data.splits import SPLITS
 from vaelab.heads import Head
 
+MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # what a log-probability of such pixels is of
 
-def bits_per_dim(nats: float, event_shape: Sequence[int], measure: str, pixels: str, num_levels: int) -> float | None:
+
+def has_bits_per_dim(head: Head) -> bool:
+    """Whether log-probabilities of the head's pixels have bits per dimension: binary pixels have none."""
+    return head.pixels != "binary"
+
+
+def bits_per_dim(nats: float, event_shape: Sequence[int], measure: str, pixels: str, num_levels: int) -> float:
     """Bits per dimension of a bound or log-likelihood of `nats` per example; lower is better.
 
     A mass over levels gives `-nats / (D log 2)`. A density over dequantised pixels, `x = (level + u) / num_levels`,
     has the Jacobian `num_levels^-D`, which adds `log2(num_levels)`; by Jensen's inequality the result is an upper
-    bound of the mass's (Theis et al. 2016, section 3.1). Binary data have none: None.
+    bound of the mass's (Theis et al. 2016, section 3.1). Nothing else has any.
 
     Args:
         measure: `mass` or `density`, as the decoder's head says.
-        pixels: `binary`, `unit` or `levels`.
+        pixels: `unit` or `levels`, likewise.
+
+    Raises:
+        ValueError: binary pixels, or a measure that such pixels do not have.
     """
     if pixels == "binary":
-        return None
+        raise ValueError(
+            "binary pixels have no bits per dimension, since theirs is the log-probability of one of 2 values and not "
+            f"of one of {num_levels} levels: report nats"
+        )
+    if MEASURES.get(pixels) != measure:
+        raise ValueError(
+            "bits per dimension are of a mass over levels or of a density over unit pixels, found a "
+            f"{measure} over {pixels} pixels: correct the head's `pixels` or `measure`"
+        )
     bits = -nats / (math.prod(event_shape) * math.log(2))
-    return bits + math.log2(num_levels) if measure == "density" and pixels == "unit" else bits
+    return bits + math.log2(num_levels) if measure == "density" else bits
 
 
 def bits_per_dim_of(metrics: dict[str, Tensor], data: ImageData, head: Head) -> dict[str, Tensor]:
     """The bound of each split among `metrics` as `<split>/bits_per_dim`, where the head's pixels have such a thing."""
     found = {}
-    for split in SPLITS:
+    for split in SPLITS if has_bits_per_dim(head) else ():
         if f"{split}/elbo" in metrics:
             nats = metrics[f"{split}/elbo"].item()
             bits = bits_per_dim(nats, data.event_shape, head.measure, head.pixels, data.num_levels)
-            found |= {} if bits is None else {f"{split}/bits_per_dim": torch.tensor(bits, dtype=torch.float64)}
+            found[f"{split}/bits_per_dim"] = torch.tensor(bits, dtype=torch.float64)
     return found
