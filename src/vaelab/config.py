@@ -16,6 +16,8 @@ from vaelab.checks import ConfigError, check, refusing
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
 from vaelab.evaluation import EvaluationModule
+from vaelab.heads import OverLevels
+from vaelab.measures import MEASURES
 from vaelab.module import VAEModule
 from vaelab.randomness import seed_draws
 from vaelab.redaction import redacted
@@ -155,6 +157,11 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
     if head.pixels != "binary" and data.binarize != "dynamic":
         log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
     data.serve(head.pixels)
+    if head.measure != MEASURES[head.pixels]:
+        raise ConfigError(
+            f"{type(head).__name__} says that it gives a {head.measure} over {head.pixels} pixels, which have a "
+            f"{MEASURES[head.pixels]}: correct its `pixels` or `measure`"
+        )
     vae.max_pixel = data.max_pixel
     check_support(vae, data)
     return vae
@@ -175,3 +182,30 @@ def check_support(vae: VAE, data: ImageData) -> None:
                 f"{data.name} serves {data.pixels} pixels between {x.min():g} and {x.max():g}, outside the support "
                 f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its `pixels`"
             )
+
+
+def scored_as_mass(vae: VAE, data: ImageData) -> None:
+    """Has a decoder of densities over unit pixels, and its data, work in masses over grey levels from now on.
+
+    The decoder's head becomes an `OverLevels` of itself, with the same parameters, so weights must have been loaded
+    before. The encoder then sees level / (num_levels - 1), without the noise of dequantising; whatever it makes of
+    it, the bound is one of the mass of the levels.
+
+    Raises:
+        ConfigError: binary pixels, which have no levels; a head of levels already; pixels that have no mass over
+            intervals.
+    """
+    head = vae.decoder.head
+    if head.pixels != "unit":
+        reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
+        raise ConfigError(
+            f"a mass over levels needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} "
+            f"pixels {reason}: evaluate it as it is"
+        )
+    with refusing("the decoder"), torch.no_grad():
+        over_levels = OverLevels(head, data.num_levels).train(head.training)
+        z = vae.prior().mean.unsqueeze(0)
+        over_levels(vae.decoder.trunk(z)).log_prob(z.new_zeros(data.event_shape))  # here, if it fails, and not later
+    vae.decoder.head = over_levels
+    data.serve(over_levels.pixels)
+    vae.max_pixel = data.max_pixel

@@ -1,0 +1,96 @@
+"""A decoder of densities over dequantised pixels, scored as one of masses over grey levels."""
+
+import pytest
+import torch
+import torch.distributions as td
+from hydra import compose, initialize_config_dir
+
+from vaelab.checks import ConfigError
+from vaelab.config import CONF, build, scored_as_mass
+from vaelab.data.loader import Block
+from vaelab.estimators import ImportanceSampling
+from vaelab.heads import DiagonalGaussian, Head
+from vaelab.measures import bits_per_dim
+
+
+def built(decoder, *overrides):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        small = ("data=digits", "hidden_features=8", "latent_dim=2")
+        return build(compose("train", [*small, f"decoder={decoder}", *overrides]))
+
+
+def bits(data, head, nats):
+    return bits_per_dim(nats.mean().item(), data.event_shape, head.measure, head.pixels, data.num_levels)
+
+
+@pytest.mark.parametrize("decoder", ["gaussian", "gaussian_shared", "gaussian_optimal", "logistic"])
+def test_a_mass_is_below_the_bound_that_dequantised_pixels_give_on_it(decoder):
+    data, module = built(decoder)
+    vae = module.vae.eval()
+    indices, z = torch.arange(100), torch.randn(100, 2)
+    with torch.no_grad():
+        densities = torch.stack([vae.decode(z).log_prob(data.draw("test", indices)) for _ in range(50)])
+        bound = bits(data, vae.decoder.head, densities)
+        scored_as_mass(vae, data)
+        mass = bits(data, vae.decoder.head, vae.decode(z).log_prob(data.draw("test", indices)))
+    assert 0 < mass < bound
+
+
+def test_everything_after_works_on_levels():
+    data, module = built("logistic")
+    vae = module.vae
+    before = {id(parameter) for parameter in vae.parameters()}
+    scored_as_mass(vae, data)
+    assert {id(parameter) for parameter in vae.parameters()} == before
+    assert (data.pixels, data.max_pixel, vae.max_pixel) == ("levels", 16, 16)
+    x = data.draw_block("test", Block(0, torch.arange(20)))
+    assert x.unique().tolist() == list(range(17))
+    assert vae.encode(x).mean.isfinite().all()
+    estimate = ImportanceSampling(num_samples=10)(vae, x)
+    assert (estimate.log_likelihood < 0).all()  # a mass
+    assert module.objective(vae, x).elbo.isfinite().all()
+    assert data.record()["pixels"] == "levels"
+
+
+class Beta(Head):
+    pixels, measure = "unit", "density"
+
+    def __init__(self, in_features, event_shape):
+        super().__init__(in_features, event_shape)
+        self.a = self.linear()
+
+    def forward(self, features):
+        return self.independent(td.Beta(self.as_event(self.a(features)).exp(), torch.tensor(1.0), validate_args=False))
+
+
+def test_a_head_without_masses_of_intervals_is_refused_and_nothing_is_changed():
+    data, module = built("gaussian")
+    head = module.vae.decoder.head = Beta(8, data.event_shape)
+    with pytest.raises(ConfigError, match="Beta cannot be scored over levels"):
+        scored_as_mass(module.vae, data)
+    assert module.vae.decoder.head is head
+    assert data.pixels == "unit"
+
+
+def test_binary_pixels_are_refused():
+    data, module = built("bernoulli")
+    with pytest.raises(ConfigError, match="found Bernoulli, whose binary pixels have no levels: evaluate it as it is"):
+        scored_as_mass(module.vae, data)
+
+
+def test_levels_are_refused():
+    data, module = built("gaussian")
+    scored_as_mass(module.vae, data)
+    with pytest.raises(ConfigError, match="whose levels pixels are scored as a mass already"):
+        scored_as_mass(module.vae, data)
+
+
+def test_a_head_whose_measure_is_not_that_of_its_pixels_is_refused(monkeypatch):
+    monkeypatch.setattr(DiagonalGaussian, "measure", "mass")
+    with pytest.raises(ConfigError, match="gives a mass over unit pixels, which have a density: correct"):
+        built("gaussian")
+
+
+def test_a_logistic_decoder_with_the_gaussians_optimal_scale_is_refused():
+    with pytest.raises(ConfigError, match=r"found OptimalScale, .* choose vaelab.scales.SharedScale"):
+        built("logistic", "decoder.head.scale._target_=vaelab.scales.OptimalScale")
