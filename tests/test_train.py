@@ -113,7 +113,9 @@ def test_another_seed_gives_other_weights_on_the_same_data(run_fast: Run) -> Non
     assert hashes[0] == hashes[1]
 
 
-@pytest.mark.parametrize("interruptions", [[], [7], [15], [20, 22]])
+@pytest.mark.parametrize(
+    "interruptions", [[], [20, 22], *(pytest.param([steps], marks=pytest.mark.slow) for steps in (7, 15))]
+)
 def test_every_epoch_trains_on_every_example_once_in_an_order_of_its_own(
     interruptions: list[int], run_fast: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,8 +223,15 @@ def test_evaluate_takes_more_samples_for_the_likelihood_and_leaves_the_bound_alo
     assert found["test/elbo"] == before["test/elbo"]
 
 
-@pytest.mark.parametrize("decoder", ["gaussian", "gaussian_optimal"])
-@pytest.mark.parametrize("model", ["vae", "shared"])
+@pytest.mark.parametrize(
+    ("decoder", "model"),
+    [
+        ("gaussian", "shared"),
+        ("gaussian_optimal", "vae"),
+        pytest.param("gaussian", "vae", marks=pytest.mark.slow),
+        pytest.param("gaussian_optimal", "shared", marks=pytest.mark.slow),
+    ],
+)
 def test_evaluate_reproduces_other_models_to_the_last_digit(
     decoder: str, model: str, run_fast: Run, run_evaluate: Run
 ) -> None:
@@ -269,7 +278,7 @@ def test_the_help_of_evaluate_says_what_it_does(run_evaluate: Run) -> None:
 
 
 def test_a_sweep_over_latents_and_decoders_makes_a_run_of_each(run_fast: Run, tmp_path: Path) -> None:
-    outcome = run_fast("-m", "latent_dim=2,3", "decoder=bernoulli,gaussian")
+    outcome = run_fast("-m", "latent_dim=2,3", "decoder=bernoulli,gaussian", "trainer.max_steps=3")
     assert outcome.err == ""
     assert outcome.out.count("run folder:") == 4
     (sweep,) = tmp_path.glob("logs/sweeps/*")
@@ -282,7 +291,7 @@ def test_a_sweep_over_latents_and_decoders_makes_a_run_of_each(run_fast: Run, tm
 
 
 def test_a_run_of_a_sweep_can_be_evaluated_by_its_path(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
-    run_fast("-m", "encoder.trunk.activation=tanh,relu", "hidden_features=[8],[4,4]")
+    run_fast("-m", "encoder.trunk.activation=tanh,relu", "hidden_features=[8],[4,4]", "trainer.max_steps=3")
     for path in tmp_path.glob("logs/sweeps/*/*/metrics.json"):
         run_evaluate(f"run_dir={path.parent.relative_to(tmp_path)}")
         assert evaluation(path.parent)["test/elbo"] == results(path.parent)["test/elbo"]
