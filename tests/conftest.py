@@ -1,15 +1,17 @@
 """What the tests share: the full data sets where they are, and the entry points, run in this process."""
 
+import copy
 import io
 import logging
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 import requests
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import settings
 from omegaconf import DictConfig
@@ -144,14 +147,34 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 @pytest.fixture
+def copied(finished: Outcome, tmp_path: Path) -> Path:
+    """A copy of the finished run's folder, where the command lines of `run_fast` find it."""
+    folder = tmp_path / finished.path.relative_to(finished.cwd)
+    shutil.copytree(finished.path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 4 epochs, never interrupted; its folder is for reading only."""
+    return run_main(train.main, tmp_path_factory.mktemp("long"), *fast("trainer.max_epochs=4")).path
+
+
+def composing(*overrides: str, config: str = "train") -> DictConfig:
+    """The configuration that a command line makes, which the caller may change."""
+    return copy.deepcopy(_composed(config, overrides))
+
+
+@cache
+def _composed(config: str, overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose(config, list(overrides))
+
+
+@pytest.fixture
 def composed() -> Callable[..., DictConfig]:
     """`composed("latent_dim=3", ...)`: the configuration that a command line makes."""
-
-    def make(*overrides: str, config: str = "train") -> DictConfig:
-        with initialize_config_dir(CONF, version_base="1.3"):
-            return compose(config, list(overrides))
-
-    return make
+    return composing
 
 
 @pytest.fixture
@@ -185,10 +208,20 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooch, "retrieve", no_network)
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_the_disk() -> Iterator[None]:
     """No test cuts the power, and waiting for the disk is half the time of a short run."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_composing_twice() -> Iterator[None]:
+    """Hydra composes a command line once more, to find a `hydra.mode` in it, which ours never hold."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
+        yield
 
 
 def weights(path: Path, name: str = "last") -> dict[str, torch.Tensor]:

@@ -51,6 +51,7 @@ def test_every_contender_that_needs_no_gpu_and_nothing_else_is_timed(tmp_path: P
     assert len(re.findall(r"of the time of one after another", notes)) == 2
 
 
+@pytest.mark.slow
 def test_an_unknown_contender_is_refused() -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run("run.py", "--only", "plane")

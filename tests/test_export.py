@@ -49,8 +49,18 @@ def test_an_export_holds_the_weights_bit_for_bit_and_the_counts(folder: Path) ->
     assert not list(folder.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("name", ["last", "best"])
-@pytest.mark.parametrize("overrides", [(), ("model=shared",), ("decoder=gaussian_optimal", "hidden_features=[8,9]")])
+OPTIMAL = ("decoder=gaussian_optimal", "hidden_features=[8,9]")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        *((("model=shared",), "last"), (OPTIMAL, "best")),
+        *(pytest.param((), name, marks=pytest.mark.slow) for name in ("last", "best")),
+        pytest.param(("model=shared",), "best", marks=pytest.mark.slow),
+        pytest.param(OPTIMAL, "last", marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_shared_evaluates_to_the_same_numbers(
     name: str, overrides: tuple[str, ...], run_fast: Run, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,24 @@ def assert_weights(fitted: Fitted, expected: dict[str, Tensor]) -> None:
 # stop
 
 
-@pytest.mark.parametrize("chunk", ["steps_per_call=50", "steps_per_call=4", "steps_per_call=1"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@cache
+def stopped_before(chunk: str) -> dict[str, Tensor]:
+    """The state after 21 steps."""
+    return fit(chunk, "trainer.max_steps=21").state
+
+
+CHUNKS = ("steps_per_call=4", "steps_per_call=50", "steps_per_call=1")
+
+
+def each(first: Any, *others: Any) -> list[Any]:
+    """Pairs with each of `CHUNKS`: the first with all of them; the others with the first alone, or slowly."""
+    fast = [(first, chunk) for chunk in CHUNKS] + [(other, CHUNKS[0]) for other in others]
+    return fast + [pytest.param(other, chunk, marks=pytest.mark.slow) for other in others for chunk in CHUNKS[1:]]
+
+
+@pytest.mark.parametrize(("value", "chunk"), each(float("nan"), float("inf"), -float("inf")))
 def test_training_stops_before_the_step_that_broke_and_says_which(value: float, chunk: str, broken_at: Any) -> None:
+    expected = stopped_before(chunk)
     broken_at({(1, 6): value})
     found: list[VAEModule] = []
     with pytest.raises(DivergedError, match=r"at step 22, the reconstruction for 1 of 100 examples") as caught:
@@ -85,9 +101,8 @@ def test_training_stops_before_the_step_that_broke_and_says_which(value: float, 
     details = {"step": 22, "not_finite": "the reconstruction", "examples": batch[:1], "batch": batch}
     assert caught.value.details == details
     assert (module.steps, module.samples_seen) == (21, 1438 + 600)
-    monkeypatched = fit(chunk, "trainer.max_steps=21")
     for name, weight in module.state_dict().items():
-        assert torch.equal(weight, monkeypatched.state[name]), name
+        assert torch.equal(weight, expected[name]), name
 
 
 def spoil_parameter(name: str, value: float) -> Callable[[VAEModule], None]:
@@ -199,11 +214,9 @@ def test_a_plateau_schedule_moves_the_rate_between_kept_states(broken_at: Any) -
 # skip
 
 
-@pytest.mark.parametrize("chunk", ["steps_per_call=50", "steps_per_call=4", "steps_per_call=1"])
 @pytest.mark.parametrize(
-    "overrides",
-    [(), ("optimizer=adagrad",), ("optimizer._target_=torch.optim.SGD", "+optimizer.momentum=0.9")],
-    ids=["adam", "adagrad", "momentum"],
+    ("overrides", "chunk"),
+    each((), ("optimizer=adagrad",), ("optimizer._target_=torch.optim.SGD", "+optimizer.momentum=0.9")),
 )
 def test_a_skipped_step_leaves_no_trace_but_in_the_counts(
     overrides: tuple[str, ...], chunk: str, broken_at: Any
@@ -271,8 +284,13 @@ def test_too_many_rollbacks_in_one_epoch_stop_the_training(broken_at: Any) -> No
 # the run
 
 
-@pytest.mark.parametrize("policy", ["skip", "rollback"])
-@pytest.mark.parametrize("steps", [17, 22, 27])
+@pytest.mark.parametrize(
+    ("policy", "steps"),
+    [
+        *(("skip", 22), ("rollback", 22), ("rollback", 27)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("skip", 17), ("skip", 27), ("rollback", 17))),
+    ],
+)
 def test_a_run_that_was_interrupted_before_or_after_the_step_ends_as_if_it_had_not_been(
     policy: str, steps: int, broken_at: Any, tmp_path: Path
 ) -> None:

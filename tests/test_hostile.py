@@ -147,6 +147,10 @@ NODES = (
     *("a script", "a module here", "a module imported", "a folder", "a link", "numpy.save", "a data file"),
     *("a private name", "a shell", "a shell of ours", "eval"),
 )
+SLOW = (
+    *("our own writer, later", "torch.save", "a file opened", "a log file", "a folder", "a link", "numpy.save"),
+    *("a private name", "a shell of ours"),
+)
 PLACES = ("data", "decoder", "encoder.trunk", "decoder.head.scale", "decoder.trunk.activation", "prior", "model")
 
 
@@ -161,7 +165,10 @@ def fires(node: Config, planted: Planted) -> bool:
     return fired
 
 
-@pytest.mark.parametrize(("number", "name"), list(enumerate(NODES)))
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [pytest.param(*pair, marks=[pytest.mark.slow] if pair[1] in SLOW else []) for pair in enumerate(NODES)],
+)
 def test_a_class_that_is_no_model_is_neither_made_nor_imported(
     number: int, name: str, stranger: Path, planted: Planted
 ) -> None:
@@ -402,15 +409,13 @@ def test_a_record_that_is_none_is_refused(content: str, stranger: Path) -> None:
     ],
 )
 def test_a_run_is_not_completed_from_values_that_we_would_not_write(
-    file: str, key: str, value: Any, words: tuple[str, ...], finished: Outcome, tmp_path: Path, run_fast: Run
+    file: str, key: str, value: Any, words: tuple[str, ...], copied: Path, tmp_path: Path, run_fast: Run
 ) -> None:
-    folder = tmp_path / finished.path.relative_to(finished.cwd)
-    shutil.copytree(finished.path, folder)
     if file == "config.yaml":
-        plant(folder, key, value)
+        plant(copied, key, value)
     else:
-        content = json.loads((folder / file).read_text()) | {key: value}
-        (folder / file).write_text(json.dumps(content))
+        content = json.loads((copied / file).read_text()) | {key: value}
+        (copied / file).write_text(json.dumps(content))
     before = contents(tmp_path)
     assert_one_line(run_fast("trainer.max_epochs=2", code=FAILURE, figures=True), *words)
     assert contents(tmp_path) == before
@@ -609,7 +614,7 @@ def test_no_folder_takes_more_memory_than_it_has_bytes(stranger: Path) -> None:
     assert {name: value for name, value in grown.items() if value[0] > 100 or value[1] != 1} == {}
 
 
-@pytest.mark.parametrize("name", ["zip bomb", "bytearray"])
+@pytest.mark.parametrize("name", ["bytearray", pytest.param("zip bomb", marks=pytest.mark.slow)])
 def test_what_loading_plain_data_alone_would_take(name: str, stranger: Path) -> None:
     MEMORY[name](stranger)
     code = "import torch; before = peak(); torch.load('stranger/checkpoints/last.ckpt', weights_only=True)"
@@ -727,11 +732,9 @@ GOING_ON = {
 
 @pytest.mark.parametrize("name", GOING_ON)
 def test_training_does_not_go_on_from_a_checkpoint_of_another_kind(
-    name: str, finished: Outcome, tmp_path: Path, run_fast: Run
+    name: str, copied: Path, tmp_path: Path, run_fast: Run
 ) -> None:
-    folder = tmp_path / finished.path.relative_to(finished.cwd)
-    shutil.copytree(finished.path, folder)
-    checkpoint = checkpoint_of(folder)
+    checkpoint = checkpoint_of(copied)
     if name == "no loops":
         del checkpoint["loops"]
     elif name == "no optimizer":
@@ -740,8 +743,8 @@ def test_training_does_not_go_on_from_a_checkpoint_of_another_kind(
         checkpoint["optimizer_states"][0]["param_groups"][0]["params"] = [0]
     else:
         checkpoint = changed(name, checkpoint)
-    torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
-    (folder / "checkpoints" / "previous.ckpt").unlink()  # which is what a damaged one would be replaced by
+    torch.save(checkpoint, copied / "checkpoints" / "last.ckpt")
+    (copied / "checkpoints" / "previous.ckpt").unlink()  # which is what a damaged one would be replaced by
     before = contents(tmp_path)
     assert_one_line(run_fast("trainer.max_epochs=3", code=FAILURE, figures=True), "last.ckpt", GOING_ON[name])
     assert contents(tmp_path) == before

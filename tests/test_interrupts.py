@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run_main
+from tests.conftest import Outcome, Run, assert_same_weights, fast, results
 from vaelab import train
 from vaelab.interrupts import Interrupted, heeding
 from vaelab.loggers import CSV
@@ -54,10 +54,10 @@ def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[...
     return wrapped
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def whole(long_run: Path) -> Path:
     """A run of four epochs that nothing interrupts."""
-    return run_main(train.main, tmp_path_factory.mktemp("whole"), *fast(*FOUR)).path
+    return long_run
 
 
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
@@ -84,10 +84,10 @@ def test_a_signal_lets_the_step_end_and_the_run_goes_on_after_that_very_step(
     ("owner", "name", "call", "steps"),
     [
         (VAEModule, "training_step", 1, 1),
-        (VAEModule, "on_train_epoch_start", 2, 15),
+        pytest.param(VAEModule, "on_train_epoch_start", 2, 15, marks=pytest.mark.slow),
         (VAEModule, "validation_step", 3, 30),  # validation is finished, since it belongs to the step
-        (VAEModule, "on_train_epoch_end", 3, 45),
-        (VAEModule, "on_train_end", 1, 60),
+        pytest.param(VAEModule, "on_train_epoch_end", 3, 45, marks=pytest.mark.slow),
+        pytest.param(VAEModule, "on_train_end", 1, 60, marks=pytest.mark.slow),
         (VAEModule, "test_step", 1, 60),
     ],
 )

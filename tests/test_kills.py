@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import ROOT, fast, results, run_main
+from tests.conftest import ROOT, Run, fast, results, run_main
 from tests.training import plain
 from vaelab import run, train
 from vaelab.callbacks import Checkpoints
@@ -40,7 +41,7 @@ LINES = {
         *("objective.beta=4", "trainer.max_steps=40"),
     ),
 }
-KILLS = 4  # of each line
+KILLS = [(next(iter(LINES)), 1), *(pytest.param(name, 4, marks=pytest.mark.slow) for name in LINES)]
 
 
 def command(line: tuple[str, ...]) -> list[str]:
@@ -116,15 +117,15 @@ def assert_completed(cwd: Path, line: tuple[str, ...], expected: dict[str, Any])
 
 
 # each line is killed at instants of its own: at so many calls of functions, between which no Python runs
-@pytest.mark.parametrize(
-    "name", [name if i == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(LINES)]
-)
-def test_a_run_that_is_killed_at_any_instant_is_completed_to_the_last_bit(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "kills"), KILLS)
+def test_a_run_that_is_killed_at_any_instant_is_completed_to_the_last_bit(
+    name: str, kills: int, tmp_path: Path
+) -> None:
     line, rng = LINES[name], random.Random(name)
     code, total = in_child(lambda: trained(tmp_path / "whole", line))
     assert code == 0
     expected = outcome(tmp_path / "whole")
-    for attempt in range(KILLS):
+    for attempt in range(kills):
         cwd, instant = tmp_path / str(attempt), rng.randrange(total // 5, total)  # the first fifth only prepares
         code, _ = in_child(lambda cwd=cwd, instant=instant: trained(cwd, line, Calls(instant, kill)))
         assert code == -signal.SIGKILL
@@ -242,79 +243,98 @@ def test_a_file_that_cannot_grow_fails_in_one_line_and_the_run_goes_on_when_it_c
 # damaged checkpoints
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "lost", "another file"])
-def test_a_damaged_last_checkpoint_is_told_of_and_the_one_before_is_used(damage: str, tmp_path: Path) -> None:
-    line = ("steps_per_call=4",)
-    run_main(train.main, whole(tmp_path), *command(line))
-    expected = outcome(tmp_path / "whole")
-    run_main(train.main, tmp_path, *command(line), "trainer.max_steps=40")
+CHUNKS = ("steps_per_call=4",)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a run comes to that nothing befalls."""
+    cwd = tmp_path_factory.mktemp("whole")
+    run_main(train.main, cwd, *command(CHUNKS))
+    return outcome(cwd)
+
+
+@pytest.fixture(scope="module")
+def after_40_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run was cut short in its third epoch."""
+    cwd = tmp_path_factory.mktemp("begun")
+    run_main(train.main, cwd, *command(CHUNKS), "trainer.max_steps=40")
+    return cwd
+
+
+@pytest.fixture
+def begun(after_40_steps: Path, tmp_path: Path) -> Path:
+    """A copy of that run's folder, where the same command finds it."""
+    shutil.copytree(after_40_steps, tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("logs/runs/*")
-    last = path / "checkpoints" / "last.ckpt"
+    return path
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "lost", "another file"])
+def test_a_damaged_last_checkpoint_is_told_of_and_the_one_before_is_used(
+    damage: str, begun: Path, tmp_path: Path, expected: dict[str, Any]
+) -> None:
+    last = begun / "checkpoints" / "last.ckpt"
     content = last.read_bytes()
     last.write_bytes({"empty": b"", "truncated": content[: len(content) // 2]}.get(damage, b"something else"))
     if damage == "lost":
         last.unlink()
-    completed = run_main(train.main, tmp_path, *command(line))
+    completed = run_main(train.main, tmp_path, *command(CHUNKS))
     if damage != "lost":
         (told,) = completed.err.splitlines()
         assert "last.ckpt cannot be loaded" in told
         assert told.endswith("going on from previous.ckpt")
-        assert "going on from previous.ckpt" in (path / "train.log").read_text()
+        assert "going on from previous.ckpt" in (begun / "train.log").read_text()
     found = outcome(tmp_path)
     for key in ("last", "metrics"):
         assert found[key] == expected[key], key
 
 
-def test_where_both_are_damaged_nothing_is_lost_silently(tmp_path: Path) -> None:
-    run_main(train.main, tmp_path, *command(()), "trainer.max_steps=40")
-    (path,) = tmp_path.glob("logs/runs/*")
+def test_where_both_are_damaged_nothing_is_lost_silently(begun: Path, tmp_path: Path) -> None:
     for name in ("last", "previous"):
-        (path / "checkpoints" / f"{name}.ckpt").write_bytes(b"")
+        (begun / "checkpoints" / f"{name}.ckpt").write_bytes(b"")
     failed = run_main(train.main, tmp_path, *command(()), code=1)
     assert "last.ckpt cannot be loaded" in failed.err
     assert "rerun=true" in failed.err
 
 
-def test_another_number_of_threads_is_told_of(tmp_path: Path) -> None:
-    line = command(())
-    run_main(train.main, tmp_path, *line, "trainer.max_steps=20")
-    (path,) = tmp_path.glob("logs/runs/*")
-    record = path / "record.json"
+def test_another_number_of_threads_is_told_of(begun: Path, tmp_path: Path) -> None:
+    record = begun / "record.json"
     text = record.read_text().replace(f'"threads": {torch.get_num_threads()}', '"threads": 99')
     assert '"threads": 99' in text
     record.write_text(text)
-    told = run_main(train.main, tmp_path, *line).err
+    told = run_main(train.main, tmp_path, *command(())).err
     assert "99 threads" in told
     assert len(told.splitlines()) == 1
 
 
-def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(tmp_path: Path) -> None:
-    run_main(train.main, tmp_path, *command(()))
-    (path,) = tmp_path.glob("logs/runs/*")
-    before = results(path)
-    (path / "metrics.json").unlink()
-    (path / "checkpoints" / "best.ckpt").write_bytes(b"")
-    told = run_main(train.main, tmp_path, *command(())).err
+def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(copied: Path, run_fast: Run) -> None:
+    before = results(copied)
+    (copied / "metrics.json").unlink()
+    (copied / "checkpoints" / "best.ckpt").write_bytes(b"")
+    told = run_fast("trainer.max_epochs=2").err
     assert "no numbers of the best weights" in told
-    assert results(path) == {name: value for name, value in before.items() if not name.startswith("best/")}
+    assert results(copied) == {name: value for name, value in before.items() if not name.startswith("best/")}
 
 
-def test_a_damaged_last_checkpoint_never_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatch: Any) -> None:
-    run_main(train.main, tmp_path, *command(()), "trainer.max_steps=40")
-    (path,) = tmp_path.glob("logs/runs/*")
-    good = (path / "checkpoints" / "previous.ckpt").read_bytes()
-    (path / "checkpoints" / "last.ckpt").write_bytes(b"")
+def test_a_damaged_last_checkpoint_never_takes_the_place_of_the_one_before(
+    begun: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    good = (begun / "checkpoints" / "previous.ckpt").read_bytes()
+    (begun / "checkpoints" / "last.ckpt").write_bytes(b"")
     monkeypatch.setattr(Step, "__call__", lambda *_: kill())
     code, _ = in_child(lambda: run_main(train.main, tmp_path, *command(())).code)
     assert code == -signal.SIGKILL
-    assert {file.name: file.read_bytes() for file in (path / "checkpoints").glob("[lp]*")} == {
+    assert {file.name: file.read_bytes() for file in (begun / "checkpoints").glob("[lp]*")} == {
         "last.damaged": b"",
         "previous.ckpt": good,
     }
 
 
-def test_more_epochs_that_are_killed_before_they_begin_are_not_taken_for_done(tmp_path: Path, monkeypatch: Any) -> None:
-    run_main(train.main, tmp_path, *command(()))
+@pytest.mark.usefixtures("copied")
+def test_more_epochs_that_are_killed_before_they_begin_are_not_taken_for_done(
+    run_fast: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = run.write_atomically
 
     def killed(path: Path, content: str) -> None:
@@ -323,14 +343,12 @@ def test_more_epochs_that_are_killed_before_they_begin_are_not_taken_for_done(tm
             kill()
 
     monkeypatch.setattr(run, "write_atomically", killed)
-    longer = [*command(())[:-1], "trainer.max_epochs=4", "logger=csv"]
-    longer = [override for override in longer if override != "trainer.max_epochs=3"]
-    code, _ = in_child(lambda: run_main(train.main, tmp_path, *longer).code)
+    code, _ = in_child(lambda: run_fast("trainer.max_epochs=3").code)
     assert code == -signal.SIGKILL
     monkeypatch.undo()
-    outcome = run_main(train.main, tmp_path, *longer)
-    assert "finished before" not in outcome.out
-    assert results(outcome.path)["epochs"] == 4
+    longer = run_fast("trainer.max_epochs=3")
+    assert "finished before" not in longer.out
+    assert results(longer.path)["epochs"] == 3
 
 
 def test_the_last_checkpoint_is_there_at_any_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, fast, run_main
+from tests.conftest import ROOT, run_main
 from vaelab import evaluate, export
 
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -29,7 +29,13 @@ def write_files_shown(folder):
             (folder / path[1]).write_text(block)
 
 
-@pytest.mark.parametrize("command", commands_of("train"))
+@pytest.mark.parametrize(
+    "command",
+    [  # the experiments run a few steps in the tests of the configurations
+        pytest.param(command, marks=[pytest.mark.slow] if "experiment=" in command else [])
+        for command in commands_of("train")
+    ],
+)
 def test_training_commands_run(command, run_train, tmp_path, request, monkeypatch):
     arguments = shlex.split(command)
     if re.search(r"=(mnist|frey_face|aevb_\w+)\b", command):
@@ -40,16 +46,16 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
         monkeypatch.delenv("VAELAB_DATA_DIR", raising=False)
     write_files_shown(tmp_path)
     given = {argument.split("=")[0] for argument in arguments}
-    run_train(*arguments, *(override for override in QUICK if override.split("=")[0] not in given))
+    several = ["~callbacks.figures"] if given & {"-m", "seeds"} else []  # those of a single run are enough
+    run_train(*arguments, *several, *(override for override in QUICK if override.split("=")[0] not in given))
 
 
 @pytest.mark.parametrize(
     ("main", "command"),
     [(main, command) for name, main in SECOND.items() for command in commands_of(name)],
 )
-def test_commands_for_a_run_folder_run(main, command, run_fast, tmp_path):
-    outcome = run_fast(*fast())
-    run_main(main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(outcome.path))))
+def test_commands_for_a_run_folder_run(main, command, copied, tmp_path):
+    run_main(main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
 
 
 def test_make_targets_exist():

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run_main
-from vaelab import complete, train
+from tests.conftest import Outcome, Run, assert_same_weights, fast, results
+from vaelab import complete
 from vaelab import run as run_module
 from vaelab.callbacks import Checkpoints
 from vaelab.config import plain
@@ -151,7 +151,10 @@ def test_a_sweeps_name_follows_from_its_definition_alone() -> None:
     assert "latent_dim" in sweep_name(None, swept)
 
 
-@pytest.mark.parametrize("name", ["a/b=c,d", "../up", "..", "with space", "=", "naïve"])
+@pytest.mark.parametrize(
+    "name",
+    ["a/b=c,d", "..", *(pytest.param(name, marks=pytest.mark.slow) for name in ("../up", "with space", "=", "naïve"))],
+)
 def test_a_name_of_the_users_own_becomes_a_folder_directly_below_runs(name: str, run_fast: Run, tmp_path: Path) -> None:
     path = run_fast(f'name="{name}"', "trainer.max_steps=1").path
     assert path.parent == tmp_path / "logs" / "runs"
@@ -246,24 +249,22 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
 
 
 def test_running_again_returns_the_stored_value_without_training(
-    run_fast: Run, monkeypatch: pytest.MonkeyPatch
+    run_fast: Run, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = run_fast().path
-    before = files(path)
+    before = files(copied)
     monkeypatch.setattr(pl.Trainer, "fit", None)  # would raise
-    again = run_fast()
-    assert again.path == path
+    again = run_fast("trainer.max_epochs=2")
+    assert again.path == copied
     assert "finished before" in again.out
-    assert f"{results(path)['test/elbo']:.2f}" in again.out
-    assert files(path) == before
+    assert f"{results(copied)['test/elbo']:.2f}" in again.out
+    assert files(copied) == before
 
 
 def test_a_finished_run_needs_no_data_to_be_shown_again(
-    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_fast: Run, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = run_fast().path
     monkeypatch.setattr(complete, "build", None)  # would raise
-    assert run_fast().path == path
+    assert run_fast("trainer.max_epochs=2").path == copied
 
 
 def test_a_sweep_over_finished_runs_returns_their_values(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,12 +272,6 @@ def test_a_sweep_over_finished_runs_returns_their_values(run_fast: Run, monkeypa
     monkeypatch.setattr(pl.Trainer, "fit", None)
     again = run_fast("-m", "latent_dim=2,3")
     assert again.out.count("finished before") == 2
-
-
-@pytest.fixture(scope="session")
-def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 4 epochs, never interrupted."""
-    return run_main(train.main, tmp_path_factory.mktemp("long"), *fast("trainer.max_epochs=4")).path
 
 
 def assert_same_run(path: Path, other: Path) -> None:
@@ -293,8 +288,8 @@ def test_more_epochs_continue_to_the_very_weights_of_a_run_of_that_length(run_fa
     assert read_config(path)["trainer"]["max_epochs"] == 4
 
 
+@pytest.mark.usefixtures("copied")
 def test_more_epochs_continue_from_the_last_checkpoint(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_fast("trainer.max_epochs=2")
     starts = []
     step = VAEModule.training_step
     monkeypatch.setattr(VAEModule, "training_step", lambda self, *a: (starts.append(self.steps), step(self, *a))[1])
@@ -320,7 +315,9 @@ def test_more_steps_continue_from_the_middle_of_an_epoch(run_fast: Run, tmp_path
         assert ours[name] == theirs[name], name
 
 
-@pytest.mark.parametrize("place", ["first step", "test", "end"])
+@pytest.mark.parametrize(
+    "place", ["test", *(pytest.param(place, marks=pytest.mark.slow) for place in ("first step", "end"))]
+)
 def test_a_run_of_so_many_steps_is_completed_as_well(
     place: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,19 +349,20 @@ def test_fewer_epochs_or_steps_are_refused_and_change_nothing(key: str, run_fast
 
 
 @pytest.mark.parametrize("override", ["seed=1", "optimizer.lr=0.01", "decoder=gaussian", "initialization=normal"])
-def test_another_configuration_in_the_folder_is_refused_naming_the_key(override: str, run_fast: Run) -> None:
-    run_fast("hydra.run.dir=here")
-    outcome = run_fast("hydra.run.dir=here", override, code=1)
+def test_another_configuration_in_the_folder_is_refused_naming_the_key(
+    override: str, run_fast: Run, copied: Path, tmp_path: Path
+) -> None:
+    copied.rename(tmp_path / "here")
+    outcome = run_fast("hydra.run.dir=here", "trainer.max_epochs=2", override, code=1)
     key = {"decoder=gaussian": "decoder.head", "initialization=normal": "initialization."}.get(override)
     assert (key or override.split("=")[0]) in outcome.err
     assert "hydra.run.dir=" in outcome.err
 
 
-def test_rerun_starts_over_and_keeps_each_old_folder_aside(run_fast: Run) -> None:
-    path = run_fast().path
-    before = files(path)
-    assert run_fast("rerun=true").path == path
-    run_fast("rerun=true")
+def test_rerun_starts_over_and_keeps_each_old_folder_aside(run_fast: Run, copied: Path) -> None:
+    path, before = copied, files(copied)
+    assert run_fast("trainer.max_epochs=2", "rerun=true").path == path
+    run_fast("trainer.max_epochs=2", "rerun=true")
     old = sorted(path.parent.glob("*.old*"))
     assert [folder.name for folder in old] == [f"{path.name}.old1", f"{path.name}.old2"]
     assert files(old[0]) == before
@@ -372,28 +370,26 @@ def test_rerun_starts_over_and_keeps_each_old_folder_aside(run_fast: Run) -> Non
     assert status(path)["run_id"] != status(old[0])["run_id"]
 
 
-def test_rerun_replaces_a_folder_of_another_configuration(run_fast: Run) -> None:
-    run_fast("hydra.run.dir=here")
+def test_rerun_replaces_a_folder_of_another_configuration(run_fast: Run, copied: Path, tmp_path: Path) -> None:
+    copied.rename(tmp_path / "here")
     path = run_fast("hydra.run.dir=here", "seed=1", "rerun=true").path
     assert read_config(path)["seed"] == 1
 
 
-def test_rerun_after_a_damaged_status_starts_over(run_fast: Run) -> None:
-    path = run_fast().path
-    (path / "status.json").write_text("{")
-    assert run_fast("rerun=true").path == path
-    assert status(path)["state"] == "done"
+def test_rerun_after_a_damaged_status_starts_over(run_fast: Run, copied: Path) -> None:
+    (copied / "status.json").write_text("{")
+    assert run_fast("rerun=true").path == copied
+    assert status(copied)["state"] == "done"
 
 
 @pytest.mark.parametrize("lost", ["metrics.json", "status.json", "record.json", "checkpoints/best.ckpt"])
-def test_a_run_that_lost_a_file_is_completed_again(lost: str, run_fast: Run) -> None:
-    path = run_fast("trainer.max_epochs=2").path
-    before = results(path)
-    (path / lost).unlink()
+def test_a_run_that_lost_a_file_is_completed_again(lost: str, run_fast: Run, copied: Path) -> None:
+    before = results(copied)
+    (copied / lost).unlink()
     run_fast("trainer.max_epochs=2")
-    assert status(path)["state"] == "done"
+    assert status(copied)["state"] == "done"
     last = {name: value for name, value in before.items() if not name.startswith("best/")}
-    assert last.items() <= results(path).items()
+    assert last.items() <= results(copied).items()
 
 
 HOLDER = """
@@ -405,10 +401,11 @@ with FileLock(sys.argv[1]):
 """
 
 
-@pytest.mark.parametrize("override", ["trainer.max_epochs=2", "rerun=true"])
-def test_a_folder_that_another_process_holds_is_refused_and_left_alone(override: str, run_fast: Run) -> None:
-    path = run_fast().path
-    before = files(path)
+@pytest.mark.parametrize("override", ["trainer.max_epochs=3", "rerun=true"])
+def test_a_folder_that_another_process_holds_is_refused_and_left_alone(
+    override: str, run_fast: Run, copied: Path
+) -> None:
+    path, before = copied, files(copied)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, path / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -452,11 +449,17 @@ PLACES = {
     "test": (VAEModule, "test_step", 1),
     "end": (RunFolder, "finish", 1),
 }
+MORE_PLACES = ("first step", "validation", "before a checkpoint is written", "test")
 
 
 @pytest.mark.parametrize(
     ("place", "error"),
-    [*((place, Bang) for place in PLACES), ("third epoch", KeyboardInterrupt), ("test", KeyboardInterrupt)],
+    [
+        *((place, Bang) for place in ("third epoch", "before last.ckpt is replaced", "end")),
+        ("test", KeyboardInterrupt),
+        *(pytest.param(place, Bang, marks=pytest.mark.slow) for place in MORE_PLACES),
+        pytest.param("third epoch", KeyboardInterrupt, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_is_completed_by_the_same_command_to_the_last_bit(
     place: str, error: Any, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
@@ -493,7 +496,10 @@ train.main()
 """
 
 
-@pytest.mark.parametrize("more", [(), ("callbacks.checkpoints.every_n_steps=3", "steps_per_call=2")])
+@pytest.mark.parametrize(
+    "more",
+    [(), pytest.param(("callbacks.checkpoints.every_n_steps=3", "steps_per_call=2"), marks=pytest.mark.slow)],
+)
 def test_a_run_killed_in_the_middle_of_an_epoch_is_completed_by_the_same_command_to_the_last_bit(
     more: tuple[str, ...], run_fast: Run, tmp_path: Path, long_run: Path
 ) -> None:
@@ -658,9 +664,8 @@ def test_a_folder_without_a_configuration_is_no_run_folder(tmp_path: Path) -> No
         read_config(tmp_path)
 
 
-def test_the_data_may_lie_elsewhere_when_a_run_goes_on(run_fast: Run, tmp_path: Path) -> None:
-    path = run_fast("data_dir=here").path
-    assert run_fast("data_dir=there", "trainer.max_epochs=2").path == path
+def test_the_data_may_lie_elsewhere_when_a_run_goes_on(run_fast: Run, copied: Path) -> None:
+    assert run_fast("data_dir=there", "trainer.max_epochs=3").path == copied
 
 
 def test_a_run_folder_may_lie_anywhere_even_below_names_with_spaces_and_signs(
@@ -672,9 +677,8 @@ def test_a_run_folder_may_lie_anywhere_even_below_names_with_spaces_and_signs(
     assert (tmp_path / "some where" / "a=b, c" / "evaluation.json").exists()
 
 
-def test_a_run_folder_may_be_moved_and_go_on(run_fast: Run, tmp_path: Path, long_run: Path) -> None:
-    path = run_fast("trainer.max_epochs=2").path
-    shutil.move(path, tmp_path / "moved")
+def test_a_run_folder_may_be_moved_and_go_on(run_fast: Run, copied: Path, tmp_path: Path, long_run: Path) -> None:
+    shutil.move(copied, tmp_path / "moved")
     assert run_fast("trainer.max_epochs=4", "hydra.run.dir=moved").path == tmp_path / "moved"
     assert_same_run(tmp_path / "moved", long_run)
 

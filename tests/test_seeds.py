@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,18 @@ from vaelab.stacked import StackedStep
 from vaelab.steps import Step
 
 CONFIGURATIONS = [
-    (),
     ("decoder=gaussian_optimal", "batch_size=64"),
-    ("decoder=gaussian", "model=shared"),
     ("decoder=logistic",),
     ("decoder=gaussian_shared", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
-    ("decoder=gaussian_fixed", "objective.beta=4", "lr_schedule=decay", "lr_schedule.scheduler.step_size=1"),
     ("optimizer=adagrad", "initialization=normal", "weight_prior=normal"),
-    ("gradient_clip=norm", "gradient_clip.max_norm=1", "lr_schedule=warmup"),
     ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "optimizer.lr=0.1", "trainer.max_epochs=4"),
     ("objective.num_samples=2", "objective.closed_form=false", "data.binarize=fixed", "trainer.val_check_interval=4"),
+]
+MORE_CONFIGURATIONS = [
+    (),
+    ("decoder=gaussian", "model=shared"),
+    ("decoder=gaussian_fixed", "objective.beta=4", "lr_schedule=decay", "lr_schedule.scheduler.step_size=1"),
+    ("gradient_clip=norm", "gradient_clip.max_norm=1", "lr_schedule=warmup"),
 ]
 
 
@@ -63,23 +65,25 @@ def assert_close_runs(one: Path, other: Path) -> None:
     assert results(one) == pytest.approx(results(other), rel=1e-4, abs=1e-3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[int, Path]]:
-    """`alone(2, "latent_dim=3")`: separate runs of seeds 0 and 1, elsewhere."""
+    """`alone(2, "latent_dim=3")`: separate runs of seeds 0 and 1, elsewhere; their folders are for reading only."""
 
-    def run(count: int, *overrides: str) -> dict[int, Path]:
-        cwd = tmp_path_factory.mktemp("alone")
-        for seed in range(count):
-            run_main(train.main, cwd, *fast(*overrides, f"seed={seed}"))
-        return folders(cwd)
+    @cache
+    def run(seed: int, *overrides: str) -> Path:
+        return run_main(train.main, tmp_path_factory.mktemp("alone"), *fast(*overrides, f"seed={seed}")).path
 
-    return run
+    return lambda count, *overrides: {seed: run(seed, *overrides) for seed in range(count)}
 
 
 # stacked
 
 
-@pytest.mark.parametrize("overrides", CONFIGURATIONS, ids=" ".join)
+@pytest.mark.parametrize(
+    "overrides",
+    [*CONFIGURATIONS, *(pytest.param(overrides, marks=pytest.mark.slow) for overrides in MORE_CONFIGURATIONS)],
+    ids=" ".join,
+)
 def test_stacked_runs_are_those_of_separate_commands(overrides: tuple[str, ...], run_fast: Run, alone: Any) -> None:
     lines = ("trainer.max_epochs=2", *overrides) if "trainer.max_epochs=4" not in overrides else overrides
     outcome = run_fast("seeds=3", "stacked=true", *lines)
@@ -339,7 +343,7 @@ def test_a_seed_whose_folder_cannot_be_written_fails_alone(tmp_path: Path, alone
     assert len(list(tmp_path.glob("logs/runs/*/metrics.json"))) == 2
 
 
-@pytest.mark.parametrize("stacked", ["true", "false"])
+@pytest.mark.parametrize("stacked", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_what_no_seed_can_be_is_refused_in_one_line(stacked: str, tmp_path: Path) -> None:
     outcome = in_a_process(tmp_path, "seeds=2", f"stacked={stacked}", "hidden_features=0", code=2)
     assert outcome.err.count("\n") == 1
@@ -347,7 +351,7 @@ def test_what_no_seed_can_be_is_refused_in_one_line(stacked: str, tmp_path: Path
     assert "seeds" not in outcome.err
 
 
-@pytest.mark.parametrize("stacked", ["true", "false"])
+@pytest.mark.parametrize("stacked", ["false", pytest.param("true", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_seeds_that_are_stopped_are_interrupted_and_can_go_on(
     stacked: str, number: signal.Signals, tmp_path: Path

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,23 @@ def fitted(name: str, *overrides: str, **kwargs: Any) -> Fitted:
     return fit(*map(added, FEATURES.get(name, ())), *overrides, **kwargs)
 
 
+@cache
+def state(*overrides: str) -> dict[str, torch.Tensor]:
+    """The state of a training without a feature."""
+    return fit(*overrides).state
+
+
+def slow_if(slow: bool) -> Any:
+    return [pytest.mark.slow] if slow else []
+
+
 # many optimiser steps in one Lightning step
 
 
-@pytest.mark.parametrize("name", FEATURES)
+SLOW = ("decay", "plateau", "warmup", "value", "validation inside", "rarer validation")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_if(name in SLOW)) for name in FEATURES])
 def test_steps_per_call_changes_no_bit(name: str, tmp_path: Path) -> None:
     one = fitted(name, "steps_per_call=1", path=tmp_path / "1")
     assert one.module.steps == (22 if name == "max_steps" else 60 if "plateau" in name else 30)
@@ -68,12 +82,12 @@ def test_steps_per_call_changes_no_bit(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CHANGES_THE_WEIGHTS)
 def test_each_choice_changes_the_weights(name: str) -> None:
     others = PLATEAU[2:] if name == "plateau" else ()
-    assert not same(fitted(name).state, fit(*others).state)
+    assert not same(fitted(name).state, state(*others))
 
 
 @pytest.mark.parametrize("name", LEAVES_THE_WEIGHTS)
 def test_when_it_is_validated_and_saved_changes_no_weight(name: str, tmp_path: Path) -> None:
-    assert same(fitted(name, path=tmp_path).state, fit().state)
+    assert same(fitted(name, path=tmp_path).state, state())
 
 
 @pytest.mark.parametrize(
@@ -87,7 +101,7 @@ def test_when_it_is_validated_and_saved_changes_no_weight(name: str, tmp_path: P
         (("trainer.val_check_interval=8", "+trainer.check_val_every_n_epoch=2"), [23, 30]),
     ],
 )
-@pytest.mark.parametrize("steps_per_call", [1, 3, 50])
+@pytest.mark.parametrize("steps_per_call", [3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 50))])
 def test_validation_comes_after_so_many_steps_of_an_epoch_and_at_its_end(
     overrides: tuple[str, ...], expected: list[int], steps_per_call: int
 ) -> None:
@@ -181,29 +195,46 @@ LONG = ("trainer.max_epochs=4", "steps_per_call=2")
 RESUMED = {name: FEATURES[name] for name in (*SCHEDULES, "norm", "plateau and validation inside", "rarer validation")}
 
 
-@pytest.fixture(params=RESUMED)
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fitted]:
+    """`whole("cosine")`: a training of four epochs that never stopped."""
+    return cache(lambda name: fitted(name, *LONG, path=tmp_path_factory.mktemp("whole")))
 
 
-def test_a_run_that_goes_on_after_max_steps_equals_one_that_never_stopped(name: str, tmp_path: Path) -> None:
-    whole = fitted(name, *LONG, path=tmp_path / "whole")
+FAST = ("decay", "norm", "plateau and validation inside")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_if(name not in FAST)) for name in RESUMED])
+def test_a_run_that_goes_on_after_max_steps_equals_one_that_never_stopped(
+    name: str, whole: Callable[[str], Fitted], tmp_path: Path
+) -> None:
     for limit in ("trainer.max_steps=7", "trainer.max_steps=22", "trainer.max_steps=45", "trainer.max_steps=-1"):
         run = fitted(name, *LONG, limit, path=tmp_path / "parts", resume="=7" not in limit)
-    assert_same_state(run, whole)
+    assert_same_state(run, whole(name))
 
 
-@pytest.mark.parametrize(("stop", "saved"), [(12, 12), (17, 15), (40, 36), (59, 57)])
-def test_a_run_goes_on_from_inside_an_epoch(name: str, stop: int, saved: int, tmp_path: Path) -> None:
-    whole = fitted(name, *LONG, path=tmp_path / "whole")
+STOPS = [(12, 12), (17, 15), (40, 36), (59, 57)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stop", "saved"),
+    [
+        pytest.param(name, stop, saved, marks=slow_if(stop != 40 and name != "plateau and validation inside"))
+        for name in RESUMED
+        for stop, saved in STOPS
+    ],
+)
+def test_a_run_goes_on_from_inside_an_epoch(
+    name: str, stop: int, saved: int, whole: Callable[[str], Fitted], tmp_path: Path
+) -> None:
     more = (*LONG, "callbacks.checkpoints.every_n_steps=6")
     with pytest.raises(Bang):
         fitted(name, *more, path=tmp_path / "parts", prepare=stopping_after(stop))
     found = []
     run = fitted(*(name, *more), path=tmp_path / "parts", resume=True, prepare=lambda m: found.append(watch_start(m)))
     assert found[0][0] == saved
-    assert_same_state(run, whole)
-    assert run.curve("val/elbo") == [point for point in whole.curve("val/elbo") if point[0] > saved]
+    assert_same_state(run, whole(name))
+    assert run.curve("val/elbo") == [point for point in whole(name).curve("val/elbo") if point[0] > saved]
 
 
 def watch_start(module: VAEModule) -> list[int]:

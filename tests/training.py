@@ -7,13 +7,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from pytorch_lightning.loggers.logger import Logger
 
-from tests.conftest import fast
+from tests.conftest import composing, fast
 from vaelab.conditional import VAE
-from vaelab.config import CONF, build, make_trainer
+from vaelab.config import build, make_trainer
 from vaelab.module import VAEModule
 from vaelab.randomness import generator, seed_draws
 
@@ -60,8 +59,7 @@ class Fitted:
 
 def configured(*overrides: str) -> Any:
     """The configuration of a short training on the digits."""
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return compose("train", fast("trainer.max_epochs=2", *overrides))
+    return composing(*fast("trainer.max_epochs=2", *overrides))
 
 
 def fit(
