@@ -99,6 +99,7 @@ def test_nothing_to_complain_of():
         ),
         ({"r_hat": 1.3}, "have not mixed (R-hat up to 1.30)"),
         ({"simulated_gap": 0.05, "simulated_gap_error": 0.01}, "0.050 +- 0.010 nats apart: tight"),
+        ({"simulated_gap": 0.05, "simulated_gap_error": 0.1}, "0.050 +- 0.100 nats apart: too few of them to tell"),
         ({"simulated_gap": 0.5, "simulated_gap_error": 0.01}, "apart: loose, it takes a larger estimator.num_temp"),
         ({"active_units": 0}, "posterior collapse: none of 10 latent dimensions is active"),
         ({"active_units": 3}, "partial posterior collapse: 3 of 10"),

@@ -1,5 +1,6 @@
 """What an evaluation's numbers say of each other, in plain words."""
 
+import math
 from collections.abc import Mapping
 
 from vaelab.estimators import Estimator
@@ -47,11 +48,15 @@ def on_estimate(own: Metrics) -> list[str]:
         remedy = "a larger num_samples=" if "num_samples" in own else "more chains"
         found.append(f"biased by about {bias:+.3f} nats, more than its standard error {error:.3f}: it takes {remedy}")
     if "simulated_gap" in own:
-        gap, spread = own["simulated_gap"], own.get("simulated_gap_error", 0.0)
-        tight = gap < TIGHT + 2 * spread
+        gap, spread = own["simulated_gap"], own.get("simulated_gap_error", math.inf)
+        verdict = "too few of them to tell, it takes a larger estimator.num_simulated"
+        if gap + 2 * spread < TIGHT:
+            verdict = "tight"
+        elif gap - 2 * spread > TIGHT:
+            verdict = "loose, it takes a larger estimator.num_temperatures"
         found.append(
-            f"on examples of the model's own its lower and upper bound lie {gap:.3f} +- {spread:.3f} nats apart: "
-            + ("tight" if tight else "loose, it takes a larger estimator.num_temperatures")
+            "on examples of the model's own its lower and upper bound lie "
+            f"{gap:.3f} +- {spread:.3f} nats apart: {verdict}"
         )
     if own.get("r_hat", 1.0) > MIXED:
         found.append(
