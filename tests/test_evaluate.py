@@ -162,8 +162,12 @@ def test_of_all_estimators_one_that_is_not_for_the_model_is_left_out_with_the_re
 
 
 def test_training_may_end_with_any_estimator(run_train: Run) -> None:
-    path = run_train(*without_samples(*QUICK_AIS)).path
-    assert "test/acceptance_rate" in results(path)
+    outcome = run_train(*without_samples(*QUICK_AIS))
+    assert "test/acceptance_rate" in results(outcome.path)
+    assert "log p(x), estimated" in outcome.out
+    outcome = run_train(*without_samples(*QUICK_ALL, "name=all"))
+    assert {"test/importance/log_likelihood", "test/hmc/log_likelihood"} <= results(outcome.path).keys()
+    assert "log p(x), hmc" in outcome.out
 
 
 # densities as masses

@@ -55,7 +55,31 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
     [(main, command) for name, main in SECOND.items() for command in commands_of(name)],
 )
 def test_commands_for_a_run_folder_run(main, command, copied, tmp_path):
-    run_main(main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
+    run_main(main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))), *quickly(command))
+
+
+EVALUATION = re.findall(r"python -m vaelab.evaluate ([^#\n]*)", (ROOT / "docs" / "evaluation.md").read_text())
+QUICKLY = {
+    "ais": ("num_temperatures=3", "num_chains=2"),
+    "hmc": ("num_burn_in=2", "num_draws=5", "num_chains=20"),
+}
+
+
+def quickly(command):
+    """What makes the estimators of a command quick."""
+    for name, settings in QUICKLY.items():
+        if f"estimator={name}" in command:
+            return [f"estimator.{setting}" for setting in settings]
+    every = [f"estimator.{name}.{setting}" for name, settings in QUICKLY.items() for setting in settings]
+    return every if "estimator=all" in command else []
+
+
+@pytest.mark.parametrize("command", [line for line in EVALUATION if "devices" not in line])
+def test_commands_of_the_evaluations_page_run(command, copied, run_fast, tmp_path):
+    density = any(word in command for word in ("dequantizations", "measure"))
+    path = run_fast("decoder=gaussian").path if density else copied
+    arguments = shlex.split(command.replace("logs/runs/NAME", str(path)))
+    run_main(evaluate.main, tmp_path, *arguments, *quickly(command))
 
 
 def test_make_targets_exist():

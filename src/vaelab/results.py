@@ -1,6 +1,7 @@
 """The numbers that a run ends with: validation and test of the last weights and of the best, as flat metrics."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -74,8 +75,13 @@ def show(columns: dict[str, Metrics], closing: str) -> None:
     add("ELBO", "test/elbo", ".2f")
     add("reconstruction", "test/reconstruction", ".2f")
     add("KL", "test/kl", ".2f")
-    add("log p(x), importance-weighted", "test/log_likelihood", ".2f")
-    add("  of so many samples each", "test/num_samples", ",.0f")
+    for name in sorted({name for metrics in columns.values() for name in metrics if name.endswith("/log_likelihood")}):
+        estimated = re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name)  # not those of the best weights
+        if estimated is not None:
+            samples = name.replace("log_likelihood", "num_samples")
+            weighted = any(samples in metrics for metrics in columns.values())
+            add(f"log p(x), {estimated[1] or ('importance-weighted' if weighted else 'estimated')}", name, ".2f")
+            add("  of so many samples each", samples, ",.0f")
     add("ELBO in bits per dimension", "test/bits_per_dim", ".3f")
     add("training samples seen", "samples_seen", ",.0f")
     console = Console()
