@@ -137,7 +137,12 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGED)
+SLOW = ("longer", "a huge header", "another format", "steps of words", "steps below 0", "another shape")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW else []) for kind in DAMAGED]
+)
 def test_a_damaged_file_is_refused_in_one_line(kind: str, folder: Path) -> None:
     exported(folder)
     (folder / "checkpoints" / "last.ckpt").unlink()

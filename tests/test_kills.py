@@ -176,6 +176,7 @@ def test_a_run_that_is_killed_while_it_writes_a_checkpoint_is_completed_to_the_l
         assert_completed(cwd, line, expected)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = LINES["chunks, checkpoints inside the epoch"]
     assert in_child(lambda: run_main(train.main, whole(tmp_path), *command(line)).code)[0] == 0
@@ -270,7 +271,10 @@ def begun(after_40_steps: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "lost", "another file"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", "lost", *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("empty", "another file"))],
+)
 def test_a_damaged_last_checkpoint_is_told_of_and_the_one_before_is_used(
     damage: str, begun: Path, tmp_path: Path, expected: dict[str, Any]
 ) -> None:

@@ -267,6 +267,7 @@ def test_a_finished_run_needs_no_data_to_be_shown_again(
     assert run_fast("trainer.max_epochs=2").path == copied
 
 
+@pytest.mark.slow
 def test_a_sweep_over_finished_runs_returns_their_values(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run_fast("-m", "latent_dim=2,3")
     monkeypatch.setattr(pl.Trainer, "fit", None)
@@ -496,10 +497,8 @@ train.main()
 """
 
 
-@pytest.mark.parametrize(
-    "more",
-    [(), pytest.param(("callbacks.checkpoints.every_n_steps=3", "steps_per_call=2"), marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("callbacks.checkpoints.every_n_steps=3", "steps_per_call=2")])
 def test_a_run_killed_in_the_middle_of_an_epoch_is_completed_by_the_same_command_to_the_last_bit(
     more: tuple[str, ...], run_fast: Run, tmp_path: Path, long_run: Path
 ) -> None:

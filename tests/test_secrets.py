@@ -170,7 +170,8 @@ train.main()
 
 
 @pytest.mark.parametrize(
-    "overrides", [("logger=wandb",), pytest.param(("seeds=2", "stacked=true"), marks=pytest.mark.slow)]
+    "overrides",
+    [(), *(pytest.param(line, marks=pytest.mark.slow) for line in (("logger=wandb",), ("seeds=2", "stacked=true")))],
 )
 def test_a_bugs_message_is_redacted_wherever_it_is_told(overrides: tuple[str, ...], home: Path) -> None:
     outcome = run_below(home, "-c", FAILS, *fast(*overrides), code=1)

@@ -33,15 +33,15 @@ from vaelab.steps import Step
 
 CONFIGURATIONS = [
     ("decoder=gaussian_optimal", "batch_size=64"),
-    ("decoder=logistic",),
-    ("decoder=gaussian_shared", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
     ("optimizer=adagrad", "initialization=normal", "weight_prior=normal"),
     ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "optimizer.lr=0.1", "trainer.max_epochs=4"),
     ("objective.num_samples=2", "objective.closed_form=false", "data.binarize=fixed", "trainer.val_check_interval=4"),
 ]
 MORE_CONFIGURATIONS = [
     (),
+    ("decoder=logistic",),
     ("decoder=gaussian", "model=shared"),
+    ("decoder=gaussian_shared", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
     ("decoder=gaussian_fixed", "objective.beta=4", "lr_schedule=decay", "lr_schedule.scheduler.step_size=1"),
     ("gradient_clip=norm", "gradient_clip.max_norm=1", "lr_schedule=warmup"),
 ]
@@ -321,6 +321,7 @@ def in_a_process(cwd: Path, *overrides: str, code: int = 0) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr, cwd)
 
 
+@pytest.mark.slow
 def test_seeds_in_processes_are_those_of_separate_commands_to_the_last_bit(tmp_path: Path, alone: Any) -> None:
     line = ("optimizer.lr=0.01", "trainer.max_epochs=4")
     outcome = in_a_process(tmp_path, *line, "seeds=3", "stacked=false", "logger=wandb")
@@ -344,8 +345,9 @@ def test_a_seed_whose_folder_cannot_be_written_fails_alone(tmp_path: Path, alone
 
 
 @pytest.mark.parametrize("stacked", ["true", pytest.param("false", marks=pytest.mark.slow)])
-def test_what_no_seed_can_be_is_refused_in_one_line(stacked: str, tmp_path: Path) -> None:
-    outcome = in_a_process(tmp_path, "seeds=2", f"stacked={stacked}", "hidden_features=0", code=2)
+def test_what_no_seed_can_be_is_refused_in_one_line(stacked: str, run_fast: Run, tmp_path: Path) -> None:
+    run = run_fast if stacked == "true" else partial(in_a_process, tmp_path)
+    outcome = run("seeds=2", f"stacked={stacked}", "hidden_features=0", code=2)
     assert outcome.err.count("\n") == 1
     assert "hidden_features" in outcome.err
     assert "seeds" not in outcome.err

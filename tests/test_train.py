@@ -167,6 +167,7 @@ def test_frey_face_trains_with_the_gaussian_decoder(data_dir: Path, run_fast: Ru
     assert (path / "figures" / "latent.png").exists()  # without labels
 
 
+@pytest.mark.slow
 def test_mnist_trains_and_is_evaluated_again(data_dir: Path, run_fast: Run, run_evaluate: Run) -> None:
     path = run_fast("data=mnist", "trainer.max_steps=5", "estimator.num_samples=1", "data.binarize=fixed").path
     run_evaluate(f"run_dir={path}")
