@@ -63,16 +63,32 @@ def test_an_error_that_one_sample_cannot_tell_is_left_out():
     assert estimate_summary(columns, ImportanceSampling(1)) == {"log_likelihood": 1, "num_samples": 1}
 
 
+def test_examples_of_which_an_estimator_can_say_nothing_are_counted_and_left_out():
+    columns = {"log_likelihood": torch.tensor([-1.0, math.nan, -3.0]), "standard_error": torch.ones(3) * 0.2}
+    columns |= {"r_hat": torch.tensor([1.0, math.nan, 1.2]), "simulated_lower": torch.zeros(2)}
+    columns |= {"simulated_upper": torch.ones(2)}
+    found = estimate_summary(columns, HarmonicMean())
+    assert (found["log_likelihood"], found["undefined"], found["simulated_gap"]) == (-2, 1, 1)
+    assert found["r_hat"] == pytest.approx(1.2)
+    assert "of 1 examples it can say nothing" in said(undefined=1)
+    nothing = estimate_summary({name: torch.full((2,), math.nan) for name in ("log_likelihood", "r_hat")}, IMPORTANCE)
+    assert nothing == {"undefined": 2, "num_samples": 5000}
+
+
 def test_the_worst_chains_and_the_share_of_bad_tails_count():
-    columns = {"r_hat": torch.tensor([1.0, 1.4]), "pareto_k": torch.tensor([0.1, 0.71, 0.2, 0.9])}
+    columns = {
+        "log_likelihood": torch.zeros(4),
+        "r_hat": torch.tensor([1.0, 1.4, 1.1, 1.2]),
+        "pareto_k": torch.tensor([0.1, 0.71, 0.2, 0.9]),
+    }
     found = estimate_summary(columns, IMPORTANCE)
     assert found["r_hat"] == pytest.approx(1.4)
     assert found["pareto_k_bad"] == 0.5
 
 
 def test_the_gap_is_that_of_pairs():
-    lower, upper = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.5, 2.1, 3.3])
-    found = estimate_summary({"simulated_lower": lower, "simulated_upper": upper}, AnnealedImportanceSampling())
+    columns = {"simulated_lower": torch.tensor([1.0, 2.0, 3.0]), "simulated_upper": torch.tensor([1.5, 2.1, 3.3])}
+    found = estimate_summary(columns | {"log_likelihood": torch.zeros(5)}, AnnealedImportanceSampling())
     assert found["simulated_gap"] == pytest.approx(0.3)
     assert found["simulated_gap_error"] == pytest.approx(0.2 / math.sqrt(3))
 

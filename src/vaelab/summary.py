@@ -45,7 +45,8 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     for prefix, estimator in estimators.items():
         names = [name.removeprefix(prefix) for name in records.names if name.startswith(prefix)]
         own = estimate_summary({name: records.column(prefix + name) for name in names}, estimator)
-        own |= _in_bits({"log_likelihood_bits_per_dim": own["log_likelihood"]}, data, head)
+        if "log_likelihood" in own:
+            own |= _in_bits({"log_likelihood_bits_per_dim": own["log_likelihood"]}, data, head)
         if "log_mass" in own:
             bits = bits_per_dim(own["log_mass"], data.event_shape, "mass", "levels", data.num_levels)
             own["log_mass_bits_per_dim"] = bits
@@ -61,14 +62,19 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
     - `pareto_k`: the median; `pareto_k_bad`: the share of examples above what so many samples can bear;
     - `simulated_lower`, `simulated_upper`: mean bounds on log p(x) of examples of the model's own;
       `simulated_gap`: their mean difference, with `simulated_gap_error`;
-    - `log_mass`: over several dequantisations, a bound on the log-probability of the levels, with its error and bias.
+    - `log_mass`: over several dequantisations, a bound on the log-probability of the levels, with its error and bias;
+    - `undefined`: of how many examples it can say nothing, if there are any; they are left out of all others.
     """
+    defined = ~columns["log_likelihood"].isnan()
+    undefined = int((~defined).sum())
+    columns = {name: v[defined] if undefined and len(v) == len(defined) else v for name, v in columns.items()}
     found = {name: columns[name].mean().item() for name in MEANS if name in columns}
     found |= {name: _error(columns[name]) for name in ERRORS if name in columns}
     num_samples = getattr(estimator, "num_samples", None)
     if num_samples is not None:
         found["num_samples"] = num_samples
-    if "r_hat" in columns:
+    found |= {"undefined": undefined} if undefined else {}
+    if "r_hat" in columns and len(columns["r_hat"]) > 0:
         found["r_hat"] = columns["r_hat"].max().item()
     if "pareto_k" in columns and num_samples is not None:
         found["pareto_k"] = columns["pareto_k"].median().item()

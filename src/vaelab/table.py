@@ -20,10 +20,12 @@ def show_evaluation(
     for column in table.columns[1:-1]:
         column.justify = "right"
 
-    def add(label: str, value: float, error: float | None = None, bits: float | None = None, note: str = "") -> None:
+    def add(
+        label: str, value: float | None, error: float | None = None, bits: float | None = None, note: str = ""
+    ) -> None:
         found = ["" if error is None else f"{error:.3f}"]
         found += ["" if bits is None else f"{bits:.4f}"] if in_bits else []
-        table.add_row(label, f"{value:.3f}", *found, note)
+        table.add_row(label, "" if value is None else f"{value:.3f}", *found, note)
 
     add_bound(add, metrics)
     for prefix, estimator in estimators.items():
@@ -51,12 +53,12 @@ def add_bound(add: Add, metrics: Metrics) -> None:
 def add_estimate(add: Add, own: Metrics, estimator: Estimator) -> None:
     """log p(x) by one estimator, with its own error, and what that rests on."""
     notes = [f"K={own['num_samples']:.0f}"] if "num_samples" in own else []
-    notes += [f"ESS {own['effective_sample_size']:.1f}"]
+    notes += [f"ESS {own['effective_sample_size']:.1f}"] if "effective_sample_size" in own else []
     notes += [f"k {own['pareto_k']:.2f}"] if "pareto_k" in own else []
     notes += [f"acceptance {own['acceptance_rate']:.2f}"] if "acceptance_rate" in own else []
     notes += [f"R-hat {own['r_hat']:.2f}"] if "r_hat" in own else []
     bits = own.get("log_likelihood_bits_per_dim")
-    add(f"log p(x), {estimator.name}", own["log_likelihood"], own.get("standard_error"), bits, " ".join(notes))
+    add(f"log p(x), {estimator.name}", own.get("log_likelihood"), own.get("standard_error"), bits, " ".join(notes))
     if "log_mass" in own:
         values = [own.get(f"log_mass_{name}") for name in ("standard_error", "bits_per_dim")]
         add("  log P(levels)", own["log_mass"], *values, note="over dequantisations")

@@ -30,6 +30,8 @@ def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]
 def on_estimate(own: Metrics) -> list[str]:
     """On one estimator's numbers: its proposal, its bias, its bounds from both sides, its chains."""
     found = []
+    if "undefined" in own:
+        found.append(f"of {own['undefined']:.0f} examples it can say nothing; they are left out of its mean")
     if "pareto_k_bad" in own:
         share, limit = own["pareto_k_bad"], threshold(int(own["num_samples"]))
         if share > POOR:
@@ -68,6 +70,7 @@ def on_estimate(own: Metrics) -> list[str]:
 
 def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
     """Whether several estimators agree, and which is loose: those that bound log p(x) from below cannot be too high."""
+    estimators = {prefix: e for prefix, e in estimators.items() if f"{prefix}log_likelihood" in metrics}
     if len(estimators) < 2:
         return []
     best = max((p for p, e in estimators.items() if e.unbiased), key=lambda p: metrics[f"{p}log_likelihood"])
