@@ -77,7 +77,8 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
     if "r_hat" in columns and len(columns["r_hat"]) > 0:
         found["r_hat"] = columns["r_hat"].max().item()
     if "pareto_k" in columns and num_samples is not None:
-        found["pareto_k"] = columns["pareto_k"].median().item()
+        median = columns["pareto_k"].median().item()
+        found |= {"pareto_k": median} if math.isfinite(median) else {}  # without limit where weights underflow
         found["pareto_k_bad"] = (columns["pareto_k"] > threshold(num_samples)).double().mean().item()
     if "simulated_lower" in columns:
         gap = columns["simulated_upper"] - columns["simulated_lower"]

@@ -1,4 +1,4 @@
-"""The table of an evaluation, on the terminal."""
+"""The table of an evaluation, on a terminal of 80 columns."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -46,8 +46,8 @@ def add_bound(add: Add, metrics: Metrics) -> None:
     error = metrics.get("sampling_error")
     note = "" if error is None else "+- of other examples"
     add("ELBO", metrics["elbo"], error, metrics.get("bits_per_dim"), note)
-    add("  distortion -E log p(x|z)", metrics["distortion"])
-    add("  rate KL(q(z|x) || p(z))", metrics["rate"])
+    add("  distortion", metrics["distortion"], note="-E log p(x|z)")
+    add("  rate", metrics["rate"], note="KL(q(z|x) || p(z))")
 
 
 def add_estimate(add: Add, own: Metrics, estimator: Estimator) -> None:
@@ -55,23 +55,22 @@ def add_estimate(add: Add, own: Metrics, estimator: Estimator) -> None:
     notes = [f"K={own['num_samples']:.0f}"] if "num_samples" in own else []
     notes += [f"ESS {own['effective_sample_size']:.1f}"] if "effective_sample_size" in own else []
     notes += [f"k {own['pareto_k']:.2f}"] if "pareto_k" in own else []
-    notes += [f"acceptance {own['acceptance_rate']:.2f}"] if "acceptance_rate" in own else []
-    notes += [f"R-hat {own['r_hat']:.2f}"] if "r_hat" in own else []
+    notes += [f"accept {own['acceptance_rate']:.2f}"] if "acceptance_rate" in own else []
     bits = own.get("log_likelihood_bits_per_dim")
     add(f"log p(x), {estimator.name}", own.get("log_likelihood"), own.get("standard_error"), bits, " ".join(notes))
     if "log_mass" in own:
         values = [own.get(f"log_mass_{name}") for name in ("standard_error", "bits_per_dim")]
         add("  log P(levels)", own["log_mass"], *values, note="over dequantisations")
     if "simulated_gap" in own:
-        add("  lower bound, own examples", own["simulated_lower"], note="that the model drew")
-        add("  upper bound, own examples", own["simulated_upper"])
-        add("  gap", own["simulated_gap"], own.get("simulated_gap_error"))
+        add("  own, lower bound", own["simulated_lower"], note="of examples that the")
+        add("  own, upper bound", own["simulated_upper"], note="model itself drew")
+        add("  own, gap", own["simulated_gap"], own.get("simulated_gap_error"))
 
 
 def add_latent(add: Add, metrics: Metrics) -> None:
     """How the posterior uses the latent."""
     limit = f"at most log N = {metrics['mutual_information_limit']:.2f}"
     active = "active_units" in metrics
-    add("mutual information I(x; z)", metrics["mutual_information"], note=limit)
+    add("mutual information", metrics["mutual_information"], note=limit)
     note = f"{metrics['active_units']:.0f} of {metrics['latent_dim']:.0f} units active" if active else ""
     add("KL(q(z) || p(z))", metrics["marginal_kl"], note=note)
