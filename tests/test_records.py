@@ -10,6 +10,8 @@ from vaelab.kept import KeptEvaluation, columns_of, digest
 from vaelab.records import Records
 from vaelab.untrusted import RunFolderError
 
+SIZES = (3, 3, 3, 3, 2)
+
 
 def records(*numbers):
     """Blocks of three examples (the last of two), with a scalar, a vector, and two values for each block."""
@@ -55,9 +57,9 @@ def test_a_mean_is_taken_in_float64():
 def test_what_is_kept_comes_back(tmp_path):
     kept = KeptEvaluation(tmp_path, "test-last")
     with kept.held(anew=False):
-        assert kept.load(5).blocks == {}
+        assert kept.load(SIZES, ["elbo"]).blocks == {}
         kept.finish(records(0, 1, 4))
-    assert same(kept.load(5), records(0, 1, 4))
+    assert same(kept.load(SIZES, ["elbo"]), records(0, 1, 4))
     assert [path.name for path in (tmp_path / "evaluations").iterdir()] == ["test-last.safetensors"]
 
 
@@ -67,7 +69,7 @@ def test_shares_of_several_processes_are_put_together_by_any_number_of_them(tmp_
         share.folder.mkdir(exist_ok=True)
         interrupted(share, Records(), records(*numbers))
     alone = KeptEvaluation(tmp_path, "x")
-    assert same(alone.load(5), records(0, 1, 3, 4))
+    assert same(alone.load(SIZES, ["elbo"]), records(0, 1, 3, 4))
     alone.finish(records(0, 1, 2, 3, 4))
     assert alone.parts() == []
 
@@ -94,7 +96,7 @@ def test_anew_forgets_what_was_found(tmp_path):
         kept.finish(records(0))
         kept.write(kept.own, records(1))
     with kept.held(anew=True):
-        assert kept.load(5).blocks == {}
+        assert kept.load(SIZES, ["elbo"]).blocks == {}
 
 
 def test_another_process_at_it_is_refused(tmp_path):
@@ -127,7 +129,9 @@ def test_links_that_a_strangers_folder_came_with_are_refused(tmp_path):
     assert precious.read_text() == "precious"
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "layout", "sizes", "number", "twice", "none"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "text", "layout", "sizes", "number", "twice", "none", "lacking", "whole", "short"]
+)
 def test_a_damaged_file_is_told_of_and_evaluated_again(damage, tmp_path, caplog):
     from safetensors.torch import save_file
 
@@ -142,6 +146,14 @@ def test_a_damaged_file_is_told_of_and_evaluated_again(damage, tmp_path, caplog)
         columns["blocks"][:, 0] += 4
     elif damage == "twice":
         columns["blocks"][:, 0] = 0
+    elif damage == "lacking":
+        del columns["elbo"]
+        columns["blocks"] = columns["blocks"][:, [0, 2, 3]]
+    elif damage == "whole":
+        columns["elbo"] = columns["elbo"].int()
+    elif damage == "short":
+        columns["elbo"] = columns["elbo"][:2]
+        columns["blocks"][:, 1] = 1
     elif damage == "none":
         del columns["blocks"]
     save_file(columns, kept.whole)
@@ -149,7 +161,7 @@ def test_a_damaged_file_is_told_of_and_evaluated_again(damage, tmp_path, caplog)
         kept.whole.write_bytes(kept.whole.read_bytes()[:-5])
     elif damage == "text":
         kept.whole.write_text("hello")
-    assert kept.load(5).blocks == {}
+    assert kept.load(SIZES, ["elbo"]).blocks == {}
     assert "is damaged" in caplog.text
 
 

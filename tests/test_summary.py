@@ -15,6 +15,7 @@ from vaelab.verdicts import verdicts
 IMPORTANCE = ImportanceSampling(5000)
 FINE = {"log_likelihood": -90.0, "standard_error": 0.01, "bias": -0.001, "mutual_information": 2.0}
 FINE |= {"mutual_information_limit": 9.2, "active_units": 10, "latent_dim": 10, "num_samples": 5000}
+FINE |= {"elbo": -95.0, "effective_sample_size": 900.0}
 FINE |= {"pareto_k": 0.3, "pareto_k_bad": 0.0}
 
 
@@ -107,12 +108,15 @@ def test_nothing_to_complain_of():
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"pareto_k_bad": 0.2}, "too poor a proposal for 20% of the examples"),
+        ({"pareto_k_bad": 0.2}, "a poor proposal for 20% of the examples"),
         ({"pareto_k_bad": 0.01}, "above 0.70 for 1.0% of the examples: their log p(x) may be too low"),
         (
             {"bias": -0.05},
             "biased by about -0.050 nats, more than its standard error 0.010:",
         ),
+        ({"effective_sample_size": 1.2}, "worth 1.2 on average: log p(x) may be off by much more than its error"),
+        ({"log_mass_effective_sample_size": 1.1}, "rests on 1.1 effective draws of the noise: a lower bound"),
+        ({"elbo": -80.0}, "importance sampling is looser than the ELBO itself"),
         ({"r_hat": 1.3}, "have not mixed (R-hat up to 1.30)"),
         ({"simulated_gap": 0.05, "simulated_gap_error": 0.01}, "0.050 +- 0.010 nats apart: tight"),
         ({"simulated_gap": 0.05, "simulated_gap_error": 0.1}, "0.050 +- 0.100 nats apart: too few of them to tell"),
@@ -147,6 +151,10 @@ def test_of_two_lower_bounds_the_lower_is_loose_and_it_says_why():
     loose = both(1.0, **{"importance/pareto_k_bad": 0.3})
     assert "importance sampling is the looser one, with a proposal that fails 30.0% of the examples" in loose
     assert "is the looser one, with a bias of about -0.001 nats" in both(1.0)
+
+
+def test_one_sample_has_no_error_to_compare_by():
+    assert "cannot be compared: a single sample has no error" in both(1.0, **{"other/standard_error": math.nan})
 
 
 def test_an_estimate_that_is_no_bound_is_not_the_better_for_being_higher():

@@ -31,10 +31,15 @@ _IN_CHECKOUT = Path(__file__).parents[2] / "conf"
 CONF = str(_BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else _IN_CHECKOUT)
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration as plain data without Hydra's own node, redacted: to write down, not to build from."""
+def contents(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain data, without Hydra's own node."""
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    return cast(dict[str, Any], redacted(OmegaConf.to_container(own, resolve=True)))
+    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Its contents, redacted: to write down, not to build from."""
+    return cast(dict[str, Any], redacted(contents(cfg)))
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:

@@ -4,6 +4,7 @@ The folder may be a stranger's: see `vaelab.reopen`.
 """
 
 import json
+import math
 from pathlib import Path
 
 import hydra
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 
 from vaelab.checks import check_evaluation, processes_of
 from vaelab.cli import entry_point, job
-from vaelab.config import CONF, plain
+from vaelab.config import CONF, contents
 from vaelab.evaluating import Evaluation, Outcome, evaluate_share
 from vaelab.kept import KeptEvaluation
 from vaelab.launch import launch
@@ -27,22 +28,25 @@ def run(cfg: DictConfig) -> float:
     check_evaluation(cfg)
     evaluation, num_processes = Evaluation(cfg), processes_of(cfg.trainer)
     with KeptEvaluation(evaluation.folder, evaluation.name).held(anew=cfg.rerun):
-        outcome = evaluation.run() if num_processes == 1 else launch(evaluate_share, num_processes, plain(cfg))
+        outcome = evaluation.run() if num_processes == 1 else launch(evaluate_share, num_processes, contents(cfg))
     file = write(evaluation, outcome)
-    log_evaluation(evaluation.folder, outcome.metrics, cfg.wandb_mode)
     split, own = cfg.split, outcome.comparability
     metrics = {name.removeprefix(f"{split}/"): value for name, value in outcome.metrics.items()}
     part = "all" if own["examples"] == own["of"] else f"first {own['examples']:,} of"
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
     closing = f"evaluated before (rerun=true evaluates again): {file}" if outcome.found_before else f"written: {file}"
     show_evaluation(title, metrics, outcome.estimators, outcome.notes, closing)
+    log_evaluation(evaluation.folder, outcome.metrics, cfg.wandb_mode)
     return metrics["elbo"]
 
 
 def write(evaluation: Evaluation, outcome: Outcome) -> Path:
     """Writes `evaluation.json`, and the same under the evaluation's own name beside the values of single examples."""
     told = {name: getattr(outcome, name) for name in ("kl_per_dimension", "comparability", "notes")}
-    content = json.dumps(outcome.metrics | {"checkpoint": evaluation.cfg.checkpoint} | told, indent=2)
+    numbers = {
+        name: value if math.isfinite(value) else None for name, value in outcome.metrics.items()
+    }  # JSON has no other
+    content = json.dumps(numbers | {"checkpoint": evaluation.cfg.checkpoint} | told, indent=2, default=str)
     for file in ("evaluations/" + evaluation.name + ".json", "evaluation.json"):
         write_atomically(evaluation.folder / file, content)
     return evaluation.folder / "evaluation.json"

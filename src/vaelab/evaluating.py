@@ -1,5 +1,6 @@
 """One evaluation of a run folder: what was asked for, the parts that it takes, and what comes out."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,18 @@ from vaelab.data.base import Tested
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation import EvaluationModule
 from vaelab.kept import KeptEvaluation, digest
+from vaelab.posterior import LATENT_VALUES
 from vaelab.processes import this_process
 from vaelab.progress import ProgressBar
-from vaelab.reopen import NUMBERS, PARTS, blaming, reopen, stored_config
+from vaelab.reopen import PARTS, blaming, reopen, stored_config
+from vaelab.steps import TERMS
 from vaelab.stored import environment
 from vaelab.trust import trusted_packages
+from vaelab.untrusted import RunFolderError
 from vaelab.verdicts import verdicts
 from vaelab.weights import read_weights
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -67,12 +73,13 @@ class Evaluation:
             check_estimator(self.module.estimator, self.own.latent_dim)
             self.describe_data()
             self.trainer = make_trainer(self.own, self.folder, [ProgressBar()])
-        names = "-".join(estimator.name for estimator in self.module.estimators.values())
-        parts = OmegaConf.to_container(OmegaConf.masked_copy(self.own, [*PARTS, *NUMBERS]), resolve=True)
+        names = "-".join(self.comparability()["estimators"])
+        # without the estimator's node, which also says how much memory it may take
+        told = [name for name in (*PARTS, "latent_dim", "seed") if name != "estimator"]
         identity = {
             "comparability": self.comparability(),
-            "parts": parts,
-            "precision": self.own.trainer.precision,
+            "parts": OmegaConf.to_container(OmegaConf.masked_copy(self.own, told), resolve=True),
+            "device": self.trainer.strategy.root_device.type,  # which draws other numbers
             "data": self.data.record(),
             "vaelab": environment()["versions"]["vaelab"],
         }
@@ -88,14 +95,15 @@ class Evaluation:
         self.data.tested = Tested(self.cfg.split, self.cfg.limit)
 
     @property
-    def num_blocks(self) -> int:
-        return len(self.data.blocks(self.cfg.split, self.cfg.limit, shared=False))
+    def sizes(self) -> list[int]:
+        """Of the blocks, in examples."""
+        return [len(block.indices) for block in self.data.blocks(self.cfg.split, self.cfg.limit, shared=False)]
 
     def comparability(self) -> dict[str, Any]:
         """Data set, split, pixel protocol, measure, and each estimator with its settings."""
         record, size = self.data.record(), len(self.data.split[self.cfg.split])
         protocol = {name: record[name] for name in ("pixels", "binarize") if name in record}
-        estimators = {estimator.name: settings(estimator) for estimator in self.module.estimators.values()}
+        estimators = {p.removesuffix("/") or e.name: settings(e) for p, e in self.module.estimators.items()}
         return {
             "data": record["name"],
             "data_seed": record["seed"],
@@ -111,16 +119,23 @@ class Evaluation:
     def run(self) -> Outcome:
         """Evaluates what is left, in this process or, in one of several, its share."""
         kept = KeptEvaluation(self.folder, self.name, *this_process())
-        self.module.tested = kept.load(self.num_blocks)
+        needed = [*TERMS[:-1], *LATENT_VALUES[:3], *(f"{prefix}log_likelihood" for prefix in self.module.estimators)]
+        self.module.tested = kept.load(self.sizes, needed)
         self.module.keep = kept.keep
         self.data.tested.done = frozenset(self.module.tested.blocks)
-        found_before = len(self.data.tested.done) == self.num_blocks
-        if not found_before:
+        left = len(self.sizes) - len(self.data.tested.done)
+        if 0 < left < len(self.sizes):
+            log.warning("going on: %d of %d blocks were evaluated before", len(self.sizes) - left, len(self.sizes))
+        if left:
             with blaming(self.folder, self.trusted), kept.keeping(self.module.tested):
                 self.trainer.test(self.module, datamodule=self.data, verbose=False)
+            if len(self.module.tested.blocks) < len(self.sizes):
+                raise RunFolderError(
+                    f"{kept.folder} was changed meanwhile, and blocks are missing: type the command again"
+                )
             if self.trainer.is_global_zero:
                 kept.finish(self.module.tested)
-        return self.outcome(found_before)
+        return self.outcome(found_before=left == 0)
 
     def outcome(self, found_before: bool) -> Outcome:
         """What all values come to, once there are all."""
@@ -155,7 +170,9 @@ def check_dequantized(data: ImageData) -> None:
 def settings(estimator: Estimator) -> dict[str, Any]:
     """What an estimator was told, but for its memory, which changes no number."""
     own = {name: value for name, value in vars(estimator).items() if not name.startswith("_")}
-    return {name: value for name, value in own.items() if name != "max_batch_elements"}
+    known = {name: value for name, value in own.items() if name != "max_batch_elements"}
+    ours = type(estimator).__module__.startswith("vaelab.")
+    return known if ours else {"class": f"{type(estimator).__module__}.{type(estimator).__qualname__}", **known}
 
 
 def left_out(module: EvaluationModule) -> list[str]:

@@ -1,7 +1,8 @@
 """The LightningModule that evaluates a VAE: example by example, in fixed blocks, whatever the number of processes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 from zlib import crc32
 
@@ -98,7 +99,8 @@ class EvaluationModule(pl.LightningModule):
 
     def validation_step(self, block: Block, batch_idx: int) -> None:
         if len(block.indices) > 0:
-            self.validated.add(block.number, self.bound("val", block)[1])
+            with self.evaluating():
+                self.validated.add(block.number, self.bound("val", block)[1])
 
     def on_validation_epoch_end(self) -> None:
         self.publish_validation()
@@ -110,7 +112,7 @@ class EvaluationModule(pl.LightningModule):
     def on_test_start(self) -> None:
         self.stop.install()
         tested = self.data.tested
-        with torch.inference_mode(False), torch.no_grad():
+        with self.evaluating():
             everything = self.data.blocks(tested.split, tested.limit, shared=False)
             self.aggregate = Aggregate(self.vae, (self.data.draw_block(tested.split, block) for block in everything))
 
@@ -118,12 +120,14 @@ class EvaluationModule(pl.LightningModule):
         if len(block.indices) == 0:
             return
         split = self.data.tested.split
-        with torch.inference_mode(False), torch.no_grad():  # the former excludes gradients, which some estimators need
+        with self.evaluating():
             x, values = self.bound(split, block)
             self.seed_for(split, block, "posterior")
             values |= latent_values(self.vae, x, self.aggregate)
             for prefix, estimator in self.estimators.items():
-                values |= {prefix + name: value for name, value in self.estimate(estimator, split, block, x).items()}
+                purpose = prefix.removesuffix("/") or estimator.name
+                estimates = self.estimate(estimator, purpose, split, block, x)
+                values |= {prefix + name: value for name, value in estimates.items()}
         self.tested.add(block.number, values)
         self.keep(self.tested)
 
@@ -135,6 +139,12 @@ class EvaluationModule(pl.LightningModule):
         """What the values of all examples come to, without the name of the split; see `vaelab.summary.summary`."""
         return summary(self.tested, self.estimators, data, self.vae.decoder.head)
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Without gradients, but not in inference mode, which excludes those that some estimators need; in float32."""
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            yield
+
     def bound(self, split: SplitName, block: Block) -> tuple[Tensor, Values]:
         """The pixels of a block, and what the objective says of them."""
         if self.trainer.state.fn != "fit":
@@ -144,13 +154,13 @@ class EvaluationModule(pl.LightningModule):
         terms = self.objective(self.vae, x)
         return x, {name: getattr(terms, name) for name in TERMS[:-1]}  # the loss is training's
 
-    def estimate(self, estimator: Estimator, split: SplitName, block: Block, x: Tensor) -> Values:
+    def estimate(self, estimator: Estimator, purpose: str, split: SplitName, block: Block, x: Tensor) -> Values:
         """What an estimator says of a block, at one draw of its pixels; and over several draws, of its levels.
 
         Drawing anew is importance sampling of the noise as well: `P(level) >= E log 1/M sum_m p(x_m) / num_levels^D`,
         a bound that rises in M (Hoogeboom, Cohen & Tomczak 2020, section 3.2, with uniform noise).
         """
-        self.seed_for(split, block, estimator.name)
+        self.seed_for(split, block, purpose)
         estimate = estimator(self.vae, x)
         values = estimate.known()
         if self.dequantizations == 1 or not estimator.unbiased:
@@ -158,14 +168,14 @@ class EvaluationModule(pl.LightningModule):
         log_likelihoods = [estimate.log_likelihood]
         for again in range(1, self.dequantizations):
             x = self.data.draw_block(split, block, again)
-            self.seed_for(split, block, estimator.name, again)
+            self.seed_for(split, block, purpose, again)
             log_likelihoods.append(estimator(self.vae, x).log_likelihood)
         mass = of_weights(torch.stack(log_likelihoods).double())
         log_volume = math.prod(self.data.event_shape) * math.log(self.data.num_levels)
         return values | {
             "log_mass": mass.log_likelihood - log_volume,
             "log_mass_standard_error": mass.standard_error,
-            "log_mass_bias": mass.bias,
+            "log_mass_effective_sample_size": mass.effective_sample_size,
         }
 
     def seed_for(self, split: SplitName, block: Block, purpose: str = "", *more: int) -> None:

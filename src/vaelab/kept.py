@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaelab.records import Records
 from vaelab.stored import replacing
-from vaelab.untrusted import RunFolderError, opened
+from vaelab.untrusted import RunFolderError, opened, shown
 
 LIMIT = 2**30  # bytes
 SECONDS = 5.0  # between two writes, at least
@@ -74,13 +74,18 @@ class KeptEvaluation:
     def parts(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.name}.part-*.safetensors"))
 
-    def load(self, num_blocks: int) -> Records:
-        """What was found before; a file that is damaged is as if it were not there."""
+    def load(self, sizes: Sequence[int], names: Collection[str]) -> Records:
+        """What was found before; a file that is damaged is as if it were not there.
+
+        Args:
+            sizes: of the evaluation's blocks, in examples.
+            names: of values that each block must have, one for each example.
+        """
         records = Records()
         for path in [self.whole, *self.parts()]:
             if path.exists():
                 try:
-                    records.blocks |= read_blocks(path, num_blocks)
+                    records.blocks |= read_blocks(path, sizes, names)
                 except Exception as error:  # the package's, PyTorch's or ours
                     log.warning("%s is damaged (%s): its blocks are evaluated again", path, error)
         return records
@@ -125,11 +130,11 @@ def columns_of(records: Records) -> dict[str, Tensor]:
     return {name: column.contiguous() for name, column in columns.items()} | {LAYOUT: torch.tensor(sizes)}
 
 
-def read_blocks(path: Path, num_blocks: int) -> dict[int, dict[str, Tensor]]:
+def read_blocks(path: Path, sizes: Sequence[int], needed: Collection[str]) -> dict[int, dict[str, Tensor]]:
     """The values of `columns_of`, block by block.
 
     Raises:
-        ValueError: they are not of an evaluation of so many blocks.
+        ValueError: they are not of an evaluation with blocks of such sizes, and with the values that are needed.
     """
     from safetensors.torch import load
 
@@ -143,8 +148,14 @@ def read_blocks(path: Path, num_blocks: int) -> dict[int, dict[str, Tensor]]:
     if layout.dim() != 2 or layout.shape[1] != 1 + len(names) or layout.dtype != torch.int64:
         raise ValueError("its blocks are not told apart")
     numbers = layout[:, 0].tolist()
-    if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(num_blocks)):
+    if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(len(sizes))):
         raise ValueError("its blocks are of another evaluation")
+    if missing := set(needed) - set(names):
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    for i, name in enumerate(names):
+        lengths = [sizes[number] for number in numbers]
+        if not columns[name].is_floating_point() or (name in needed and layout[:, 1 + i].tolist() != lengths):
+            raise ValueError(f"its values of {shown(name)} are not one number for each example")
     split = {name: columns[name].split(layout[:, 1 + i].tolist()) for i, name in enumerate(names)}
     return {number: {name: split[name][i] for name in names} for i, number in enumerate(numbers)}
 

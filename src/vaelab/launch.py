@@ -1,5 +1,6 @@
 """Processes that evaluate together, started by PyTorch's elastic launcher: one for each device, on this machine."""
 
+import logging
 import os
 import secrets
 import sys
@@ -43,6 +44,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
         monitor_interval=0.1,
         start_method="spawn",
     )
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its tracebacks, ahead of our one line
     with heeding() as stop, _sharing_cores(num_processes):
         try:
             return elastic_launch(config, _in_process)(function, *args)[0]

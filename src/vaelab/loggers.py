@@ -154,7 +154,8 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
     if not known or mode == "disabled" or (path / "wandb").is_symlink():
         return
     run = RunFolder(path, config)
-    with closing(wandb(run, None, project=str(node.get("project")), mode=mode)) as logger:
+    place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
+    with closing(wandb(run, None, mode=mode, **{"project": "vaelab"} | place)) as logger:
         assert logger is not None
         step = int(metrics["samples_seen"])
         named = {f"evaluation/{name}": value for name, value in metrics.items()}

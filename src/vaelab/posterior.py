@@ -13,6 +13,7 @@ from vaelab.estimators import PointMassError
 from vaelab.objectives import kl_per_dimension
 
 ACTIVE = 0.01  # of the posterior mean's variance over examples: Burda, Grosse & Salakhutdinov (2016), section 5.2
+GROUP = 100  # blocks whose densities are looked at together
 LATENT_VALUES = ("log_posterior", "log_aggregate", "log_prior", "posterior_mean", "kl_per_dimension")
 Codes = Float[Tensor, "batch latent_dim"]
 
@@ -29,15 +30,16 @@ class Aggregate:
         self.posteriors = [vae.encode(x) for x in blocks]
         self.num_examples = sum(q.batch_shape[0] for q in self.posteriors)
         normals = [normal for q in self.posteriors if (normal := _diagonal_normal(q)) is not None]
-        self.normals = _Normals(normals) if len(normals) == len(self.posteriors) else None
+        groups = [normals[start : start + GROUP] for start in range(0, len(normals), GROUP)]
+        self.normals = list(map(_Normals, groups)) if len(normals) == len(self.posteriors) else None
 
     def log_prob(self, z: Codes) -> Float[Tensor, " batch"]:
         """log q(z) in nats."""
         if self.normals is not None:
-            log_probs = self.normals.log_prob(z)
+            log_sums = [normals.log_prob(z).logsumexp(1) for normals in self.normals]
         else:
-            log_probs = torch.cat([q.log_prob(z.unsqueeze(1)) for q in self.posteriors], dim=1).double()
-        return log_probs.logsumexp(1) - math.log(self.num_examples)
+            log_sums = [q.log_prob(z.unsqueeze(1)).double().logsumexp(1) for q in self.posteriors]
+        return torch.stack(log_sums).logsumexp(0) - math.log(self.num_examples)
 
 
 class _Normals:

@@ -62,7 +62,9 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     check(own, PARTS)
     own.trainer.devices = cfg.trainer.devices
     if processes_of(cfg.trainer) > 1:
-        own.trainer.strategy = "ddp"
+        # processes wait for the slowest at the end, and only there
+        patience = {"_target_": "datetime.timedelta", "days": 30}
+        own.trainer.strategy = {"_target_": "pytorch_lightning.strategies.DDPStrategy", "timeout": patience}
     return own
 
 

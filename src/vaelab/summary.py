@@ -62,7 +62,8 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
     - `pareto_k`: the median; `pareto_k_bad`: the share of examples above what so many samples can bear;
     - `simulated_lower`, `simulated_upper`: mean bounds on log p(x) of examples of the model's own;
       `simulated_gap`: their mean difference, with `simulated_gap_error`;
-    - `log_mass`: over several dequantisations, a bound on the log-probability of the levels, with its error and bias;
+    - `log_mass`: over several dequantisations, a bound on the log-probability of the levels, with its error, and
+      `log_mass_effective_sample_size`, the draws of the noise that it rests on;
     - `undefined`: of how many examples it can say nothing, if there are any; they are left out of all others.
     """
     defined = ~columns["log_likelihood"].isnan()
@@ -74,8 +75,9 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
     if num_samples is not None:
         found["num_samples"] = num_samples
     found |= {"undefined": undefined} if undefined else {}
-    if "r_hat" in columns and len(columns["r_hat"]) > 0:
-        found["r_hat"] = columns["r_hat"].max().item()
+    if "r_hat" in columns:
+        known = columns["r_hat"][~columns["r_hat"].isnan()]
+        found |= {"r_hat": known.max().item()} if len(known) else {}
     if "pareto_k" in columns and num_samples is not None:
         median = columns["pareto_k"].median().item()
         found |= {"pareto_k": median} if math.isfinite(median) else {}  # without limit where weights underflow
@@ -89,7 +91,7 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
 
 MEANS = (
     *("log_likelihood", "bias", "effective_sample_size", "acceptance_rate"),
-    *("simulated_lower", "simulated_upper", "log_mass", "log_mass_bias"),
+    *("simulated_lower", "simulated_upper", "log_mass", "log_mass_effective_sample_size"),
 )
 ERRORS = ("standard_error", "log_mass_standard_error")
 

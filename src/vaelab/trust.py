@@ -34,6 +34,12 @@ AT_MOST = {  # so much memory, or time, that it cannot be meant
     "objective.num_samples": 1_000,
     "estimator.num_samples": 1_000_000,
     "estimator.max_batch_elements": 100_000_000,
+    "estimator.num_temperatures": 1_000_000,
+    "estimator.num_chains": 10_000,
+    "estimator.num_leapfrogs": 10_000,
+    "estimator.num_simulated": 10_000,
+    "estimator.num_draws": 1_000_000,
+    "estimator.num_burn_in": 1_000_000,
 }
 Entry = tuple[str, str, Any]
 
@@ -97,8 +103,9 @@ def check_trusted(config: dict[str, Any], trusted: Sequence[str], file: Path) ->
             raise RunFolderError(f"{file}: {shown(path)} is not for a stored run, expected {', '.join(HYDRAS)}")
         if path.startswith("data.") and key in OURS_TO_GIVE:
             raise RunFolderError(f"{file}: {shown(path)} is not the folder's to choose: type data_dir=")
-        if path in AT_MOST and isinstance(value, int | float) and value > AT_MOST[path]:
-            raise RunFolderError(f"{file}: {path} must be at most {AT_MOST[path]:,}, found {shown(value)}")
+        most = AT_MOST.get(f"{path.split('.')[0]}.{key}")  # of one of several estimators as well
+        if most is not None and isinstance(value, int | float) and value > most:
+            raise RunFolderError(f"{file}: {path} must be at most {most:,}, found {shown(value)}")
         if key == "_target_":
             check_target(path, value, trusted, file)
 

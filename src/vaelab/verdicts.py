@@ -8,6 +8,7 @@ from vaelab.estimators.weights import threshold
 
 Metrics = Mapping[str, float]
 POOR = 0.05  # share of examples that a proposal may fail
+FEW = 5  # effective samples
 TIGHT = 0.1  # nats between bounds from both sides
 MIXED = 1.1  # R-hat
 NEAR = 0.5  # nats between a mutual information and its limit
@@ -24,7 +25,7 @@ def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         found += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own)]
-    return found + on_agreement(metrics, estimators) + on_latent(metrics)
+    return found + on_bound(metrics, estimators) + on_agreement(metrics, estimators) + on_latent(metrics)
 
 
 def on_estimate(own: Metrics) -> list[str]:
@@ -32,23 +33,22 @@ def on_estimate(own: Metrics) -> list[str]:
     found = []
     if "undefined" in own:
         found.append(f"of {own['undefined']:.0f} examples it can say nothing; they are left out of its mean")
-    if "pareto_k_bad" in own:
-        share, limit = own["pareto_k_bad"], threshold(int(own["num_samples"]))
-        if share > POOR:
-            found.append(
-                f"q(z|x) is too poor a proposal for {share:.0%} of the examples (Pareto k above {limit:.2f}): their "
-                "log p(x) is too low, and so is its standard error; estimator=ais does not need q"
-            )
-        elif share > 0:
-            found.append(
-                f"Pareto k is above {limit:.2f} for {share:.1%} of the examples: their log p(x) may be too low"
-            )
-        else:
-            found.append(f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})")
+    found += on_proposal(own)
     bias, error = own.get("bias", 0.0), own.get("standard_error", 0.0)
-    if abs(bias) > max(2 * error, 0.01):
+    effective = own.get("effective_sample_size", math.inf)
+    if effective < FEW:
+        found.append(
+            f"the samples of an example are worth {effective:.1f} on average: log p(x) may be off by much more than "
+            "its error tells"
+        )
+    elif abs(bias) > max(2 * error, 0.01):
         remedy = "a larger num_samples=" if "num_samples" in own else "more chains"
         found.append(f"biased by about {bias:+.3f} nats, more than its standard error {error:.3f}: it takes {remedy}")
+    if own.get("log_mass_effective_sample_size", math.inf) < FEW:
+        found.append(
+            f"log P(levels) rests on {own['log_mass_effective_sample_size']:.1f} effective draws of the noise: a lower "
+            "bound, and a loose one; measure=mass has none of that noise"
+        )
     if "simulated_gap" in own:
         gap, spread = own["simulated_gap"], own.get("simulated_gap_error", math.inf)
         verdict = "too few of them to tell, it takes a larger estimator.num_simulated"
@@ -68,20 +68,48 @@ def on_estimate(own: Metrics) -> list[str]:
     return found
 
 
+def on_proposal(own: Metrics) -> list[str]:
+    """On q(z|x) as a proposal, by the tails of the weights that it gives."""
+    if "pareto_k_bad" not in own:
+        return []
+    share, limit = own["pareto_k_bad"], threshold(int(own["num_samples"]))
+    if share > POOR:
+        return [
+            f"q(z|x) is a poor proposal for {share:.0%} of the examples (Pareto k above {limit:.2f}): their log p(x) "
+            "may be too low, and its standard error too; estimator=ais does not need q"
+        ]
+    if share > 0:
+        return [f"Pareto k is above {limit:.2f} for {share:.1%} of the examples: their log p(x) may be too low"]
+    return [f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})"]
+
+
+def on_bound(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
+    """On estimates that lie below the ELBO, which bounds log p(x) as well."""
+    found = []
+    for prefix, estimator in estimators.items():
+        value = metrics.get(f"{prefix}log_likelihood", math.inf)
+        if value + 2 * metrics.get(f"{prefix}standard_error", 0.0) < metrics["elbo"]:
+            found.append(f"{estimator.label} is looser than the ELBO itself: its log p(x) is not to be used")
+    return found
+
+
 def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
     """Whether several estimators agree, and which is loose: those that bound log p(x) from below cannot be too high."""
     estimators = {prefix: e for prefix, e in estimators.items() if f"{prefix}log_likelihood" in metrics}
-    if len(estimators) < 2:
+    bounds = [prefix for prefix, estimator in estimators.items() if estimator.unbiased]
+    if len(estimators) < 2 or not bounds:
         return []
-    best = max((p for p, e in estimators.items() if e.unbiased), key=lambda p: metrics[f"{p}log_likelihood"])
+    best = max(bounds, key=lambda prefix: metrics[f"{prefix}log_likelihood"])
     found = []
     for prefix, estimator in estimators.items():
         if prefix == best:
             continue
         gap = metrics[f"{best}log_likelihood"] - metrics[f"{prefix}log_likelihood"]
-        error = sum(metrics.get(f"{p}standard_error", 0.0) ** 2 for p in (best, prefix)) ** 0.5
+        error = math.hypot(*(metrics.get(f"{p}standard_error", math.nan) for p in (best, prefix)))
         pair = f"{estimators[best].label} and {estimator.label}"
-        if abs(gap) <= 2 * error:
+        if math.isnan(error):
+            found.append(f"{pair} cannot be compared: a single sample has no error")
+        elif abs(gap) <= 2 * error:
             found.append(f"{pair} agree: {gap:+.3f} +- {error:.3f} nats")
         elif estimator.unbiased:
             found.append(
@@ -98,7 +126,7 @@ def _why(metrics: Metrics, prefix: str) -> str:
         return f", with a proposal that fails {metrics[f'{prefix}pareto_k_bad']:.1%} of the examples"
     if metrics.get(f"{prefix}simulated_gap", 0.0) > 0:
         return f", by {metrics[f'{prefix}simulated_gap']:.3f} nats on examples of the model's own"
-    return f", with a bias of about {metrics.get(f'{prefix}bias', 0.0):+.3f} nats"
+    return f", with a bias of about {metrics[f'{prefix}bias']:+.3f} nats" if f"{prefix}bias" in metrics else ""
 
 
 def on_latent(metrics: Metrics) -> list[str]:

@@ -89,14 +89,15 @@ def of_sums(log_sum: PerExample, log_sum_of_squares: PerExample, num_samples: in
 
 
 def at_least_1(estimator: object, *names: str) -> None:
-    """Refuses counts below 1.
+    """Refuses counts that are not whole or below 1.
 
     Raises:
         ValueError: names the first.
     """
     for name in names:
-        if getattr(estimator, name) < 1:
-            raise ValueError(f"estimator.{name} must be at least 1, found {getattr(estimator, name)}")
+        value = getattr(estimator, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"estimator.{name} must be a whole number of at least 1, found {value!r}")
 
 
 def at_least_one_example(x: Tensor) -> None:
