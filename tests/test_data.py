@@ -484,8 +484,9 @@ def test_blocks_over_the_processes_partition_the_blocks_of_one(size: int, block_
     def held(rank: int, of: int) -> list[tuple[int, tuple[int, ...]]]:
         blocks = Blocks(size, block_size, rank, of)
         assert len(blocks) == len(list(blocks))
-        return [(b.number, tuple(b.indices.tolist())) for b in blocks]
+        return [(b.number, tuple(b.indices.tolist())) for b in blocks if len(b) > 0]
 
+    assert len({len(Blocks(size, block_size, rank, world_size)) for rank in range(world_size)}) == 1  # none waits
     whole = held(0, 1)
     assert flat([list(indices) for _, indices in whole]) == list(range(size))
     assert sorted(part for rank in range(world_size) for part in held(rank, world_size)) == whole

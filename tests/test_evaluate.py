@@ -79,7 +79,14 @@ def test_it_tells_of_the_latent(folder: Path, run_evaluate: Run) -> None:
     assert found["test/mutual_information_limit"] == pytest.approx(math.log(179))
     total = found["test/mutual_information"] + found["test/marginal_kl"]
     assert total == pytest.approx(found["test/kl"], abs=0.5)  # one sample of each
-    for text in ("mutual information", "of 2 units active", "distortion", "posterior collapse"):
+    for text in (
+        "+-: one standard error",
+        "KL of each latent dimension, largest first:",
+        "mutual information",
+        "of 2 units active",
+        "distortion",
+        "posterior collapse",
+    ):
         assert text in outcome.out
 
 
@@ -201,6 +208,7 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
     [
         ("measure=mass", "binary"),
         ("dequantizations=3", "type dequantizations=1"),
+        ("dequantizations=3 estimator=ais", "dequantizations is for importance sampling"),
         ("dequantizations=0", "at least 1"),
         ("limit=0", "limit must be a whole number of at least 1"),
         ("limit=x", "limit must be a whole number"),
@@ -211,6 +219,7 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
         ("wandb_mode=loud", "offline, online or disabled"),
         ("rerun=maybe", "false or true"),
         ("estimator=guess", "guess"),
+        ("+estimator.num_chains=3", "type estimator=importance, ais, hmc or all with it"),
         ("estimator.num_chains=3 estimator=hmc", "must be even"),
         ("estimator=ais num_samples=10", "num_samples is of importance sampling"),
     ],
@@ -238,15 +247,15 @@ def test_a_posterior_without_a_density_is_one_clear_line(folder: Path, run_evalu
 # going on
 
 
-def interrupted_after(blocks: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def interrupted_after(blocks: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Has an evaluation stop when it begins another block; returns the numbers of those that it evaluates."""
-    seen: list[int] = []
+    seen: list[Any] = []
     step = EvaluationModule.test_step
 
     def spy(self: EvaluationModule, block: Any, batch_idx: int) -> None:
         if len(seen) == blocks:
             raise Interrupted(2)
-        seen.append(block.number)
+        seen.append(block.number if block.part == 0 else block.key)
         step(self, block, batch_idx)
 
     monkeypatch.setattr(EvaluationModule, "test_step", spy)
@@ -262,13 +271,31 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_left(
         seen = interrupted_after(1, patched)
         outcome = run_evaluate("run_dir=run", "rerun=true", code=130)
         assert seen == [0]
-        assert "1 blocks are kept: the same command goes on from there" in outcome.err
+        assert "stopped; 1 blocks are kept: the same command goes on from there" in outcome.err
+        assert {file.suffix for file in (folder / "evaluations").iterdir()} == {".json", ".safetensors"}  # no lock
     with monkeypatch.context() as patched:
         seen = interrupted_after(9, patched)
         run_evaluate("run_dir=run")
         assert seen == [1]
     assert evaluation(folder) == expected
     assert not list((folder / "evaluations").glob("*part*"))
+
+
+def test_slow_estimators_go_on_with_a_part_of_a_block(
+    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run_dir=run", *QUICK_AIS, "limit=50")
+    run_evaluate(*command)
+    expected = evaluation(folder)
+    with monkeypatch.context() as patched:
+        seen = interrupted_after(2, patched)
+        run_evaluate(*command, "rerun=true", code=130)
+        assert seen == [0, (0, 1)]
+    with monkeypatch.context() as patched:
+        seen = interrupted_after(9, patched)
+        assert "going on: 2 of 4 blocks" in run_evaluate(*command).err
+        assert seen == [(0, 2), (0, 3)]
+    assert evaluation(folder) == expected
 
 
 def test_an_evaluation_that_was_done_is_not_done_again(
@@ -301,12 +328,9 @@ def test_neither_memory_nor_the_other_estimators_change_a_number(
 ) -> None:
     run_evaluate("run_dir=run", "estimator=importance", "num_samples=150")
     before = numbers(folder)
-    assert (
-        "evaluated before"
-        not in run_evaluate(
-            "run_dir=run", "estimator=importance", "num_samples=150", "estimator.max_batch_elements=999", "rerun=true"
-        ).out
-    )
+    less = ("run_dir=run", "estimator=importance", "num_samples=150", "estimator.max_batch_elements=999")
+    assert "evaluated before" in run_evaluate(*less).out
+    assert "evaluated before" not in run_evaluate(*less, "rerun=true").out
     for name, value in numbers(folder).items():
         assert value == pytest.approx(before[name], rel=1e-5, abs=1e-5), name
 
@@ -321,12 +345,19 @@ def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("num_processes", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize(
+    ("num_processes", "estimator"),
+    [
+        (3, ("estimator=importance", "num_samples=30")),  # of two blocks, one process gets none
+        pytest.param(2, ("estimator=importance", "num_samples=30"), marks=pytest.mark.slow),
+        pytest.param(2, QUICK_ALL, marks=pytest.mark.slow),
+        pytest.param(3, QUICK_ALL, marks=pytest.mark.slow),
+    ],
+)
 def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(
-    num_processes: int, folder: Path, run_evaluate: Run
+    num_processes: int, estimator: tuple[str, ...], folder: Path, run_evaluate: Run
 ) -> None:
-    # of two blocks, one of three processes gets none
-    overrides = ("estimator=importance", "num_samples=30", "rerun=true")
+    overrides = (*estimator, "rerun=true")
     run_evaluate("run_dir=run", *overrides)
     expected = evaluation(folder)
     outcome = command(folder, *overrides, f"trainer.devices={num_processes}")

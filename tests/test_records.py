@@ -10,7 +10,7 @@ from vaelab.kept import KeptEvaluation, columns_of, digest
 from vaelab.records import Records
 from vaelab.untrusted import RunFolderError
 
-SIZES = (3, 3, 3, 3, 2)
+NEEDED = {(i, 0): (size, ["elbo"]) for i, size in enumerate((3, 3, 3, 3, 2))} | {(0, 1): (2, ["slow"])}
 
 
 def records(*numbers):
@@ -19,7 +19,7 @@ def records(*numbers):
     for number in numbers:
         n = 2 if number == 4 else 3
         found.add(
-            number,
+            (number, 0),
             {
                 "elbo": torch.arange(n) + 10.0 * number,
                 "mean": torch.full((n, 2), float(number)),
@@ -48,18 +48,32 @@ def test_columns_are_in_the_order_of_blocks_whatever_came_first():
     assert records(0, 4).mean("elbo") == pytest.approx((0 + 1 + 2 + 40 + 41) / 5)
 
 
+def test_parts_of_blocks_come_in_order_beside_the_whole(tmp_path):
+    found = records(0, 1)
+    found.add((0, 2), {"slow": torch.tensor([3.0])})
+    found.add((0, 1), {"slow": torch.tensor([1.0, 2.0])})
+    assert found.column("slow").tolist() == [1, 2, 3]
+    assert len(found.column("elbo")) == 6
+    kept = KeptEvaluation(tmp_path, "x")
+    kept.folder.mkdir()
+    kept.finish(found)
+    again = kept.load(NEEDED | {(0, 2): (1, ["slow"])})
+    assert same(again, found)
+    assert again.blocks.keys() == found.blocks.keys()
+
+
 def test_a_mean_is_taken_in_float64():
     found = Records()
-    found.add(0, {"elbo": torch.full((1000,), 1e4 + 1 / 1024)})
+    found.add((0, 0), {"elbo": torch.full((1000,), 1e4 + 1 / 1024)})
     assert found.mean("elbo") == 1e4 + 1 / 1024
 
 
 def test_what_is_kept_comes_back(tmp_path):
     kept = KeptEvaluation(tmp_path, "test-last")
     with kept.held(anew=False):
-        assert kept.load(SIZES, ["elbo"]).blocks == {}
+        assert kept.load(NEEDED).blocks == {}
         kept.finish(records(0, 1, 4))
-    assert same(kept.load(SIZES, ["elbo"]), records(0, 1, 4))
+    assert same(kept.load(NEEDED), records(0, 1, 4))
     assert [path.name for path in (tmp_path / "evaluations").iterdir()] == ["test-last.safetensors"]
 
 
@@ -69,7 +83,7 @@ def test_shares_of_several_processes_are_put_together_by_any_number_of_them(tmp_
         share.folder.mkdir(exist_ok=True)
         interrupted(share, Records(), records(*numbers))
     alone = KeptEvaluation(tmp_path, "x")
-    assert same(alone.load(SIZES, ["elbo"]), records(0, 1, 3, 4))
+    assert same(alone.load(NEEDED), records(0, 1, 3, 4))
     alone.finish(records(0, 1, 2, 3, 4))
     assert alone.parts() == []
 
@@ -96,7 +110,7 @@ def test_anew_forgets_what_was_found(tmp_path):
         kept.finish(records(0))
         kept.write(kept.own, records(1))
     with kept.held(anew=True):
-        assert kept.load(SIZES, ["elbo"]).blocks == {}
+        assert kept.load(NEEDED).blocks == {}
 
 
 def test_another_process_at_it_is_refused(tmp_path):
@@ -130,7 +144,7 @@ def test_links_that_a_strangers_folder_came_with_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "text", "layout", "sizes", "number", "twice", "none", "lacking", "whole", "short"]
+    "damage", ["cut", "text", "layout", "sizes", "number", "part", "twice", "none", "lacking", "whole", "short"]
 )
 def test_a_damaged_file_is_told_of_and_evaluated_again(damage, tmp_path, caplog):
     from safetensors.torch import save_file
@@ -141,19 +155,21 @@ def test_a_damaged_file_is_told_of_and_evaluated_again(damage, tmp_path, caplog)
     if damage == "layout":
         columns["blocks"] = torch.zeros(3)
     elif damage == "sizes":
-        columns["blocks"][:, 1] += 1
+        columns["blocks"][:, 2] += 1
     elif damage == "number":
         columns["blocks"][:, 0] += 4
+    elif damage == "part":
+        columns["blocks"][:, 1] += 1
     elif damage == "twice":
         columns["blocks"][:, 0] = 0
     elif damage == "lacking":
         del columns["elbo"]
-        columns["blocks"] = columns["blocks"][:, [0, 2, 3]]
+        columns["blocks"] = columns["blocks"][:, [0, 1, 3, 4]]
     elif damage == "whole":
         columns["elbo"] = columns["elbo"].int()
     elif damage == "short":
         columns["elbo"] = columns["elbo"][:2]
-        columns["blocks"][:, 1] = 1
+        columns["blocks"][:, 2] = 1
     elif damage == "none":
         del columns["blocks"]
     save_file(columns, kept.whole)
@@ -161,7 +177,7 @@ def test_a_damaged_file_is_told_of_and_evaluated_again(damage, tmp_path, caplog)
         kept.whole.write_bytes(kept.whole.read_bytes()[:-5])
     elif damage == "text":
         kept.whole.write_text("hello")
-    assert kept.load(SIZES, ["elbo"]).blocks == {}
+    assert kept.load(NEEDED).blocks == {}
     assert "is damaged" in caplog.text
 
 

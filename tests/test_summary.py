@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tests.linear_gaussian import draw_data, linear_gaussian
 from vaelab.data.digits import Digits
 from vaelab.estimators import AnnealedImportanceSampling, HarmonicMean, ImportanceSampling
 from vaelab.heads import Bernoulli, DiagonalGaussian, Logistic
@@ -24,14 +25,14 @@ def records(n=5, **more):
     elbo = torch.tensor([-100.0, -90.0, -95.0, -105.0, -110.0])[:n]
     zeros = torch.zeros(n)
     latent = {"log_posterior": zeros, "log_aggregate": zeros, "log_prior": zeros}
-    found.add(0, {"elbo": elbo, "reconstruction": elbo + 20, "kl": zeros + 20.0, **latent, **more})
+    found.add((0, 0), {"elbo": elbo, "reconstruction": elbo + 20, "kl": zeros + 20.0, **latent, **more})
     return found
 
 
 @pytest.mark.parametrize("head", [DiagonalGaussian, Logistic])
 def test_the_bound_in_bits_has_the_jacobian_of_the_datas_own_levels(head):
     found = Records()
-    found.add(0, dict.fromkeys(("elbo", "reconstruction", "kl"), torch.zeros(3)))
+    found.add((0, 0), dict.fromkeys(("elbo", "reconstruction", "kl"), torch.zeros(3)))
     assert bound_summary(found, Digits(), head(2, (1, 8, 8)))["bits_per_dim"] == pytest.approx(math.log2(17))
 
 
@@ -56,12 +57,14 @@ def test_of_one_example_there_is_no_spread():
 def test_the_error_of_a_mean_is_that_of_independent_estimates():
     columns = {"log_likelihood": torch.tensor([-1.0, -3.0]), "standard_error": torch.tensor([0.3, 0.4])}
     found = estimate_summary(columns, IMPORTANCE)
+    assert found.pop("log_likelihood_sampling_error") == pytest.approx(1)
     assert found == {"log_likelihood": -2, "standard_error": pytest.approx(0.25), "num_samples": 5000}
 
 
 def test_an_error_that_one_sample_cannot_tell_is_left_out():
     columns = dict.fromkeys(("standard_error", "bias"), torch.full((2,), math.nan)) | {"log_likelihood": torch.ones(2)}
-    assert estimate_summary(columns, ImportanceSampling(1)) == {"log_likelihood": 1, "num_samples": 1}
+    found = estimate_summary(columns, ImportanceSampling(1))
+    assert found == {"log_likelihood": 1, "num_samples": 1, "log_likelihood_sampling_error": 0}
 
 
 def test_examples_of_which_an_estimator_can_say_nothing_are_counted_and_left_out():
@@ -120,6 +123,7 @@ def test_nothing_to_complain_of():
         ({"r_hat": 1.3}, "have not mixed (R-hat up to 1.30)"),
         ({"simulated_gap": 0.05, "simulated_gap_error": 0.01}, "0.050 +- 0.010 nats apart: tight"),
         ({"simulated_gap": 0.05, "simulated_gap_error": 0.1}, "0.050 +- 0.100 nats apart: too few of them to tell"),
+        ({"simulated_gap": -0.5, "simulated_gap_error": 0.01}, "nats apart: the wrong way round"),
         ({"simulated_gap": 0.5, "simulated_gap_error": 0.01}, "apart: loose, it takes a larger estimator.num_temp"),
         ({"active_units": 0}, "posterior collapse: none of 10 latent dimensions is active"),
         ({"active_units": 3}, "partial posterior collapse: 3 of 10"),
@@ -151,6 +155,22 @@ def test_of_two_lower_bounds_the_lower_is_loose_and_it_says_why():
     loose = both(1.0, **{"importance/pareto_k_bad": 0.3})
     assert "importance sampling is the looser one, with a proposal that fails 30.0% of the examples" in loose
     assert "is the looser one, with a bias of about -0.001 nats" in both(1.0)
+
+
+def test_means_over_different_examples_are_not_compared():
+    assert "are not compared: their means are over different examples" in both(1.0, **{"other/undefined": 3})
+
+
+@pytest.mark.parametrize(("detune", "num_samples", "expected"), [(1.0, 2000, "poor proposal"), (0.25, 30, "biased by")])
+def test_a_poor_proposal_and_a_bias_are_told_of_from_the_estimates_themselves(detune, num_samples, expected):
+    torch.manual_seed(0)
+    vae, _ = linear_gaussian(5, detune=detune)
+    x, estimator = draw_data(vae, 500), ImportanceSampling(num_samples)
+    found = estimate_summary({name: v.detach() for name, v in estimator(vae, x).known().items()}, estimator)
+    assert expected in " / ".join(verdicts(FINE | found, {"": estimator}))
+    vae, _ = linear_gaussian(5)
+    found = estimate_summary(estimator(vae, x).known(), estimator)
+    assert expected not in " / ".join(verdicts(FINE | found, {"": estimator}))
 
 
 def test_one_sample_has_no_error_to_compare_by():

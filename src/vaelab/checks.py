@@ -94,6 +94,12 @@ def check_evaluation(cfg: DictConfig) -> None:
     """
     for key, allowed in EVALUATION.items():
         check_choice(key, cfg[key], allowed)
+    estimator = cfg.get("estimator")
+    if estimator is not None and "_target_" not in estimator:
+        raise ConfigError(
+            f"estimator.{next(iter(estimator))} is of an estimator that is not chosen: type estimator=importance, ais, "
+            "hmc or all with it"
+        )
     for key in ("limit", "num_samples", "dequantizations"):
         value = cfg[key]
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -162,8 +162,8 @@ def check_estimator(estimator: Any, latent_dim: int) -> None:
         refused = estimator.refusal(latent_dim)
     else:
         raise ConfigError(
-            f"estimator._target_ names {type(estimator).__name__}, expected a class with what "
-            "vaelab.estimators.Estimator lists: name, label, unbiased, refusal(latent_dim) and __call__(vae, x)"
+            f"estimator._target_ names {type(estimator).__name__}, expected a class with what vaelab.estimators."
+            "Estimator lists: name, label, unbiased, part_size, refusal(latent_dim) and __call__(vae, x)"
         )
     if refused is not None:
         raise ConfigError(f"estimator={estimator.name}: {refused}")

@@ -36,7 +36,8 @@ def run(cfg: DictConfig) -> float:
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
     closing = f"evaluated before (rerun=true evaluates again): {file}" if outcome.found_before else f"written: {file}"
     show_evaluation(title, metrics, outcome.estimators, outcome.notes, closing)
-    log_evaluation(evaluation.folder, outcome.metrics, cfg.wandb_mode)
+    per_dimension = {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(outcome.kl_per_dimension)}
+    log_evaluation(evaluation.folder, outcome.metrics | per_dimension, cfg.wandb_mode)
     return metrics["elbo"]
 
 

@@ -1,7 +1,7 @@
 """One evaluation of a run folder: what was asked for, the parts that it takes, and what comes out."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from vaelab.data import ImageData
 from vaelab.data.base import Tested
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation import EvaluationModule
-from vaelab.kept import KeptEvaluation, digest
-from vaelab.posterior import LATENT_VALUES
+from vaelab.kept import KeptEvaluation, Needed, digest
 from vaelab.processes import this_process
 from vaelab.progress import ProgressBar
 from vaelab.reopen import PARTS, blaming, reopen, stored_config
@@ -26,6 +25,7 @@ from vaelab.untrusted import RunFolderError
 from vaelab.verdicts import verdicts
 from vaelab.weights import read_weights
 
+BOUND_AND_LATENT = (*TERMS[:-1], "log_posterior", "log_aggregate", "log_prior")
 log = logging.getLogger(__name__)
 
 
@@ -90,14 +90,18 @@ class Evaluation:
         if self.cfg.measure == "mass":
             scored_as_mass(self.module.vae, self.data)
         if self.cfg.dequantizations > 1:
-            check_dequantized(self.data)
+            check_dequantized(self.data, self.module.estimators.values())
         self.module.dequantizations = self.cfg.dequantizations
         self.data.tested = Tested(self.cfg.split, self.cfg.limit)
 
     @property
-    def sizes(self) -> list[int]:
-        """Of the blocks, in examples."""
-        return [len(block.indices) for block in self.data.blocks(self.cfg.split, self.cfg.limit, shared=False)]
+    def needed(self) -> Needed:
+        """Of each block and part, how many examples it has, and the names of what is needed of each."""
+        module, found = self.module, {}
+        for block in self.data.tested_blocks(module.part_size):
+            estimates = [f"{prefix}log_likelihood" for prefix in module.estimators_of(block)]
+            found[block.key] = (len(block), [*estimates, *([] if block.part else BOUND_AND_LATENT)])
+        return found
 
     def comparability(self) -> dict[str, Any]:
         """Data set, split, pixel protocol, measure, and each estimator with its settings."""
@@ -119,17 +123,17 @@ class Evaluation:
     def run(self) -> Outcome:
         """Evaluates what is left, in this process or, in one of several, its share."""
         kept = KeptEvaluation(self.folder, self.name, *this_process())
-        needed = [*TERMS[:-1], *LATENT_VALUES[:3], *(f"{prefix}log_likelihood" for prefix in self.module.estimators)]
-        self.module.tested = kept.load(self.sizes, needed)
+        needed = self.needed
+        self.module.tested = kept.load(needed)
         self.module.keep = kept.keep
         self.data.tested.done = frozenset(self.module.tested.blocks)
-        left = len(self.sizes) - len(self.data.tested.done)
-        if 0 < left < len(self.sizes):
-            log.warning("going on: %d of %d blocks were evaluated before", len(self.sizes) - left, len(self.sizes))
+        left = len(needed) - len(self.data.tested.done)
+        if 0 < left < len(needed) and kept.rank == 0:
+            log.warning("going on: %d of %d blocks were evaluated before", len(needed) - left, len(needed))
         if left:
             with blaming(self.folder, self.trusted), kept.keeping(self.module.tested):
                 self.trainer.test(self.module, datamodule=self.data, verbose=False)
-            if len(self.module.tested.blocks) < len(self.sizes):
+            if len(self.module.tested.blocks) < len(needed):
                 raise RunFolderError(
                     f"{kept.folder} was changed meanwhile, and blocks are missing: type the command again"
                 )
@@ -145,7 +149,9 @@ class Evaluation:
         per_dimension = module.tested.column("kl_per_dimension").mean(0).tolist() if "kl_per_dimension" in names else []
         counts = {"steps": module.steps, "samples_seen": module.samples_seen}
         named = {f"{self.cfg.split}/{name}": value for name, value in metrics.items()}
+        largest = " ".join(f"{value:.2f}" for value in sorted(per_dimension, reverse=True)[:50])
         notes = [*left_out(module), *verdicts(metrics, estimators)]
+        notes += [f"KL of each latent dimension, largest first: {largest}"] if per_dimension else []
         return Outcome(named | counts, per_dimension, self.comparability(), notes, estimators, found_before)
 
 
@@ -154,12 +160,14 @@ def evaluate_share(cfg: Mapping[str, Any]) -> Outcome:
     return Evaluation(OmegaConf.create(dict(cfg))).run()
 
 
-def check_dequantized(data: ImageData) -> None:
-    """Refuses to draw noise again that is not there.
+def check_dequantized(data: ImageData, estimators: Iterable[Estimator]) -> None:
+    """Refuses to draw noise again that is not there, or for estimators that do not take it.
 
     Raises:
-        ConfigError: the pixels are not dequantised.
+        ConfigError: the pixels are not dequantised, or there is no importance sampling.
     """
+    if all(estimator.part_size is not None for estimator in estimators):
+        raise ConfigError("dequantizations is for importance sampling: type estimator=importance or dequantizations=1")
     if data.pixels != "unit":
         raise ConfigError(
             f"dequantizations is for densities over dequantised pixels, and {data.pixels} pixels are scored here: "

@@ -89,6 +89,7 @@ class EvaluationModule(pl.LightningModule):
         return {f"{name}/": estimator for name, estimator, refused in named if refused is None}
 
     def setup(self, stage: str) -> None:
+        self.data.tested.part_size = self.part_size
         self.data.to(self.trainer.strategy.root_device)
 
     def on_validation_start(self) -> None:
@@ -98,9 +99,9 @@ class EvaluationModule(pl.LightningModule):
         self.validated = Records()
 
     def validation_step(self, block: Block, batch_idx: int) -> None:
-        if len(block.indices) > 0:
+        if len(block) > 0:
             with self.evaluating():
-                self.validated.add(block.number, self.bound("val", block)[1])
+                self.validated.add(block.key, self.bound("val", block)[1])
 
     def on_validation_epoch_end(self) -> None:
         self.publish_validation()
@@ -113,23 +114,33 @@ class EvaluationModule(pl.LightningModule):
         self.stop.install()
         tested = self.data.tested
         with self.evaluating():
-            everything = self.data.blocks(tested.split, tested.limit, shared=False)
-            self.aggregate = Aggregate(self.vae, (self.data.draw_block(tested.split, block) for block in everything))
+            everything = (self.data.draw_block(tested.split, block) for block in self.data.tested_blocks())
+            self.aggregate = Aggregate(self.vae, everything)
 
     def test_step(self, block: Block, batch_idx: int) -> None:
-        if len(block.indices) == 0:
+        if len(block) == 0:
             return
         split = self.data.tested.split
         with self.evaluating():
-            x, values = self.bound(split, block)
-            self.seed_for(split, block, "posterior")
-            values |= latent_values(self.vae, x, self.aggregate)
-            for prefix, estimator in self.estimators.items():
-                purpose = prefix.removesuffix("/") or estimator.name
-                estimates = self.estimate(estimator, purpose, split, block, x)
+            values: Values = {}
+            if block.part == 0:
+                x, values = self.bound(split, block)
+                self.seed_for(split, block, "posterior")
+                values |= latent_values(self.vae, x, self.aggregate)
+            for prefix, estimator in self.estimators_of(block).items():
+                estimates = self.estimate(estimator, prefix.removesuffix("/") or estimator.name, split, block)
                 values |= {prefix + name: value for name, value in estimates.items()}
-        self.tested.add(block.number, values)
+        self.tested.add(block.key, values)
         self.keep(self.tested)
+
+    def estimators_of(self, block: Block) -> dict[str, Estimator]:
+        """Those that take whole blocks, or those that take parts."""
+        return {prefix: e for prefix, e in self.estimators.items() if (e.part_size is None) == (block.part == 0)}
+
+    @property
+    def part_size(self) -> int | None:
+        """Examples at a time, for the estimators that take parts of blocks, if there are any."""
+        return min((e.part_size for e in self.estimators.values() if e.part_size is not None), default=None)
 
     def on_test_epoch_end(self) -> None:
         self.tested.gather()
@@ -154,16 +165,19 @@ class EvaluationModule(pl.LightningModule):
         terms = self.objective(self.vae, x)
         return x, {name: getattr(terms, name) for name in TERMS[:-1]}  # the loss is training's
 
-    def estimate(self, estimator: Estimator, purpose: str, split: SplitName, block: Block, x: Tensor) -> Values:
-        """What an estimator says of a block, at one draw of its pixels; and over several draws, of its levels.
+    def estimate(self, estimator: Estimator, purpose: str, split: SplitName, block: Block) -> Values:
+        """What an estimator says of a block or part, at one draw of its pixels; over several draws, of its levels too.
 
         Drawing anew is importance sampling of the noise as well: `P(level) >= E log 1/M sum_m p(x_m) / num_levels^D`,
         a bound that rises in M (Hoogeboom, Cohen & Tomczak 2020, section 3.2, with uniform noise).
         """
+        if self.trainer.state.fn != "fit":
+            self.stop.check()
+        x = self.data.draw_block(split, block)[block.rows]
         self.seed_for(split, block, purpose)
         estimate = estimator(self.vae, x)
         values = estimate.known()
-        if self.dequantizations == 1 or not estimator.unbiased:
+        if self.dequantizations == 1 or block.part > 0:
             return values
         log_likelihoods = [estimate.log_likelihood]
         for again in range(1, self.dequantizations):
@@ -181,6 +195,7 @@ class EvaluationModule(pl.LightningModule):
     def seed_for(self, split: SplitName, block: Block, purpose: str = "", *more: int) -> None:
         """Seeds what comes next: the same for a block, whoever evaluates it, and whatever else is evaluated."""
         key = (crc32(purpose.encode()), *more) if purpose else ()
+        key += (block.part,) if block.part else ()
         seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number, *key)
 
     def publish(self, split: SplitName, metrics: dict[str, float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from torch import Tensor
 
 from vaelab.records import Records
 from vaelab.stored import replacing
-from vaelab.untrusted import RunFolderError, opened, shown
+from vaelab.untrusted import RunFolderError, opened
 
 LIMIT = 2**30  # bytes
 SECONDS = 5.0  # between two writes, at least
-LAYOUT = "blocks"  # for each block: its number, and how many values it has of each name, in alphabetical order
+LAYOUT = "blocks"  # for each: number, part, and how many values it has of each name, in alphabetical order
+Key = tuple[int, int]
+Needed = Mapping[Key, tuple[int, Collection[str]]]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class KeptEvaluation:
     def __init__(self, folder: Path, name: str, rank: int = 0, world_size: int = 1) -> None:
         self.folder = folder / "evaluations"
         self.name = name
+        self.rank = rank
         self.whole = self.folder / f"{name}.safetensors"
         self.own = self.folder / f"{name}.part-{rank}-of-{world_size}.safetensors"
         self.written = time.monotonic()
@@ -66,26 +69,28 @@ class KeptEvaluation:
                 f"cannot write to {self.folder} ({error}); evaluate a copy of the run folder"
             ) from error
         with held:
-            for path in [self.whole, *self.parts()] if anew else []:
-                path.unlink(missing_ok=True)
-            yield
-            lock.unlink(missing_ok=True)
+            try:
+                for path in [self.whole, *self.parts()] if anew else []:
+                    path.unlink(missing_ok=True)
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
 
     def parts(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.name}.part-*.safetensors"))
 
-    def load(self, sizes: Sequence[int], names: Collection[str]) -> Records:
+    def load(self, needed: Needed) -> Records:
         """What was found before; a file that is damaged is as if it were not there.
 
         Args:
-            sizes: of the evaluation's blocks, in examples.
-            names: of values that each block must have, one for each example.
+            needed: of each block and part of the evaluation, how many examples it has, and the names of the values
+                that it must have of each.
         """
         records = Records()
         for path in [self.whole, *self.parts()]:
             if path.exists():
                 try:
-                    records.blocks |= read_blocks(path, sizes, names)
+                    records.blocks |= read_blocks(path, needed)
                 except Exception as error:  # the package's, PyTorch's or ours
                     log.warning("%s is damaged (%s): its blocks are evaluated again", path, error)
         return records
@@ -101,11 +106,11 @@ class KeptEvaluation:
         before = len(records.blocks)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if len(records.blocks) > before:
                 self.write(self.own, records)
-            if records.blocks:
-                log.warning("%d blocks are kept: the same command goes on from there", len(records.blocks))
+            if records.blocks or not isinstance(error, Exception):
+                log.warning("stopped; %d blocks are kept: the same command goes on from there", len(records.blocks))
             raise
 
     def write(self, path: Path, records: Records) -> None:
@@ -124,17 +129,17 @@ class KeptEvaluation:
 
 def columns_of(records: Records) -> dict[str, Tensor]:
     """All values as tensors by name, in the order of their blocks, and how to tell these apart."""
-    names, numbers = sorted(records.names), sorted(records.blocks)
-    columns = {name: torch.cat([records.blocks[number][name].cpu() for number in numbers]) for name in names}
-    sizes = [[number, *(len(records.blocks[number][name]) for name in names)] for number in numbers]
-    return {name: column.contiguous() for name, column in columns.items()} | {LAYOUT: torch.tensor(sizes)}
+    names, keys = sorted(records.names), sorted(records.blocks)
+    layout = [[*key, *(len(records.blocks[key].get(name, ())) for name in names)] for key in keys]
+    values = {name: [records.blocks[key][name].cpu() for key in keys if name in records.blocks[key]] for name in names}
+    return {name: torch.cat(parts).contiguous() for name, parts in values.items()} | {LAYOUT: torch.tensor(layout)}
 
 
-def read_blocks(path: Path, sizes: Sequence[int], needed: Collection[str]) -> dict[int, dict[str, Tensor]]:
+def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
     """The values of `columns_of`, block by block.
 
     Raises:
-        ValueError: they are not of an evaluation with blocks of such sizes, and with the values that are needed.
+        ValueError: they are not of an evaluation with these blocks, and with the values that are needed of each.
     """
     from safetensors.torch import load
 
@@ -145,19 +150,19 @@ def read_blocks(path: Path, sizes: Sequence[int], needed: Collection[str]) -> di
     columns = load(content)
     layout = columns.pop(LAYOUT)
     names = sorted(columns)
-    if layout.dim() != 2 or layout.shape[1] != 1 + len(names) or layout.dtype != torch.int64:
+    if layout.dim() != 2 or layout.shape[1] != 2 + len(names) or layout.dtype != torch.int64:
         raise ValueError("its blocks are not told apart")
-    numbers = layout[:, 0].tolist()
-    if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(len(sizes))):
-        raise ValueError("its blocks are of another evaluation")
-    if missing := set(needed) - set(names):
-        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    for i, name in enumerate(names):
-        lengths = [sizes[number] for number in numbers]
-        if not columns[name].is_floating_point() or (name in needed and layout[:, 1 + i].tolist() != lengths):
-            raise ValueError(f"its values of {shown(name)} are not one number for each example")
-    split = {name: columns[name].split(layout[:, 1 + i].tolist()) for i, name in enumerate(names)}
-    return {number: {name: split[name][i] for name in names} for i, number in enumerate(numbers)}
+    split = {name: columns[name].split(layout[:, 2 + i].tolist()) for i, name in enumerate(names)}
+    found: dict[Key, dict[str, Tensor]] = {}
+    for row, (number, part, *counts) in enumerate(layout.tolist()):
+        size, wanted = needed.get((number, part), (0, ()))
+        of_name = dict(zip(names, counts, strict=True))
+        if (number, part) in found or size == 0 or any(of_name.get(name) != size for name in wanted):
+            raise ValueError("its blocks are of another evaluation")
+        found[number, part] = {name: split[name][row] for name in names if of_name[name]}
+    if not all(column.is_floating_point() for column in columns.values()):
+        raise ValueError("its values are not all floating-point numbers")
+    return found
 
 
 def digest(parts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:

@@ -44,7 +44,9 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
         monitor_interval=0.1,
         start_method="spawn",
     )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its tracebacks, ahead of our one line
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.startswith("torch.distributed.elastic") and isinstance(logger, logging.Logger):
+            logger.disabled = True  # it would print tracebacks ahead of our one line
     with heeding() as stop, _sharing_cores(num_processes):
         try:
             return elastic_launch(config, _in_process)(function, *args)[0]

@@ -91,12 +91,18 @@ def _mean(q: td.Distribution) -> Tensor | None:
         return None
 
 
+def spread_of_mean(values: Tensor) -> float:
+    """The standard error of a mean over examples; NaN of fewer than two."""
+    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
 def latent_summary(columns: dict[str, Tensor]) -> dict[str, float]:
     """How a split uses the latent: flat metrics, in nats where they are not counts.
 
     - `mutual_information`: `I_q(x; z) = E[log q(z|x) - log q(z)]`, and `marginal_kl`: `KL(q(z) || p(z))`; they add up
       to the mean KL (Hoffman & Johnson 2016). q(z) is that of the N examples at hand, so the first is at most log N,
-      `mutual_information_limit`: near it, it says no more than that.
+      `mutual_information_limit`: near it, it says no more than that. Both are of one sample z for each example, with
+      the standard error of the mean as `..._error`.
     - `active_units`: latent dimensions whose posterior mean varies over examples by more than 0.01 (Burda et al. 2016).
 
     Args:
@@ -108,6 +114,9 @@ def latent_summary(columns: dict[str, Tensor]) -> dict[str, float]:
         "mutual_information_limit": math.log(len(posterior)),
         "marginal_kl": (aggregate - prior).mean().item(),
     }
+    found["mutual_information_error"] = spread_of_mean(posterior - aggregate)
+    found["marginal_kl_error"] = spread_of_mean(aggregate - prior)
+    found = {name: value for name, value in found.items() if not math.isnan(value)}
     if "posterior_mean" in columns and len(posterior) > 1:
         found["active_units"] = int((columns["posterior_mean"].var(0) > ACTIVE).sum())
         found["latent_dim"] = columns["posterior_mean"].shape[1]

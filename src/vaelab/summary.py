@@ -10,7 +10,7 @@ from vaelab.estimators import Estimator
 from vaelab.estimators.weights import threshold
 from vaelab.heads import Head
 from vaelab.measures import bits_per_dim, has_bits_per_dim
-from vaelab.posterior import LATENT_VALUES, latent_summary
+from vaelab.posterior import LATENT_VALUES, latent_summary, spread_of_mean
 from vaelab.records import Records
 from vaelab.steps import TERMS
 
@@ -28,7 +28,8 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
 
     Besides `bound_summary` and `vaelab.posterior.latent_summary`: `rate` and `distortion`, KL and minus reconstruction
     under their names in Alemi et al. (2018); `num_examples`; `sampling_error`, how far the bound of another split of as
-    many examples would typically lie from this one's; and `estimate_summary` of each estimator.
+    many examples would typically lie from this one's, likewise `rate_error` and `distortion_error`; and
+    `estimate_summary` of each estimator.
 
     Args:
         records: what the module found.
@@ -37,10 +38,9 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     """
     found = bound_summary(records, data, head)
     found |= {"rate": found["kl"], "distortion": -found["reconstruction"]}
-    elbo = records.column("elbo")
-    found["num_examples"] = len(elbo)
-    if len(elbo) > 1:
-        found["sampling_error"] = elbo.std().item() / math.sqrt(len(elbo))
+    found["num_examples"] = len(records.column("elbo"))
+    spread = {"sampling_error": "elbo", "rate_error": "kl", "distortion_error": "reconstruction"}
+    found |= {name: spread_of_mean(records.column(column)) for name, column in spread.items()}
     found |= latent_summary({name: records.column(name) for name in LATENT_VALUES if name in records.names})
     for prefix, estimator in estimators.items():
         names = [name.removeprefix(prefix) for name in records.names if name.startswith(prefix)]
@@ -51,13 +51,14 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
             bits = bits_per_dim(own["log_mass"], data.event_shape, "mass", "levels", data.num_levels)
             own["log_mass_bits_per_dim"] = bits
         found |= {prefix + name: value for name, value in own.items()}
-    return found
+    return {name: value for name, value in found.items() if not math.isnan(value)}  # one example has no spread
 
 
 def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Metrics:
     """What an estimator says of a split: the mean `log_likelihood`, and what to think of it.
 
     - `standard_error`: of that mean, from the estimator's own samples: `sqrt(sum_n s_n^2) / N`; `bias`: its mean;
+    - `log_likelihood_sampling_error`: how far the mean over as many other examples would typically lie;
     - `effective_sample_size`, `acceptance_rate`: means; `r_hat`: the largest;
     - `pareto_k`: the median; `pareto_k_bad`: the share of examples above what so many samples can bear;
     - `simulated_lower`, `simulated_upper`: mean bounds on log p(x) of examples of the model's own;
@@ -70,6 +71,7 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
     undefined = int((~defined).sum())
     columns = {name: v[defined] if undefined and len(v) == len(defined) else v for name, v in columns.items()}
     found = {name: columns[name].mean().item() for name in MEANS if name in columns}
+    found["log_likelihood_sampling_error"] = spread_of_mean(columns["log_likelihood"])
     found |= {name: _error(columns[name]) for name in ERRORS if name in columns}
     num_samples = getattr(estimator, "num_samples", None)
     if num_samples is not None:
@@ -85,7 +87,7 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
     if "simulated_lower" in columns:
         gap = columns["simulated_upper"] - columns["simulated_lower"]
         found["simulated_gap"] = gap.mean().item()
-        found |= {"simulated_gap_error": gap.std().item() / math.sqrt(len(gap))} if len(gap) > 1 else {}
+        found["simulated_gap_error"] = spread_of_mean(gap)
     return {name: value for name, value in found.items() if not math.isnan(value)}  # one sample has no spread
 
 

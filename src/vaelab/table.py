@@ -16,7 +16,10 @@ def show_evaluation(
 ) -> None:
     """Prints what `vaelab.summary.summary` found, what is to be thought of it, and a last line."""
     in_bits = any(name.endswith("bits_per_dim") for name in metrics)
-    table = Table("", "nats", "+-", *(["bits/dim"] if in_bits else []), "", title=title, title_justify="left")
+    table = Table(
+        "", "nats", "+-", *(["bits/dim"] if in_bits else []), "", title=title, caption="+-: one standard error"
+    )
+    table.title_justify = table.caption_justify = "left"
     for column in table.columns[1:-1]:
         column.justify = "right"
 
@@ -46,8 +49,8 @@ def add_bound(add: Add, metrics: Metrics) -> None:
     error = metrics.get("sampling_error")
     note = "" if error is None else "+- of other examples"
     add("ELBO", metrics["elbo"], error, metrics.get("bits_per_dim"), note)
-    add("  distortion", metrics["distortion"], note="-E log p(x|z)")
-    add("  rate", metrics["rate"], note="KL(q(z|x) || p(z))")
+    add("  distortion", metrics["distortion"], metrics.get("distortion_error"), note="-E log p(x|z)")
+    add("  rate", metrics["rate"], metrics.get("rate_error"), note="KL(q(z|x) || p(z))")
 
 
 def add_estimate(add: Add, own: Metrics, estimator: Estimator) -> None:
@@ -71,6 +74,6 @@ def add_latent(add: Add, metrics: Metrics) -> None:
     """How the posterior uses the latent."""
     limit = f"at most log N = {metrics['mutual_information_limit']:.2f}"
     active = "active_units" in metrics
-    add("mutual information", metrics["mutual_information"], note=limit)
+    add("mutual information", metrics["mutual_information"], metrics.get("mutual_information_error"), note=limit)
     note = f"{metrics['active_units']:.0f} of {metrics['latent_dim']:.0f} units active" if active else ""
-    add("KL(q(z) || p(z))", metrics["marginal_kl"], note=note)
+    add("KL(q(z) || p(z))", metrics["marginal_kl"], metrics.get("marginal_kl_error"), note=note)

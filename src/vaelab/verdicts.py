@@ -52,7 +52,9 @@ def on_estimate(own: Metrics) -> list[str]:
     if "simulated_gap" in own:
         gap, spread = own["simulated_gap"], own.get("simulated_gap_error", math.inf)
         verdict = "too few of them to tell, it takes a larger estimator.num_simulated"
-        if gap + 2 * spread < TIGHT:
+        if gap < -3 * spread:
+            verdict = "the wrong way round, so neither is to be trusted"
+        elif abs(gap) + 2 * spread < TIGHT:
             verdict = "tight"
         elif gap - 2 * spread > TIGHT:
             verdict = "loose, it takes a larger estimator.num_temperatures"
@@ -76,7 +78,8 @@ def on_proposal(own: Metrics) -> list[str]:
     if share > POOR:
         return [
             f"q(z|x) is a poor proposal for {share:.0%} of the examples (Pareto k above {limit:.2f}): their log p(x) "
-            "may be too low, and its standard error too; estimator=ais does not need q"
+            "may be too low, and its standard error too; it takes a larger num_samples=, or estimator=ais, which "
+            "does not need q"
         ]
     if share > 0:
         return [f"Pareto k is above {limit:.2f} for {share:.1%} of the examples: their log p(x) may be too low"]
@@ -107,7 +110,9 @@ def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[
         gap = metrics[f"{best}log_likelihood"] - metrics[f"{prefix}log_likelihood"]
         error = math.hypot(*(metrics.get(f"{p}standard_error", math.nan) for p in (best, prefix)))
         pair = f"{estimators[best].label} and {estimator.label}"
-        if math.isnan(error):
+        if any(f"{p}undefined" in metrics for p in (best, prefix)):
+            found.append(f"{pair} are not compared: their means are over different examples")
+        elif math.isnan(error):
             found.append(f"{pair} cannot be compared: a single sample has no error")
         elif abs(gap) <= 2 * error:
             found.append(f"{pair} agree: {gap:+.3f} +- {error:.3f} nats")

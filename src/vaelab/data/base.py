@@ -23,11 +23,12 @@ _LARGEST_BELOW_ONE = 1 - 2.0**-24
 
 @dataclass
 class Tested:
-    """What is tested: a split, or its first `limit` examples, but for blocks that are done."""
+    """What is tested: a split, or its first `limit` examples, but for blocks that are done; and in which parts."""
 
     split: SplitName = "test"
     limit: int | None = None
-    done: Collection[int] = ()
+    done: Collection[tuple[int, int]] = ()
+    part_size: int | None = None
 
 
 class ImageData(LightningDataModule):
@@ -177,19 +178,21 @@ class ImageData(LightningDataModule):
         return self.blocks("val")
 
     def test_dataloader(self) -> Blocks:
-        return self.blocks(self.tested.split, self.tested.limit, self.tested.done)
+        return Blocks(self.num_tested, BLOCK_SIZE, *self._process(), self.tested.done, self.tested.part_size)
 
-    def blocks(
-        self, split: SplitName, limit: int | None = None, done: Collection[int] = (), shared: bool = True
-    ) -> Blocks:
-        """The blocks of a split, or of its first `limit` examples, but for those that are done.
+    @property
+    def num_tested(self) -> int:
+        """How many examples are tested."""
+        size = len(self.split[self.tested.split])
+        return min(size, self.tested.limit or size)
 
-        Args:
-            split, limit, done: see `Tested`.
-            shared: this process's share of them only.
-        """
-        num_examples = min(len(self.split[split]), limit or len(self.split[split]))
-        return Blocks(num_examples, BLOCK_SIZE, *(self._process() if shared else (0, 1)), done)
+    def blocks(self, split: SplitName) -> Blocks:
+        """The blocks of a split, this process's share of them."""
+        return Blocks(len(self.split[split]), BLOCK_SIZE, *self._process())
+
+    def tested_blocks(self, part_size: int | None = None) -> Blocks:
+        """All blocks that are tested, whoever tests them."""
+        return Blocks(self.num_tested, BLOCK_SIZE, part_size=part_size)
 
     def transfer_batch_to_device(self, batch: Chunk | Block, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # indices; `draw` moves them

@@ -1,7 +1,8 @@
 """Batches as indices: a function of (seed, epoch), dealt to the processes without repeating or losing an example."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -100,10 +101,26 @@ class ShuffledIndices:
 
 @dataclass
 class Block:
-    """A fixed run of examples, the unit of evaluation: its draws are seeded by its `number`, whoever evaluates it."""
+    """A fixed run of examples, the unit of evaluation: its draws are seeded by its `number`, whoever evaluates it.
+
+    Attributes:
+        number: of the block in its split.
+        indices: its examples.
+        part: 0 for the block as a whole; else, for what takes long, the number of a part of it.
+        rows: which of the examples that part is of.
+    """
 
     number: int
     indices: Tensor
+    part: int = 0
+    rows: slice = field(default_factory=partial(slice, None))
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.number, self.part
+
+    def __len__(self) -> int:
+        return len(self.indices[self.rows])
 
 
 class Blocks:
@@ -114,14 +131,26 @@ class Blocks:
     Args:
         num_examples: of the split, from its beginning.
         block_size: examples in a block; the last may have fewer.
-        done: numbers of blocks that are not needed again.
+        done: keys of blocks, and of parts, that are not needed again.
+        part_size: after each block, its parts of so many examples as well.
     """
 
     def __init__(
-        self, num_examples: int, block_size: int, rank: int = 0, world_size: int = 1, done: Collection[int] = ()
+        self,
+        num_examples: int,
+        block_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        done: Collection[tuple[int, int]] = (),
+        part_size: int | None = None,
     ) -> None:
-        blocks = [Block(i, indices) for i, indices in enumerate(torch.arange(num_examples).split(block_size))]
-        left = [block for block in blocks if block.number not in done]
+        blocks = []
+        for number, indices in enumerate(torch.arange(num_examples).split(block_size)):
+            step = part_size or len(indices)
+            starts = range(0, len(indices), step) if part_size else ()
+            parts = [Block(number, indices, i, slice(s, s + step)) for i, s in enumerate(starts, start=1)]
+            blocks += [Block(number, indices), *parts]
+        left = [block for block in blocks if block.key not in done]
         empty = [Block(-1, torch.arange(0))] * (-len(left) % world_size)
         self.mine = (left + empty)[rank::world_size]
 

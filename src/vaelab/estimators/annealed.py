@@ -52,6 +52,7 @@ class AnnealedImportanceSampling:
     name: ClassVar[str] = "ais"
     label: ClassVar[str] = "annealed importance sampling"
     unbiased: ClassVar[bool] = True
+    part_size: ClassVar[int | None] = 20
 
     def __post_init__(self) -> None:
         at_least_1(self, "num_temperatures", "num_chains", "num_leapfrogs", "max_batch_elements")

@@ -57,11 +57,13 @@ class Estimator(Protocol):
         name: what command lines call it.
         label: what tables call it.
         unbiased: whether exp(log_likelihood) has the mean p(x); then the mean of log_likelihood lies below log p(x).
+        part_size: how many examples to give it at a time, for what takes long; None for a whole block of 100.
     """
 
     name: str
     label: str
     unbiased: bool
+    part_size: int | None
 
     def __call__(self, vae: VAE, x: Tensor) -> Estimate: ...
 

@@ -48,6 +48,7 @@ class HarmonicMean:
     name: ClassVar[str] = "hmc"
     label: ClassVar[str] = "HMC and the harmonic identity"
     unbiased: ClassVar[bool] = False
+    part_size: ClassVar[int | None] = 20
 
     def __post_init__(self) -> None:
         at_least_1(self, "num_draws", "num_burn_in", "num_leapfrogs", "max_batch_elements")

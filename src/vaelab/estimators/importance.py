@@ -38,6 +38,7 @@ class ImportanceSampling:
     name: ClassVar[str] = "importance"
     label: ClassVar[str] = "importance sampling"
     unbiased: ClassVar[bool] = True
+    part_size: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         at_least_1(self, "num_samples", "max_batch_elements")

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from vaelab.conditional import VAE, Image
-from vaelab.estimators.estimate import Estimate, Estimator
+from vaelab.estimators.estimate import Estimator
 
 
 class Several:
@@ -28,7 +27,3 @@ class Several:
         """Name, estimator, and why it is not for a latent of this size, if so."""
         for name, estimator in self.estimators.items():
             yield name, estimator, estimator.refusal(latent_dim)
-
-    def __call__(self, vae: VAE, x: Image) -> dict[str, Estimate]:
-        """What those that are for this model estimate."""
-        return {name: e(vae, x) for name, e, refused in self.for_latent(vae.latent_dim) if refused is None}
