@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaelab.conditional import VAE, Image
 
-CACHED = 400_000  # numbers that a CPU's cache can keep from one operation to the next
+CACHED = 200_000  # numbers that a CPU's cache can keep from one operation to the next
 Samples = Float[Tensor, "samples batch latent_dim"]
 
 
