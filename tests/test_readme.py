@@ -83,6 +83,11 @@ def test_commands_of_the_evaluations_page_run(command, copied, run_fast, tmp_pat
     run_main(evaluate.main, tmp_path, *arguments, *quickly(command))
 
 
+def test_no_page_has_a_gap_left_to_fill():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        assert "@@" not in page.read_text(), page.name
+
+
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     shown = {line.split()[1] for line in LINES if line.startswith("make ")}

@@ -9,6 +9,7 @@ from torch import Tensor
 from vaelab.conditional import VAE, Image
 
 CACHED = 200_000  # numbers that a CPU's cache can keep from one operation to the next
+CACHED_GRADIENT = 400_000  # a gradient has more operations to call, which costs as well
 Samples = Float[Tensor, "samples batch latent_dim"]
 
 
@@ -25,13 +26,13 @@ def log_likelihood(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[T
     return found
 
 
-def parts(num_samples: int, x: Image, max_elements: int) -> Iterator[tuple[slice, slice]]:
+def parts(num_samples: int, x: Image, max_elements: int, cached: int = CACHED) -> Iterator[tuple[slice, slice]]:
     """Slices of the batch and of the samples, so small that samples times pixels of each pair hold the budget.
 
     On a CPU they are small enough for its cache, whatever the budget.
     """
     if x.device.type == "cpu":
-        max_elements = min(max_elements, CACHED)
+        max_elements = min(max_elements, cached)
     pixels = max(1, x[:1].numel())
     rows = max(1, min(len(x), max_elements // pixels))
     samples = max(1, max_elements // (rows * pixels))
@@ -45,7 +46,7 @@ def gradient_of_log_likelihood(
 ) -> tuple[Float[Tensor, "samples batch"], Samples]:
     """log p(x|z), and its gradient in z, likewise in parts."""
     values, gradient = z.new_empty(z.shape[:2]), torch.empty_like(z)
-    for rows, samples in parts(z.shape[0], x, max_elements):
+    for rows, samples in parts(z.shape[0], x, max_elements, CACHED_GRADIENT):
         with torch.enable_grad():
             part = z[samples, rows].detach().requires_grad_()
             value = vae.decoder.log_prob(x[rows], part)
