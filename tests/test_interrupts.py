@@ -452,7 +452,7 @@ def test_an_evaluation_stops_between_two_blocks(
     monkeypatch.setattr(
         VAEModule, "test_step", lambda self, block, i: (blocks.append(block.number), step(self, block, i))
     )
-    monkeypatch.setattr(VAEModule, "bound_on", signalling(VAEModule.bound_on, {3: signal.SIGTERM}))
+    monkeypatch.setattr(VAEModule, "bound", signalling(VAEModule.bound, {3: signal.SIGTERM}))
     run_fast(code=143)  # two blocks of the validation, then the first of another validation
     assert blocks == []
     assert status(only_run(tmp_path))["state"] == "interrupted"
