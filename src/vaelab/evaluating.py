@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,14 @@ class Evaluation:
             check_estimator(self.module.estimator, self.own.latent_dim)
             self.describe_data()
             self.trainer = make_trainer(self.own, self.folder, [ProgressBar()])
-        names = "-".join(self.comparability()["estimators"])
+        names = "-".join(self.comparability["estimators"])
         # without the estimator's node, which also says how much memory it may take
         told = [name for name in (*PARTS, "latent_dim", "seed") if name != "estimator"]
         identity = {
-            "comparability": self.comparability(),
+            "comparability": self.comparability,
             "parts": OmegaConf.to_container(OmegaConf.masked_copy(self.own, told), resolve=True),
             "device": self.trainer.strategy.root_device.type,  # which draws other numbers
-            "data": self.data.record(),
+            "data": self.record,
             "vaelab": environment()["versions"]["vaelab"],
         }
         self.name = f"{cfg.split}-{cfg.checkpoint}-{names}-{digest(identity, weights.state)}"
@@ -103,9 +104,15 @@ class Evaluation:
             found[block.key] = (len(block), [*estimates, *([] if block.part else BOUND_AND_LATENT)])
         return found
 
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What is served; hashing it takes a while."""
+        return self.data.record()
+
+    @cached_property
     def comparability(self) -> dict[str, Any]:
         """Data set, split, pixel protocol, measure, and each estimator with its settings."""
-        record, size = self.data.record(), len(self.data.split[self.cfg.split])
+        record, size = self.record, len(self.data.split[self.cfg.split])
         protocol = {name: record[name] for name in ("pixels", "binarize") if name in record}
         estimators = {p.removesuffix("/") or e.name: settings(e) for p, e in self.module.estimators.items()}
         return {
@@ -152,7 +159,7 @@ class Evaluation:
         largest = " ".join(f"{value:.2f}" for value in sorted(per_dimension, reverse=True)[:50])
         notes = [*left_out(module), *verdicts(metrics, estimators)]
         notes += [f"KL of each latent dimension, largest first: {largest}"] if per_dimension else []
-        return Outcome(named | counts, per_dimension, self.comparability(), notes, estimators, found_before)
+        return Outcome(named | counts, per_dimension, self.comparability, notes, estimators, found_before)
 
 
 def evaluate_share(cfg: Mapping[str, Any]) -> Outcome:
