@@ -41,10 +41,11 @@ CHOICE = "defaults: [bernoulli, _self_]\nhead: {_target_: my_heads.Laplace}\n"
 VALIDATED = ("val/elbo", "val/reconstruction", "val/kl")
 TESTED = (
     *("test/elbo", "test/reconstruction", "test/kl", "test/rate", "test/distortion"),
-    *("test/num_examples", "test/sampling_error"),
+    *("test/num_examples", "test/sampling_error", "test/rate_error", "test/distortion_error"),
     *("test/mutual_information", "test/mutual_information_limit", "test/marginal_kl"),
+    *("test/mutual_information_error", "test/marginal_kl_error"),
     *("test/active_units", "test/latent_dim"),
-    *("test/log_likelihood", "test/standard_error", "test/bias"),
+    *("test/log_likelihood", "test/log_likelihood_sampling_error", "test/standard_error", "test/bias"),
     *("test/effective_sample_size", "test/num_samples"),
 )
 TOLD = ("checkpoint", "comparability", "kl_per_dimension", "notes")
