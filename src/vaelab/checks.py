@@ -23,6 +23,7 @@ AT_LEAST = {
 }
 CHOICES = {
     "rerun": (False, True),
+    "retry_failed": (True, False),
     "compile": (False, True),
     "cuda_graphs": (True, False),
     "stacked": (None, True, False),

@@ -28,9 +28,11 @@ from vaelab.interrupts import Interrupted, heeding
 from vaelab.processes import ProcessError
 from vaelab.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.stored import RunFolderError
+from vaelab.sweep_folder import SweepError
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
-FAILURE = (DataError, RunFolderError, DivergedError, PointMassError, ProcessError, OSError, ImportError)  # exit code 1
+FAILURE = (DataError, RunFolderError, DivergedError, PointMassError, ProcessError)
+FAILURE = (*FAILURE, SweepError, OSError, ImportError)  # exit code 1
 # in a child process that is not forked, the variable is the one that `main` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 
@@ -77,7 +79,7 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     def task(cfg: DictConfig) -> Any:
         hydra = HydraConfig.get()
         if hydra.mode is RunMode.MULTIRUN:
-            _redact_file(Path(hydra.runtime.output_dir).parent / "multirun.yaml")
+            redact_file(Path(hydra.runtime.output_dir).parent / "multirun.yaml")
         try:
             return function(cfg)
         except Exception as error:
@@ -147,7 +149,8 @@ def _is_for_console(record: logging.LogRecord) -> bool:
     return record.levelno >= (logging.WARNING if ours else logging.ERROR) and not hasattr(record, "for_file_only")
 
 
-def _redact_file(path: Path) -> None:
+def redact_file(path: Path) -> None:
+    """Redacts the text of a file, if it is there."""
     # Hydra writes a sweep's down before it calls us; several jobs may be doing this at once
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if (written := redact(text)) != text:

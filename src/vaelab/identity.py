@@ -9,6 +9,7 @@ NOT_SCIENCE = (
     *BUDGET,
     "name",
     "rerun",
+    "retry_failed",
     "data_dir",
     "logger",
     "sweep",

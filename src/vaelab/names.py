@@ -1,15 +1,19 @@
 """Names of folders: readable, then a hash; never with `/`, `=` or `,`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.checks import ConfigError
 from vaelab.config import plain
 from vaelab.identity import BUDGET, identity, is_control
 from vaelab.redaction import redact
+
+LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm", "ray")
 
 
 def run_name(_root_: DictConfig) -> str:
@@ -43,8 +47,16 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
     return path.with_name(f"{prefix}-{identity(plain(own))}")
 
 
-def sweep_name(name: str | None, overrides: Sequence[str]) -> str:
-    """Folder of a sweep: `sweep.name`, or one that follows from its definition: the same line finds it again."""
+def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> str:
+    """Folder of a sweep: `sweep.name`, or one that follows from its definition: the same line finds it again.
+
+    Args:
+        name: `sweep.name`.
+        overrides: what was typed.
+        params: what the sweeper adds to that; what was typed comes first.
+    """
+    typed = {_key(override) for override in overrides}
+    overrides = [*overrides, *(f"{key}={value}" for key, value in (params or {}).items() if key not in typed)]
     swept = sorted(_key(override) for override in overrides if "," in override or "(" in override)
     if set(swept) & set(BUDGET):
         raise ConfigError(f"a sweep cannot be over {' or '.join(BUDGET)}, which a run may only extend")
@@ -60,6 +72,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
     # cached, since a sweep's jobs see the overrides of their own
     OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
+
+
+def register_launchers() -> None:
+    """Has `conf/hydra/launcher` take the place of Hydra's own launchers of the same names, in this program."""
+    Plugins.instance()  # which register theirs
+    for name in LAUNCHERS:
+        ConfigStore.instance().store(group="hydra/launcher", name=name, node={})  # else a schema for ours
 
 
 def _safe(text: str) -> str:

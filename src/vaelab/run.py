@@ -237,5 +237,16 @@ class RunFolder:
         return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
 
 
+def tell_how_it_ended(path: Path, state: State, error: str | None) -> None:
+    """Writes down how a run ended that could not do so itself: before it began, or since its process was killed."""
+    status: dict[str, Any] = {}
+    with suppress(RunFolderError):
+        status = read_status(path)
+    if status.get("state") in ("running", None) or not (path / "config.yaml").exists():
+        ended = {"state": state, "updated": datetime.now(UTC).isoformat(timespec="seconds"), "error": error}
+        with suppress(OSError):
+            write_atomically(path / "status.json", json.dumps(status | ended, indent=2))
+
+
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "data_dir"}

@@ -25,6 +25,10 @@ JobState = Literal["waiting", "running", "done", "interrupted", "failed", "kille
 PLAN = "sweep.json"
 
 
+class SweepError(Exception):
+    """Jobs of a sweep that are not done; says how many, and what to do."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One job of a sweep, as its run folder tells of it; files are read when they are asked for.

@@ -1,0 +1,96 @@
+"""Jobs in processes of their own, forked from a server that has imported everything: a crash ends one job alone."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from vaelab.jobs import JobSpec, Outcome, guarded, perform
+from vaelab.run import tell_how_it_ended
+
+PRELOADED = ["vaelab.jobs", "vaelab.callbacks", "vaelab.loggers", "wandb", "matplotlib.backends.backend_agg"]
+
+
+def start_server() -> None:
+    """Has the server import what jobs need, while this process goes on; without one, a job imports for itself."""
+    if _method() == "forkserver":
+        multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()
+
+
+def _perform(spec: JobSpec) -> Outcome:
+    return perform(spec, answerable=False)
+
+
+@dataclass
+class Isolated:
+    """A job that runs in a process of its own.
+
+    Args:
+        spec: the job.
+        work: does it, in that process.
+    """
+
+    spec: JobSpec
+    work: Callable[[JobSpec], Outcome] = _perform
+
+    def __post_init__(self) -> None:
+        context: Any = multiprocessing.get_context(_method())
+        self.receiver, sender = context.Pipe(duplex=False)
+        self.process: BaseProcess = context.Process(target=_in_process, args=(self.work, self.spec, sender))
+        self.process.start()
+        sender.close()
+
+    @property
+    def sentinel(self) -> int:
+        """Ready, for `multiprocessing.connection.wait`, when the job has ended."""
+        return self.process.sentinel
+
+    def stop(self, number: int) -> None:
+        """Passes a signal on."""
+        if self.process.is_alive() and self.process.pid is not None:
+            os.kill(self.process.pid, number)
+
+    def outcome(self) -> Outcome:
+        """What became of it; waits for its end."""
+        try:
+            found = self.receiver.recv()
+        except EOFError:
+            found = None
+        self.process.join()
+        self.receiver.close()
+        if found is None:
+            found = Outcome("failed", error=death(self.process.exitcode or 0))
+            tell_how_it_ended(self.spec.path, found.state, found.error)
+        return found
+
+
+def death(exit_code: int) -> str:
+    """In words, how a process ended that said nothing itself."""
+    if exit_code >= 0:
+        return f"its process ended with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    memory = "; the machine may have run out of memory" if name == "SIGKILL" else ""
+    return f"its process was killed by {name}{memory}"
+
+
+def _in_process(work: Callable[[JobSpec], Outcome], spec: JobSpec, parent: Connection) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent.send(guarded(work, spec))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _method() -> str:
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"

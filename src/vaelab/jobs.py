@@ -1,0 +1,187 @@
+"""One job of a sweep: what it is, as plain data that any process can be sent, and how it is done there."""
+
+import faulthandler
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from vaelab.checks import check
+from vaelab.cli import one_line, quieten_console, show_traceback
+from vaelab.complete import complete
+from vaelab.config import plain
+from vaelab.interrupts import Interrupted, Stop, heeding
+from vaelab.progress import PROGRESS_IN_FILE
+from vaelab.redaction import redacting_output
+from vaelab.results import Metrics, both
+from vaelab.run import RunFolder, tell_how_it_ended
+from vaelab.seeds import complete_seeds, members_of, over_seeds
+from vaelab.stored import RunFolderError
+
+OUTPUT = "output.log"  # what a job printed, its traceback included
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A job: the run, or runs of several seeds, that a configuration describes.
+
+    Attributes:
+        config: resolved, as plain data.
+        path: the run folder.
+        group: the sweep's name.
+        cwd: where the sweep was typed.
+        environment: variables that the job's process is to have.
+    """
+
+    config: dict[str, Any]
+    path: Path
+    group: str
+    cwd: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cfg(self) -> DictConfig:
+        return OmegaConf.create(self.config)
+
+    @property
+    def devices(self) -> int | list[int]:
+        """`trainer.devices`: how many, or which."""
+        return self.config["trainer"]["devices"]
+
+    def given(self, environment: Mapping[str, str]) -> "JobSpec":
+        """The same, with more variables."""
+        return replace(self, environment={**environment, **self.environment})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        state: how it ended.
+        value: the (mean) validation bound in nats, of one that is done.
+        error: the first line of what stopped it.
+    """
+
+    state: Literal["done", "failed", "interrupted"]
+    value: float | None = None
+    error: str | None = None
+
+
+@dataclass
+class Planned:
+    """A job of this command line.
+
+    Attributes:
+        spec: what is to be done.
+        overrides: what was typed for it.
+        composed: its configuration, with Hydra's own node.
+        outcome: what became of it; of one that was done before, at once.
+        label: the overrides that tell it from the others.
+    """
+
+    spec: JobSpec
+    overrides: list[str]
+    composed: DictConfig
+    outcome: Outcome | None = None
+    label: str = ""
+
+
+def complete_job(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
+    """Completes the run that `cfg` describes, or those of its seeds.
+
+    Returns:
+        Columns for `vaelab.results.show`, the first of which has the job's value, and a line that says what was done.
+    """
+    check(cfg)
+    if cfg.seeds > 1:
+        return complete_seeds(cfg, path, group, stop)
+    metrics, closing = complete(cfg, path, group, stop)
+    return both(metrics), closing
+
+
+def value_of(columns: Mapping[str, Metrics]) -> float:
+    """What a sweeper is to maximise: the validation bound in nats."""
+    return next(iter(columns.values()))["val/elbo"]
+
+
+def stored_value(spec: JobSpec) -> float | None:
+    """The value of a job that is done; None if something is left to do, even if only to say what is wrong."""
+    cfg = spec.cfg
+    try:
+        folders = [RunFolder(spec.path, plain(cfg), cfg.rerun)]
+        if cfg.seeds > 1 and folders[0].finished:
+            folders = [RunFolder(member.path, plain(member.cfg), cfg.rerun) for member in members_of(cfg, spec.path)]
+        if not all(folder.finished for folder in folders):
+            return None
+        return value_of(over_seeds([folder.metrics for folder in folders]))
+    except (RunFolderError, ValueError, KeyError):
+        return None
+
+
+def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
+    """Does a job, in a process that is its own; what it prints goes into `output.log` in its run folder.
+
+    Args:
+        spec: the job.
+        answerable: whether this process is the one that SLURM started.
+
+    Raises:
+        Interrupted: a signal stopped it; the job can go on.
+    """
+    os.environ.update({PROGRESS_IN_FILE: "1", **spec.environment})
+    os.chdir(spec.cwd)
+    if str(spec.cwd) not in sys.path:
+        sys.path.append(str(spec.cwd))  # for a user's own classes
+    if "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    with _output_to(spec.path / OUTPUT), redacting_output():
+        quieten_console()
+        try:
+            with heeding(answerable) as stop:
+                columns, _ = complete_job(spec.cfg, spec.path, spec.group, stop)
+                return Outcome("done", value_of(columns))
+        except (Exception, SystemExit) as error:
+            show_traceback(error)
+            outcome = Outcome("failed", error=one_line(error))
+            tell_how_it_ended(spec.path, "failed", outcome.error)
+            return outcome
+
+
+def guarded(work: Callable[[JobSpec], Outcome], spec: JobSpec) -> Outcome:
+    """`work(spec)`, where an interruption is an outcome as well."""
+    try:
+        return work(spec)
+    except (Interrupted, KeyboardInterrupt) as error:
+        return Outcome("interrupted", error=one_line(error))
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    # of C code and of a crash's last words as well, so the descriptors themselves are pointed there
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    former = [os.dup(number) for number in (1, 2)]
+    streams = sys.stdout, sys.stderr
+    with path.open("w", encoding="utf-8", buffering=1) as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        sys.stdout = sys.stderr = file
+        faulthandler.enable(file)
+        try:
+            yield
+        finally:
+            faulthandler.disable()
+            sys.stdout, sys.stderr = streams
+            for number, descriptor in zip((1, 2), former, strict=True):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+    if path.stat().st_size == 0:
+        path.unlink()

@@ -1,0 +1,32 @@
+"""What `vaelab.sweep` asks of a launcher, and how devices and threads are divided among jobs of one machine."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from vaelab.jobs import JobSpec, Outcome
+
+Ended = tuple[int, Outcome]
+
+
+@runtime_checkable
+class JobsLauncher(Protocol):
+    """Has jobs done, several at a time, in processes of their own.
+
+    Attributes:
+        at_once: how many, as far as it knows.
+    """
+
+    at_once: int
+
+    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+        """Has the jobs done; yields which of them ended and how, as they end, and None now and then."""
+        ...
+
+    def stop(self, number: int) -> None:
+        """Told while `run` goes on: that a signal is to stop it. It ends soon, with every job that had begun."""
+        ...
+
+
+def number_of(devices: Any) -> int:
+    """How many devices, and processes, `trainer.devices` asks for."""
+    return int(devices) if isinstance(devices, int | str) else len(devices)

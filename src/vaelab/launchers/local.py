@@ -1,0 +1,91 @@
+"""Jobs on this machine, several at a time; cores and GPUs are divided among them."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+import torch
+
+from vaelab.isolated import Isolated, start_server
+from vaelab.jobs import JobSpec
+from vaelab.launchers.launcher import Ended, number_of
+from vaelab.processes import cores
+
+TICK = 0.25  # seconds
+
+
+class Local:
+    """Each job in a process of its own, forked from a server that has imported everything.
+
+    Args:
+        n_jobs: so many at a time; None: as many as there are GPUs for, or cores where there is no GPU.
+        jobs_per_gpu: so many share a GPU.
+    """
+
+    def __init__(self, n_jobs: int | None = None, jobs_per_gpu: int = 1) -> None:
+        self.n_jobs = n_jobs
+        self.jobs_per_gpu = jobs_per_gpu
+        self.at_once = n_jobs or cores()
+        self.waiting: deque[tuple[int, JobSpec]] = deque()
+        self.running: dict[Any, tuple[int, Isolated, dict[str, str]]] = {}
+        start_server()
+
+    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+        slots = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
+        self.at_once = len(slots)
+        self.waiting = deque(enumerate(jobs))
+        try:
+            while self.waiting or self.running:
+                while self.waiting and slots:
+                    number, job = self.waiting.popleft()
+                    slot = slots.popleft()
+                    isolated = Isolated(job.given(slot))
+                    self.running[isolated.sentinel] = number, isolated, slot
+                for sentinel in wait(list(self.running), TICK):
+                    number, isolated, slot = self.running.pop(sentinel)
+                    slots.append(slot)
+                    yield number, isolated.outcome()
+                yield None
+        except BaseException:
+            self.stop(9)
+            raise
+
+    def stop(self, number: int) -> None:
+        self.waiting.clear()
+        for _, isolated, _ in self.running.values():
+            isolated.stop(number)
+
+
+def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) -> deque[dict[str, str]]:
+    """What each of the jobs that run at a time may use, as environment variables: its threads and its GPUs.
+
+    Args:
+        jobs: all jobs, for what `trainer` asks.
+        n_jobs: so many at a time; None: as many as there are devices for.
+        jobs_per_gpu: so many share a GPU.
+    """
+    trainers = [job.config["trainer"] for job in jobs]
+    width = max(number_of(trainer["devices"]) for trainer in trainers)
+    on_gpus = all(trainer["accelerator"] != "cpu" for trainer in trainers)
+    gpus = visible_gpus() if on_gpus and torch.cuda.device_count() else []
+    fit = max(1, len(gpus) // width) * jobs_per_gpu if gpus else max(1, cores() // width)
+    number = n_jobs or fit
+    threads = {}
+    if number > 1 and "OMP_NUM_THREADS" not in os.environ:
+        threads = {"OMP_NUM_THREADS": str(max(1, cores() // (number * width)))}
+    slots = deque(dict(threads) for _ in range(number))
+    by_number = any(not isinstance(trainer["devices"], int | str) for trainer in trainers)
+    if gpus and number > 1 and not by_number:
+        places = max(1, len(gpus) // width)
+        for i, slot in enumerate(slots):
+            first = i % places * width
+            slot["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + width])
+    return slots
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]

@@ -1,0 +1,72 @@
+"""Jobs as tasks of Ray, on this machine or on a cluster, each with the cores and GPUs that it asks for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, TaskCancelledError
+
+from vaelab.jobs import JobSpec, Outcome, guarded, perform
+from vaelab.launchers.launcher import Ended, number_of
+from vaelab.run import tell_how_it_ended
+
+TICK = 0.5  # seconds
+
+
+class Ray:
+    """Each job is a task in a worker of its own, which Ray shows the GPUs that are its.
+
+    Args:
+        init: arguments of `ray.init`, such as `address`.
+        remote: options of the task, such as `num_cpus`; `num_gpus` is 1 / `jobs_per_gpu` for each of
+            `trainer.devices` where the cluster has GPUs, if it is not given.
+        jobs_per_gpu: so many share a GPU.
+    """
+
+    def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any], jobs_per_gpu: int = 1) -> None:
+        self.remote = dict(remote)
+        self.jobs_per_gpu = jobs_per_gpu
+        if not ray.is_initialized():
+            ray.init(**{"log_to_driver": False, "logging_level": "error", "include_dashboard": False, **init})
+        self.resources = ray.cluster_resources()
+        self.at_once = int(self.resources.get("CPU", 1))
+        self.tasks: dict[Any, int] = {}
+
+    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+        # a worker of its own: a task that crashes takes no other with it, and none finds what another left
+        task = ray.remote(max_calls=1, max_retries=0)(_task)
+        self.tasks = {task.options(**self.options(job)).remote(job): number for number, job in enumerate(jobs)}
+        while self.tasks:
+            ended, _ = ray.wait(list(self.tasks), num_returns=1, timeout=TICK)
+            for reference in ended:
+                number = self.tasks.pop(reference)
+                yield number, outcome_of(reference, jobs[number])
+            yield None
+
+    def options(self, job: JobSpec) -> dict[str, Any]:
+        """What the task of a job asks of Ray."""
+        devices = number_of(job.devices)
+        gpus = {"num_gpus": devices / self.jobs_per_gpu}
+        wants_gpus = job.config["trainer"]["accelerator"] != "cpu" and self.resources.get("GPU", 0) > 0
+        given = {name: value for name, value in self.remote.items() if value is not None}
+        return {"num_cpus": devices} | (gpus if wants_gpus else {}) | given
+
+    def stop(self, number: int) -> None:
+        for reference in self.tasks:
+            ray.cancel(reference)  # a KeyboardInterrupt in those that run
+
+
+def _task(spec: JobSpec) -> Outcome:
+    return guarded(perform, spec)
+
+
+def outcome_of(reference: Any, job: JobSpec) -> Outcome:
+    """What became of a task that has ended."""
+    try:
+        return ray.get(reference)
+    except TaskCancelledError:
+        return Outcome("interrupted", error="cancelled")
+    except RayError as error:  # its worker or its node died
+        outcome = Outcome("failed", error=str(error).splitlines()[0])
+        tell_how_it_ended(job.path, "failed", outcome.error)
+        return outcome

@@ -1,0 +1,100 @@
+"""Jobs through submitit: on a SLURM cluster, or in plain processes of this machine to try the same thing out."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import UncompletedJobError
+from submitit.helpers import DelayedSubmission
+
+from vaelab.jobs import JobSpec, Outcome, guarded, perform
+from vaelab.launchers.launcher import Ended
+from vaelab.launchers.local import slots_for
+from vaelab.run import tell_how_it_ended
+
+POLL = 0.5  # seconds
+BASIC = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
+IN_CONSTRUCTOR = ("max_num_timeout", "max_pickle_size_gb", "python")
+
+
+class Payload:
+    """What submitit runs: a job, which SLURM may preempt and start again."""
+
+    def __call__(self, spec: JobSpec) -> Outcome:
+        """Does the job; after SLURM's warning submitit's handler is called, once there is a checkpoint."""
+        return guarded(perform, spec)
+
+    def checkpoint(self, spec: JobSpec) -> DelayedSubmission:
+        """What goes back into the queue: the same, which goes on from its checkpoint."""
+        return DelayedSubmission(self, spec)
+
+
+class Submitit:
+    """Each job is one of submitit's, whose own files are in `.submitit` in the sweep's folder.
+
+    Args:
+        cluster: `slurm`, or `local`.
+        at_once: so many at a time; None: on a cluster what it allows, on this machine as many as there are devices for.
+        parameters: submitit's, such as `timeout_min`, `cpus_per_task`, `partition`, `signal_delay_s`.
+    """
+
+    def __init__(self, cluster: str, at_once: int | None = None, **parameters: Any) -> None:
+        self.cluster = cluster
+        self.limit = at_once
+        self.at_once = at_once or 1
+        self.parameters = {name: value for name, value in parameters.items() if value is not None}
+        self.submitted: dict[int, submitit.Job[Outcome]] = {}
+        self.stopping = False
+
+    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+        executor = self.executor(jobs[0].path.parent / ".submitit")
+        waiting = list(enumerate(jobs))
+        if self.cluster == "slurm":
+            self.at_once = min(len(jobs), self.limit or len(jobs))
+        else:  # submitit itself would start them all at once
+            slots = slots_for(jobs, self.limit, 1)
+            self.at_once = len(slots)
+            waiting = [(number, job.given(slots[number % len(slots)])) for number, job in waiting]
+        while (waiting and not self.stopping) or self.submitted:
+            batch = waiting[: self.at_once - len(self.submitted)] if self.cluster != "slurm" else waiting
+            if batch and not self.stopping:
+                waiting = waiting[len(batch) :]
+                sent = executor.map_array(Payload(), [job for _, job in batch])
+                self.submitted |= {number: job for (number, _), job in zip(batch, sent, strict=True)}
+            for number, job in [(number, job) for number, job in self.submitted.items() if job.done()]:
+                del self.submitted[number]
+                yield number, outcome_of(job, jobs[number].path)
+            yield None
+            time.sleep(POLL)
+
+    def executor(self, folder: Path) -> submitit.AutoExecutor:
+        own = {f"{self.cluster}_{name}": self.parameters[name] for name in IN_CONSTRUCTOR if name in self.parameters}
+        executor = submitit.AutoExecutor(folder, cluster=self.cluster, **own)
+        rest = {name: value for name, value in self.parameters.items() if name not in IN_CONSTRUCTOR}
+        if self.cluster == "slurm" and self.limit is not None:
+            rest["array_parallelism"] = self.limit
+        executor.update_parameters(
+            **{name if name in BASIC else f"{self.cluster}_{name}": value for name, value in rest.items()}
+        )
+        return executor
+
+    def stop(self, number: int) -> None:
+        """Ends local jobs; those of a cluster are left to it."""
+        self.stopping = True
+        if self.cluster == "slurm":
+            self.submitted.clear()
+        for job in self.submitted.values():
+            job.cancel(check=False)
+
+
+def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
+    """What became of a job that submitit says is done."""
+    try:
+        return job.result()
+    except UncompletedJobError:  # killed, past its time limit, or its node is lost
+        reason = f"submitit's job {job.job_id} ended without a result (state {job.state}); see {job.paths.stderr}"
+        outcome = Outcome("failed", error=reason)
+        tell_how_it_ended(path, "failed", outcome.error)
+        return outcome

@@ -1,0 +1,229 @@
+"""A sweep: its jobs planned, those that are done passed over, the others launched; and what became of each."""
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from vaelab.checks import ConfigError
+from vaelab.cli import redact_file
+from vaelab.config import contents
+from vaelab.interrupts import Interrupted, heeding
+from vaelab.jobs import JobSpec, Outcome, Planned, stored_value
+from vaelab.launchers.launcher import JobsLauncher
+from vaelab.stored import RunFolderError
+from vaelab.sweep_folder import Job, SweepError, SweepFolder
+from vaelab.sweep_progress import SweepProgress, show_sweep
+
+log = logging.getLogger(__name__)
+NEEDS = {"submitit": "submitit", "ray": "ray"}  # module → extra
+
+
+class Failed(JobReturn):
+    """Of a job that failed; Hydra's own prints a line of its own when it is asked for its value."""
+
+    error: SweepError
+
+    @property
+    def return_value(self) -> Any:
+        raise self.error
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
+class Sweep:
+    """The jobs of one command line, over all batches that its sweeper launches.
+
+    Args:
+        folder: of the sweep.
+        launcher: has the jobs done.
+    """
+
+    def __init__(self, folder: SweepFolder, launcher: JobsLauncher) -> None:
+        self.folder = folder
+        self.launcher = launcher
+        self.jobs: list[Planned] = []
+
+    def launch(self, planned: Sequence[Planned]) -> None:
+        """Has those jobs done that are not.
+
+        Raises:
+            Interrupted: a signal stopped the sweep; the jobs that ran have written checkpoints.
+        """
+        self.jobs += planned
+        self.folder.add({job.spec.path.name: job.overrides for job in planned})
+        left, same = distinct([job for job in planned if job.outcome is None])
+        with heeding() as stop, SweepProgress(self.folder.path.name, planned) as display, stop.patiently():
+            for ended in self.launcher.run([job.spec for job in left]) if left else ():
+                if ended is not None:
+                    number, outcome = ended
+                    left[number].outcome = outcome
+                    display.ended(left[number])
+                display.refresh()
+                if stop.asked is not None:
+                    self.launcher.stop(stop.asked)
+        for job, first in same:
+            job.outcome = first.outcome
+
+    def show(self) -> None:
+        """Prints a table of the jobs."""
+        show_sweep(self.folder.path, self.jobs)
+
+    def check_all_done(self) -> None:
+        """Raises what became of the jobs that are not done.
+
+        Raises:
+            SweepError: says how many, and what to do.
+        """
+        bad = [job for job in self.jobs if job.outcome is None or job.outcome.state != "done"]
+        if bad:
+            raise SweepError(f"{len(bad)} of {len(self.jobs)} jobs are not done; the same line again does what is left")
+
+
+current: ContextVar[Sweep | None] = ContextVar("sweep", default=None)
+
+
+def launch(
+    config: DictConfig,
+    hydra_context: Any,
+    jobs: str,
+    options: Mapping[str, Any],
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
+) -> list[JobReturn]:
+    """What Hydra calls, by `hydra_plugins.vaelab.SweepLauncher`, for each batch of its sweeper."""
+    path = Path(str(config.hydra.sweep.dir)).absolute()
+    redact_file(path / "multirun.yaml")
+    sweep = current.get()
+    if sweep is None or sweep.folder.path != path:
+        sweep = Sweep(SweepFolder(path), make_launcher(jobs, options))
+        current.set(sweep)
+    planned = [
+        plan(config, hydra_context, path, overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)
+    ]
+    label(planned)
+    sweep.launch(planned)
+    return [returned(job) for job in planned]
+
+
+def make_launcher(jobs: str, options: Mapping[str, Any]) -> JobsLauncher:
+    """The launcher that `hydra/launcher=` chooses.
+
+    Raises:
+        ConfigError: its package is not there, or it does not take these options.
+    """
+    given = {name: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for name, v in options.items()}
+    try:
+        return cast(JobsLauncher, get_class(jobs)(**given))
+    except TypeError as error:
+        raise ConfigError(f"{error} (in the configuration of hydra.launcher)") from error
+    except Exception as error:
+        missing = getattr(error.__cause__ or error, "name", None) or getattr(error, "name", None)
+        if missing in NEEDS:
+            raise ConfigError(
+                f"this launcher needs the package {missing}, which is not installed: "
+                f"type pip install 'vaelab[{NEEDS[missing]}]'"
+            ) from error
+        raise
+
+
+def plan(config: DictConfig, hydra_context: Any, sweep: Path, overrides: Sequence[str], number: int) -> Planned:
+    """Composes a job as Hydra's own launchers do, and looks whether it is done."""
+    composed = hydra_context.config_loader.load_sweep_config(config, list(overrides))
+    former = HydraConfig.instance().cfg
+    try:
+        with open_dict(composed):
+            composed.hydra.job.id = composed.hydra.job.num = number
+        HydraConfig.instance().set_config(composed)  # for interpolations that ask it
+        path = sweep / str(composed.hydra.sweep.subdir)
+        with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
+            composed.hydra.runtime.output_dir = str(path)
+        HydraConfig.instance().set_config(composed)
+        environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
+        spec = JobSpec(contents(composed), path, path.parent.name, Path.cwd(), environment)
+    finally:
+        HydraConfig.instance().cfg = former
+    return Planned(spec, [str(o) for o in composed.hydra.overrides.task], composed, outcome_before(spec))
+
+
+def label(planned: Sequence[Planned]) -> None:
+    """Labels each job by what others have not typed; by all, where that is nothing."""
+    common = set.intersection(*(set(job.overrides) for job in planned))
+    for job in planned:
+        job.label = " ".join([o for o in job.overrides if o not in common] or job.overrides) or job.spec.path.name
+
+
+def outcome_before(spec: JobSpec) -> Outcome | None:
+    """What became of a job before, if that is all that is to be done about it."""
+    value = stored_value(spec)
+    if value is not None:
+        return Outcome("done", value)
+    if spec.config["retry_failed"] is False:
+        job = Job(spec.path)
+        try:
+            return Outcome("failed", error=job.error) if job.state in ("failed", "killed") else None
+        except RunFolderError:
+            return None
+    return None
+
+
+def distinct(planned: Sequence[Planned]) -> tuple[list[Planned], list[tuple[Planned, Planned]]]:
+    """The jobs without those that are the same run as an earlier one; and those, each with that one."""
+    first: dict[Path, Planned] = {}
+    same = [(job, first[job.spec.path]) for job in planned if first.setdefault(job.spec.path, job) is not job]
+    for job, former in same:
+        line, other = " ".join(job.overrides), " ".join(former.overrides)
+        log.warning("two jobs of the sweep are one run, which is done once: %s; %s", other, line)
+    return list(first.values()), same
+
+
+def returned(planned: Planned) -> JobReturn:
+    """What Hydra's sweepers want to know of a job."""
+    outcome = planned.outcome or Outcome("interrupted")
+    result = JobReturn() if outcome.state == "done" else Failed()
+    result.overrides, result.working_dir = planned.overrides, os.getcwd()
+    result.cfg = planned.composed
+    result.hydra_cfg = OmegaConf.create({"hydra": planned.composed.hydra})
+    result.status = JobStatus.COMPLETED if outcome.state == "done" else JobStatus.FAILED
+    result.return_value = outcome.value
+    if isinstance(result, Failed):
+        result.error = SweepError(f"{planned.spec.path.name}: {outcome.error}")
+    return result
+
+
+def concluding(main: Callable[[], Any]) -> Callable[[], None]:
+    """Runs a `hydra.main` function; if it launched a sweep, its table follows, however it ended."""
+
+    @functools.wraps(main)
+    def wrapped() -> None:
+        token = current.set(None)
+        try:
+            _concluded(main)
+        finally:
+            current.reset(token)
+
+    return wrapped
+
+
+def _concluded(main: Callable[[], Any]) -> None:
+    try:
+        main()
+    except SweepError:
+        pass  # of one job; what is raised now speaks of all
+    except Interrupted:
+        if (sweep := current.get()) is not None:
+            sweep.show()
+        raise
+    if (sweep := current.get()) is not None:
+        sweep.show()
+        sweep.check_all_done()
