@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results
-from vaelab import train
 from vaelab.interrupts import Interrupted, heeding
 from vaelab.loggers import CSV
 from vaelab.module import VAEModule
 from vaelab.steps import Step
+from vaelab.sweep_progress import SweepProgress
 
 FOUR = ("trainer.max_epochs=4",)  # of 15 optimiser steps each
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
@@ -161,20 +161,6 @@ def test_a_second_sigterm_is_patient(run_fast: Run, tmp_path: Path, monkeypatch:
         patch.setattr(Step, "body", twice)
         run_fast(*FOUR, code=143)
     assert steps_in(only_run(tmp_path)) == 22
-
-
-def test_a_sweep_ends_with_the_job_that_is_interrupted_and_the_same_line_finishes_it(
-    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    line = ("-m", "latent_dim=2,3,4")
-    with monkeypatch.context() as patch:
-        patch.setattr(Step, "__call__", signalling(Step.__call__, {22: signal.SIGTERM}))
-        run_fast(*line, code=143)
-    states = {path.parent.name: status(path.parent)["state"] for path in tmp_path.glob("logs/sweeps/*/*/status.json")}
-    assert sorted(states.values()) == ["done", "interrupted"]
-    run_fast(*line)
-    found = [status(path.parent)["state"] for path in tmp_path.glob("logs/sweeps/*/*/status.json")]
-    assert found == ["done"] * 3
 
 
 @pytest.mark.parametrize("way", ["stacked=true", "stacked=null"])
@@ -371,6 +357,7 @@ ALL_TOLD = """
 import os, signal
 from vaelab import train
 from vaelab.steps import Step
+from vaelab.sweep_progress import SweepProgress
 
 step, calls = Step.__call__, iter(range(1, 1000))
 
@@ -400,8 +387,8 @@ def test_a_signal_to_wandbs_process_as_well_costs_its_last_lines_and_nothing_els
 def test_between_two_jobs_of_a_sweep_a_warning_puts_the_sweep_back_into_the_queue(
     scontrol: Path, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    show = train.show
-    monkeypatch.setattr(train, "show", lambda *args: (show(*args), os.kill(os.getpid(), signal.SIGUSR1)))
+    ended = SweepProgress.ended
+    monkeypatch.setattr(SweepProgress, "ended", lambda *args: (ended(*args), os.kill(os.getpid(), signal.SIGUSR1)))
     run_fast("-m", "latent_dim=2,3", code=138)
     assert scontrol.read_text() == "requeue 77\n"
     assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 1

@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tests.conftest import Outcome, Run, assert_same_weights, fast, results
+from tests.conftest import ROOT, Outcome, Run, assert_same_weights, fast, results
+from tests.faults import FAULT
 from vaelab import complete
 from vaelab import run as run_module
 from vaelab.callbacks import Checkpoints
 from vaelab.config import plain
-from vaelab.estimators import ImportanceSampling
 from vaelab.identity import flatten, identity
+from vaelab.launchers.local import Local
 from vaelab.module import VAEModule
 from vaelab.names import sweep_name
 from vaelab.run import RunFolder
@@ -269,10 +270,11 @@ def test_a_finished_run_needs_no_data_to_be_shown_again(
 
 @pytest.mark.slow
 def test_a_sweep_over_finished_runs_returns_their_values(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_fast("-m", "latent_dim=2,3")
-    monkeypatch.setattr(pl.Trainer, "fit", None)
+    first = run_fast("-m", "latent_dim=2,3")
+    monkeypatch.setattr(Local, "run", None)  # would raise
     again = run_fast("-m", "latent_dim=2,3")
-    assert again.out.count("finished before") == 2
+    assert "2 of 2 jobs need nothing more" in again.out
+    assert first.out.splitlines()[-9:] == again.out.splitlines()[-9:]  # the table
 
 
 def assert_same_run(path: Path, other: Path) -> None:
@@ -564,24 +566,23 @@ def test_the_log_keeps_every_attempt_and_its_traceback(
 def test_a_sweep_is_a_folder_of_run_folders_that_the_same_line_finds_and_finishes(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = ("-m", "latent_dim=2,3", "decoder=bernoulli,gaussian", "encoder.trunk.activation=tanh")
-    with monkeypatch.context() as patch:
-        patch.setattr(ImportanceSampling, "__call__", bang_at(3, ImportanceSampling.__call__, Bang("in one job")))
-        run_fast(*line, code=1)
+    monkeypatch.syspath_prepend(str(ROOT))
+    line = ("-m", "decoder=bernoulli,gaussian", "+callbacks.fault.act=none,raise", FAULT, "+callbacks.fault.once=true")
+    run_fast(*line, "encoder.trunk.activation=tanh", code=1)
     (sweep,) = tmp_path.glob("logs/sweeps/*")
     jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
     assert len(jobs) == 4
     states = [status(path)["state"] for path in jobs]
-    assert sorted(states) == ["done", "done", "done", "failed"]
+    assert sorted(states) == ["done", "done", "failed", "failed"]
     before = {path: files(path) for path, state in zip(jobs, states, strict=True) if state == "done"}
-    run_fast(*line)
+    run_fast(*line, "encoder.trunk.activation=tanh")
     assert list(tmp_path.glob("logs/sweeps/*")) == [sweep]
     assert sorted(path for path in sweep.iterdir() if path.is_dir()) == jobs
     assert [status(path)["state"] for path in jobs] == ["done"] * 4
     assert {path: files(path) for path in before} == before
     for path in (sweep, *jobs):
         assert not set(path.name) & set("/=,")
-    assert {"latent_dim" in path.name and "decoder" in path.name for path in jobs} == {True}
+    assert {"act" in path.name and "decoder" in path.name for path in jobs} == {True}
 
 
 def test_a_job_of_a_sweep_gives_the_very_weights_of_the_single_run(run_fast: Run, tmp_path: Path) -> None:

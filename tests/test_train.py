@@ -287,7 +287,7 @@ def test_the_help_of_evaluate_says_what_it_does(run_evaluate: Run) -> None:
 def test_a_sweep_over_latents_and_decoders_makes_a_run_of_each(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast("-m", "latent_dim=2,3", "decoder=bernoulli,gaussian", "trainer.max_steps=3")
     assert outcome.err == ""
-    assert outcome.out.count("run folder:") == 4
+    assert outcome.out.count("] done ") == 4
     (sweep,) = tmp_path.glob("logs/sweeps/*")
     made = set()
     for path in sweep.iterdir():

@@ -43,7 +43,9 @@ class Isolated:
     def __post_init__(self) -> None:
         context: Any = multiprocessing.get_context(_method())
         self.receiver, sender = context.Pipe(duplex=False)
-        self.process: BaseProcess = context.Process(target=_in_process, args=(self.work, self.spec, sender))
+        self.process: BaseProcess = context.Process(
+            target=_in_process, args=(self.work, self.spec, dict(os.environ), sender)
+        )
         self.process.start()
         sender.close()
 
@@ -52,8 +54,8 @@ class Isolated:
         """Ready, for `multiprocessing.connection.wait`, when the job has ended."""
         return self.process.sentinel
 
-    def stop(self, number: int) -> None:
-        """Passes a signal on."""
+    def send(self, number: int) -> None:
+        """Sends it a signal."""
         if self.process.is_alive() and self.process.pid is not None:
             os.kill(self.process.pid, number)
 
@@ -80,7 +82,9 @@ def death(exit_code: int) -> str:
     return f"its process was killed by {name}{memory}"
 
 
-def _in_process(work: Callable[[JobSpec], Outcome], spec: JobSpec, parent: Connection) -> None:
+def _in_process(work: Callable[[JobSpec], Outcome], spec: JobSpec, environ: dict[str, str], parent: Connection) -> None:
+    os.environ.clear()
+    os.environ.update(environ)  # which the server may have from an earlier time
     threading.Thread(target=_end_with_parent, daemon=True).start()
     parent.send(guarded(work, spec))
 

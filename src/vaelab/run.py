@@ -242,7 +242,7 @@ def tell_how_it_ended(path: Path, state: State, error: str | None) -> None:
     status: dict[str, Any] = {}
     with suppress(RunFolderError):
         status = read_status(path)
-    if status.get("state") in ("running", None) or not (path / "config.yaml").exists():
+    if status.get("state") in (None, "running", "interrupted") or not (path / "config.yaml").exists():
         ended = {"state": state, "updated": datetime.now(UTC).isoformat(timespec="seconds"), "error": error}
         with suppress(OSError):
             write_atomically(path / "status.json", json.dumps(status | ended, indent=2))

@@ -62,6 +62,7 @@ class Sweep:
         """
         self.jobs += planned
         self.folder.add({job.spec.path.name: job.overrides for job in planned})
+        told = False
         left, same = distinct([job for job in planned if job.outcome is None])
         with heeding() as stop, SweepProgress(self.folder.path.name, planned) as display, stop.patiently():
             for ended in self.launcher.run([job.spec for job in left]) if left else ():
@@ -70,8 +71,9 @@ class Sweep:
                     left[number].outcome = outcome
                     display.ended(left[number])
                 display.refresh()
-                if stop.asked is not None:
-                    self.launcher.stop(stop.asked)
+                if stop.asked is not None and not told:
+                    told = True
+                    self.launcher.stop()
         for job, first in same:
             job.outcome = first.outcome
 

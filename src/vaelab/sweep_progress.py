@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -49,7 +49,7 @@ class SweepProgress:
         self.whole = self.progress.add_task(name[:40], total=len(planned), completed=self.before, note="")
         self.bars: dict[Path, TaskID] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "SweepProgress":
         if self.before:
             self.say(f"{self.before} of {len(self.planned)} jobs need nothing more")
         if self.console.is_terminal:

@@ -22,8 +22,8 @@ class JobsLauncher(Protocol):
         """Has the jobs done; yields which of them ended and how, as they end, and None now and then."""
         ...
 
-    def stop(self, number: int) -> None:
-        """Told while `run` goes on: that a signal is to stop it. It ends soon, with every job that had begun."""
+    def stop(self) -> None:
+        """Told while `run` goes on: it begins no more jobs, and ends when those that run have written checkpoints."""
         ...
 
 

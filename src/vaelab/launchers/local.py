@@ -1,6 +1,7 @@
 """Jobs on this machine, several at a time; cores and GPUs are divided among them."""
 
 import os
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
@@ -48,14 +49,15 @@ class Local:
                     slots.append(slot)
                     yield number, isolated.outcome()
                 yield None
-        except BaseException:
-            self.stop(9)
+        except BaseException:  # a second Ctrl-C, or a bug
+            for _, isolated, _ in self.running.values():
+                isolated.send(signal.SIGKILL)
             raise
 
-    def stop(self, number: int) -> None:
+    def stop(self) -> None:
         self.waiting.clear()
         for _, isolated, _ in self.running.values():
-            isolated.stop(number)
+            isolated.send(signal.SIGTERM)  # not SIGINT, which a terminal has sent already, and which twice is at once
 
 
 def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) -> deque[dict[str, str]]:

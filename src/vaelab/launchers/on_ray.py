@@ -51,7 +51,7 @@ class Ray:
         given = {name: value for name, value in self.remote.items() if value is not None}
         return {"num_cpus": devices} | (gpus if wants_gpus else {}) | given
 
-    def stop(self, number: int) -> None:
+    def stop(self) -> None:
         for reference in self.tasks:
             ray.cancel(reference)  # a KeyboardInterrupt in those that run
 

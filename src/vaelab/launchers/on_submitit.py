@@ -80,7 +80,7 @@ class Submitit:
         )
         return executor
 
-    def stop(self, number: int) -> None:
+    def stop(self) -> None:
         """Ends local jobs; those of a cluster are left to it."""
         self.stopping = True
         if self.cluster == "slurm":
