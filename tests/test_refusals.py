@@ -329,6 +329,15 @@ def test_a_bug_is_shown_with_its_traceback_once_and_kept_in_the_log(
     assert (status["state"], status["error"]) == ("failed", "ZeroDivisionError: my own bug")
 
 
+def broken_for_two_latents(estimator: Any) -> Any:
+    def broken(self: Any, vae: Any, x: Any) -> Any:
+        if vae.encode(x).event_shape == (2,):
+            raise ZeroDivisionError("my own bug")
+        return estimator(self, vae, x)
+
+    return broken
+
+
 def test_who_asks_for_it_gets_the_traceback_of_a_refusal(run_fast: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "WANTS_TRACEBACK", True)  # HYDRA_FULL_ERROR=1
     for line in ("hidden_features=0", "data=cifar"):
