@@ -1,10 +1,11 @@
-"""Where Hydra looks for launchers. It imports this in every program of the environment, so this imports nothing."""
+"""Where Hydra looks for launchers and sweepers. Every program that uses Hydra imports this, so it imports nothing."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 
 
 class SweepLauncher(Launcher):
@@ -27,3 +28,26 @@ class SweepLauncher(Launcher):
         from vaelab.sweep import launch
 
         return launch(self.config, self.hydra_context, self.jobs, self.options, job_overrides, initial_job_idx)
+
+
+class ResumableOptuna(Sweeper):
+    """A search by Optuna that the same line again goes on with, by `vaelab.study`.
+
+    Args:
+        options: those of the Optuna sweeper of Hydra.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        from vaelab.study import make_sweeper
+
+        self.directory = str(config.hydra.sweep.dir)
+        self.sweeper = make_sweeper(self.options)
+        self.sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from vaelab.study import search
+
+        return search(self.sweeper, self.directory, arguments)

@@ -82,15 +82,15 @@ class Planned:
         spec: what is to be done.
         overrides: what was typed for it.
         composed: its configuration, with Hydra's own node.
-        outcome: what became of it; of one that was done before, at once.
         label: the overrides that tell it from the others.
+        outcome: what became of it; of one that was done before, at once.
     """
 
     spec: JobSpec
     overrides: list[str]
     composed: DictConfig
+    label: str
     outcome: Outcome | None = None
-    label: str = ""
 
 
 def complete_job(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:

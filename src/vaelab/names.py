@@ -13,7 +13,10 @@ from vaelab.config import plain
 from vaelab.identity import BUDGET, identity, is_control
 from vaelab.redaction import redact
 
-LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm", "ray")
+OURS = {
+    "hydra/launcher": ("basic", "joblib", "submitit_local", "submitit_slurm", "ray"),
+    "hydra/sweeper": ("optuna",),
+}
 
 
 def run_name(_root_: DictConfig) -> str:
@@ -74,11 +77,12 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
 
 
-def register_launchers() -> None:
-    """Has `conf/hydra/launcher` take the place of Hydra's own launchers of the same names, in this program."""
+def register_plugins() -> None:
+    """Has `conf/hydra` take the place of Hydra's own launchers and sweepers of the same names, in this program."""
     Plugins.instance()  # which register theirs
-    for name in LAUNCHERS:
-        ConfigStore.instance().store(group="hydra/launcher", name=name, node={})  # else a schema for ours
+    for group, names in OURS.items():
+        for name in names:
+            ConfigStore.instance().store(group=group, name=name, node={})  # else a schema for ours
 
 
 def _safe(text: str) -> str:

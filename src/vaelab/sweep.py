@@ -113,7 +113,6 @@ def launch(
     planned = [
         plan(config, hydra_context, path, overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)
     ]
-    label(planned)
     sweep.launch(planned)
     return [returned(job) for job in planned]
 
@@ -155,14 +154,9 @@ def plan(config: DictConfig, hydra_context: Any, sweep: Path, overrides: Sequenc
         spec = JobSpec(contents(composed), path, path.parent.name, Path.cwd(), environment)
     finally:
         HydraConfig.instance().cfg = former
-    return Planned(spec, [str(o) for o in composed.hydra.overrides.task], composed, outcome_before(spec))
-
-
-def label(planned: Sequence[Planned]) -> None:
-    """Labels each job by what others have not typed; by all, where that is nothing."""
-    common = set.intersection(*(set(job.overrides) for job in planned))
-    for job in planned:
-        job.label = " ".join([o for o in job.overrides if o not in common] or job.overrides) or job.spec.path.name
+    own, typed = ([str(o).removesuffix("=null") for o in node.hydra.overrides.task] for node in (composed, config))
+    label = " ".join([override for override in own if override not in typed] or own) or path.name
+    return Planned(spec, own, composed, label, outcome_before(spec))
 
 
 def outcome_before(spec: JobSpec) -> Outcome | None:
