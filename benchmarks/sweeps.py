@@ -110,13 +110,12 @@ def tables(found: dict[str, object], options: argparse.Namespace) -> str:
     lines = []
     if isinstance(ways := found.get("parallel"), dict):
         lines += [
-            f"| {options.jobs} jobs of {options.epochs} epochs | seconds | of basic, one thread |",
+            f"| {options.jobs} jobs of {options.epochs} epochs | seconds | times as fast as basic, one thread |",
             "|---|---|---|",
         ]
         one = ways["basic, one thread"]
         for way, seconds in ways.items():
-            gained = [other / own for own, other in zip(seconds, one, strict=True)]
-            lines.append(f"| {way} | {median(seconds):.1f} | {ratio(gained)} |")
+            lines.append(f"| {way} | {median(seconds):.1f} | {ratio(one, seconds)} |")
     if isinstance(short := found.get("overhead"), tuple | list):
         whole, jobs = short
         each = (whole - jobs) / options.short
@@ -130,7 +129,7 @@ def tables(found: dict[str, object], options: argparse.Namespace) -> str:
 
 def main() -> None:
     options = parse()
-    found: dict[str, object] = {"machine": machine()}
+    found: dict[str, object] = {"machine": machine("cpu")}
     with TemporaryDirectory() as folder:
         for name, measure in (("parallel", parallel), ("overhead", overhead), ("again", again)):
             if name in (options.parts or ("parallel", "overhead", "again")):

@@ -14,8 +14,8 @@ from vaelab.identity import BUDGET, identity, is_control
 from vaelab.redaction import redact
 
 OURS = {
-    "hydra/launcher": ("basic", "joblib", "submitit_local", "submitit_slurm", "ray"),
-    "hydra/sweeper": ("optuna",),
+    "launcher": ("basic", "joblib", "submitit_local", "submitit_slurm", "ray"),
+    "sweeper": ("optuna",),
 }
 
 
@@ -80,9 +80,10 @@ def register_resolvers() -> None:
 def register_plugins() -> None:
     """Has `conf/hydra` take the place of Hydra's own launchers and sweepers of the same names, in this program."""
     Plugins.instance()  # which register theirs
+    store = ConfigStore.instance().repo["hydra"]
     for group, names in OURS.items():
         for name in names:
-            ConfigStore.instance().store(group=group, name=name, node={})  # else a schema for ours
+            store[group].pop(f"{name}.yaml", None)  # else a schema for ours
 
 
 def _safe(text: str) -> str:
