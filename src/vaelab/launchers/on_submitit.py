@@ -1,12 +1,13 @@
 """Jobs through submitit: on a SLURM cluster, or in plain processes of this machine to try the same thing out."""
 
+import logging
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import submitit
-from submitit.core.utils import UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
 from vaelab.jobs import JobSpec, Outcome, guarded, perform
@@ -14,7 +15,9 @@ from vaelab.launchers.launcher import Ended
 from vaelab.launchers.local import slots_for
 from vaelab.run import tell_how_it_ended
 
+log = logging.getLogger(__name__)
 POLL = 0.5  # seconds
+LOOK = 5.0  # seconds from one look at SLURM's queue to the next
 BASIC = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
 IN_CONSTRUCTOR = ("max_num_timeout", "max_pickle_size_gb", "python")
 
@@ -47,6 +50,8 @@ class Submitit:
         self.parameters = {name: value for name, value in parameters.items() if value is not None}
         self.submitted: dict[int, submitit.Job[Outcome]] = {}
         self.stopping = False
+        self.looked = time.monotonic()
+        self.gone: set[int] = set()
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         executor = self.executor(jobs[0].path.parent / ".submitit")
@@ -63,11 +68,22 @@ class Submitit:
                 waiting = waiting[len(batch) :]
                 sent = executor.map_array(Payload(), [job for _, job in batch])
                 self.submitted |= {number: job for (number, _), job in zip(batch, sent, strict=True)}
-            for number, job in [(number, job) for number, job in self.submitted.items() if job.done()]:
-                del self.submitted[number]
-                yield number, outcome_of(job, jobs[number].path)
+            for number in self.ended():
+                yield number, outcome_of(self.submitted.pop(number), jobs[number].path)
             yield None
             time.sleep(POLL)
+
+    def ended(self) -> list[int]:
+        """The jobs that have ended, with a result or without."""
+        if self.cluster != "slurm":
+            return [number for number, job in self.submitted.items() if job.done()]
+        with_result = [number for number, job in self.submitted.items() if job.paths.result_pickle.exists()]
+        if time.monotonic() < self.looked + LOOK:
+            return with_result
+        self.looked, queued = time.monotonic(), queued_jobs()
+        gone = {number for number, job in self.submitted.items() if queued is not None and job.job_id not in queued}
+        twice, self.gone = gone & self.gone, gone  # a result may be a while on its way through a shared file system
+        return [*with_result, *(twice - set(with_result))]
 
     def executor(self, folder: Path) -> submitit.AutoExecutor:
         own = {f"{self.cluster}_{name}": self.parameters[name] for name in IN_CONSTRUCTOR if name in self.parameters}
@@ -84,6 +100,7 @@ class Submitit:
         """Ends local jobs; those of a cluster are left to it."""
         self.stopping = True
         if self.cluster == "slurm":
+            log.warning("SLURM's jobs go on (squeue shows them, scancel ends them); the same line again waits for them")
             self.submitted.clear()
         for job in self.submitted.values():
             job.cancel(check=False)
@@ -91,10 +108,18 @@ class Submitit:
 
 def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
     """What became of a job that submitit says is done."""
-    try:
+    if job.paths.result_pickle.exists():
         return job.result()
-    except UncompletedJobError:  # killed, past its time limit, or its node is lost
-        reason = f"submitit's job {job.job_id} ended without a result (state {job.state}); see {job.paths.stderr}"
-        outcome = Outcome("failed", error=reason)
-        tell_how_it_ended(path, "failed", outcome.error)
-        return outcome
+    # killed, past its time limit, or its node is lost
+    outcome = Outcome("failed", error=f"job {job.job_id} ended without a result; see {job.paths.stderr}")
+    tell_how_it_ended(path, "failed", outcome.error)
+    return outcome
+
+
+def queued_jobs() -> set[str] | None:
+    """The jobs that SLURM has running or waiting, or None if it does not say; accounting (`sacct`) is not needed."""
+    command = ["squeue", "--noheader", "--array", "--format=%i"]  # those that have not ended, by default
+    try:
+        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    except (OSError, subprocess.CalledProcessError):
+        return None
