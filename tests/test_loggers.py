@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -15,6 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.conftest import Run, fast, results, run_main
 from vaelab import train
 from vaelab.module import VAEModule
+from vaelab.run import RunFolder
+from vaelab.wandb_runs import sync_line, tags_of
 
 TRAIN = {"train/loss", "train/elbo", "train/reconstruction", "train/kl"}
 VAL = {"val/elbo", "val/reconstruction", "val/kl"}
@@ -37,6 +41,9 @@ class Read:
         self.config = {name: value for name, value in self.run["config"]["update"].items() if name != "_wandb"}
         self.history = [record["item"] for record in of_type["history"]]
         self.metrics = of_type["metric"]
+        self.summary: dict[str, Any] = {}
+        for record in of_type["summary"]:
+            self.summary |= record["update"]
         self.exit_code = of_type["exit"][0].get("exit_code", 0)
 
     def at(self, samples_seen: int) -> set[str]:
@@ -84,10 +91,13 @@ def test_wandb_has_the_full_resolved_configuration_as_nested_plain_data(logged: 
     assert read.config["encoder"]["trunk"]["hidden_features"] == 8
 
 
-def test_wandb_says_nothing_on_the_terminal(run_fast: Run) -> None:
+def test_wandb_says_nothing_on_the_terminal_and_we_say_how_to_send_the_run(run_fast: Run) -> None:
     outcome = run_fast("logger=wandb")
     assert outcome.err == ""
-    assert "wandb" not in outcome.out.lower()
+    *others, last = outcome.out.rstrip().splitlines()
+    run = outcome.path.relative_to(outcome.cwd)
+    assert last == f"send it to W&B: wandb sync {run}/wandb/offline-run-*"
+    assert "wandb" not in "".join(others).lower()
 
 
 def test_wandb_names_the_run_after_its_folder_and_keeps_its_id(logged: tuple[Path, Read]) -> None:
@@ -119,6 +129,37 @@ def test_wandb_shows_the_figures_as_images(logged: tuple[Path, Read]) -> None:
     media = list(path.glob("wandb/offline-run-*/files/media/images/figures/*.png"))
     assert len(media) == len(FIGURES)
     assert {file.read_bytes() for file in media} == {file.read_bytes() for file in path.glob("figures/*.png")}
+
+
+def test_wandb_s_summary_is_what_metrics_json_holds(logged: tuple[Path, Read]) -> None:
+    path, read = logged
+    metrics = RunFolder(path, {}, rerun=True).metrics
+    of_two_values = {"val/elbo"}
+    assert metrics.keys() >= {"test/elbo", "best/test/elbo", "steps", "epochs", "samples_seen", "seconds"}
+    for name in metrics.keys() - of_two_values:
+        assert read.summary[name] == metrics[name], name
+    assert read.summary["val/elbo"]["last"] == metrics["val/elbo"]
+
+
+def test_wandb_keeps_the_best_of_the_validations(run_fast: Run) -> None:
+    path = run_fast("trainer.max_epochs=6", "optimizer.lr=0.3", "logger=wandb").path
+    read = only(path)
+    bounds = [row["val/elbo"] for row in read.history if "val/elbo" in row]
+    assert max(bounds) > bounds[-1]
+    assert read.summary["val/elbo"] == {"max": max(bounds), "last": results(path)["val/elbo"]}
+    (defined,) = [metric for metric in read.metrics if metric.get("name") == "val/elbo"]
+    assert defined["step_metric"] == "samples_seen"
+    assert defined["summary"] == {"max": True, "last": True}
+
+
+def test_wandb_keeps_masses_and_densities_apart(run_fast: Run) -> None:
+    for decoder, protocol in (("bernoulli", "digits-binary-dynamic"), ("gaussian", "digits-unit")):
+        path = run_fast("logger=wandb", f"decoder={decoder}", "data.seed=3").path
+        names = [name for name in only(path).summary if name.startswith("within/")]
+        assert names == [f"within/{protocol}-seed3/test/log_likelihood"]
+        assert only(path).summary[names[0]] == results(path)["test/log_likelihood"]
+    bits = [row["val/bits_per_dim"] for row in only(path).history if "val/bits_per_dim" in row]
+    assert only(path).summary["val/bits_per_dim"] == {"min": min(bits), "last": bits[-1]}  # of which binary has none
 
 
 def test_a_run_that_ends_well_has_exit_code_0_in_wandb(logged: tuple[Path, Read]) -> None:
@@ -158,6 +199,7 @@ def test_each_job_of_a_sweep_is_a_run_of_its_own_with_its_own_exit_code(
     reads = {read.config["latent_dim"]: read for read in (only(path) for path in sweep.iterdir() if path.is_dir())}
     assert {latent_dim: read.exit_code for latent_dim, read in reads.items()} == {2: 1, 3: 0}
     assert {read.run["run_group"] for read in reads.values()} == {sweep.name}
+    assert {read.run["job_type"] for read in reads.values()} == {"train"}
     assert reads[2].run["run_id"] != reads[3].run["run_id"]
     assert not reads[2].at(EPOCH) & TEST
     assert reads[3].at(EPOCH) >= TRAIN | VAL | TEST  # and none of them twice from the other job
@@ -176,20 +218,83 @@ def test_an_interrupted_run_goes_on_under_the_same_id(
     assert (first.exit_code, second.exit_code) == (1, 0)
     places = [[row["samples_seen"] for row in read.history if "train/loss" in row] for read in (first, second)]
     assert places == [[EPOCH, 2 * EPOCH], [3 * EPOCH]]
+    assert first.config == second.config | {"trainer": first.config["trainer"]}
+    assert "epochs" not in first.summary
+    assert second.summary["epochs"] == 3
+
+
+def test_an_interrupted_run_has_the_signals_exit_code_and_goes_on_in_wandb(
+    run_fast: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("trainer.max_epochs=3", "logger=wandb", "optimizer.lr=0.3")
+    publish = VAEModule.on_validation_epoch_end
+
+    def signalled(self: VAEModule) -> None:
+        publish(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "on_validation_epoch_end", signalled)
+        run_fast(*line, code=143)
+    path = run_fast(*line).path
+    first, second = map(Read, wandb_files(path))
+    assert (first.exit_code, second.exit_code) == (143, 0)
+    assert first.run["run_id"] == second.run["run_id"]
+    whole = [row["val/elbo"] for read in (first, second) for row in read.history if "val/elbo" in row]
+    assert second.summary["val/elbo"]["max"] == pytest.approx(max(whole))
+    assert "val/elbo" in first.summary
+
+
+def test_wandb_that_fails_at_the_end_fails_the_run(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("vaelab.complete.summarize", failing)
+        run_fast("logger=wandb", code=1)
+    path = run_fast("logger=wandb").path
+    assert [Read(file).exit_code for file in wandb_files(path)] == [1, 0]
 
 
 @pytest.mark.parametrize("by", ["override", "environment"])
 def test_wandb_can_be_disabled(by: str, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     if by == "environment":
         monkeypatch.setenv("WANDB_MODE", "disabled")
-    path = run_fast("logger=wandb", *(["logger.mode=disabled"] if by == "override" else [])).path
-    assert wandb_files(path) == []
+    outcome = run_fast("logger=wandb", *(["logger.mode=disabled"] if by == "override" else []))
+    assert not (outcome.path / "wandb").exists()
+    assert "wandb sync" not in outcome.out
+
+
+def test_the_command_line_comes_before_the_environment(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert only(run_fast("logger=wandb", "logger.mode=offline").path).exit_code == 0
 
 
 def test_more_arguments_reach_wandb(run_fast: Run) -> None:
-    read = only(run_fast("logger=wandb", "logger.project=mine", "+logger.tags=[a,b]").path)
-    assert read.run["project"] == "mine"
-    assert read.run["tags"] == ["a", "b"]
+    line = ("logger=wandb", "logger.project=mine", "logger.entity=us", "+logger.notes=why")
+    read = only(run_fast(*line).path)
+    assert (read.run["project"], read.run["entity"], read.run["notes"]) == ("mine", "us", "why")
+
+
+def test_tags_are_what_the_model_is_made_of_and_the_users_own(run_fast: Run) -> None:
+    read = only(run_fast("logger=wandb", "decoder=gaussian", "logger.tags=[first,ELBO]").path)
+    assert read.run["tags"] == ["Digits", "DiagonalGaussian", "PerPixelScale", "StandardNormal", "ELBO", "first"]
+    assert read.run["job_type"] == "train"
+
+
+def test_a_long_tag_is_shortened_to_what_wandb_takes() -> None:
+    assert tags_of({"data": {"_target_": "mine." + "A" * 100}}) == ["A" * 64]
+
+
+def test_what_a_sweep_sends_is_one_line_and_what_was_sent_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = tmp_path / "my sweep"
+    (sweep / "a" / "checkpoints").mkdir(parents=True)
+    assert sync_line(sweep) is None
+    offline = sweep / "a" / "wandb" / "offline-run-1"
+    offline.mkdir(parents=True)
+    assert sync_line(sweep) == "wandb sync 'my sweep'/*/wandb/offline-run-*"
+    both = "wandb sync 'my sweep/a'/wandb/offline-run-* 'my sweep'/*/wandb/offline-run-*"
+    assert sync_line(sweep / "a", sweep) == both
+    (offline / "run-1.wandb.synced").touch()
+    assert sync_line(sweep) is None
 
 
 # CSV

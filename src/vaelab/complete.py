@@ -15,6 +15,7 @@ from vaelab.interrupts import Stop
 from vaelab.results import Metrics, evaluate_last_and_best
 from vaelab.run import RunFolder
 from vaelab.steps import Together
+from vaelab.wandb_runs import summarize, sync_line
 
 
 def complete(
@@ -53,7 +54,10 @@ def complete(
             trainer.fit(module, data, ckpt_path=folder.found and folder.found[1], weights_only=True)
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         folder.finish(metrics)
-    return metrics, f"run folder: {os.path.relpath(path)}"
+        with stop.excusing():
+            summarize(logger, folder)
+    sync = None if group is not None else sync_line(path)  # a sweep's is for all its runs
+    return metrics, f"run folder: {os.path.relpath(path)}" + (f"\nsend it to W&B: {sync}" if sync else "")
 
 
 def make_logger(cfg: DictConfig, folder: RunFolder, group: str | None) -> Logger | None:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from csv import DictReader, DictWriter
 from pathlib import Path
@@ -12,22 +12,27 @@ import pytorch_lightning.loggers as pl_loggers
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from vaelab.interrupts import Interrupted
 from vaelab.redaction import redact, redacted
 from vaelab.run import RunFolder
 from vaelab.stored import read_config, read_status, replacing
+from vaelab.wandb_runs import LOGGER, define_metrics, tags_of
 
 # no command line, paths, commit, code or terminal output: they may hold secrets; the system's metrics stay
 NOTHING_PRIVATE = {"x_disable_meta": True, "disable_git": True, "save_code": False, "console": "off"}
 log = logging.getLogger(__name__)
 
 
-def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline", **kwargs: Any) -> Logger:
+def wandb(
+    run: RunFolder, group: str | None, project: str, mode: str = "offline", tags: Sequence[str] | None = (), **more: Any
+) -> Logger:
     """A W&B run of its own in the run folder, under an id that an interrupted run keeps; x = samples seen.
 
     Args:
         group: the sweep's name.
         mode: `offline` (synchronise later with `wandb sync`), `online` or `disabled`.
-        kwargs: more arguments of `wandb.init`, such as `entity` or `tags`.
+        tags: beside those that `vaelab.wandb_runs.tags_of` finds.
+        more: more arguments of `wandb.init`, such as `entity` or `notes`.
     """
     from wandb import Settings, setup
 
@@ -42,10 +47,10 @@ def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline"
         config=run.config,
         settings=Settings(silent=True, **NOTHING_PRIVATE),
         reinit="create_new",  # several runs may be under way
-        **redacted({"name": run.path.name, "project": project, "group": group} | kwargs),
+        tags=list(dict.fromkeys([*tags_of(run.config), *redacted(list(tags or []))])),
+        **redacted({"name": run.path.name, "project": project, "group": group} | more),
     )
-    logger.experiment.define_metric("samples_seen")
-    logger.experiment.define_metric("*", step_metric="samples_seen")
+    define_metrics(logger.experiment)
     _remove_links_home(run.path)
     return logger
 
@@ -127,6 +132,9 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
     try:
         yield logger
         code = 0
+    except Interrupted as told:
+        code = told.exit_code
+        raise
     finally:
         if isinstance(logger, pl_loggers.WandbLogger):
             try:
@@ -150,12 +158,13 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
     config, status = read_config(path), read_status(path)
     node = config.get("logger")
     node = node if isinstance(node, dict) else {}
-    known = node.get("_target_") == f"{__name__}.wandb" and "run_id" in status
+    known = node.get("_target_") == LOGGER and "run_id" in status
     if not known or mode == "disabled" or (path / "wandb").is_symlink():
         return
     run = RunFolder(path, config)
     place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
-    with closing(wandb(run, None, mode=mode, **{"project": "vaelab"} | place)) as logger:
+    tags = [tag for tag in node.get("tags") or [] if isinstance(tag, str)]
+    with closing(wandb(run, None, mode=mode, tags=tags, **{"project": "vaelab"} | place)) as logger:
         assert logger is not None
         step = int(metrics["samples_seen"])
         named = {f"evaluation/{name}": value for name, value in metrics.items()}

@@ -1,0 +1,43 @@
+"""Makes W&B dashboards for a sweep: `python -m vaelab.dashboard sweep=logs/sweeps/NAME`; `save=true` sends them."""
+
+import json
+import os
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from vaelab.cli import entry_point, job
+from vaelab.config import CONF
+from vaelab.redaction import redacted
+from vaelab.stored import write_atomically
+from vaelab.wandb_runs import check_login
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="dashboard")
+@job
+def run(cfg: DictConfig) -> None:
+    """Writes `workspace.json` and `dashboard-report.json` into the sweep's folder, as W&B would be sent them."""
+    try:
+        from vaelab import workspaces
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        raise ImportError(f"{package} is missing: pip install 'vaelab[dashboard]'") from error
+    folder = Path(cfg.sweep)
+    sweep = workspaces.Sweep.read(folder, cfg.group, entity=cfg.entity, project=cfg.project)
+    if cfg.save:
+        check_login()
+    workspace, report = workspaces.workspace(sweep), workspaces.report(sweep)
+    for name, dashboard in (("workspace", workspace), ("dashboard-report", report)):
+        file = folder / f"{name}.json"
+        write_atomically(file, json.dumps(redacted(workspaces.specification(dashboard)), indent=2))
+        print(f"written: {os.path.relpath(file)}")
+    if cfg.save:
+        for address in workspaces.save(workspace, report):
+            print(f"saved: {address}")
+
+
+main = entry_point(run)
+
+if __name__ == "__main__":
+    main()
