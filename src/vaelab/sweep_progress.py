@@ -17,6 +17,7 @@ from vaelab.progress import PROGRESS_FILE
 from vaelab.redaction import printable
 from vaelab.stored import RunFolderError
 from vaelab.sweep_folder import Job
+from vaelab.wandb_runs import sync_line
 
 EVERY = 1.0  # seconds from one look at the folders to the next
 SHOWN = 8  # jobs that run, at most
@@ -125,7 +126,12 @@ def show_sweep(folder: Path, jobs: Sequence[Planned]) -> None:
             log = job.spec.path / (OUTPUT if (job.spec.path / OUTPUT).exists() else "train.log")
             text = f"{job.outcome.state}: {job.label}\n  {job.outcome.error}\n  {os.path.relpath(log)}"
             console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"sweep folder: {os.path.relpath(folder)}", markup=False, highlight=False, soft_wrap=True)
+    closing = [
+        f"sweep folder: {os.path.relpath(folder)}",
+        f"report: python -m vaelab.report sweep={os.path.relpath(folder)}",
+    ]
+    closing += [f"send it to W&B: {line}"] if (line := sync_line(folder)) else []
+    console.print("\n".join(closing), markup=False, highlight=False, soft_wrap=True)
 
 
 def _seconds(path: Path) -> float:
