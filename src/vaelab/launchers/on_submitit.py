@@ -2,6 +2,7 @@
 
 import logging
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import submitit
 from submitit.helpers import DelayedSubmission
 
-from vaelab.jobs import JobSpec, Outcome, guarded, perform
+from vaelab.interrupts import Interrupted
+from vaelab.jobs import JobSpec, Outcome, perform
 from vaelab.launchers.launcher import Ended
 from vaelab.launchers.local import slots_for
 from vaelab.run import tell_how_it_ended
+from vaelab.sweep_folder import Job
 
 log = logging.getLogger(__name__)
 POLL = 0.5  # seconds
@@ -26,8 +29,11 @@ class Payload:
     """What submitit runs: a job, which SLURM may preempt and start again."""
 
     def __call__(self, spec: JobSpec) -> Outcome:
-        """Does the job; after SLURM's warning submitit's handler is called, once there is a checkpoint."""
-        return guarded(perform, spec)
+        """Does the job. After SLURM's warning and a checkpoint it is back in the queue, and there is no result yet."""
+        try:
+            return perform(spec)
+        except Interrupted as interrupted:
+            sys.exit(interrupted.exit_code)
 
     def checkpoint(self, spec: JobSpec) -> DelayedSubmission:
         """What goes back into the queue: the same, which goes on from its checkpoint."""
@@ -110,6 +116,8 @@ def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
     """What became of a job that submitit says is done."""
     if job.paths.result_pickle.exists():
         return job.result()
+    if Job(path).state == "interrupted":  # and not put back into the queue, as by scancel
+        return Outcome("interrupted", error=Job(path).error)
     # killed, past its time limit, or its node is lost
     outcome = Outcome("failed", error=f"job {job.job_id} ended without a result; see {job.paths.stderr}")
     tell_how_it_ended(path, "failed", outcome.error)
