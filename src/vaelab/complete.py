@@ -116,11 +116,12 @@ def _only_the_first_speaks(path: Path) -> Iterator[None]:
 @contextmanager
 def _unheard() -> Iterator[None]:
     """Logs nothing: another process has said the same."""
+    former = logging.root.manager.disable
     logging.disable()
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(former)
 
 
 def make_logger(cfg: DictConfig, folder: RunFolder, group: str | None) -> Logger | None:
