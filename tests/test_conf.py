@@ -91,7 +91,8 @@ def test_each_estimator_estimates(name):
 
 @pytest.mark.parametrize("name", GROUPS["trainer"])
 def test_each_trainer_is_made(name):
-    assert isinstance(instantiate(composed(f"trainer={name}").trainer), pl.Trainer)
+    cfg = composed(f"trainer={name}", "trainer.accelerator=cpu")  # there may be fewer GPUs than it asks for
+    assert isinstance(instantiate(cfg.trainer), pl.Trainer)
 
 
 @pytest.mark.parametrize("name", GROUPS["callbacks"])

@@ -49,8 +49,8 @@ OURS = {  # what the trainer would count in chunks, or not do at all in manual o
     "accumulate_grad_batches": "choose a larger batch_size",
     "gradient_clip_val": "type gradient_clip=norm gradient_clip.max_norm=100",
     "gradient_clip_algorithm": "type gradient_clip=value gradient_clip.clip_value=10",
-    "num_nodes": "a run trains on one device",
-    "strategy": "a run trains on one device",
+    "num_nodes": "a run trains on one machine; trainer.devices=2 shares it among two processes",
+    "strategy": "trainer.devices=2 is all it takes to share the training among two processes",
 }
 
 
@@ -85,6 +85,11 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
     if cfg.get("stacked") and cfg.get("on_nan", "stop") != "stop":
         raise ConfigError(f"stacked=true does not go with on_nan={cfg.on_nan}: type stacked=false or on_nan=stop")
     check_trainer(cfg.trainer)
+    if cfg.get("stacked") and processes_of(cfg.trainer) > 1:
+        devices = cfg.trainer.devices
+        raise ConfigError(
+            f"stacked=true does not go with trainer.devices={devices}: type stacked=false or trainer.devices=1"
+        )
 
 
 def check_evaluation(cfg: DictConfig) -> None:
@@ -110,13 +115,15 @@ def check_evaluation(cfg: DictConfig) -> None:
 
 
 def processes_of(trainer: DictConfig) -> int:
-    """How many processes share an evaluation: one for each device.
+    """How many processes share a run or an evaluation: one for each device.
 
     Raises:
         ConfigError: `trainer.devices` is neither a number of them nor a list of GPUs.
     """
     devices = trainer.devices
     if OmegaConf.is_list(devices) and len(devices) > 0 and all(isinstance(device, int) for device in devices):
+        if len(set(devices)) < len(devices):
+            raise ConfigError(f"trainer.devices={devices} names a GPU twice: type each number once")
         return len(devices)
     if isinstance(devices, str) and devices.isdecimal():
         devices = int(devices)
@@ -162,9 +169,7 @@ def check_trainer(trainer: DictConfig) -> None:
             raise ConfigError(f"trainer.{key} is not for the steps of a run here: {instead}")
     if trainer.get("precision") not in PRECISIONS:
         raise ConfigError(f"trainer.precision must be 32-true or bf16-mixed, found {trainer.precision}")
-    devices = trainer.devices
-    if devices not in (1, "1") and not (OmegaConf.is_list(devices) and len(devices) == 1):
-        raise ConfigError(f"a run trains on one device, found trainer.devices={devices}: type trainer.devices=1 or [3]")
+    processes_of(trainer)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 
-from vaelab.checks import ConfigError, check, refusing
+from vaelab.checks import ConfigError, check, processes_of, refusing
 from vaelab.conditional import VAE
 from vaelab.data import ImageData
 from vaelab.estimators import Estimator, Several
@@ -49,6 +51,8 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
         ConfigError: arguments that Lightning does not take, or a device that is neither a CPU nor a CUDA GPU.
     """
     check_device(cfg.trainer)
+    # a process that is lost ends the others, by way of `vaelab.launch`; one that takes long is waited for
+    strategy = DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.trainer) > 1 else "auto"
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # of this process, until the next run
     with refusing("the trainer"):
         trainer: Trainer = instantiate(
@@ -59,6 +63,7 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
             callbacks=callbacks,
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             logger=False,
+            strategy=strategy,
             default_root_dir=str(path),
             # not SLURM's, which has signals and checkpoints of its own
             plugins=[LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],

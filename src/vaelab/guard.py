@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaelab.held import copied, tensors_in
 from vaelab.steps import Minibatch, Step, add_up
-from vaelab.watch import Broken, take_watching
+from vaelab.watch import Broken, of_all_processes, take_watching
 
 OnNan = Literal["stop", "skip", "rollback"]
 State = dict[str, Any]
@@ -151,6 +151,8 @@ class Guard:
         _, _, epoch, step, _ = minibatch.key
         number = epoch * self.batches_per_epoch + step + 1
         batch = minibatch.indices.tolist()
+        if self.step.world_size > 1:
+            broken, batch = of_all_processes(broken, batch)
         details = {"step": number, "not_finite": broken.first, "examples": broken.examples, "batch": batch}
         what = f"at step {number}, {broken} was not finite"
         if self.on_nan == "stop" or self.in_a_row == self.limit:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from vaelab.capture import CapturedStep, captured, portable
 from vaelab.conditional import VAE
@@ -84,6 +85,8 @@ class VAEModule(EvaluationModule):
         self.stop.install()  # Lightning has just taken SIGTERM
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # it may be inside an epoch
         self.trainer.should_stop |= self.steps == self.max_steps  # an interruption may have come after the last one
+        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            self.trainer.strategy.model.require_backward_grad_sync = False  # our step adds the gradients up itself
         self.own_step = self.make_step()
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()

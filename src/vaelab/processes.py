@@ -2,17 +2,32 @@
 
 import os
 from contextvars import ContextVar
+from typing import Any
 
 launched: ContextVar[bool] = ContextVar("launched", default=False)  # whether `vaelab.launch` started this process
 
 
 class ProcessError(Exception):
-    """One of several processes failed, which ended the others."""
+    """One of several processes failed, which ended the others.
+
+    Args:
+        message: which, and why.
+        details: what the error there has to say in plain data, if it is one with details.
+    """
+
+    def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 def cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of_each(num_processes: int) -> int:
+    """How many threads each of several processes gets: as OMP_NUM_THREADS says, or its share of the cores."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // num_processes))
 
 
 def this_process() -> tuple[int, int]:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vaelab.checkpoint import check_weights
-from vaelab.checks import ConfigError, check, processes_of
+from vaelab.checks import ConfigError, check
 from vaelab.config import build_data, build_vae, model_for, module_for_evaluation
 from vaelab.data import DataError, ImageData
 from vaelab.estimators import PointMassError
@@ -58,13 +58,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     needed |= {"matmul_precision": stored.get("matmul_precision"), "data_dir": cfg.data_dir, "steps_per_call": 1}
     own = OmegaConf.create(needed | {"trainer": OmegaConf.to_container(cfg.trainer, resolve=True)})
     own.trainer.precision = precision
-    own.trainer.devices = 1
     check(own, PARTS)
-    own.trainer.devices = cfg.trainer.devices
-    if processes_of(cfg.trainer) > 1:
-        # processes wait for the slowest at the end, and only there
-        patience = {"_target_": "datetime.timedelta", "days": 30}
-        own.trainer.strategy = {"_target_": "pytorch_lightning.strategies.DDPStrategy", "timeout": patience}
     return own
 
 

@@ -18,6 +18,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from vaelab.guard import DivergedError
 from vaelab.identity import budget, science
 from vaelab.interrupts import slurm_job
+from vaelab.processes import ProcessError
 from vaelab.redaction import redact, redacted
 from vaelab.run_log import logging_to
 from vaelab.stored import (
@@ -125,17 +126,18 @@ class RunFolder:
         return self.status["run_id"]
 
     @contextmanager
-    def running(self, record: dict[str, Any]) -> Iterator[None]:
+    def running(self, record: dict[str, Any], num_processes: int = 1) -> Iterator[None]:
         """Holds the folder while the run is under way, and writes down how it ended.
 
         Args:
             record: what was served and where, for `record.json`.
+            num_processes: that share the training.
 
         Raises:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
                 that the run began with, or the folder cannot be written.
         """
-        record = redacted(record) | {"environment": environment()}
+        record = redacted(record) | {"environment": environment(num_processes)}
         if self.rerun:
             with self._locked():
                 self._put_aside()
@@ -149,7 +151,7 @@ class RunFolder:
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # of a process that was killed
             self.found = self.find_checkpoint()  # again, likewise
-            threads = self._other_threads(record)
+            changed = self._other_environment(record)
             for damaged in self.damaged:
                 damaged.replace(damaged.with_suffix(".damaged"))  # not to become previous.ckpt
             self.status.setdefault("run_id", secrets.token_hex(4))
@@ -158,7 +160,7 @@ class RunFolder:
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record, indent=2))
             with logging_to(self.path / "train.log"):
-                for warning in [*self.warnings, *threads]:
+                for warning in [*self.warnings, *changed]:
                     log.warning(warning)
                 with self._telling_how_it_ends():
                     yield
@@ -171,7 +173,7 @@ class RunFolder:
             log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
             state = "failed" if isinstance(error, Exception) else "interrupted"
             line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
-            details = error.details if isinstance(error, DivergedError) else None
+            details = error.details if isinstance(error, DivergedError | ProcessError) else None
             with suppress(OSError):  # on a full disk the status stays as it is
                 self._set(state, error=line, details=details)
             raise
@@ -220,11 +222,17 @@ class RunFolder:
                     "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
                 )
 
-    def _other_threads(self, record: dict[str, Any]) -> list[str]:
+    def _other_environment(self, record: dict[str, Any]) -> list[str]:
         stored = read_json(self.path / "record.json").get("environment")
-        here, there = record["environment"]["threads"], stored.get("threads") if isinstance(stored, dict) else None
-        differ = self.stored is not None and there is not None and here != there
-        return [f"begun with {there} threads, and {here} now: sums may round otherwise"] if differ else []
+        if self.stored is None or not isinstance(stored, dict):
+            return []
+        effects = {"threads": "sums may round otherwise", "processes": "the noise is other noise from here on"}
+        found = []
+        for name, effect in effects.items():
+            here, there = record["environment"][name], stored.get(name, 1 if name == "processes" else None)
+            if there not in (None, here):
+                found.append(f"begun with {there} {name}, and {here} now: {effect}")
+        return found
 
     def _put_aside(self) -> None:
         number = 1

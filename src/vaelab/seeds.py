@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from vaelab.checks import ConfigError
+from vaelab.checks import ConfigError, processes_of
 from vaelab.cli import WANTS_TRACEBACK, is_usage, one_line, quieten_console, show_traceback, speaker
 from vaelab.complete import complete
 from vaelab.config import plain
@@ -94,10 +94,13 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
 def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:
     """How the runs are completed: on a CPU in processes, on a GPU stacked; as `cfg.stacked` says, if it says so.
 
-    On a GPU runs that are not to be stacked, or to be compiled, or may skip steps, come one after another.
+    On a GPU runs that are not to be stacked, or to be compiled, or may skip steps, come one after another; and so do
+    those that several processes share.
     """
     if cfg.stacked:
         return stacked
+    if processes_of(cfg.trainer) > 1:
+        return one_by_one
     # in this order: a process that has asked for GPUs cannot have children that use one
     on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if not on_gpu:
@@ -113,7 +116,7 @@ def stacked(members: Sequence[Member], group: str | None, stop: Stop) -> None:
 
 
 def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None:
-    """Completes the runs one after another: what a GPU is left with that may not stack them."""
+    """Completes the runs one after another: what is left where they may not be stacked, and one takes all there is."""
     for member in members:
         member.complete(group, stop)
         if member.stop is not None:

@@ -90,20 +90,23 @@ class Step:
     def body(self, indices: Tensor, size: int) -> None:
         """The step from the noise on, which a CUDA graph can hold."""
         torch.clear_autocast_cache()  # it would keep the weights of the step before
-        terms = self.bound(self.data.draw("train", indices))
         self.optimizer.zero_grad()
-        losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean, without operations for it
+        losses, weights = [], []
+        if len(indices) > 0:  # this process may have no example of a minibatch that is small
+            terms = self.bound(self.data.draw("train", indices))
+            self.sums += torch.stack([getattr(terms, name).detach() for name in TERMS]).sum(1, dtype=torch.float64)
+            losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean, at no cost
         if self.weight_prior is not None:
             losses.append(self.weight_prior(self.vae))
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
-        torch.autograd.backward(losses, weights)
+        if losses:
+            torch.autograd.backward(losses, weights)
         if self.world_size > 1:
-            add_up([p.grad for p in self.parameters if p.grad is not None])
+            add_up_gradients(self.parameters, some_empty=size < self.world_size)
             average([b for b in self.vae.buffers() if b.is_floating_point()], len(indices) / size)
         if self.gradient_clip is not None:
             self.gradient_clip(self.parameters)
         self.optimizer.step()
-        self.sums += torch.stack([getattr(terms, name).detach() for name in TERMS]).sum(1, dtype=torch.float64)
 
     def take_sums(self) -> Tensor:
         """The `sums`, which begin again at zero."""
@@ -142,8 +145,28 @@ def add_up(tensors: Sequence[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
+def add_up_gradients(parameters: Sequence[Tensor], some_empty: bool) -> None:
+    """Replaces each gradient by its sum over the processes; where none has one, there is none afterwards either.
+
+    Args:
+        parameters: the same in all processes.
+        some_empty: whether a process may lack gradients that others have, for want of examples.
+    """
+    if not some_empty:
+        add_up([p.grad for p in parameters if p.grad is not None])
+        return
+    there = torch.stack([torch.full((), float(p.grad is not None), device=p.device) for p in parameters])
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    add_up([*gradients, there])
+    for parameter, gradient, count in zip(parameters, gradients, there.tolist(), strict=True):
+        parameter.grad = gradient if count > 0 else None
+
+
 def average(tensors: Sequence[Tensor], weight: float) -> None:
     """Replaces each tensor by its mean over the processes, in which this one counts by its weight; they add up to 1."""
     if tensors:
-        torch._foreach_mul_(list(tensors), weight)
+        if weight > 0:
+            torch._foreach_mul_(list(tensors), weight)
+        else:  # of infinity too
+            torch._foreach_zero_(list(tensors))
         add_up(tensors)

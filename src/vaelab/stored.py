@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from vaelab.identity import BUDGET, flatten
+from vaelab.processes import threads_of_each
 from vaelab.untrusted import (
     CONFIG_LIMIT,
     JSON_LIMIT,
@@ -204,10 +205,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def environment() -> dict[str, Any]:
-    """What a result was made with, for the record."""
+def environment(num_processes: int = 1) -> dict[str, Any]:
+    """What a result was made with, for the record; by so many processes, with so many threads each."""
     import torch
 
     packages = ("vaelab", "torch", "pytorch-lightning", "hydra-core", "numpy")
     versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
-    return {"versions": versions, "threads": torch.get_num_threads(), "platform": platform.machine()}
+    threads = torch.get_num_threads() if num_processes == 1 else threads_of_each(num_processes)
+    return {"versions": versions, "processes": num_processes, "threads": threads, "platform": platform.machine()}

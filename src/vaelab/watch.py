@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -23,7 +25,7 @@ class Broken:
 
     @property
     def first(self) -> str:
-        return self.found[0] if self.found else "a number of another process"
+        return self.found[0] if self.found else "a number"
 
     def __str__(self) -> str:
         shown = ", ".join(map(str, self.examples[:5])) + (", ..." if len(self.examples) > 5 else "")
@@ -34,6 +36,17 @@ class Broken:
         """Takes note of the tensor if it is not finite."""
         if not tensor.isfinite().all():
             self.found.append(name)
+
+
+def of_all_processes(broken: Broken, batch: list[int]) -> tuple[Broken, list[int]]:
+    """What broke in the process that can name examples, or can say most, and the minibatch of all; the same in each."""
+    everyones: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyones, (broken, batch))
+    seen, shares = zip(*everyones, strict=True)
+    first = max(seen, key=lambda one: (bool(one.examples), bool(one.found)))
+    examples = [index for one in seen for index in one.examples]
+    whole = [index for dealt in zip_longest(*shares) for index in dealt if index is not None]
+    return Broken(first.found, examples, len(whole)), whole
 
 
 def take_watching(step: Step, minibatch: Minibatch) -> Broken:
