@@ -150,6 +150,52 @@ def test_a_signal_to_the_sweep_stops_all_jobs_with_checkpoints(number: int, tmp_
     assert "not begun" in out
 
 
+# several processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+def test_jobs_of_two_processes_each_are_themselves_and_leave_nothing(
+    launcher: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    line = ("-m", FAULT, "+callbacks.fault.act=none,raise", "seed=3,4", "trainer=ddp", "trainer.devices=2")
+    outcome = run_fast(*line, "trainer.accelerator=cpu", "logger=wandb", f"hydra/launcher={launcher}", code=1)
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["sweeps"]
+    found = jobs(tmp_path)
+    assert {name: job.state for name, job in found.items()} == {
+        **dict.fromkeys(("none 3", "none 4"), "done"),
+        **dict.fromkeys(("raise 3", "raise 4"), "failed"),
+    }
+    assert "my own bug" in outcome.out
+    for name, job in found.items():
+        assert job.config["seed"] == int(name[-1])  # its own, and not another's
+        assert len(list(job.path.glob("wandb/offline-run-*"))) == 1
+    whole = found["none 3"].metrics["samples_seen"]
+    assert whole == found["none 4"].metrics["samples_seen"] == 1437  # of all processes together
+    (sweep,) = tmp_path.glob("logs/sweeps/*")
+    assert len([path for path in sweep.iterdir() if path.is_dir() and path.name != ".submitit"]) == 4
+
+
+# searches
+
+
+def test_a_search_goes_on_where_it_was(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    space = "hydra.sweeper.params={latent_dim:'choice(2,3)',+callbacks.fault.act:'choice(raise)'}"
+    line = [o for o in fast("trainer.max_steps=2", FAULT, "+callbacks.fault.once=true") if "latent_dim" not in o]
+    line = ["sweep=optuna_latent", "~hydra.sweeper.params", f"+{space}", "sweep.name=search", *line]
+    first = run_main(train.main, tmp_path, *line, "hydra.sweeper.n_trials=2", code=1)
+    assert "jobs are not done" in first.err
+    second = run_main(train.main, tmp_path, *line, "hydra.sweeper.n_trials=3")
+    assert {job.state for job in SweepFolder(tmp_path / "logs/sweeps/search").jobs()} == {"done"}
+    assert "my own bug" not in second.out
+    best = (tmp_path / "logs/sweeps/search/optimization_results.yaml").read_text()
+    assert "best_value" in best
+    third = run_main(train.main, tmp_path, *line, "hydra.sweeper.n_trials=3")
+    assert "3 of 3 trials were done before" in third.err
+
+
 # names
 
 

@@ -61,8 +61,6 @@ def complete(
         else:
             metrics = launch(complete_share, num_processes, contents(cfg), path, group, bar)
         folder.finish(metrics)
-        with stop.excusing():
-            summarize(logger, folder)
     sync = None if group is not None else sync_line(path)  # a sweep's is for all its runs
     return metrics, f"run folder: {os.path.relpath(path)}" + (f"\nsend it to W&B: {sync}" if sync else "")
 
@@ -93,7 +91,10 @@ class Training:
         with loggers.closing(make_logger(self.cfg, folder, group) if first else None) as trainer.logger:
             with stop.patiently():
                 trainer.fit(module, data, ckpt_path=folder.found and folder.found[1], weights_only=True)
-            return evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
+            metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
+            with stop.excusing():
+                summarize(trainer.logger, metrics, data.record())
+            return metrics
 
 
 def complete_share(config: Mapping[str, Any], path: Path, group: str | None, bar: bool) -> Metrics:

@@ -10,8 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from vaelab.run import RunFolder
-from vaelab.stored import read_json
+from vaelab.results import Metrics
 
 BEST = {"val/elbo": max, "val/bits_per_dim": min}  # metrics that a curve's best value is known of
 TAGGED = ("data", "decoder.head", "prior", "objective")
@@ -90,22 +89,27 @@ def is_log_likelihood(metric: str) -> bool:
 
 
 @rank_zero_only
-def summarize(logger: Logger | None, folder: RunFolder) -> None:
+def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any]) -> None:
     """Has W&B's summary of a finished run say what `metrics.json` does, under the same names.
 
     Those in `BEST` have two values there: `last`, of the weights that training ended with, and `max` or `min`, over
     all validations. Estimates of log p(x) have two names, see `within`.
+
+    Args:
+        logger: the run's.
+        metrics: the final ones.
+        data: `ImageData.record()`.
     """
     if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
         return
-    metrics, summary = folder.metrics, logger.experiment.summary
+    summary = logger.experiment.summary
     final: dict[str, Any] = dict(metrics)
     for name, best in BEST.items():
         if name in metrics:
             # W&B does not know what the attempts before this one saw; the best weights' value is one of those
             known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
             final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
-    protocol = protocol_of(read_json(folder.path / "record.json"))
+    protocol = protocol_of({"data": data})
     if protocol is not None:
         final |= {within(protocol, name): value for name, value in metrics.items() if is_log_likelihood(name)}
     summary.update(final)
