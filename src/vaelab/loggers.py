@@ -37,12 +37,11 @@ def wandb(run: RunFolder, group: str | None, project: str, mode: str = "offline"
     logger = pl_loggers.WandbLogger(
         save_dir=run.path,
         id=run.run_id,
-        job_type="train",
         mode=mode,
         config=run.config,
         settings=Settings(silent=True, **NOTHING_PRIVATE),
         reinit="create_new",  # several runs may be under way
-        **redacted({"name": run.path.name, "project": project, "group": group} | kwargs),
+        **redacted({"name": run.path.name, "project": project, "group": group, "job_type": "train"} | kwargs),
     )
     logger.experiment.define_metric("samples_seen")
     logger.experiment.define_metric("*", step_metric="samples_seen")
