@@ -56,7 +56,7 @@ def opened(browser: Any, file: Path) -> Iterator[Any]:
             "request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else complaints.append(r.url)
         )
         page.goto(file.as_uri())
-        page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0")
+        page.locator(".plot .main-svg").last.wait_for(state="attached")
         return page
 
     yield open_page
@@ -69,7 +69,7 @@ def column(page: Any, place: int) -> list[list[str]]:
     """What a column shows, for each group, of the rows that are not hidden."""
     script = """place => [...document.querySelectorAll('#table tbody')].filter(body => !body.hidden).map(
         body => [...body.rows].filter(row => !row.matches('.title') && !row.hidden)
-            .map(row => row.cells[place].dataset.value))"""
+            .map(row => row.cells[place]?.dataset.value ?? ''))"""
     return page.evaluate(script, place)
 
 
@@ -107,12 +107,12 @@ def test_filters_are_by_words_state_and_setting(opened: Any) -> None:
     assert count.inner_text() == "10 of 10 rows"
     page.fill("#find", "seed_1 gaussian")
     assert count.inner_text() == "2 of 10 rows"
-    page.get_by_role("button", name="Reset").click()
+    page.get_by_role("button", name="Reset", exact=True).click()
     assert count.inner_text() == "10 of 10 rows"
     page.locator("select[data-setting=latent_dim]").select_option("5")
     assert count.inner_text() == "4 of 10 rows"
     assert page.locator(".card:visible").count() == 4
-    page.get_by_role("button", name="Reset").click()
+    page.get_by_role("button", name="Reset", exact=True).click()
     page.locator("input[name=state][value=done]").uncheck()
     assert count.inner_text() == "2 of 10 rows"
     assert page.locator("#table tbody:visible").count() == 1
@@ -137,7 +137,7 @@ def test_hovering_over_a_point_names_its_jobs(opened: Any) -> None:
     page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2, steps=5)
     hover = plot.locator(".hoverlayer .hovertext")
     hover.first.wait_for()
-    assert "latent_dim_2-seed_" in hover.first.inner_text()
+    assert "latent_dim_2-seed_" in (hover.first.text_content() or "")
 
 
 def test_the_theme_follows_the_system_and_the_button_and_the_plots_follow_it(opened: Any) -> None:
@@ -156,7 +156,8 @@ def test_the_theme_follows_the_system_and_the_button_and_the_plots_follow_it(ope
     assert page.evaluate(ink) == dark
     button.click()
     page.emulate_media(color_scheme="light")
-    page.wait_for_function(f"{text} === '{light}'")
+    page.wait_for_timeout(500)
+    assert page.evaluate(text) == light
 
 
 LOW_CONTRAST = """() => {
