@@ -44,7 +44,7 @@ def page_of(report: Report) -> str:
         from vaelab.reporting.page import render
         from vaelab.reporting.pictures import pictures_of
     except ModuleNotFoundError as error:
-        if error.name not in ("jinja2", "markupsafe", "plotly"):
+        if error.name not in ("jinja2", "plotly"):
             raise
         missing = f"a report takes {error.name}, which is not here: type pip install 'vaelab[report]'"
         raise ImportError(missing) from error

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from vaelab.reporting.gathering import Report
@@ -49,8 +48,8 @@ def render(report: Report, pictures: Pictures) -> str:
         plots={group.number: plots_as_data(group, axes, slots) for group in report.groups},
         crowded=[group.number for group in report.groups if is_crowded(group, axes)],
         most_lines=MOST_LINES,
-        style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
-        scripts=[Markup(script) for script in scripts],
+        style=(ASSETS / "page.css").read_text(encoding="utf-8"),
+        scripts=scripts,
         hashes=" ".join(f"'sha256-{hash_of(script)}'" for script in scripts),
         link=lambda name: f"./{quote(name)}/",
     )
