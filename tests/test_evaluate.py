@@ -65,6 +65,7 @@ def test_it_says_what_the_numbers_can_be_compared_with(folder: Path, run_evaluat
     run_evaluate("run_dir=run", "limit=150", "estimator=importance", "num_samples=30")
     assert evaluation(folder)["comparability"] == {
         **{"data": "digits", "data_seed": 0, "split": "test", "examples": 150, "of": 179},
+        "sha256": "3a15d0770d0c4d51d3f9d0b8b5fb2922aa92b773f9c3bc79a1ae269a6cd725f4",
         **{"pixels": "binary", "binarize": "dynamic", "measure": "mass", "dequantizations": 1},
         "estimators": {"importance": {"num_samples": 30}},
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, run_main
-from vaelab import evaluate, export
+from vaelab import evaluate, export, report
 
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
 LINES = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
@@ -57,6 +57,12 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
 )
 def test_commands_for_a_run_folder_run(main, command, copied, tmp_path):
     run_main(main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))), *quickly(command))
+
+
+@pytest.mark.parametrize("command", commands_of("report"))
+def test_commands_for_a_sweep_run(command, copied, tmp_path):
+    arguments = shlex.split(command.replace("logs/sweeps/NAME", str(copied.parent)))
+    assert "report.html" in run_main(report.main, tmp_path, *arguments).out
 
 
 EVALUATION = re.findall(r"python -m vaelab.evaluate ([^#\n]*)", (ROOT / "docs" / "evaluation.md").read_text())

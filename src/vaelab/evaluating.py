@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.checks import ConfigError
+from vaelab.comparability import Key, comparability, settings
 from vaelab.config import check_estimator, make_trainer, scored_as_mass
 from vaelab.data import ImageData
 from vaelab.data.base import Tested
@@ -45,7 +46,7 @@ class Outcome:
 
     metrics: dict[str, float]
     kl_per_dimension: list[float]
-    comparability: dict[str, Any]
+    comparability: Key
     notes: list[str]
     estimators: dict[str, Estimator]
     found_before: bool
@@ -110,22 +111,17 @@ class Evaluation:
         return self.data.record()
 
     @cached_property
-    def comparability(self) -> dict[str, Any]:
-        """Data set, split, pixel protocol, measure, and each estimator with its settings."""
-        record, size = self.record, len(self.data.split[self.cfg.split])
-        protocol = {name: record[name] for name in ("pixels", "binarize") if name in record}
-        estimators = {p.removesuffix("/") or e.name: settings(e) for p, e in self.module.estimators.items()}
-        return {
-            "data": record["name"],
-            "data_seed": record["seed"],
-            "split": self.cfg.split,
-            "examples": min(size, self.cfg.limit or size),
-            "of": size,
-            **protocol,
-            "measure": self.module.vae.decoder.head.measure,
-            "estimators": estimators,
-            "dequantizations": self.cfg.dequantizations,
-        }
+    def comparability(self) -> Key:
+        """What another evaluation must share for its numbers to stand in one ranking with these."""
+        size = len(self.data.split[self.cfg.split])
+        return comparability(
+            self.record,
+            self.cfg.split,
+            examples=min(size, self.cfg.limit or size),
+            measure=self.module.vae.decoder.head.measure,
+            estimators={p.removesuffix("/") or e.name: settings(e) for p, e in self.module.estimators.items()},
+            dequantizations=self.cfg.dequantizations,
+        )
 
     def run(self) -> Outcome:
         """Evaluates what is left, in this process or, in one of several, its share."""
@@ -180,14 +176,6 @@ def check_dequantized(data: ImageData, estimators: Iterable[Estimator]) -> None:
             f"dequantizations is for densities over dequantised pixels, and {data.pixels} pixels are scored here: "
             "type dequantizations=1"
         )
-
-
-def settings(estimator: Estimator) -> dict[str, Any]:
-    """What an estimator was told, but for its memory, which changes no number."""
-    own = {name: value for name, value in vars(estimator).items() if not name.startswith("_")}
-    known = {name: value for name, value in own.items() if name != "max_batch_elements"}
-    ours = type(estimator).__module__.startswith("vaelab.")
-    return known if ours else {"class": f"{type(estimator).__module__}.{type(estimator).__qualname__}", **known}
 
 
 def left_out(module: EvaluationModule) -> list[str]:

@@ -42,13 +42,12 @@ def wandb(
     logger = pl_loggers.WandbLogger(
         save_dir=run.path,
         id=run.run_id,
-        job_type="train",
         mode=mode,
         config=run.config,
         settings=Settings(silent=True, **NOTHING_PRIVATE),
         reinit="create_new",  # several runs may be under way
         tags=list(dict.fromkeys([*tags_of(run.config), *redacted(list(tags or []))])),
-        **redacted({"name": run.path.name, "project": project, "group": group} | more),
+        **redacted({"name": run.path.name, "project": project, "group": group, "job_type": "train"} | more),
     )
     define_metrics(logger.experiment)
     _remove_links_home(run.path)

@@ -52,6 +52,12 @@ def redacted(data: Any) -> Any:
     return _each_text(partial(_apply, _rules()), data)
 
 
+def presentable(data: Any) -> Any:
+    """Plain nested data whose texts are redacted and printable: what is shown of a stranger's."""
+    rules = _rules()
+    return _each_text(lambda text: printable(_apply(rules, text)), data)
+
+
 def at_home(data: Any) -> Any:
     """Plain nested data in which `~/...` lies in the home folder of who asks: what `redacted` made of paths."""
     return _each_text(lambda text: os.path.expanduser(text) if re.match(r"~(/|$)", text) else text, data)

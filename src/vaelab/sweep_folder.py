@@ -140,7 +140,7 @@ class SweepFolder:
 def _is_plan(jobs: Any) -> bool:
     return isinstance(jobs, dict) and all(
         isinstance(name, str)
-        and Path(name).name == name
+        and Path(name).name == name not in ("", "..")
         and isinstance(overrides, list)
         and all(isinstance(override, str) for override in overrides)
         for name, overrides in jobs.items()

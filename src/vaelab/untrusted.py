@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml
+from yaml.composer import Composer
 
 CONFIG_LIMIT = 2**20  # bytes; ours has some thousand
 JSON_LIMIT = 2**22
@@ -72,7 +73,15 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _FastLoader(Composer, getattr(yaml, "CSafeLoader", object)):  # pyright: ignore[reportGeneralTypeIssues]
+    """A safe loader whose scanner and parser are libyaml's, nine times as fast, and whose composer can be extended."""
+
+    def __init__(self, stream: str) -> None:
+        Composer.__init__(self)
+        yaml.CSafeLoader.__init__(self, stream)
+
+
+class _PlainLoader(_FastLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # pyright: ignore[reportGeneralTypeIssues]
     """YAML that is what it looks like: no tags, no anchors, no key twice, no more of it than takes a moment to read."""
 
     depth = 0

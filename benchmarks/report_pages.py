@@ -1,0 +1,68 @@
+"""Time and memory of a report on a large sweep, with the size of its page.
+
+    python benchmarks/report_pages.py [--jobs 1000] [--like logs/sweeps/NAME/JOB]
+
+The sweep is made of copies of one finished run folder that differ in decoder, latent dimension and seed; the run is
+trained first unless `--like` names one. The report is made by a process of its own, from its start to its end.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DECODERS = ("gaussian", "gaussian_shared", "gaussian_fixed", "logistic")
+LATENT_DIMS = (2, 5, 10, 20, 50)
+TRAIN = ("data=digits", "decoder=gaussian", "latent_dim=2", "trainer.max_epochs=1", "logger=none", "hydra.run.dir=run")
+
+
+def make_sweep(job: Path, sweep: Path, jobs: int) -> None:
+    """Writes so many run folders like `job`, with `sweep.json`."""
+    config, metrics = (job / "config.yaml").read_text(), json.loads((job / "metrics.json").read_text())
+    plan = {}
+    for i in range(jobs):
+        decoder = DECODERS[i % len(DECODERS)]
+        size, seed = LATENT_DIMS[i // len(DECODERS) % len(LATENT_DIMS)], i // len(DECODERS) // len(LATENT_DIMS)
+        folder = sweep / f"decoder_{decoder}-latent_dim_{size}-seed_{seed}-{i:08x}"
+        folder.mkdir(parents=True)
+        for name in ("record.json", "status.json", "train.log"):
+            shutil.copy(job / name, folder)
+        shutil.copytree(job / "figures", folder / "figures")
+        own = config.replace("\nlatent_dim: 2\n", f"\nlatent_dim: {size}\n").replace("\nseed: 0\n", f"\nseed: {seed}\n")
+        (folder / "config.yaml").write_text(own)
+        found = metrics | {"test/log_likelihood": metrics["test/log_likelihood"] + size + i % 7}
+        (folder / "metrics.json").write_text(json.dumps(found))
+        plan[folder.name] = [f"decoder={decoder}", f"latent_dim={size}", f"seed={seed}"]
+    (sweep / "sweep.json").write_text(json.dumps({"format_version": 1, "jobs": plan}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1000, help="(default 1000)")
+    parser.add_argument("--like", type=Path, help="a finished run folder of latent_dim=2, with figures")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        job = arguments.like or Path(folder) / "run"
+        if arguments.like is None:
+            subprocess.run([sys.executable, "-m", "vaelab.train", *TRAIN], cwd=folder, check=True, capture_output=True)
+        make_sweep(job, Path(folder) / "sweep", arguments.jobs)
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "vaelab.report", "sweep=sweep", "wandb_mode=disabled"]
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        if status:
+            sys.exit(f"the report failed: {status}")
+        size = (Path(folder) / "sweep" / "report.html").stat().st_size
+    print("| jobs | seconds | of which processor | MiB of memory | MiB of page |\n| ---: | ---: | ---: | ---: | ---: |")
+    busy = used.ru_utime + used.ru_stime
+    print(f"| {arguments.jobs} | {seconds:.1f} | {busy:.1f} | {used.ru_maxrss / 1024:.0f} | {size / 2**20:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

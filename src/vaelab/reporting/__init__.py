@@ -1,0 +1,1 @@
+"""What a sweep came to: its jobs read into rows, grouped by what may be compared, and shown."""

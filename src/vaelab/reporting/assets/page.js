@@ -1,0 +1,119 @@
+// Sorting, filtering, the picker of figures, and the theme, which the plots follow.
+"use strict";
+(() => {
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const root = document.documentElement;
+  const table = document.getElementById("table");
+
+  // sorting: within each group, so that no ranking is across groups; what has no value comes last
+  const columnOf = (row, column) => {
+    let place = 0;
+    for (const cell of row.cells) {
+      place += cell.colSpan;
+      if (place > column) return cell.dataset.value ?? "";
+    }
+    return "";
+  };
+  const compare = (a, b) => {
+    const [x, y] = [Number(a), Number(b)];
+    return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, "en", { numeric: true }) : x - y;
+  };
+  const headers = all("thead th", table);
+  headers.forEach((header, column) => header.firstElementChild.addEventListener("click", () => {
+    const order = header.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+    headers.forEach((other) => other.setAttribute("aria-sort", "none"));
+    header.setAttribute("aria-sort", order);
+    const sign = order === "ascending" ? 1 : -1;
+    for (const body of table.tBodies) {
+      const rows = all("tr:not(.title)", body).map((row) => [columnOf(row, column), row]);
+      rows.sort(([a], [b]) => (a === "" || b === "" ? (a === "") - (b === "") : sign * compare(a, b)));
+      body.append(...rows.map(([, row]) => row));
+    }
+  }));
+
+  // filters: of rows, pictures and troubles alike
+  const form = document.querySelector(".filters");
+  const find = document.getElementById("find");
+  const rows = all("tbody tr:not(.title)", table);
+  const filtered = [...rows, ...all(".card"), ...all("details[data-state]")];
+  const told = new Map(filtered.map((each) => [each, JSON.parse(each.dataset.settings)]));
+  const texts = new Map(filtered.map((each) => [each, `${each.textContent} ${each.dataset.settings}`.toLowerCase()]));
+  const filter = () => {
+    const states = new Set(all("input[name=state]:checked", form).map((box) => box.value));
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = all("select", form).filter((select) => select.value !== "");
+    const kind = document.querySelector("input[name=kind]:checked")?.value;
+    for (const each of filtered) {
+      const fits = states.has(each.dataset.state)
+        && words.every((word) => texts.get(each).includes(word))
+        && wanted.every((select) => told.get(each)[select.dataset.setting] === select.value);
+      each.hidden = !fits || (each.dataset.kind !== undefined && each.dataset.kind !== kind);
+    }
+    for (const body of table.tBodies) {
+      body.hidden = all("tr:not(.title)", body).every((row) => row.hidden);
+    }
+    const shown = rows.filter((row) => !row.hidden).length;
+    document.getElementById("count").textContent = `${shown} of ${rows.length} rows`;
+  };
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(filter));
+  all("input[name=kind]").forEach((radio) => radio.addEventListener("change", filter));
+  filter();
+
+  // plots: their data come with the page, their colours from the style sheet
+  const themed = () => {
+    const style = getComputedStyle(root);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    return { colour, font: style.getPropertyValue("--text") };
+  };
+  const coloured = (plot) => {
+    const { colour, font } = themed();
+    const data = plot.data.map((trace) => {
+      const own = colour(trace.meta?.slot === undefined ? "--soft" : `--s${trace.meta.slot % 8}`);
+      const bars = (error) => error && { ...error, color: own };
+      return {
+        ...trace,
+        line: { ...trace.line, color: own },
+        marker: { ...trace.marker, color: own },
+        error_x: bars(trace.error_x),
+        error_y: bars(trace.error_y),
+      };
+    });
+    const axis = (own) => ({
+      ...own, gridcolor: colour("--faint"), linecolor: colour("--line"), tickcolor: colour("--line"),
+      showline: true, ticks: "outside", zeroline: false, automargin: true,
+      title: { ...own?.title, font: { size: 12 }, standoff: 8 },
+    });
+    const layout = {
+      ...plot.layout,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: font, size: 12, color: colour("--ink") },
+      margin: { l: 8, r: 12, t: 10, b: 8 },
+      xaxis: axis(plot.layout.xaxis), yaxis: axis(plot.layout.yaxis),
+      showlegend: true,
+      legend: { orientation: "h", y: -0.24, yanchor: "top", x: 0, font: { size: 12 } },
+      hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--soft"), font: { color: colour("--ink"), size: 12 }, align: "left" },
+      hovermode: "closest",
+    };
+    return [data, layout];
+  };
+  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const plots = all(".plot").map((element) => [element, JSON.parse(element.dataset.plot)]);
+  const draw = () => plots.forEach(([element, plot]) => Plotly.react(element, ...coloured(plot), config));
+  draw();
+  window.addEventListener("beforeprint", () => plots.forEach(([element]) => Plotly.Plots.resize(element)));
+
+  // the theme: the system's, until one is chosen
+  const button = document.getElementById("theme");
+  const themes = ["system", "light", "dark"];
+  const choose = (theme) => {
+    if (theme === "system") delete root.dataset.theme;
+    else root.dataset.theme = theme;
+    button.textContent = `Theme: ${theme}`;
+    button.setAttribute("aria-label", `Theme: ${theme === "system" ? "as the system has it" : theme}`);
+    draw();
+  };
+  button.addEventListener("click", () => choose(themes[(themes.indexOf(root.dataset.theme ?? "system") + 1) % 3]));
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+})();

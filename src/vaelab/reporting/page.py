@@ -1,0 +1,111 @@
+"""The page: a template, its style and its script, with plotly's own inside; it loads nothing from anywhere."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from vaelab.reporting.gathering import Report
+from vaelab.reporting.groups import Group, apart
+from vaelab.reporting.pictures import Pictures
+from vaelab.reporting.plots import MOST_LINES, Axes, axes_of, is_number, plots_of, shown
+
+ASSETS = Path(__file__).parent / "assets"
+MOST_VALUES = 12  # of a setting, to choose from
+
+
+def render(report: Report, pictures: Pictures) -> str:
+    """The page as HTML. What comes from files is escaped, as text, in attributes and in the plots' data."""
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": duration, "number": number, "error": error, "setting": setting}
+    scripts = [get_plotlyjs(), (ASSETS / "page.js").read_text(encoding="utf-8")]
+    axes = axes_of(report)
+    slots = slots_of(report.groups, axes)
+    choices = choices_of(report)
+    return environment.get_template("page.html.jinja").render(
+        report=report,
+        pictures=pictures,
+        sections=[(group, group.ranked) for group in report.groups],
+        without=[entry for entry in report.entries if not entry.results],
+        troubled=[e for e in report.entries if e.error or e.damage or e.log],
+        choices=choices,
+        numeric=[c for c in report.columns if all(is_number(e.settings[c]) for e in report.entries)],
+        told_by=lambda entry: {name: setting(entry.settings[name]) for name in choices},
+        apart=apart(report.groups),
+        bits=any(group.has_bits for group in report.groups),
+        plots={group.number: plots_as_data(group, axes, slots) for group in report.groups},
+        crowded=[group.number for group in report.groups if is_crowded(group, axes)],
+        most_lines=MOST_LINES,
+        style=(ASSETS / "page.css").read_text(encoding="utf-8"),
+        scripts=scripts,
+        hashes=" ".join(f"'sha256-{hash_of(script)}'" for script in scripts),
+        link=lambda name: f"./{quote(name)}/",
+    )
+
+
+def plots_as_data(group: Group, axes: Axes, slots: dict[str, int]) -> list[dict[str, Any]]:
+    """The plots of a group, as plotly's JSON says them."""
+    return [
+        {"title": title, **json.loads(str(figure.to_json()))} for title, figure in plots_of(group, axes, slots).items()
+    ]
+
+
+def slots_of(groups: Sequence[Group], axes: Axes) -> dict[str, int]:
+    """A number for each line of the sweep, so that it looks alike wherever it is drawn."""
+    names = sorted({axes.line(ranked) for group in groups for ranked in group.ranked})
+    return {name: i for i, name in enumerate(names)}
+
+
+def is_crowded(group: Group, axes: Axes) -> bool:
+    """Whether some of the group's lines are not drawn."""
+    return len({axes.line(ranked) for ranked in group.ranked}) > MOST_LINES
+
+
+def choices_of(report: Report) -> dict[str, list[str]]:
+    """The settings to filter by, with their values."""
+    found = {}
+    for name in report.columns:
+        values = list(dict.fromkeys(setting(entry.settings[name]) for entry in report.entries))
+        if 1 < len(values) <= MOST_VALUES:
+            found[name] = sorted(values, key=lambda value: (len(value), value))
+    return found
+
+
+def hash_of(script: str) -> str:
+    """By which the page's security policy knows its own scripts."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def setting(value: Any) -> str:
+    """A setting's value as a text."""
+    return shown("", value)
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number with a true minus sign, or nothing."""
+    return "" if value is None else format(value, form).replace("-", "−")
+
+
+def error(value: float | None) -> str:
+    """An error with two significant digits."""
+    return "" if value is None else f"{value:.{2 if value >= 0.1 else 3 if value >= 0.01 else 4}f}"
+
+
+def duration(seconds: float) -> str:
+    """`4 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -1,0 +1,67 @@
+"""The table of jobs: as rows of plain values, which the page, `report.csv` and `report.json` share."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from vaelab.reporting.groups import Group
+from vaelab.reporting.reading import Entry, Result
+
+NUMBERS = {  # column → the number of a result
+    "log_likelihood": "log_likelihood",
+    "standard_error": "standard_error",
+    "elbo": "elbo",
+    "reconstruction": "reconstruction",
+    "kl": "kl",
+    "active_units": "active_units",
+    "bits_per_dim": "log_likelihood_bits_per_dim",
+    "pareto_k_bad": "pareto_k_bad",
+}
+Row = dict[str, Any]
+
+
+def rows_of(entries: Sequence[Entry], groups: Sequence[Group]) -> list[Row]:
+    """A row for each result, group by group and best first, and then one for each job that has none."""
+    rows = [_row(r.entry, r.result, group.number, r.rank) for group in groups for r in group.ranked]
+    return rows + [_row(entry, None, None, None) for entry in entries if not entry.results]
+
+
+def _row(entry: Entry, result: Result | None, group: int | None, rank: int | None) -> Row:
+    numbers = {} if result is None else result.numbers
+    return {
+        "group": group,
+        "rank": rank,
+        "job": entry.name,
+        "state": entry.state,
+        **{f"setting:{key}": value for key, value in entry.settings.items()},
+        **{column: numbers.get(name) for column, name in NUMBERS.items()},
+        "seconds": entry.seconds,
+        "weights": None if result is None else result.weights,
+        "source": None if result is None else result.source,
+        "error": "; ".join(filter(None, [entry.error, *entry.damage])) or None,
+    }
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The rows, with a header; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    return file.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    text = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t")
+    return f"'{value}" if text else value
+
+
+def finite(value: Any) -> Any:
+    """Plain data in which what JSON cannot say is None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    return [finite(each) for each in value] if isinstance(value, list | tuple) else value
