@@ -14,7 +14,8 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import Run, fast, results, run_main
+from tests.conftest import ROOT, Run, fast, results, run_main
+from tests.faults import FAULT
 from vaelab import train
 from vaelab.module import VAEModule
 from vaelab.run import RunFolder
@@ -186,24 +187,19 @@ def failing(*args: Any, **kwargs: Any) -> None:
 def test_each_job_of_a_sweep_is_a_run_of_its_own_with_its_own_exit_code(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = VAEModule.test_step
-
-    def fails_for_two(self: VAEModule, *args: Any) -> None:
-        if self.vae.prior().event_shape == (2,):
-            raise ZeroDivisionError("on purpose")
-        step(self, *args)
-
-    monkeypatch.setattr(VAEModule, "test_step", fails_for_two)
-    run_fast("-m", "latent_dim=2,3", "logger=wandb", code=1)
+    monkeypatch.syspath_prepend(str(ROOT))
+    outcome = run_fast("-m", FAULT, "+callbacks.fault.act=none,raise", "logger=wandb", code=1)
     (sweep,) = tmp_path.glob("logs/sweeps/*")
-    reads = {read.config["latent_dim"]: read for read in (only(path) for path in sweep.iterdir() if path.is_dir())}
-    assert {latent_dim: read.exit_code for latent_dim, read in reads.items()} == {2: 1, 3: 0}
+    found = [only(path) for path in sweep.iterdir() if path.is_dir()]
+    reads = {read.config["callbacks"]["fault"]["act"]: read for read in found}
+    assert {act: read.exit_code for act, read in reads.items()} == {"raise": 1, "none": 0}
     assert {read.run["run_group"] for read in reads.values()} == {sweep.name}
     assert {read.run["job_type"] for read in reads.values()} == {"train"}
-    assert reads[2].run["run_id"] != reads[3].run["run_id"]
-    assert not reads[2].at(EPOCH) & TEST
-    assert reads[3].at(EPOCH) >= TRAIN | VAL | TEST  # and none of them twice from the other job
-    assert len([row for row in reads[3].history if "train/loss" in row]) == 1
+    assert reads["raise"].run["run_id"] != reads["none"].run["run_id"]
+    assert not reads["raise"].at(EPOCH) & TEST
+    assert reads["none"].at(EPOCH) >= TRAIN | VAL | TEST  # and none of them twice from the other job
+    assert len([row for row in reads["none"].history if "train/loss" in row]) == 1
+    assert f"send it to W&B: wandb sync logs/sweeps/{sweep.name}/*/wandb/offline-run-*" in outcome.out
 
 
 def test_an_interrupted_run_goes_on_under_the_same_id(

@@ -172,7 +172,7 @@ def test_jobs_of_two_processes_each_are_themselves_and_leave_nothing(
         assert job.config["seed"] == int(name[-1])  # its own, and not another's
         assert len(list(job.path.glob("wandb/offline-run-*"))) == 1
     whole = found["none 3"].metrics["samples_seen"]
-    assert whole == found["none 4"].metrics["samples_seen"] == 1437  # of all processes together
+    assert whole == found["none 4"].metrics["samples_seen"] == 1438  # of all processes together
     (sweep,) = tmp_path.glob("logs/sweeps/*")
     assert len([path for path in sweep.iterdir() if path.is_dir() and path.name != ".submitit"]) == 4
 
