@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -42,23 +43,23 @@ class SweepProgress:
         self.console = Console()
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
+            BarColumn(bar_width=8),
             TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
         )
-        self.progress = Progress(*columns, console=self.console, refresh_per_second=2)
-        self.whole = self.progress.add_task(name[:40], total=len(planned), completed=self.before, note="")
+        self.whole, self.each = Progress(*columns), Progress(*columns, TimeElapsedColumn())  # 80 columns must hold them
+        self.task = self.whole.add_task(name[:20], total=len(planned), completed=self.before, note="")
+        self.live = Live(Group(self.whole, self.each), console=self.console, refresh_per_second=2)
         self.bars: dict[Path, TaskID] = {}
 
     def __enter__(self) -> "SweepProgress":
         if self.before:
             self.say(f"{self.before} of {len(self.planned)} jobs need nothing more")
         if self.console.is_terminal:
-            self.progress.start()
+            self.live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.progress.stop()
+        self.live.stop()
 
     def say(self, text: str) -> None:
         self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
@@ -79,21 +80,20 @@ class SweepProgress:
         left = [job for job in self.planned if job.outcome is None]
         shown = {job.spec.path: found for job in left if (found := _read(job.spec.path / PROGRESS_FILE))}
         for path in [path for path in self.bars if path not in shown]:
-            self.progress.remove_task(self.bars.pop(path))
+            self.each.remove_task(self.bars.pop(path))
         for job in [job for job in left if job.spec.path in shown][:SHOWN]:
             self.show(job, shown[job.spec.path])
         states = Counter(job.outcome.state for job in self.planned if job.outcome is not None)
         note = f"{states['done']} done, {len(shown)} running, {states['failed']} failed of {len(self.planned)}"
-        parts = sum(found["completed"] / found["total"] for found in shown.values() if found.get("total"))
-        self.progress.update(
-            self.whole, completed=len(self.planned) - len(left), note=note + self.time_left(parts, left)
-        )
+        note += self.time_left(sum(found["completed"] / found["total"] for found in shown.values()), left)
+        self.whole.update(self.task, completed=len(self.planned) - len(left), note=note)
 
     def show(self, job: Planned, found: dict[str, Any]) -> None:
         path = job.spec.path
         if path not in self.bars:
-            self.bars[path] = self.progress.add_task(f"  {job.label}"[:40], total=None, note="")
-        self.progress.update(self.bars[path], **{name: found[name] for name in ("total", "completed", "note")})
+            self.bars[path] = self.each.add_task(f"  {job.label}"[:40], total=None, note="")
+        latest = found["note"].split("  ")[-1]  # of the bounds
+        self.each.update(self.bars[path], total=found["total"], completed=found["completed"], note=latest)
 
     def time_left(self, parts: float, left: Sequence[Planned]) -> str:
         """From the pace so far, in whole jobs and parts of those that run."""
@@ -144,6 +144,6 @@ def _seconds(path: Path) -> float:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return found if found["total"] > 0 else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if isinstance(found, dict) else None
