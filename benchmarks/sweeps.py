@@ -77,13 +77,12 @@ def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
     from omegaconf import OmegaConf
 
     from vaelab.config import CONF, plain
-    from vaelab.names import register_plugins, register_resolvers
+    from vaelab.names import register_resolvers
 
     timed(cwd, *STEP, "seed=0", "sweep.name=finished")
     (done,) = cwd.glob("logs/sweeps/finished/*/")
     seconds = 0.0
     register_resolvers()
-    register_plugins()
     with initialize_config_dir(CONF, version_base="1.3"):
         for seed in range(1, options.finished):
             start = time.perf_counter()

@@ -8,10 +8,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
 from hydra.utils import instantiate
 
 from vaelab.config import CONF, build, plain
+from vaelab.launchers.launcher import JobsLauncher
 from vaelab.objectives import Terms
+from vaelab.sweep import make_launcher
 
 GROUPS = {path.name: sorted(f.stem for f in path.glob("*.yaml")) for path in Path(CONF).iterdir() if path.is_dir()}
 MODEL_GROUPS = (
@@ -52,8 +55,29 @@ def needs(request):
 
 
 def test_no_group_is_left_out():
-    covered = {*MODEL_GROUPS, "estimator", "trainer", "logger", "callbacks", "experiment", "hydra"}
+    covered = {*MODEL_GROUPS, "estimator", "trainer", "logger", "callbacks", "experiment", "sweep", "hydra"}
     assert GROUPS.keys() == covered
+    assert {path.name for path in (Path(CONF) / "hydra").iterdir()} == {"help", "launcher", "sweeper"}
+
+
+@pytest.mark.parametrize("name", sorted(f.stem for f in Path(CONF).glob("hydra/launcher/*.yaml")))
+def test_each_launcher_is_one_and_takes_its_options(name):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        cfg = compose("train", [f"hydra/launcher={name}"], return_hydra_config=True)
+    options = {key: value for key, value in cfg.hydra.launcher.items() if key not in ("_target_", "jobs")}
+    assert isinstance(make_launcher(cfg.hydra.launcher.jobs, options), JobsLauncher)
+
+
+@pytest.mark.parametrize("name", GROUPS["sweep"])
+def test_each_sweep_is_a_multirun_of_values_that_compose(name):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        cfg = compose("train", [f"sweep={name}"], return_hydra_config=True)
+        assert cfg.sweep.name is None
+        assert (cfg.hydra.mode is RunMode.MULTIRUN) == (name != "default")
+        for key, values in (cfg.hydra.sweeper.params or {}).items():
+            first = re.search(r"[\w.]+(?=[,)])|\d\S*(?=,)", values)
+            assert first, values
+            compose("train", [f"{key}={first[0]}"])
 
 
 @pytest.mark.parametrize(("group", "name"), ONE_BY_ONE)

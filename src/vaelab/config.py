@@ -22,6 +22,7 @@ from vaelab.evaluation import EvaluationModule
 from vaelab.heads import OverLevels
 from vaelab.measures import MEASURES
 from vaelab.module import VAEModule
+from vaelab.plugins import register_plugins
 from vaelab.processes import this_process
 from vaelab.randomness import seed_draws
 from vaelab.redaction import redacted
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 _BESIDE_PACKAGE = Path(__file__).parent / "conf"  # in a wheel
 _IN_CHECKOUT = Path(__file__).parents[2] / "conf"
 CONF = str(_BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else _IN_CHECKOUT)
+register_plugins()  # or no configuration of `CONF` composes
 
 
 def contents(cfg: DictConfig) -> dict[str, Any]:

@@ -4,19 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.checks import ConfigError
 from vaelab.config import plain
 from vaelab.identity import BUDGET, identity, is_control
 from vaelab.redaction import redact
-
-OURS = {
-    "launcher": ("basic", "joblib", "submitit_local", "submitit_slurm", "ray"),
-    "sweeper": ("optuna",),
-}
 
 
 def run_name(_root_: DictConfig) -> str:
@@ -75,15 +68,6 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
     # cached, since a sweep's jobs see the overrides of their own
     OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
-
-
-def register_plugins() -> None:
-    """Has `conf/hydra` take the place of Hydra's own launchers and sweepers of the same names, in this program."""
-    Plugins.instance()  # which register theirs
-    store = ConfigStore.instance().repo["hydra"]
-    for group, names in OURS.items():
-        for name in names:
-            store[group].pop(f"{name}.yaml", None)  # else a schema for ours
 
 
 def _safe(text: str) -> str:

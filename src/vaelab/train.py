@@ -11,12 +11,11 @@ from vaelab.cli import entry_point, job
 from vaelab.config import CONF
 from vaelab.interrupts import heeding
 from vaelab.jobs import complete_job, value_of
-from vaelab.names import register_plugins, register_resolvers
+from vaelab.names import register_resolvers
 from vaelab.results import show
 from vaelab.sweep import concluding
 
 register_resolvers()
-register_plugins()
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")

@@ -10,13 +10,7 @@ Ended = tuple[int, Outcome]
 
 @runtime_checkable
 class JobsLauncher(Protocol):
-    """Has jobs done, several at a time, in processes of their own.
-
-    Attributes:
-        at_once: how many, as far as it knows.
-    """
-
-    at_once: int
+    """Has jobs done, several at a time, in processes of their own."""
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         """Has the jobs done; yields which of them ended and how, as they end, and None now and then."""

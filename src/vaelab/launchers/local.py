@@ -28,14 +28,12 @@ class Local:
     def __init__(self, n_jobs: int | None = None, jobs_per_gpu: int = 1) -> None:
         self.n_jobs = n_jobs
         self.jobs_per_gpu = jobs_per_gpu
-        self.at_once = n_jobs or cores()
         self.waiting: deque[tuple[int, JobSpec]] = deque()
         self.running: dict[Any, tuple[int, Isolated, dict[str, str]]] = {}
         start_server()
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         slots = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
-        self.at_once = len(slots)
         self.waiting = deque(enumerate(jobs))
         try:
             while self.waiting or self.running:

@@ -24,15 +24,14 @@ class Ray:
     """
 
     def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any], jobs_per_gpu: int = 1) -> None:
+        self.init = dict(init)
         self.remote = dict(remote)
         self.jobs_per_gpu = jobs_per_gpu
-        if not ray.is_initialized():
-            ray.init(**{"log_to_driver": False, "logging_level": "error", "include_dashboard": False, **init})
-        self.resources = ray.cluster_resources()
-        self.at_once = int(self.resources.get("CPU", 1))
         self.tasks: dict[Any, int] = {}
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+        if not ray.is_initialized():
+            ray.init(**{"log_to_driver": False, "logging_level": "error", "include_dashboard": False, **self.init})
         # a worker of its own: a task that crashes takes no other with it, and none finds what another left
         task = ray.remote(max_calls=1, max_retries=0)(_task)
         self.tasks = {task.options(**self.options(job)).remote(job): number for number, job in enumerate(jobs)}
@@ -47,7 +46,7 @@ class Ray:
         """What the task of a job asks of Ray."""
         devices = number_of(job.devices)
         gpus = {"num_gpus": devices / self.jobs_per_gpu}
-        wants_gpus = job.config["trainer"]["accelerator"] != "cpu" and self.resources.get("GPU", 0) > 0
+        wants_gpus = job.config["trainer"]["accelerator"] != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         given = {name: value for name, value in self.remote.items() if value is not None}
         return {"num_cpus": devices} | (gpus if wants_gpus else {}) | given
 

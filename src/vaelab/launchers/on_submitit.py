@@ -52,7 +52,6 @@ class Submitit:
     def __init__(self, cluster: str, at_once: int | None = None, **parameters: Any) -> None:
         self.cluster = cluster
         self.limit = at_once
-        self.at_once = at_once or 1
         self.parameters = {name: value for name, value in parameters.items() if value is not None}
         self.submitted: dict[int, submitit.Job[Outcome]] = {}
         self.stopping = False
@@ -61,17 +60,14 @@ class Submitit:
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         executor = self.executor(jobs[0].path.parent / ".submitit")
-        waiting = list(enumerate(jobs))
-        if self.cluster == "slurm":
-            self.at_once = min(len(jobs), self.limit or len(jobs))
-        else:  # submitit itself would start them all at once
+        waiting, at_once = list(enumerate(jobs)), len(jobs)  # an array, of which SLURM runs what it allows
+        if self.cluster == "local":  # where submitit would start them all
             slots = slots_for(jobs, self.limit, 1)
-            self.at_once = len(slots)
-            waiting = [(number, job.given(slots[number % len(slots)])) for number, job in waiting]
+            at_once = len(slots)
+            waiting = [(number, job.given(slots[number % at_once])) for number, job in waiting]
         while (waiting and not self.stopping) or self.submitted:
-            batch = waiting[: self.at_once - len(self.submitted)] if self.cluster != "slurm" else waiting
+            batch, waiting = waiting[: at_once - len(self.submitted)], waiting[at_once - len(self.submitted) :]
             if batch and not self.stopping:
-                waiting = waiting[len(batch) :]
                 sent = executor.map_array(Payload(), [job for _, job in batch])
                 self.submitted |= {number: job for (number, _), job in zip(batch, sent, strict=True)}
             for number in self.ended():

@@ -1,0 +1,18 @@
+"""Which of Hydra's launchers and sweepers are ours, in this program."""
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+
+OURS = {
+    "launcher": ("basic", "joblib", "submitit_local", "submitit_slurm", "ray"),
+    "sweeper": ("optuna",),
+}
+
+
+def register_plugins() -> None:
+    """Has `conf/hydra` take the place of Hydra's own launchers and sweepers of the same names, in this program."""
+    Plugins.instance()  # which register theirs
+    store = ConfigStore.instance().repo["hydra"]
+    for group, names in OURS.items():
+        for name in names:
+            store[group].pop(f"{name}.yaml", None)  # else a schema for ours
