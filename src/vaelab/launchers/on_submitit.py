@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,21 @@ class Submitit:
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         executor = self.executor(jobs[0].path.parent / ".submitit")
-        waiting, at_once = list(enumerate(jobs)), len(jobs)  # an array, of which SLURM runs what it allows
-        if self.cluster == "local":  # where submitit would start them all
-            slots = slots_for(jobs, self.limit, 1)
-            at_once = len(slots)
-            waiting = [(number, job.given(slots[number % at_once])) for number, job in waiting]
+        # on a cluster an array, of which it runs what it allows; on this machine submitit would start them all
+        free = slots_for(jobs, self.limit, 1) if self.cluster == "local" else deque({} for _ in jobs)
+        taken: dict[int, dict[str, str]] = {}
+        waiting = deque(enumerate(jobs))
         while (waiting and not self.stopping) or self.submitted:
-            batch, waiting = waiting[: at_once - len(self.submitted)], waiting[at_once - len(self.submitted) :]
-            if batch and not self.stopping:
-                sent = executor.map_array(Payload(), [job for _, job in batch])
-                self.submitted |= {number: job for (number, _), job in zip(batch, sent, strict=True)}
+            batch = {}
+            while waiting and free and not self.stopping:
+                number, job = waiting.popleft()
+                taken[number] = free.popleft()
+                batch[number] = job.given(taken[number])
+            if batch:
+                sent = executor.map_array(Payload(), list(batch.values()))
+                self.submitted |= dict(zip(batch, sent, strict=True))
             for number in self.ended():
+                free.append(taken.pop(number))
                 yield number, outcome_of(self.submitted.pop(number), jobs[number].path)
             yield None
             time.sleep(POLL)
