@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import Outcome, Run, fast, run_main
 from tests.faults import FAULT
@@ -124,6 +125,47 @@ def test_an_interrupted_job_goes_on(run_fast: Run, tmp_path: Path, monkeypatch: 
     assert {act: job.state for act, job in jobs(tmp_path).items()} == {"none": "done", "interrupt": "interrupted"}
     run_fast(*line, "retry_failed=false")
     assert {job.state for job in jobs(tmp_path).values()} == {"done"}
+
+
+def test_rerun_puts_the_finished_runs_aside(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", "seed=1,2", "trainer.max_steps=2", "sweep.name=twice")
+    run_fast("-m", "seed=1,2", "trainer.max_steps=2", "sweep.name=twice", "rerun=true")
+    assert {job.state for job in jobs(tmp_path).values()} == {"done"}
+    assert len(list(tmp_path.glob("logs/sweeps/twice/*.old1/metrics.json"))) == 2
+
+
+def test_batches_of_a_sweep_go_on_after_a_failure(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    line = ("-m", FAULT, "+callbacks.fault.act=raise,none", "hydra.sweeper.max_batch_size=1")
+    assert "1 of 2 jobs are not done" in run_fast(*line, code=1).err
+    assert {act: job.state for act, job in jobs(tmp_path).items()} == {"raise": "failed", "none": "done"}
+
+
+def test_a_job_that_another_process_holds_stays_what_it_is(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", "seed=1,2", "trainer.max_steps=2", "sweep.name=held")
+    (job,) = (job for job in jobs(tmp_path).values() if "seed_1" in job.name)
+    before = json.dumps(job.status | {"state": "running"})
+    (job.path / "status.json").write_text(before)
+    with FileLock(job.path / ".lock"):
+        outcome = run_fast("-m", "seed=1,2", "trainer.max_steps=2", "sweep.name=held", code=1)
+    assert "is in use by" in outcome.out
+    assert (job.path / "status.json").read_text() == before
+
+
+@pytest.mark.parametrize("option", ["n_jobs=-1", "n_jobs=0", "n_jobs=two", "jobs_per_gpu=0"])
+def test_a_senseless_option_of_a_launcher_is_refused_in_one_line(option: str, run_fast: Run) -> None:
+    outcome = run_fast("-m", "seed=1,2", "hydra/launcher=joblib", f"hydra.launcher.{option}", code=2)
+    assert outcome.err.count("\n") == 1
+    assert f"hydra.launcher.{option.split('=')[0]} must be" in outcome.err
+
+
+def test_secrets_are_in_no_plan(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET_TOKEN", "hunter2hunter2")
+    run_fast("-m", "seed=1", "+note=hunter2hunter2", "trainer.max_steps=2")
+    texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in texts if b"hunter2hunter2" in text]
 
 
 def test_two_jobs_that_are_one_run_are_done_once(run_fast: Run, tmp_path: Path) -> None:

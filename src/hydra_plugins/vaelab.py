@@ -1,4 +1,4 @@
-"""Where Hydra looks for launchers and sweepers. Every program that uses Hydra imports this, so it imports nothing."""
+"""Where Hydra looks for launchers and sweepers. Whatever uses Hydra imports this, and so nothing of vaelab."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vaelab.checks import ConfigError
@@ -126,6 +126,8 @@ def show_traceback(error: BaseException) -> None:
 def one_line(error: BaseException) -> str:
     """The message of an error, or of what caused Hydra to raise it, redacted, in one line."""
     where = ""
+    if isinstance(error, InterpolationResolutionError) and isinstance(error.__cause__, ConfigError):
+        error = error.__cause__
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
         where = f" (in the configuration at {where.removeprefix('full_key: ')})" if where else ""

@@ -8,13 +8,13 @@ import hydra
 from omegaconf import DictConfig
 
 from vaelab.cli import entry_point, job
-from vaelab.config import CONF
+from vaelab.config import SWEEP_CONF
 from vaelab.redaction import redacted
 from vaelab.stored import write_atomically
 from vaelab.wandb_runs import check_login
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="dashboard")
+@hydra.main(version_base="1.3", config_path=SWEEP_CONF, config_name="dashboard")
 @job
 def run(cfg: DictConfig) -> None:
     """Writes `workspace.json` and `dashboard-report.json` into the sweep's folder, as W&B would be sent them."""

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from vaelab.jobs import JobSpec, Outcome, guarded, perform
-from vaelab.run import tell_how_it_ended
+from vaelab.sweep_folder import tell_how_it_ended
 
 PRELOADED = ["vaelab.jobs", "vaelab.callbacks", "vaelab.loggers", "wandb", "matplotlib.backends.backend_agg"]
 
@@ -59,8 +59,8 @@ class Isolated:
         if self.process.is_alive() and self.process.pid is not None:
             os.kill(self.process.pid, number)
 
-    def outcome(self) -> Outcome:
-        """What became of it; waits for its end."""
+    def outcome(self, stopping: bool = False) -> Outcome:
+        """What became of it; waits for its end. If it was told to stop, it may not have come as far as to say so."""
         try:
             found = self.receiver.recv()
         except EOFError:
@@ -68,7 +68,9 @@ class Isolated:
         self.process.join()
         self.receiver.close()
         if found is None:
-            found = Outcome("failed", error=death(self.process.exitcode or 0))
+            code = self.process.exitcode or 0
+            told = stopping and code in (-signal.SIGTERM, -signal.SIGINT, 1)
+            found = Outcome("interrupted" if told else "failed", error=death(code))
             tell_how_it_ended(self.spec.path, found.state, found.error)
         return found
 

@@ -20,11 +20,10 @@ from vaelab.interrupts import Interrupted, Stop, heeding
 from vaelab.progress import PROGRESS_IN_FILE
 from vaelab.redaction import redacting_output
 from vaelab.results import Metrics, both
-from vaelab.run import RunFolder, tell_how_it_ended
+from vaelab.run import OUTPUT, RunFolder
 from vaelab.seeds import complete_seeds, members_of, over_seeds
 from vaelab.stored import RunFolderError
-
-OUTPUT = "output.log"  # what a job printed, its traceback included
+from vaelab.sweep_folder import Job, tell_how_it_ended
 
 
 @dataclass(frozen=True)
@@ -111,17 +110,18 @@ def value_of(columns: Mapping[str, Metrics]) -> float:
     return next(iter(columns.values()))["val/elbo"]
 
 
-def stored_value(spec: JobSpec) -> float | None:
-    """The value of a job that is done; None if something is left to do, even if only to say what is wrong."""
+def outcome_before(spec: JobSpec) -> Outcome | None:
+    """What became of a job before, if nothing is left to do about it; not even to say what is wrong."""
     cfg = spec.cfg
     try:
-        folders = [RunFolder(spec.path, plain(cfg), cfg.rerun)]
-        if cfg.seeds > 1 and folders[0].finished:
-            folders = [RunFolder(member.path, plain(member.cfg), cfg.rerun) for member in members_of(cfg, spec.path)]
-        if not all(folder.finished for folder in folders):
-            return None
-        return value_of(over_seeds([folder.metrics for folder in folders]))
-    except (RunFolderError, ValueError, KeyError):
+        first = RunFolder(spec.path, plain(cfg), cfg.rerun)
+        members = members_of(cfg, spec.path) if cfg.seeds > 1 else []
+        folders = [RunFolder(member.path, plain(member.cfg), cfg.rerun) for member in members] or [first]
+        if all(folder.finished for folder in folders):
+            return Outcome("done", value_of(over_seeds([folder.metrics for folder in folders])))
+        failed = [job for folder in folders if (job := Job(folder.path)).state in ("failed", "killed")]
+        return Outcome("failed", error=failed[0].error) if failed and not cfg.retry_failed else None
+    except (RunFolderError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -143,11 +143,14 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     with _output_to(spec.path / OUTPUT), redacting_output():
         quieten_console()
+        stop = None
         try:
             with heeding(answerable) as stop:
                 columns, _ = complete_job(spec.cfg, spec.path, spec.group, stop)
                 return Outcome("done", value_of(columns))
         except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and stop is not None and stop.asked is not None:
+                raise  # by whom the signal was handed over to, such as submitit
             show_traceback(error)
             outcome = Outcome("failed", error=one_line(error))
             tell_how_it_ended(spec.path, "failed", outcome.error)
@@ -158,7 +161,7 @@ def guarded(work: Callable[[JobSpec], Outcome], spec: JobSpec) -> Outcome:
     """`work(spec)`, where an interruption is an outcome as well."""
     try:
         return work(spec)
-    except (Interrupted, KeyboardInterrupt) as error:
+    except (Interrupted, KeyboardInterrupt, SystemExit) as error:
         return Outcome("interrupted", error=one_line(error))
 
 
@@ -170,7 +173,7 @@ def _output_to(path: Path) -> Iterator[None]:
     sys.stderr.flush()
     former = [os.dup(number) for number in (1, 2)]
     streams = sys.stdout, sys.stderr
-    with path.open("w", encoding="utf-8", buffering=1) as file:
+    with path.open("a", encoding="utf-8", buffering=1) as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
         sys.stdout = sys.stderr = file
@@ -183,5 +186,5 @@ def _output_to(path: Path) -> Iterator[None]:
             for number, descriptor in zip((1, 2), former, strict=True):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-    if path.stat().st_size == 0:
-        path.unlink()
+        if os.fstat(file.fileno()).st_size == 0:
+            path.unlink(missing_ok=True)

@@ -55,7 +55,9 @@ def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, 
     overrides = [*overrides, *(f"{key}={value}" for key, value in (params or {}).items() if key not in typed)]
     swept = sorted(_key(override) for override in overrides if "," in override or "(" in override)
     if set(swept) & set(BUDGET):
-        raise ConfigError(f"a sweep cannot be over {' or '.join(BUDGET)}, which a run may only extend")
+        raise ConfigError(
+            f"a sweep cannot be over {' or '.join(BUDGET)}, which a run may only extend: type one for all its jobs"
+        )
     if name:
         return _safe(name)
     readable = "-".join(key.split("/")[-1].split(".")[-1] for key in swept)

@@ -20,9 +20,13 @@ class ProcessError(Exception):
         self.details = details
 
 
+CORES = "VAELAB_CORES"  # a job's share, of a sweep whose jobs run side by side
+
+
 def cores() -> int:
     """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(there, int(os.environ.get(CORES, there)))
 
 
 def threads_of_each(num_processes: int) -> int:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from vaelab.checks import EVALUATION, check_choice
 from vaelab.cli import entry_point, job
-from vaelab.config import CONF
+from vaelab.config import SWEEP_CONF
 from vaelab.reporting.gathering import Report, gather
 from vaelab.reporting.table import as_csv
 from vaelab.reporting.terminal import show_report
@@ -20,7 +20,7 @@ from vaelab.reporting.tracking import log_report
 from vaelab.stored import write_atomically
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="report")
+@hydra.main(version_base="1.3", config_path=SWEEP_CONF, config_name="report")
 @job
 def run(cfg: DictConfig) -> None:
     """Writes `report.html`, `report.csv` and `report.json` into the sweep's folder."""

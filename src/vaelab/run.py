@@ -36,6 +36,7 @@ from vaelab.stored import (
 )
 
 State = Literal["running", "done", "interrupted", "failed"]
+OUTPUT = "output.log"  # what a job of a sweep printed, in all attempts, tracebacks included
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,8 @@ class RunFolder:
             yield
         except BaseException as error:
             log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
-            state = "failed" if isinstance(error, Exception) else "interrupted"
+            own = type(error) is SystemExit and not isinstance(error.__context__, KeyboardInterrupt)  # else Lightning's
+            state = "failed" if own or isinstance(error, Exception) else "interrupted"
             line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
             details = error.details if isinstance(error, DivergedError | ProcessError) else None
             with suppress(OSError):  # on a full disk the status stays as it is
@@ -183,7 +185,7 @@ class RunFolder:
         """Makes the folder and takes its lock; leaving the block gives it back."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            return FileLock(self.path / ".lock").acquire(timeout=0)
+            return FileLock(self.path / ".lock").acquire(timeout=0.3)  # who only looks whether it is held is quicker
         except Timeout as error:
             raise RunFolderError(f"{self.path} is in use by {self._holder()}; wait for it or stop it") from error
         except OSError as error:
@@ -239,21 +241,13 @@ class RunFolder:
         while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
             number += 1
         self.path.rename(aside)
+        if (output := aside / OUTPUT).exists():  # which a job of a sweep is writing
+            self.path.mkdir()
+            output.rename(self.path / OUTPUT)
 
     def _holder(self) -> str:
         status = read_json(self.path / "status.json")
         return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
-
-
-def tell_how_it_ended(path: Path, state: State, error: str | None) -> None:
-    """Writes down how a run ended that could not do so itself: before it began, or since its process was killed."""
-    status: dict[str, Any] = {}
-    with suppress(RunFolderError):
-        status = read_status(path)
-    if status.get("state") in (None, "running", "interrupted") or not (path / "config.yaml").exists():
-        ended = {"state": state, "updated": datetime.now(UTC).isoformat(timespec="seconds"), "error": error}
-        with suppress(OSError):
-            write_atomically(path / "status.json", json.dumps(status | ended, indent=2))
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -13,14 +14,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from vaelab.checks import ConfigError
+from vaelab.checks import ConfigError, check
 from vaelab.cli import redact_file
 from vaelab.config import contents
 from vaelab.interrupts import Interrupted, heeding
-from vaelab.jobs import JobSpec, Outcome, Planned, stored_value
+from vaelab.jobs import JobSpec, Outcome, Planned, outcome_before
 from vaelab.launchers.launcher import JobsLauncher
-from vaelab.stored import RunFolderError
-from vaelab.sweep_folder import Job, SweepError, SweepFolder
+from vaelab.sweep_folder import SweepError, SweepFolder
 from vaelab.sweep_progress import SweepProgress, show_sweep
 
 log = logging.getLogger(__name__)
@@ -152,25 +152,19 @@ def plan(config: DictConfig, hydra_context: Any, sweep: Path, overrides: Sequenc
         HydraConfig.instance().set_config(composed)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         spec = JobSpec(contents(composed), path, path.parent.name, Path.cwd(), environment)
+        check(composed)  # here, and not in each job
     finally:
         HydraConfig.instance().cfg = former
-    own, typed = ([str(o).removesuffix("=null") for o in node.hydra.overrides.task] for node in (composed, config))
-    label = " ".join([override for override in own if override not in typed] or own) or path.name
-    return Planned(spec, own, composed, label, outcome_before(spec))
+    overrides = [str(override) for override in composed.hydra.overrides.task]
+    swept = swept_keys(config)
+    label = " ".join(o for o in overrides if o.lstrip("+~").split("=")[0] in swept) or path.name
+    return Planned(spec, overrides, composed, label, outcome_before(spec))
 
 
-def outcome_before(spec: JobSpec) -> Outcome | None:
-    """What became of a job before, if that is all that is to be done about it."""
-    value = stored_value(spec)
-    if value is not None:
-        return Outcome("done", value)
-    if spec.config["retry_failed"] is False:
-        job = Job(spec.path)
-        try:
-            return Outcome("failed", error=job.error) if job.state in ("failed", "killed") else None
-        except RunFolderError:
-            return None
-    return None
+def swept_keys(config: DictConfig) -> set[str]:
+    """The keys that a sweep gives several values."""
+    typed = [str(override).lstrip("+~").partition("=")[::2] for override in config.hydra.overrides.task]
+    return {key for key, value in typed if "," in value or "(" in value} | set(config.hydra.sweeper.get("params") or {})
 
 
 def distinct(planned: Sequence[Planned]) -> tuple[list[Planned], list[tuple[Planned, Planned]]]:
@@ -186,14 +180,17 @@ def distinct(planned: Sequence[Planned]) -> tuple[list[Planned], list[tuple[Plan
 def returned(planned: Planned) -> JobReturn:
     """What Hydra's sweepers want to know of a job."""
     outcome = planned.outcome or Outcome("interrupted")
-    result = JobReturn() if outcome.state == "done" else Failed()
+    good = outcome.value is not None and math.isfinite(outcome.value)
+    # Hydra's own sweeper makes nothing of values, but would launch no more batches after a failed job
+    basic = str(planned.composed.hydra.sweeper._target_).endswith("BasicSweeper")
+    result = JobReturn() if good or basic else Failed()
     result.overrides, result.working_dir = planned.overrides, os.getcwd()
     result.cfg = planned.composed
     result.hydra_cfg = OmegaConf.create({"hydra": planned.composed.hydra})
-    result.status = JobStatus.COMPLETED if outcome.state == "done" else JobStatus.FAILED
+    result.status = JobStatus.FAILED if isinstance(result, Failed) else JobStatus.COMPLETED
     result.return_value = outcome.value
     if isinstance(result, Failed):
-        result.error = SweepError(f"{planned.spec.path.name}: {outcome.error}")
+        result.error = SweepError(f"{planned.spec.path.name}: {outcome.error or f'the bound is {outcome.value}'}")
     return result
 
 
@@ -214,11 +211,11 @@ def concluding(main: Callable[[], Any]) -> Callable[[], None]:
 def _concluded(main: Callable[[], Any]) -> None:
     try:
         main()
-    except SweepError:
-        pass  # of one job; what is raised now speaks of all
-    except Interrupted:
-        if (sweep := current.get()) is not None:
+    except (Exception, Interrupted) as error:
+        if (sweep := current.get()) is not None and sweep.jobs:
             sweep.show()
+            if not isinstance(error, Interrupted):
+                sweep.check_all_done()  # the sweeper's error is of one job, and this speaks of all
         raise
     if (sweep := current.get()) is not None:
         sweep.show()

@@ -3,13 +3,16 @@
 import json
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from vaelab.redaction import redact
 from vaelab.stored import (
     FORMAT_VERSION,
     START_OVER,
@@ -119,12 +122,13 @@ class SweepFolder:
 
     def add(self, jobs: Mapping[str, Sequence[str]]) -> None:
         """Adds jobs to the plan: folder name → overrides."""
-        known = self.plan
-        plan = known | {name: list(overrides) for name, overrides in jobs.items()}
-        if plan != known:
-            self.path.mkdir(parents=True, exist_ok=True)
-            stored = {"format_version": FORMAT_VERSION, "jobs": plan}
-            write_atomically(self.path / PLAN, json.dumps(stored, indent=2))
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / ".lock"):  # another line may add to the same sweep
+            known = self.plan
+            plan = known | {name: [redact(override) for override in overrides] for name, overrides in jobs.items()}
+            if plan != known:
+                stored = {"format_version": FORMAT_VERSION, "jobs": plan}
+                write_atomically(self.path / PLAN, json.dumps(stored, indent=2))
 
     def jobs(self) -> list[Job]:
         """All jobs, planned ones first, in the order in which they were planned."""
@@ -135,6 +139,28 @@ class SweepFolder:
             if path.name not in plan and (path / "config.yaml").is_file() and ".old" not in path.suffix
         )
         return [Job(self.path / name, tuple(plan.get(name, ()))) for name in [*plan, *others]]
+
+
+def tell_how_it_ended(path: Path, state: JobState, error: str | None) -> None:
+    """Writes down how a run ended that could not do so itself: before it began, or since its process was killed.
+
+    Where another process holds the folder, the run has not ended.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path / ".lock").acquire(timeout=0):
+            _tell(path, state, error)
+    except (Timeout, OSError):
+        return
+
+
+def _tell(path: Path, state: JobState, error: str | None) -> None:
+    status: dict[str, Any] = {}
+    with suppress(RunFolderError):
+        status = read_status(path)
+    if status.get("state") in (None, "running") or not (path / "config.yaml").exists():
+        ended = {"state": state, "updated": datetime.now(UTC).isoformat(timespec="seconds"), "error": error}
+        write_atomically(path / "status.json", json.dumps(status | ended, indent=2))
 
 
 def _is_plan(jobs: Any) -> bool:

@@ -13,9 +13,10 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from vaelab.jobs import OUTPUT, Planned
+from vaelab.jobs import Planned
 from vaelab.progress import PROGRESS_FILE
 from vaelab.redaction import printable
+from vaelab.run import OUTPUT
 from vaelab.stored import RunFolderError
 from vaelab.sweep_folder import Job
 from vaelab.wandb_runs import sync_line
@@ -37,6 +38,7 @@ class SweepProgress:
 
     def __init__(self, name: str, planned: Sequence[Planned]) -> None:
         self.planned = planned
+        self.began = time.time()
         self.started = self.looked = time.monotonic()
         self.before = sum(job.outcome is not None for job in planned)
         self.number = self.before
@@ -78,7 +80,7 @@ class SweepProgress:
             return
         self.looked = time.monotonic()
         left = [job for job in self.planned if job.outcome is None]
-        shown = {job.spec.path: found for job in left if (found := _read(job.spec.path / PROGRESS_FILE))}
+        shown = {job.spec.path: found for job in left if (found := _read(job.spec.path / PROGRESS_FILE, self.began))}
         for path in [path for path in self.bars if path not in shown]:
             self.each.remove_task(self.bars.pop(path))
         for job in [job for job in left if job.spec.path in shown][:SHOWN]:
@@ -141,8 +143,10 @@ def _seconds(path: Path) -> float:
         return 0.0
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, began: float) -> dict[str, Any] | None:
     try:
+        if path.stat().st_mtime < began:  # of a job that was killed
+            return None
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if found["total"] > 0 else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from vaelab.checks import ConfigError
 from vaelab.jobs import JobSpec, Outcome
 
 Ended = tuple[int, Outcome]
@@ -21,6 +22,21 @@ class JobsLauncher(Protocol):
         ...
 
 
+def check_whole(**options: Any) -> None:
+    """Refuses options that must be whole numbers of at least 1, or null.
+
+    Raises:
+        ConfigError: names the first that is not.
+    """
+    for name, value in options.items():
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not (whole or value is None):
+            key = f"hydra.launcher.{name}"
+            raise ConfigError(f"{key} must be a whole number of at least 1, or null, found {value!r}: type {key}=2")
+
+
 def number_of(devices: Any) -> int:
-    """How many devices, and processes, `trainer.devices` asks for."""
-    return int(devices) if isinstance(devices, int | str) else len(devices)
+    """How many devices, and processes, `trainer.devices` asks for; 1 where it asks for what the job will refuse."""
+    if isinstance(devices, list):
+        return max(1, len(devices))
+    return max(1, int(devices)) if str(devices).isdecimal() else 1

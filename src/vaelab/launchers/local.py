@@ -11,8 +11,8 @@ import torch
 
 from vaelab.isolated import Isolated, start_server
 from vaelab.jobs import JobSpec
-from vaelab.launchers.launcher import Ended, number_of
-from vaelab.processes import cores
+from vaelab.launchers.launcher import Ended, check_whole, number_of
+from vaelab.processes import CORES, cores
 
 TICK = 0.25  # seconds
 
@@ -26,15 +26,17 @@ class Local:
     """
 
     def __init__(self, n_jobs: int | None = None, jobs_per_gpu: int = 1) -> None:
+        check_whole(n_jobs=n_jobs, jobs_per_gpu=jobs_per_gpu)
         self.n_jobs = n_jobs
         self.jobs_per_gpu = jobs_per_gpu
+        self.stopping = False
         self.waiting: deque[tuple[int, JobSpec]] = deque()
         self.running: dict[Any, tuple[int, Isolated, dict[str, str]]] = {}
         start_server()
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         slots = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
-        self.waiting = deque(enumerate(jobs))
+        self.waiting, self.stopping = deque(enumerate(jobs)), False
         try:
             while self.waiting or self.running:
                 while self.waiting and slots:
@@ -45,7 +47,7 @@ class Local:
                 for sentinel in wait(list(self.running), TICK):
                     number, isolated, slot = self.running.pop(sentinel)
                     slots.append(slot)
-                    yield number, isolated.outcome()
+                    yield number, isolated.outcome(self.stopping)
                 yield None
         except BaseException:  # a second Ctrl-C, or a bug
             for _, isolated, _ in self.running.values():
@@ -53,6 +55,7 @@ class Local:
             raise
 
     def stop(self) -> None:
+        self.stopping = True
         self.waiting.clear()
         for _, isolated, _ in self.running.values():
             isolated.send(signal.SIGTERM)  # not SIGINT, which a terminal has sent already, and which twice is at once
@@ -70,15 +73,13 @@ def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) ->
     width = max(number_of(trainer["devices"]) for trainer in trainers)
     on_gpus = all(trainer["accelerator"] != "cpu" for trainer in trainers)
     gpus = visible_gpus() if on_gpus and torch.cuda.device_count() else []
-    fit = max(1, len(gpus) // width) * jobs_per_gpu if gpus else max(1, cores() // width)
-    number = n_jobs or fit
-    threads = {}
-    if number > 1 and "OMP_NUM_THREADS" not in os.environ:
-        threads = {"OMP_NUM_THREADS": str(max(1, cores() // (number * width)))}
-    slots = deque(dict(threads) for _ in range(number))
-    by_number = any(not isinstance(trainer["devices"], int | str) for trainer in trainers)
+    by_number = any(isinstance(trainer["devices"], list) for trainer in trainers)
+    places = 1 if by_number else max(1, len(gpus) // width)
+    number = n_jobs or (places * jobs_per_gpu if gpus else max(1, cores() // width))
+    share = max(1, cores() // number)
+    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, share // width))}
+    slots = deque(({CORES: str(share)} | threads if number > 1 else {}) for _ in range(number))
     if gpus and number > 1 and not by_number:
-        places = max(1, len(gpus) // width)
         for i, slot in enumerate(slots):
             first = i % places * width
             slot["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + width])

@@ -7,8 +7,8 @@ import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from vaelab.jobs import JobSpec, Outcome, guarded, perform
-from vaelab.launchers.launcher import Ended, number_of
-from vaelab.run import tell_how_it_ended
+from vaelab.launchers.launcher import Ended, check_whole, number_of
+from vaelab.sweep_folder import tell_how_it_ended
 
 TICK = 0.5  # seconds
 
@@ -24,6 +24,7 @@ class Ray:
     """
 
     def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any], jobs_per_gpu: int = 1) -> None:
+        check_whole(jobs_per_gpu=jobs_per_gpu)
         self.init = dict(init)
         self.remote = dict(remote)
         self.jobs_per_gpu = jobs_per_gpu
@@ -34,7 +35,13 @@ class Ray:
             ray.init(**{"log_to_driver": False, "logging_level": "error", "include_dashboard": False, **self.init})
         # a worker of its own: a task that crashes takes no other with it, and none finds what another left
         task = ray.remote(max_calls=1, max_retries=0)(_task)
-        self.tasks = {task.options(**self.options(job)).remote(job): number for number, job in enumerate(jobs)}
+        for number, job in enumerate(jobs):
+            options = self.options(job)
+            if (missing := missing_for(options)) is None:
+                self.tasks[task.options(**options).remote(job)] = number
+            else:  # it would wait for ever, without a word
+                tell_how_it_ended(job.path, "failed", missing)
+                yield number, Outcome("failed", error=missing)
         while self.tasks:
             ended, _ = ray.wait(list(self.tasks), num_returns=1, timeout=TICK)
             for reference in ended:
@@ -45,7 +52,7 @@ class Ray:
     def options(self, job: JobSpec) -> dict[str, Any]:
         """What the task of a job asks of Ray."""
         devices = number_of(job.devices)
-        gpus = {"num_gpus": devices / self.jobs_per_gpu}
+        gpus = {"num_gpus": devices if devices > 1 else 1 / self.jobs_per_gpu}
         wants_gpus = job.config["trainer"]["accelerator"] != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         given = {name: value for name, value in self.remote.items() if value is not None}
         return {"num_cpus": devices} | (gpus if wants_gpus else {}) | given
@@ -53,6 +60,15 @@ class Ray:
     def stop(self) -> None:
         for reference in self.tasks:
             ray.cancel(reference)  # a KeyboardInterrupt in those that run
+
+
+def missing_for(options: Mapping[str, Any]) -> str | None:
+    """What no machine of the cluster has that a task asks for, in words."""
+    for name, option in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
+        most = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if options.get(option, 0) > most:
+            return f"a job asks Ray for {options[option]:g} {name}s, and no machine has more than {most:g}"
+    return None
 
 
 def _task(spec: JobSpec) -> Outcome:

@@ -1,25 +1,32 @@
 """Jobs through submitit: on a SLURM cluster, or in plain processes of this machine to try the same thing out."""
 
+import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import submitit
+import torch
 from submitit.helpers import DelayedSubmission
 
+from vaelab.cli import one_line
 from vaelab.interrupts import Interrupted
 from vaelab.jobs import JobSpec, Outcome, perform
-from vaelab.launchers.launcher import Ended
-from vaelab.launchers.local import slots_for
-from vaelab.run import tell_how_it_ended
-from vaelab.sweep_folder import Job
+from vaelab.launchers.launcher import Ended, check_whole
+from vaelab.launchers.local import slots_for, visible_gpus
+from vaelab.stored import read_json, write_atomically
+from vaelab.sweep_folder import Job, tell_how_it_ended
 
 log = logging.getLogger(__name__)
+JOBS = "jobs.json"
 POLL = 0.5  # seconds
 LOOK = 5.0  # seconds from one look at SLURM's queue to the next
 BASIC = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
@@ -31,6 +38,7 @@ class Payload:
 
     def __call__(self, spec: JobSpec) -> Outcome:
         """Does the job. After SLURM's warning and a checkpoint it is back in the queue, and there is no result yet."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which submitit would pass over
         try:
             return perform(spec)
         except Interrupted as interrupted:
@@ -51,6 +59,7 @@ class Submitit:
     """
 
     def __init__(self, cluster: str, at_once: int | None = None, **parameters: Any) -> None:
+        check_whole(at_once=at_once)
         self.cluster = cluster
         self.limit = at_once
         self.parameters = {name: value for name, value in parameters.items() if value is not None}
@@ -60,11 +69,16 @@ class Submitit:
         self.gone: set[int] = set()
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
-        executor = self.executor(jobs[0].path.parent / ".submitit")
+        folder = jobs[0].path.parent / ".submitit"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files have configurations as they were typed
+        executor = self.executor(folder)
         # on a cluster an array, of which it runs what it allows; on this machine submitit would start them all
-        free = slots_for(jobs, self.limit, 1) if self.cluster == "local" else deque({} for _ in jobs)
+        local = self.cluster == "local"
+        free = deque(map(_with_gpus, slots_for(jobs, self.limit, 1))) if local else deque({} for _ in jobs)
         taken: dict[int, dict[str, str]] = {}
-        waiting = deque(enumerate(jobs))
+        self.paths = [job.path for job in jobs]
+        self.submitted = {} if local else self.in_queue(folder)
+        waiting = deque((number, job) for number, job in enumerate(jobs) if number not in self.submitted)
         while (waiting and not self.stopping) or self.submitted:
             batch = {}
             while waiting and free and not self.stopping:
@@ -74,11 +88,25 @@ class Submitit:
             if batch:
                 sent = executor.map_array(Payload(), list(batch.values()))
                 self.submitted |= dict(zip(batch, sent, strict=True))
+                self.remember(folder)
             for number in self.ended():
-                free.append(taken.pop(number))
+                free.append(taken.pop(number, {}))
                 yield number, outcome_of(self.submitted.pop(number), jobs[number].path)
             yield None
             time.sleep(POLL)
+
+    def remember(self, folder: Path) -> None:
+        """Writes down which job of SLURM is which of the sweep."""
+        known = read_json(folder / JOBS) | {
+            self.paths[number].name: job.job_id for number, job in self.submitted.items()
+        }
+        write_atomically(folder / JOBS, json.dumps(known, indent=2))
+
+    def in_queue(self, folder: Path) -> "dict[int, submitit.Job[Outcome]]":
+        """The jobs that an earlier line has submitted, and that SLURM has not done with."""
+        known, queued = read_json(folder / JOBS), queued_jobs() or set()
+        found = {number: known.get(path.name) for number, path in enumerate(self.paths)}
+        return {number: submitit.SlurmJob(folder, job_id) for number, job_id in found.items() if job_id in queued}
 
     def ended(self) -> list[int]:
         """The jobs that have ended, with a result or without."""
@@ -109,14 +137,27 @@ class Submitit:
         if self.cluster == "slurm":
             log.warning("SLURM's jobs go on (squeue shows them, scancel ends them); the same line again waits for them")
             self.submitted.clear()
-        for job in self.submitted.values():
-            job.cancel(check=False)
+        for number, job in self.submitted.items():
+            status = Job(self.paths[number]).status
+            if status.get("state") == "running" and isinstance(status.get("pid"), int):
+                with suppress(OSError):
+                    os.kill(status["pid"], signal.SIGTERM)  # submitit itself would leave it a second
+            else:
+                job.cancel(check=False)
+
+
+def _with_gpus(slot: dict[str, str]) -> dict[str, str]:
+    # submitit hides those that it was not asked for
+    return {"CUDA_VISIBLE_DEVICES": ",".join(visible_gpus())} | slot if torch.cuda.device_count() else slot
 
 
 def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
     """What became of a job that submitit says is done."""
     if job.paths.result_pickle.exists():
-        return job.result()
+        try:
+            return job.result()
+        except Exception as error:  # outside of the run: it could not be unpickled there, the disk is full
+            return Outcome("failed", error=one_line(error))
     if Job(path).state == "interrupted":  # and not put back into the queue, as by scancel
         return Outcome("interrupted", error=Job(path).error)
     # killed, past its time limit, or its node is lost
