@@ -289,6 +289,10 @@ def test_what_a_sweep_sends_is_one_line_and_what_was_sent_none(tmp_path: Path, m
     assert sync_line(sweep) == "wandb sync 'my sweep'/*/wandb/offline-run-*"
     both = "wandb sync 'my sweep/a'/wandb/offline-run-* 'my sweep'/*/wandb/offline-run-*"
     assert sync_line(sweep / "a", sweep) == both
+    report = sweep / "wandb" / "offline-run-2"
+    report.mkdir(parents=True)
+    assert sync_line(sweep) == "wandb sync 'my sweep'/*/wandb/offline-run-* 'my sweep'/wandb/offline-run-*"
+    (report / "run-2.wandb.synced").touch()
     (offline / "run-1.wandb.synced").touch()
     assert sync_line(sweep) is None
 

@@ -44,10 +44,11 @@ class ResumableOptuna(Sweeper):
         from vaelab.study import make_sweeper
 
         self.directory = str(config.hydra.sweep.dir)
+        self.retry_failed = config.get("retry_failed") is not False
         self.sweeper = make_sweeper(self.options)
         self.sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         from vaelab.study import search
 
-        return search(self.sweeper, self.directory, arguments)
+        return search(self.sweeper, self.directory, arguments, self.retry_failed)

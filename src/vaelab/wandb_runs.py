@@ -137,13 +137,12 @@ def sync_line(*folders: Path) -> str | None:
         folders: run folders, or a sweep's folder.
 
     Returns:
-        `wandb sync logs/runs/NAME/wandb/offline-run-*`, or of a sweep `wandb sync logs/sweeps/NAME/*/wandb/...`; None
-        where there is nothing that was not sent before.
+        `wandb sync logs/runs/NAME/wandb/offline-run-*`, or of a sweep `wandb sync logs/sweeps/NAME/*/wandb/...`, and
+        its report's own `logs/sweeps/NAME/wandb/...`; None where there is nothing that was not sent before.
     """
     found = []
     for folder in folders:
-        for pattern in ("wandb/offline-run-*", "*/wandb/offline-run-*"):
+        for pattern in ("*/wandb/offline-run-*", "wandb/offline-run-*"):
             if any(not list(run.glob("*.synced")) for run in folder.glob(pattern)):
                 found.append(f"{shlex.quote(os.path.relpath(folder))}/{pattern}")
-                break
     return " ".join(["wandb sync", *found]) if found else None
