@@ -154,7 +154,7 @@ def test_a_job_that_another_process_holds_stays_what_it_is(run_fast: Run, tmp_pa
     assert (job.path / "status.json").read_text() == before
 
 
-@pytest.mark.parametrize("option", ["n_jobs=-1", "n_jobs=0", "n_jobs=two", "jobs_per_gpu=0"])
+@pytest.mark.parametrize("option", ["n_jobs=-1", "n_jobs=0", "jobs_per_gpu=0"])
 def test_a_senseless_option_of_a_launcher_is_refused_in_one_line(option: str, run_fast: Run) -> None:
     outcome = run_fast("-m", "seed=1,2", "hydra/launcher=joblib", f"hydra.launcher.{option}", code=2)
     assert outcome.err.count("\n") == 1
