@@ -3,7 +3,9 @@
 import builtins
 import csv
 import json
+import math
 import re
+import shutil
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -105,8 +107,12 @@ def test_an_evaluation_that_is_the_tests_own_adds_nothing(copied: Path, run_repo
     assert row["source"] == "metrics.json"
 
 
-def test_settings_are_read_off_the_configurations_where_there_is_no_plan(real: Path) -> None:
-    found = told(real)
+def test_settings_are_read_off_the_configurations_where_there_is_no_plan(
+    real: Path, tmp_path: Path, run_report: Run
+) -> None:
+    shutil.copytree(real, tmp_path / "real", ignore=shutil.ignore_patterns("sweep.json"))
+    run_report("sweep=real")
+    found = told(tmp_path / "real")
     assert found["settings_that_differ"] == ["decoder"]
     assert {row["setting:decoder"] for row in found["rows"]} == {"Bernoulli", "DiagonalGaussian PerPixelScale"}
     assert found["settings_held_equal"]["batch_size"] == 100
@@ -128,7 +134,7 @@ def test_a_mass_and_a_density_share_no_ranking_and_no_plot(sweep: Path) -> None:
     found = gather(sweep)
     assert [[r.rank for r in group.ranked] for group in found.groups] == [[1, 2, 3, 4]] * 2
     for i, group in enumerate(found.groups):
-        scores = [ranked.result.score for ranked in group.ranked]
+        scores = [ranked.score for ranked in group.ranked]
         assert scores == sorted(scores, reverse=True)
         assert len({score > 0 for score in scores}) == 1
         for trace in next(iter(figures_of(found, i).values())).data:
@@ -166,10 +172,37 @@ def test_each_of_several_estimators_is_a_group(sweep: Path) -> None:
             values = {"elbo": -4.0, "importance/log_likelihood": -3.0 - seed, "ais/log_likelihood": -2.5 + seed}
             folder.finish({f"test/{name}": value for name, value in values.items()})
     found = {next(iter(group.key["estimators"])): group for group in gather(sweep).groups}
-    assert {name: [r.result.score for r in group.ranked] for name, group in found.items()} == {
+    assert {name: [r.score for r in group.ranked] for name, group in found.items()} == {
         "importance": [-3.0, -4.0],
         "ais": [-1.5, -2.5],
     }
+
+
+def test_bounds_are_not_ranked_among_estimates(sweep: Path, run_report: Run) -> None:
+    finished_job(sweep, "latent_dim=2", value=-3)
+    finished_job(sweep, "latent_dim=3", value=-2)
+    for size, numbers in ((4, {"log_likelihood": math.nan}), (5, {})):
+        with running_job(sweep, f"latent_dim={size}") as folder:
+            folder.finish({"test/elbo": -1.0, **{f"test/{name}": value for name, value in numbers.items()}})
+    (group,) = gather(sweep).groups
+    assert group.by == "log_likelihood"
+    assert [(r.rank, r.score) for r in group.ranked] == [(1, -2), (2, -3), (None, None), (None, None)]
+    (trace,) = figures_of(gather(sweep))["log p(x) by latent_dim"].data
+    assert (list(trace.x), list(trace.y)) == ([2, 3], [-3, -2])
+    words = "2 of 4 jobs have no log p(x): without a rank, and not in the plot of it."
+    assert words in run_report("sweep=sweep").out
+    assert words in own_part(page(sweep))
+    assert [row["elbo"] for row in told(sweep)["rows"]] == [-3, -4, -1, -1]
+
+
+def test_where_there_is_no_estimate_bounds_are_ranked(sweep: Path) -> None:
+    for seed in (0, 1):
+        with running_job(sweep, f"seed={seed}") as folder:
+            folder.finish({"test/elbo": -1.0 + seed})
+    (group,) = gather(sweep).groups
+    assert (group.by, group.unranked) == ("elbo", "")
+    assert [(r.rank, r.score) for r in group.ranked] == [(1, 0), (2, -1)]
+    assert "ELBO" in figures_of(gather(sweep))
 
 
 def test_binary_pixels_have_no_bits_and_their_column_is_not_there(sweep: Path, run_report: Run) -> None:
@@ -288,6 +321,46 @@ def test_it_may_be_made_half_way_through_a_sweep(sweep: Path, run_report: Run) -
     assert "latent_dim_3/train.log" in html
     assert "1 done, 1 running, 1 waiting" in outcome.out
     assert "written: sweep/report.html" in outcome.out
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed", "killed"])
+def test_numbers_from_before_a_job_went_on_are_not_ranked(state: str, sweep: Path, run_report: Run) -> None:
+    finished_job(sweep, "latent_dim=2", value=-3)
+    former = finished_job(sweep, "latent_dim=3", value=-2)
+    status = json.loads((former / "status.json").read_text())
+    (former / "status.json").write_text(json.dumps(status | {"state": "running" if state == "killed" else state}))
+    if state == "running":
+        (former / ".lock").unlink()  # as of another machine
+    outcome = run_report("sweep=sweep")
+    rows = {row["job"]: row for row in told(sweep)["rows"]}
+    row = rows[former.name]
+    assert (row["state"], row["rank"], row["log_likelihood"]) == (state, None, None)
+    assert row["note"] == f"metrics.json left out: only jobs that are done count, this is {state}"
+    assert row["note"] in own_part(page(sweep))
+    assert f"- {former.name}: {row['note']}" in outcome.out
+    assert rows["latent_dim_2"]["rank"] == 1
+
+
+@pytest.mark.parametrize("weights", ["last", "best"])
+@pytest.mark.parametrize("name", ["steps", "samples_seen", None])
+def test_an_evaluation_counts_if_it_is_of_the_weights_of_the_metrics(
+    weights: str, name: str | None, sweep: Path, run_report: Run
+) -> None:
+    job = finished_job(sweep, "latent_dim=2", value=-3)
+    counts = {"steps": 20, "samples_seen": 2000, "best/steps": 10, "best/samples_seen": 1000}
+    known = json.loads((job / "metrics.json").read_text())
+    (job / "metrics.json").write_text(json.dumps(known | counts))
+    key = gather(sweep).groups[0].key | {"dequantizations": 2}
+    own = {each: counts[("best/" if weights == "best" else "") + each] for each in ("steps", "samples_seen")}
+    own |= {} if name is None else {name: own[name] + 1}
+    stored = {"test/log_likelihood": -2.5, "comparability": key, "checkpoint": weights, **own}
+    (job / "evaluation.json").write_text(json.dumps(stored))
+    run_report("sweep=sweep")
+    rows = told(sweep)["rows"]
+    assert [row["source"] for row in rows] == ["metrics.json"] + (["evaluation.json"] if name is None else [])
+    left_out = "evaluation.json left out: it is of other weights than metrics.json; evaluate again"
+    assert {row["note"] for row in rows} == {None if name is None else left_out}
+    assert (left_out in own_part(page(sweep))) == (name is not None)
 
 
 def test_no_job_need_have_begun(sweep: Path, run_report: Run) -> None:

@@ -72,7 +72,7 @@ def go_on(impl: Any, retry_failed: bool) -> None:
     import optuna
     from optuna.trial import TrialState
 
-    grid = isinstance(impl.sampler, functools.partial) and impl.sampler.func is optuna.samplers.GridSampler
+    grid = getattr(impl.sampler, "func", None) is optuna.samplers.GridSampler  # a partial of it
     trials, again = [], []
     if impl.storage is not None:
         study = optuna.create_study(

@@ -57,7 +57,8 @@ class Report:
     def as_data(self) -> dict[str, Any]:
         """For `report.json`: the rows of `report.csv`, with what they may be compared with and what they share."""
         groups = [
-            {"group": g.number, "title": g.title, "subtitle": g.subtitle, "comparability": g.key} for g in self.groups
+            {"group": g.number, "title": g.title, "subtitle": g.subtitle, "ranked_by": g.by, "comparability": g.key}
+            for g in self.groups
         ]
         return finite(
             {
@@ -110,7 +111,7 @@ def jobs_of(path: Path) -> list[Job]:
 
 
 def _presentable(entry: Entry) -> Entry:
-    names = ("name", "state", "error", "damage", "versions", "log", "settings")
+    names = ("name", "state", "error", "damage", "notes", "versions", "log", "settings")
     told = presentable({name: getattr(entry, name) for name in names} | {"keys": [r.key for r in entry.results]})
     keys = told.pop("keys")
     results = [replace(result, key=key) for result, key in zip(entry.results, keys, strict=True)]

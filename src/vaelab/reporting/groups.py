@@ -17,19 +17,30 @@ NAMED = {
 
 @dataclass(frozen=True)
 class Ranked:
-    """A job's numbers in a group; the rank begins at 1, and is None where there is no number to rank by."""
+    """A job's numbers in a group.
+
+    Attributes:
+        rank: from 1; None without a score.
+        score: the number that its group is ranked by, higher is better; None where it has none.
+    """
 
     rank: int | None
+    score: float | None
     entry: Entry
     result: Result
 
 
 @dataclass(frozen=True)
 class Group:
-    """Results that share a key, best first."""
+    """Results that share a key, best first.
+
+    Attributes:
+        by: the number that they are ranked by, `log_likelihood`, or `elbo` where none has an estimate.
+    """
 
     number: int
     key: Key
+    by: str
     ranked: list[Ranked]
 
     @property
@@ -55,30 +66,42 @@ class Group:
         return f"{key.get('split')} split, {part}, data.seed={key.get('data_seed')}; {told}"
 
     @property
+    def score_name(self) -> str:
+        """What they are ranked by, for people."""
+        return "log p(x)" if self.by == "log_likelihood" else "ELBO"
+
+    @property
+    def unranked(self) -> str:
+        """How many of the jobs have no rank and why, in a sentence; nothing if all have."""
+        count = sum(ranked.rank is None for ranked in self.ranked)
+        return (
+            f"{count} of {len(self.ranked)} jobs {'has' if count == 1 else 'have'} no {self.score_name}: "
+            f"without a rank, and not in the plot of it."
+            if count
+            else ""
+        )
+
+    @property
     def has_bits(self) -> bool:
         return any("log_likelihood_bits_per_dim" in ranked.result.numbers for ranked in self.ranked)
 
 
 def grouped(entries: Iterable[Entry]) -> list[Group]:
-    """The groups, the largest first; each ranked by log p(x), or by the bound where there is no estimate."""
+    """The groups, the largest first; each ranked by log p(x), or by the bound where none of it has an estimate."""
     found: dict[str, list[tuple[Entry, Result]]] = {}
     for entry in entries:
         for result in entry.results:
             found.setdefault(as_text(result.key), []).append((entry, result))
     largest_first = sorted(found.values(), key=lambda members: -len(members))
-    return [Group(i, members[0][1].key, _ranked(members)) for i, members in enumerate(largest_first, 1)]
+    return [_group(i, members) for i, members in enumerate(largest_first, 1)]
 
 
-def _ranked(members: Sequence[tuple[Entry, Result]]) -> list[Ranked]:
-    def order(member: tuple[Entry, Result]) -> tuple[float, str]:
-        score = member[1].score
-        return (math.inf if math.isnan(score) else -score, member[0].name)
-
-    best_first = sorted(members, key=order)
-    return [
-        Ranked(None if math.isnan(result.score) else i, entry, result)
-        for i, (entry, result) in enumerate(best_first, 1)
-    ]
+def _group(number: int, members: Sequence[tuple[Entry, Result]]) -> Group:
+    by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
+    scored = [(result.numbers.get(by), entry, result) for entry, result in members]
+    best_first = sorted(scored, key=lambda member: (math.inf if member[0] is None else -member[0], member[1].name))
+    ranked = [Ranked(None if member[0] is None else i, *member) for i, member in enumerate(best_first, 1)]
+    return Group(number, members[0][1].key, by, ranked)
 
 
 def apart(groups: Sequence[Group]) -> str:

@@ -39,6 +39,7 @@ def render(report: Report, pictures: Pictures) -> str:
         pictures=pictures,
         sections=[(group, group.ranked) for group in report.groups],
         without=[entry for entry in report.entries if not entry.results],
+        noted=[entry for entry in report.entries if entry.notes],
         troubled=[e for e in report.entries if e.error or e.damage or e.log],
         choices=choices,
         numeric=[c for c in report.columns if all(is_number(e.settings[c]) for e in report.entries)],

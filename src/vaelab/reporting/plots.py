@@ -67,8 +67,7 @@ def plots_of(group: Group, axes: Axes, slots: Mapping[str, int]) -> dict[str, go
         slots: line → number of its colour, the same in all groups.
     """
     lines = lines_of(group, axes)
-    estimated = any("log_likelihood" in ranked.result.numbers for ranked in group.ranked)
-    score, error = ("log p(x)", number("standard_error")) if estimated else ("ELBO", number("sampling_error"))
+    score, error = group.score_name, number("standard_error" if group.by == "log_likelihood" else "sampling_error")
     active = number("active_units")
     along = f" by {axes.x}" if axes.x else ""
 
@@ -219,7 +218,7 @@ def shown(name: str, value: Any) -> str:
 
 
 def _score(ranked: Ranked) -> float | None:
-    return None if math.isnan(ranked.result.score) else ranked.result.score
+    return ranked.score
 
 
 def _distortion(ranked: Ranked) -> float | None:

@@ -21,6 +21,7 @@ from vaelab.untrusted import RunFolderError, opened, reason_of, shown
 STATES = ("done", "running", "waiting", "interrupted", "failed", "killed", "damaged")
 OF_SPLIT = ("elbo", "sampling_error", "reconstruction", "kl", "active_units", "latent_dim")
 OF_ESTIMATE = ("log_likelihood", "standard_error", "pareto_k_bad", "log_likelihood_bits_per_dim")
+COUNTS = ("steps", "samples_seen")  # that tell weights apart
 LOG_BYTES = 2**15  # of the end of a log
 LOG_LINES = 40
 Numbers = dict[str, float]
@@ -41,11 +42,6 @@ class Result:
     weights: str
     source: str
 
-    @property
-    def score(self) -> float:
-        """What it is ranked by, higher is better: log p(x), or the bound where there is no estimate."""
-        return self.numbers.get("log_likelihood", self.numbers.get("elbo", math.nan))
-
 
 @dataclass
 class Entry:
@@ -54,6 +50,7 @@ class Entry:
     Attributes:
         state: where it is, or `damaged`.
         damage: why something of it could not be read.
+        notes: which numbers of it are left out, and why.
         flat: its scientific configuration and budget, by dotted keys.
         versions: of the environment that it ran in.
         log: the last lines of what it wrote, where it did not end well.
@@ -66,6 +63,7 @@ class Entry:
     state: str = "damaged"
     error: str | None = None
     damage: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     flat: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -114,6 +112,12 @@ def _record(job: Job, entry: Entry) -> None:
 
 
 def _metrics(job: Job, entry: Entry) -> None:
+    """Of a job that is done; one that goes on after its end has the numbers of that end, of another budget."""
+    if entry.state != "done":
+        found = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
+        if found and entry.state != "damaged":
+            entry.notes.append(f"{' and '.join(found)} left out: only jobs that are done count, this is {entry.state}")
+        return
     metrics = job.metrics
     if metrics:
         key = of_run(job.config, job.record["data"], job.path / "config.yaml")
@@ -121,11 +125,17 @@ def _metrics(job: Job, entry: Entry) -> None:
 
 
 def _evaluation(job: Job, entry: Entry) -> None:
-    stored = read_json(job.path / "evaluation.json")
-    if stored:
-        known = [as_text(result.key) for result in entry.results]
-        found = results_of(stored["comparability"], stored, str(stored["checkpoint"])[:10], "evaluation.json")
-        entry.results += [result for result in found if as_text(result.key) not in known]
+    """Of the weights that the metrics are of; training may have gone on since."""
+    if entry.state != "done" or not (stored := read_json(job.path / "evaluation.json")):
+        return
+    key, weights = stored["comparability"], str(stored["checkpoint"])[:10]
+    found = list(results_of(key, stored, weights, "evaluation.json"))
+    prefix = "best/" if weights == "best" else ""
+    if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in COUNTS):
+        entry.notes.append("evaluation.json left out: it is of other weights than metrics.json; evaluate again")
+        return
+    known = [as_text(result.key) for result in entry.results]
+    entry.results += [result for result in found if as_text(result.key) not in known]
 
 
 def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) -> Iterator[Result]:

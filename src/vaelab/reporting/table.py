@@ -41,6 +41,7 @@ def _row(entry: Entry, result: Result | None, group: int | None, rank: int | Non
         "weights": None if result is None else result.weights,
         "source": None if result is None else result.source,
         "error": "; ".join(filter(None, [entry.error, *entry.damage])) or None,
+        "note": "; ".join(entry.notes) or None,
     }
 
 

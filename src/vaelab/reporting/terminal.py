@@ -16,7 +16,7 @@ def show_report(report: Report, closing: str) -> None:
         column.justify = "right"
     for group in report.groups:
         best = group.ranked[0]
-        value = "" if best.rank is None else f"{best.result.score:.2f}"
+        value = "" if best.score is None else f"{best.score:.2f}"
         error = best.result.numbers.get("standard_error")
         title = Text(group.title.replace(" · ", "\n"))
         cells = [str(len(group.ranked)), value, "" if error is None else f"{error:.3f}"]
@@ -24,7 +24,9 @@ def show_report(report: Report, closing: str) -> None:
     console = Console()
     console.print(table)
     for entry in report.entries:
-        if entry.damage:
-            reason = f"- {entry.name}: {entry.damage[0]}"
-            console.print(reason, highlight=False, soft_wrap=True, markup=False)
+        for reason in [*entry.damage[:1], *entry.notes]:
+            console.print(f"- {entry.name}: {reason}", highlight=False, soft_wrap=True, markup=False)
+    for group in report.groups:
+        if group.unranked:
+            console.print(f"- {group.name}: {group.unranked}", highlight=False, soft_wrap=True, markup=False)
     console.print(closing, highlight=False, soft_wrap=True, markup=False)
