@@ -88,7 +88,8 @@ def go_on(impl: Any, retry_failed: bool) -> None:
     complete = sum(trial.state is TrialState.COMPLETE for trial in trials)
     if complete:
         log.warning("%d of %d trials were done before", complete, impl.n_trials)
-        impl.sampler.reseed_rng()  # a seeded one would choose the first trials again
+        sampler: Any = impl.sampler
+        sampler.reseed_rng()  # a seeded one would choose the first trials again
     impl.n_trials = max(0, impl.n_trials - complete)
 
 

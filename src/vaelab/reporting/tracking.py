@@ -14,6 +14,7 @@ from vaelab.reporting.table import Row
 from vaelab.run import RunFolder
 from vaelab.stored import read_config
 from vaelab.untrusted import RunFolderError
+from vaelab.wandb_runs import logs_to_wandb
 
 
 def log_report(folder: Path, report: Report, mode: str) -> None:
@@ -44,11 +45,11 @@ def logger_of(folder: Path) -> Mapping[str, Any] | None:
     """The stored logger of the first job that has W&B's."""
     for job in jobs_of(folder):
         try:
-            node = read_config(job.path).get("logger")
+            config = read_config(job.path)
         except RunFolderError:
             continue
-        if isinstance(node, dict) and node.get("_target_") == f"{loggers.__name__}.wandb":
-            return node
+        if logs_to_wandb(config):
+            return config["logger"]
     return None
 
 
