@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,11 +28,12 @@ LAUNCHERS = (
     pytest.param("ray", marks=pytest.mark.slow),
 )
 FAULTS = ("-m", FAULT, "+callbacks.fault.act=none,raise,kill,segfault,exit", "sweep.name=faults", "seed=1")
+CRASHED = r"SIG|ended without a result|worker died"  # as the launcher knows it
 ENDS = {
     "none": ("done", None),
     "raise": ("failed", "my own bug"),
-    "kill": ("failed", "SIGKILL"),
-    "segfault": ("failed", "SIGSEGV"),
+    "kill": ("failed", CRASHED),
+    "segfault": ("failed", CRASHED),
     "exit": ("failed", "SystemExit"),
 }
 
@@ -67,14 +69,14 @@ def test_a_job_ends_in_its_own_way_and_takes_nothing_with_it(act: str, faulty: O
     job = jobs(faulty.cwd)[act]
     state, error = ENDS[act]
     assert job.state == state
-    assert (error or "") in (job.error or "")
+    assert re.search(error or "", job.error or "")
     assert bool(job.metrics) == (state == "done")
 
 
 def test_the_table_tells_of_each_job_what_it_came_to(faulty: Outcome) -> None:
     for act, (state, error) in ENDS.items():
         assert any(state in line and f"act={act}" in line for line in faulty.out.splitlines()), act
-        assert (error or "") in faulty.out
+        assert re.search(error or "", faulty.out)
     assert "sweep folder: logs/sweeps/faults" in faulty.out
     assert faulty.err.splitlines()[-1] == "vaelab: 4 of 5 jobs are not done; the same line again does what is left"
 
