@@ -32,7 +32,7 @@ def write_files_shown(folder):
 @pytest.mark.parametrize(
     "command",
     [  # the experiments run a few steps in the tests of the configurations
-        pytest.param(command, marks=[pytest.mark.slow] if "experiment=" in command else [])
+        pytest.param(command, marks=[pytest.mark.slow] if re.search("experiment=|sweep=|-m ", command) else [])
         for command in commands_of("train")
     ],
 )
@@ -87,6 +87,19 @@ def test_commands_of_the_evaluations_page_run(command, copied, run_fast, tmp_pat
     path = run_fast("decoder=gaussian").path if density else copied
     arguments = shlex.split(command.replace("logs/runs/NAME", str(path)))
     run_main(evaluate.main, tmp_path, *arguments, *quickly(command))
+
+
+SWEEPS = re.findall(r"^python -m vaelab.train (.*)$", (ROOT / "docs" / "sweeps.md").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", dict.fromkeys(line for line in SWEEPS if not re.search("slurm|ray", line)))
+def test_commands_of_the_sweeps_page_run(command, run_train):
+    few = {"trainer.devices=2": "trainer.accelerator=cpu", "optuna": "hydra.sweeper.n_trials=2"}
+    quick = [*QUICK, "data=digits", *(override for word, override in few.items() if word in command)]
+    arguments = [argument for argument in shlex.split(command) if not argument.startswith("data=")]
+    out = run_train(*arguments, "~callbacks.figures", *quick).out
+    assert "sweep folder: logs/sweeps/" in out
 
 
 def test_no_page_has_a_gap_left_to_fill():
