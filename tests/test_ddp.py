@@ -64,7 +64,7 @@ def test_a_run_of_two_processes_is_that_of_one(run_fast: Run, tmp_path: Path) ->
 def test_a_process_that_raises_ends_the_run_and_another_number_of_them_completes_it(
     run_fast: Run, tmp_path: Path
 ) -> None:
-    line, words = eventful("raise"), "process 1 of 2 failed: 'something of the user\\'s own' (KeyError)"
+    line, words = eventful("raise"), 'process 1 of 2 failed: "something of the user\'s own" (KeyError)'
     outcome = run_fast(*line, TWO, code=1)
     assert outcome.err == f"vaelab: {words}\n"
     path = only_run(tmp_path)
