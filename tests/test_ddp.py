@@ -61,6 +61,7 @@ def test_a_run_of_two_processes_is_that_of_one(run_fast: Run, tmp_path: Path) ->
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_process_that_raises_ends_the_run_and_another_number_of_them_completes_it(
     run_fast: Run, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from vaelab.sweep_folder import Job, SweepFolder
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = (
     "basic",
-    "joblib",
+    pytest.param("joblib", marks=pytest.mark.slow),
     pytest.param("submitit_local", marks=pytest.mark.slow),
     pytest.param("ray", marks=pytest.mark.slow),
 )
@@ -177,7 +177,7 @@ def test_two_jobs_that_are_one_run_are_done_once(run_fast: Run, tmp_path: Path) 
     assert outcome.out.count("done") == 3  # a line as it ends, and two rows
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_to_the_sweep_stops_all_jobs_with_checkpoints(number: int, tmp_path: Path) -> None:
     line = fast("-m", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=5000")
     command = [sys.executable, "-m", "vaelab.train", *line]
@@ -243,6 +243,7 @@ def test_a_search_goes_on_where_it_was(run_fast: Run, tmp_path: Path, monkeypatc
 # names
 
 
+@pytest.mark.slow
 def test_the_preset_finds_the_sweep_of_the_plain_line(run_fast: Run, tmp_path: Path) -> None:
     short = ("hydra.sweeper.params.latent_dim='2,3'", "hydra.sweeper.params.seed='0'", "trainer.max_steps=2")
     values = [override for override in fast(*short) if not override.startswith("latent_dim")]
