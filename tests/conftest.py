@@ -218,7 +218,7 @@ def no_waiting_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_composing_twice() -> Iterator[None]:
-    """Hydra composes a command line once more, to find a `hydra.mode` in it, which ours never hold."""
+    """Hydra composes a command line once more, to find a `hydra.mode` in it; tests of `sweep=` type -m instead."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
         yield

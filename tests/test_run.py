@@ -239,11 +239,11 @@ def test_a_file_is_replaced_and_never_rewritten_in_place(tmp_path: Path) -> None
 
 @given(st.text())
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
-    path = tmp_path_factory.getbasetemp() / "text"
+    path = tmp_path_factory.getbasetemp() / "read_back_text"
     content = content.encode("utf-8", "ignore").decode().replace("\r", "")
     write_atomically(path, content)
     assert path.read_text(encoding="utf-8") == content
-    assert [p.name for p in path.parent.glob("*text*")] == ["text"]
+    assert [p.name for p in path.parent.glob("*read_back_text*")] == ["read_back_text"]
 
 
 # running again

@@ -247,7 +247,7 @@ def test_a_search_goes_on_where_it_was(run_fast: Run, tmp_path: Path, monkeypatc
 def test_the_preset_finds_the_sweep_of_the_plain_line(run_fast: Run, tmp_path: Path) -> None:
     short = ("hydra.sweeper.params.latent_dim='2,3'", "hydra.sweeper.params.seed='0'", "trainer.max_steps=2")
     values = [override for override in fast(*short) if not override.startswith("latent_dim")]
-    run_main(train.main, tmp_path, "sweep=latent_by_decoder", *values)
+    run_main(train.main, tmp_path, "-m", "sweep=latent_by_decoder", *values)
     plain = [override for override in fast("trainer.max_steps=2") if not override.startswith("latent_dim")]
     outcome = run_main(train.main, tmp_path, "-m", *plain, "latent_dim=2,3", "decoder=bernoulli,gaussian", "seed=0")
     assert "4 of 4 jobs need nothing more" in outcome.out
