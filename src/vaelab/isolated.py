@@ -3,15 +3,15 @@
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from vaelab.jobs import JobSpec, Outcome, guarded, perform
+from vaelab.processes import end_with_parent
 from vaelab.sweep_folder import tell_how_it_ended
 
 PRELOADED = ["vaelab.jobs", "vaelab.callbacks", "vaelab.loggers", "wandb", "matplotlib.backends.backend_agg"]
@@ -87,15 +87,8 @@ def death(exit_code: int) -> str:
 def _in_process(work: Callable[[JobSpec], Outcome], spec: JobSpec, environ: dict[str, str], parent: Connection) -> None:
     os.environ.clear()
     os.environ.update(environ)  # which the server may have from an earlier time
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     parent.send(guarded(work, spec))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _method() -> str:

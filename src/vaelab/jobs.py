@@ -21,7 +21,7 @@ from vaelab.progress import PROGRESS_IN_FILE
 from vaelab.redaction import redacting_output
 from vaelab.results import Metrics, both
 from vaelab.run import OUTPUT, RunFolder
-from vaelab.seeds import complete_seeds, members_of, over_seeds
+from vaelab.seeds import Member, complete_seeds, members_of, over_seeds
 from vaelab.stored import RunFolderError
 from vaelab.sweep_folder import Job, tell_how_it_ended
 
@@ -114,9 +114,8 @@ def outcome_before(spec: JobSpec) -> Outcome | None:
     """What became of a job before, if nothing is left to do about it; not even to say what is wrong."""
     cfg = spec.cfg
     try:
-        first = RunFolder(spec.path, plain(cfg), cfg.rerun)
-        members = members_of(cfg, spec.path) if cfg.seeds > 1 else []
-        folders = [RunFolder(member.path, plain(member.cfg), cfg.rerun) for member in members] or [first]
+        members = members_of(cfg, spec.path) if cfg.seeds > 1 else [Member(cfg, spec.path)]
+        folders = [RunFolder(member.path, plain(member.cfg), cfg.rerun) for member in members]
         if all(folder.finished for folder in folders):
             return Outcome("done", value_of(over_seeds([folder.metrics for folder in folders])))
         failed = [job for folder in folders if (job := Job(folder.path)).state in ("failed", "killed")]

@@ -81,27 +81,30 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
         _no_survivors(),
     ):
         stop.check()
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=num_processes,
-            run_id=secrets.token_hex(4),
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            max_restarts=0,
-            monitor_interval=0.1,
-            start_method="spawn",
-            logs_specs=DefaultLogsSpecs(folder),
-            signals_to_handle="",  # ours raise `Interrupted`, at which the launcher sends SIGTERM
-            shutdown_timeout=PATIENCE,
-        )
         try:
-            return elastic_launch(config, _in_process)(function, Path(folder), *args)[0]
+            return elastic_launch(_configuration(num_processes, folder), _in_process)(function, Path(folder), *args)[0]
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             if failure.exitcode > 128:
                 raise Interrupted(failure.exitcode - 128) from None
             raise _what_failed(rank, failure, num_processes, Path(folder)) from _elsewhere(Path(folder))
+
+
+def _configuration(num_processes: int, folder: str) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id=secrets.token_hex(4),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+        start_method="spawn",
+        logs_specs=DefaultLogsSpecs(folder),
+        signals_to_handle="",  # ours raise `Interrupted`, at which the launcher sends SIGTERM
+        shutdown_timeout=PATIENCE,
+    )
 
 
 def _in_process(function: Callable[..., Any], folder: Path, *args: Any) -> Any:

@@ -53,7 +53,7 @@ def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, 
     """
     typed = {_key(override) for override in overrides}
     overrides = [*overrides, *(f"{key}={value}" for key, value in (params or {}).items() if key not in typed)]
-    swept = sorted(_key(override) for override in overrides if "," in override or "(" in override)
+    swept = sorted(swept_keys(overrides))
     if set(swept) & set(BUDGET):
         raise ConfigError(
             f"a sweep cannot be over {' or '.join(BUDGET)}, which a run may only extend: type one for all its jobs"
@@ -62,6 +62,11 @@ def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, 
         return _safe(name)
     readable = "-".join(key.split("/")[-1].split(".")[-1] for key in swept)
     return "-".join([_safe(readable)[:160], identity({"overrides": _scientific(overrides)})])
+
+
+def swept_keys(overrides: Sequence[str]) -> set[str]:
+    """The keys that are given several values."""
+    return {_key(override) for override in overrides if "," in override or "(" in override}
 
 
 def register_resolvers() -> None:

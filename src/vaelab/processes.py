@@ -1,7 +1,11 @@
 """How many processor cores there are, and which of several processes this one is."""
 
+import multiprocessing
 import os
+import signal
+import threading
 from contextvars import ContextVar
+from multiprocessing.connection import wait
 from typing import Any
 
 launched: ContextVar[bool] = ContextVar("launched", default=False)  # whether `vaelab.launch` started this process
@@ -37,3 +41,15 @@ def threads_of_each(num_processes: int) -> int:
 def this_process() -> tuple[int, int]:
     """The number of this process among those of `vaelab.launch`, and how many there are; 0 of 1 outside of them."""
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched.get() else (0, 1)
+
+
+def end_with_parent() -> None:
+    """Has this process, a child, told to stop when its parent is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

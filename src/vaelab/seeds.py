@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from vaelab.config import plain
 from vaelab.ensemble import Ensemble
 from vaelab.interrupts import Interrupted, Stop, heeding
 from vaelab.names import folder_of_seed
-from vaelab.processes import cores
+from vaelab.processes import cores, end_with_parent
 from vaelab.results import Metrics
 from vaelab.run import RunFolder
 from vaelab.steps import Together
@@ -155,17 +154,10 @@ def _in_process(member: Member, group: str | None, bar: bool, parent: Connection
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         if callable(signal.getsignal(number)):  # the parent's, after a fork
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with suppress(Interrupted), heeding(answerable=False) as stop:
         member.complete(group, stop, bar=bar)
     parent.send((member.error, member.usage))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _end(member: Member, process: BaseProcess, child: Connection) -> None:

@@ -20,11 +20,12 @@ from vaelab.config import contents
 from vaelab.interrupts import Interrupted, heeding
 from vaelab.jobs import JobSpec, Outcome, Planned, outcome_before
 from vaelab.launchers.launcher import JobsLauncher
+from vaelab.names import swept_keys
 from vaelab.sweep_folder import SweepError, SweepFolder
 from vaelab.sweep_progress import SweepProgress, show_sweep
 
 log = logging.getLogger(__name__)
-NEEDS = {"submitit": "submitit", "ray": "ray"}  # module → extra
+NEEDS = ("submitit", "ray")  # packages, each an extra of its name
 
 
 class Failed(JobReturn):
@@ -133,7 +134,7 @@ def make_launcher(jobs: str, options: Mapping[str, Any]) -> JobsLauncher:
         if missing in NEEDS:
             raise ConfigError(
                 f"this launcher needs the package {missing}, which is not installed: "
-                f"type pip install 'vaelab[{NEEDS[missing]}]'"
+                f"type pip install 'vaelab[{missing}]'"
             ) from error
         raise
 
@@ -156,15 +157,10 @@ def plan(config: DictConfig, hydra_context: Any, sweep: Path, overrides: Sequenc
     finally:
         HydraConfig.instance().cfg = former
     overrides = [str(override) for override in composed.hydra.overrides.task]
-    swept = swept_keys(config)
+    typed = [str(override) for override in config.hydra.overrides.task]
+    swept = swept_keys(typed) | set(config.hydra.sweeper.get("params") or {})
     label = " ".join(o for o in overrides if o.lstrip("+~").split("=")[0] in swept) or path.name
     return Planned(spec, overrides, composed, label, outcome_before(spec))
-
-
-def swept_keys(config: DictConfig) -> set[str]:
-    """The keys that a sweep gives several values."""
-    typed = [str(override).lstrip("+~").partition("=")[::2] for override in config.hydra.overrides.task]
-    return {key for key, value in typed if "," in value or "(" in value} | set(config.hydra.sweeper.get("params") or {})
 
 
 def distinct(planned: Sequence[Planned]) -> tuple[list[Planned], list[tuple[Planned, Planned]]]:

@@ -100,7 +100,7 @@ class Sweep:
 
 def workspace(sweep: Sweep) -> ws.Workspace:
     """A workspace with the runs of the sweep alone: curves, log p(x) by protocol, and pictures."""
-    sections = [ws.Section(name="curves", panels=curves(sweep), is_open=True)]
+    sections = [ws.Section(name="curves", panels=curves(sweep))]
     sections += [
         ws.Section(name=f"log p(x): {protocol}", panels=[*likelihoods(protocol, jobs), coordinates(protocol, jobs)])
         for protocol, jobs in sweep.protocols.items()

@@ -37,7 +37,6 @@ def render(report: Report, pictures: Pictures) -> str:
     return environment.get_template("page.html.jinja").render(
         report=report,
         pictures=pictures,
-        sections=[(group, group.ranked) for group in report.groups],
         without=[entry for entry in report.entries if not entry.results],
         noted=[entry for entry in report.entries if entry.notes],
         troubled=[e for e in report.entries if e.error or e.damage or e.log],
