@@ -94,6 +94,8 @@ def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
             (copy / "config.yaml").write_text(yaml.safe_dump(stored | {"seed": seed}, sort_keys=False))
             OmegaConf.clear_cache(cfg)
     found = timed(cwd, *STEP, f"seed=range({options.finished})", "sweep.name=finished")
+    if list(cwd.glob("logs/sweeps/finished/*/checkpoints")) != [done / "checkpoints"]:
+        raise RuntimeError("jobs that are done were run again: their folders are not the copies made here")
     return found, seconds * options.finished / max(1, options.finished - 1)
 
 

@@ -18,7 +18,7 @@ PRELOADED = ["vaelab.jobs", "vaelab.callbacks", "vaelab.loggers", "wandb", "matp
 
 
 def start_server() -> None:
-    """Has the server import what jobs need, while this process goes on; without one, a job imports for itself."""
+    """Has the server import what jobs need; where there is none, a job imports for itself."""
     if _method() == "forkserver":
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
         forkserver.ensure_running()

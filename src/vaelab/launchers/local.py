@@ -32,11 +32,11 @@ class Local:
         self.stopping = False
         self.waiting: deque[tuple[int, JobSpec]] = deque()
         self.running: dict[Any, tuple[int, Isolated, dict[str, str]]] = {}
-        start_server()
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         slots = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
         self.waiting, self.stopping = deque(enumerate(jobs)), False
+        start_server()  # not before there is something to do: a finished sweep needs none
         try:
             while self.waiting or self.running:
                 while self.waiting and slots:
