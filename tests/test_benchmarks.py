@@ -84,3 +84,13 @@ def test_importance_sampling_is_timed_beside_its_products(tmp_path: Path) -> Non
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert {name: len(seconds) for name, seconds in found["seconds"].items()} == {"importance": 3, "products": 3}
     assert 0 < found["resident_mib"] < 2048
+
+
+@pytest.mark.slow
+def test_sweeps_are_timed(tmp_path: Path) -> None:
+    tiny = ("--jobs", "2", "--epochs", "1", "--rounds", "1", "--short", "2", "--finished", "3")
+    out = run("sweeps.py", *tiny, "--out", str(tmp_path))
+    assert out == (tmp_path / "sweeps.md").read_text()
+    assert cells(out)["basic, one thread"][1].startswith("1.00")
+    assert "2 jobs of one step: " in out
+    assert "3 finished jobs are found again in " in out

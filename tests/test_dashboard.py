@@ -20,9 +20,9 @@ from tests.test_loggers import Read, only
 from tests.test_readme import commands_of
 from vaelab import dashboard, train, workspaces
 from vaelab.wandb_runs import at
-from vaelab.workspaces import Sweep
+from vaelab.workspaces import LoggedSweep
 
-MASS, DENSITY = "digits-binary-dynamic", "digits-unit"
+MASS, DENSITY = "digits-binary-dynamic-K2", "digits-unit-K2"
 CLASS = {"bernoulli": "vaelab.heads.Bernoulli", "gaussian": "vaelab.heads.DiagonalGaussian"}
 
 
@@ -180,7 +180,7 @@ def test_each_decoder_has_a_colour(swept: Path, reads: dict[str, Read]) -> None:
 
 
 def test_all_runs_of_a_larger_sweep_are_shown(swept: Path) -> None:
-    sweep = Sweep.read(swept)
+    sweep = LoggedSweep.read(swept)
     assert workspaces.most_runs(sweep) == 10
     assert workspaces.most_runs(replace(sweep, jobs=[*sweep.jobs] * 20)) == 40
 
@@ -204,7 +204,7 @@ HOSTILE = ["it's", 'a "b"', "a and Metric('x') == 1", "a\\b", "ü 🎉", "a=b,c"
 
 @pytest.mark.parametrize("group", [*PLAIN, *HOSTILE, "x" * 200])
 def test_a_sweep_may_have_any_name(group: str, swept: Path) -> None:
-    sweep = replace(Sweep.read(swept), group=group)
+    sweep = replace(LoggedSweep.read(swept), group=group)
     named = ("group", group) if group not in HOSTILE else ("name", [job.status["run_id"] for job in sweep.jobs])
     for made in (workspaces.workspace(sweep), workspaces.report(sweep)):
         for shown in nodes(workspaces.specification(made), "runSets"):

@@ -83,7 +83,7 @@ def test_a_process_that_raises_ends_the_run_and_another_number_of_them_completes
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_run(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast(*eventful("kill"), TWO, code=1)
-    assert "process 1 of 2 was ended by SIGKILL" in outcome.err
+    assert "process 1 of 2 was killed by SIGKILL" in outcome.err
     path = only_run(tmp_path)
     assert status(path)["state"] == "failed"
     assert steps_in(path) == 15
@@ -108,7 +108,7 @@ def test_signals_end_all_after_the_same_step_and_the_same_line_goes_on(
 
 @pytest.mark.slow
 def test_ctrl_c_reaches_all_processes_and_is_one_signal_to_each(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "vaelab.train", *fast(*eventful("tell all", mark=tmp_path / "mark"), TWO)]
+    line = [sys.executable, "-m", "vaelab.train", *fast(*eventful("only mark", mark=tmp_path / "mark"), TWO)]
     line = [word.replace("max_epochs=3", "max_epochs=3000") for word in line]
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     process = subprocess.Popen(

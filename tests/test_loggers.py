@@ -157,7 +157,7 @@ def test_wandb_keeps_masses_and_densities_apart(run_fast: Run) -> None:
     for decoder, protocol in (("bernoulli", "digits-binary-dynamic"), ("gaussian", "digits-unit")):
         path = run_fast("logger=wandb", f"decoder={decoder}", "data.seed=3").path
         names = [name for name in only(path).summary if name.startswith("within/")]
-        assert names == [f"within/{protocol}-seed3/test/log_likelihood"]
+        assert names == [f"within/{protocol}-seed3-K2/test/log_likelihood"]
         assert only(path).summary[names[0]] == results(path)["test/log_likelihood"]
     bits = [row["val/bits_per_dim"] for row in only(path).history if "val/bits_per_dim" in row]
     assert only(path).summary["val/bits_per_dim"] == {"min": min(bits), "last": bits[-1]}  # of which binary has none

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import Outcome, Run, run_main
-from vaelab import cli, evaluate
+from vaelab import cli, dashboard, evaluate, export, report
 from vaelab.data import mnist
 from vaelab.estimators import ImportanceSampling
 
@@ -119,6 +119,10 @@ TRAIN = [
     ("trainer.devices=auto", USAGE, "trainer.devices", "at least 1", "found auto"),
     ("trainer.devices=[0,0]", USAGE, "trainer.devices=[0, 0]", "twice"),
     ("seeds=2 stacked=true trainer.devices=2", USAGE, "stacked=false", "trainer.devices=1"),
+    ("sweep.name=mine", USAGE, "sweep.name=mine", "single run", "type -m"),
+    ("-m seed=1,2 seed.foo=1", USAGE, "seed"),
+    ("-m seed=1,2 +hydra.launcher.foo=3", USAGE, "hydra.launcher has no foo", "n_jobs"),
+    ("-m latent_dim=2 hydra/sweeper=optuna", USAGE, "nothing to search", "latent_dim=choice("),
     ("--config-dir=nowhere", USAGE, "nowhere"),
     ("data=mnist data_dir=empty", FAILURE, "train-images-idx3-ubyte.gz", "empty/mnist", "data=mnist5k"),
     ("data=frey_face data_dir=empty", FAILURE, "frey_rawface.mat", "empty/frey_face", "data=mnist5k"),
@@ -313,7 +317,17 @@ def test_a_bad_logger_is_refused_in_one_line_and_the_run_can_go_on_without_it(li
 def test_a_bad_job_of_a_sweep_is_refused_before_any_runs(run_fast: Any, tmp_path: Path) -> None:
     outcome = run_fast("-m", "latent_dim=2,0", code=USAGE)
     assert_one_line(outcome, "latent_dim must be a whole number of at least 1, found 0")
-    assert not [path for path in tmp_path.glob("logs/sweeps/*/*") if path.is_dir()]
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("main", "key"),
+    [(evaluate.main, "run_dir"), (export.main, "run_dir"), (report.main, "sweep"), (dashboard.main, "sweep")],
+)
+def test_an_entry_point_says_what_it_lacks_and_that_it_takes_no_sweep(main: Any, key: str, tmp_path: Path) -> None:
+    assert_one_line(run_main(main, tmp_path, code=USAGE), f"{key} is missing: type {key}=")
+    assert_one_line(run_main(main, tmp_path, "-m", f"{key}=a,b", code=USAGE), "-m is for vaelab.train alone")
+    assert left_behind(tmp_path) == []
 
 
 def test_a_bug_is_shown_with_its_traceback_once_and_kept_in_the_log(

@@ -149,7 +149,7 @@ def test_w_and_b_keeps_figures_and_nothing_else_of_the_surroundings_even_if_it_i
     assert not kinds & {"environment", "output", "output_raw"}
     (run,) = [record["run"] for record in records if record["type"] == "run"]
     assert run["project"] == "[MY_TOKEN]"
-    assert run["tags"] == ["a", "[MY_TOKEN]"]
+    assert run["tags"] == ["Digits", "Bernoulli", "StandardNormal", "ELBO", "a", "[MY_TOKEN]"]
     assert run["notes"] == "[WANDB_API_KEY] ~"
     assert "git" not in run
 

@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from hydra_plugins.vaelab import ResumableOptuna
+from vaelab.checks import ConfigError
 from vaelab.study import make_sweeper, search
 from vaelab.untrusted import RunFolderError
 
@@ -139,6 +140,11 @@ def test_other_errors_are_raised(tmp_path: Path) -> None:
     searched(tmp_path, failing, tpe(), n_trials=1)
     with pytest.raises(ValueError, match="GridSampler only supports discrete"):
         searched(tmp_path, broken, grid, space=["a=interval(1.0, 2.0)"])
+
+
+def test_a_search_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to search"):
+        searched(tmp_path, plus, tpe(), space=["a=1"])
 
 
 # two at once

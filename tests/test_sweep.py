@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from filelock import FileLock
 from tests.conftest import Outcome, Run, fast, run_main
 from tests.faults import FAULT
 from vaelab import train
-from vaelab.isolated import death
 from vaelab.jobs import JobSpec
+from vaelab.launchers import on_submitit
 from vaelab.launchers.local import slots_for
-from vaelab.sweep_folder import Job, SweepFolder
+from vaelab.processes import death
+from vaelab.sweep_folder import Job, SweepError, SweepFolder
 
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = (
@@ -161,6 +163,37 @@ def test_a_senseless_option_of_a_launcher_is_refused_in_one_line(option: str, ru
     outcome = run_fast("-m", "seed=1,2", "hydra/launcher=joblib", f"hydra.launcher.{option}", code=2)
     assert outcome.err.count("\n") == 1
     assert f"hydra.launcher.{option.split('=')[0]} must be" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("launcher", "option", "words"),
+    [
+        ("submitit_local", "foo=3", "submitit refuses what hydra.launcher has: Unknown argument 'foo'"),
+        pytest.param("ray", "init.nope=1", "Ray refuses what hydra.launcher.init has", marks=pytest.mark.slow),
+        pytest.param("ray", "remote.nope=1", "Ray refuses what hydra.launcher.remote has", marks=pytest.mark.slow),
+    ],
+)
+def test_an_option_that_a_launchers_library_does_not_know_is_one_line(
+    launcher: str, option: str, words: str, run_fast: Run
+) -> None:
+    outcome = run_fast("-m", "seed=1,2", f"hydra/launcher={launcher}", f"+hydra.launcher.{option}", code=2)
+    assert words in outcome.err.splitlines()[-1]
+    assert "Traceback" not in outcome.err
+
+
+def test_slurms_jobs_are_not_submitted_again_while_its_queue_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = on_submitit.Submitit("slurm")
+    launcher.paths = [tmp_path / "a", tmp_path / "b"]
+    answers: Iterator[set[str] | None] = iter([None, {"7_0"}])
+    monkeypatch.setattr(on_submitit, "queued_jobs", lambda: next(answers))
+    assert launcher.in_queue(tmp_path) == {}  # nobody is asked: there is no earlier line
+    (tmp_path / "jobs.json").write_text('{"a": "7_0", "b": "7_1"}')
+    with pytest.raises(SweepError, match="squeue does not answer"):
+        launcher.in_queue(tmp_path)
+    found = launcher.in_queue(tmp_path)
+    assert {number: job.job_id for number, job in found.items()} == {0: "7_0"}
 
 
 def test_secrets_are_in_no_plan(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,9 +341,9 @@ def test_cores_are_divided_among_jobs_and_their_processes(
 
 
 def test_death_in_words() -> None:
-    assert death(-9) == "its process was killed by SIGKILL; the machine may have run out of memory"
-    assert death(-11) == "its process was killed by SIGSEGV"
-    assert death(3) == "its process ended with exit code 3"
+    assert death(-9) == "was killed by SIGKILL; the machine may have run out of memory"
+    assert death(-11) == "was killed by SIGSEGV"
+    assert death(3) == "ended with exit code 3"
 
 
 # the folder

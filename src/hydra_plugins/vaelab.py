@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -25,9 +26,16 @@ class SweepLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from vaelab.sweep import launch
+        from vaelab.sweep import launch_batch
 
-        return launch(self.config, self.hydra_context, self.jobs, self.options, job_overrides, initial_job_idx)
+        return launch_batch(self.config, self.hydra_context, self.jobs, self.options, job_overrides, initial_job_idx)
+
+
+class PlainSweeper(basic_sweeper.BasicSweeper):
+    """Hydra's own, of all combinations; but each job is composed once, by `vaelab.sweep` before any runs."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Leaves that to the launcher, which would do it again."""
 
 
 class ResumableOptuna(Sweeper):

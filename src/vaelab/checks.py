@@ -1,6 +1,6 @@
 """What is refused before any work: numbers and trainer settings that cannot be meant."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,14 +114,14 @@ def check_evaluation(cfg: DictConfig) -> None:
     processes_of(cfg.trainer)
 
 
-def processes_of(trainer: DictConfig) -> int:
+def processes_of(trainer: Mapping[str, Any]) -> int:
     """How many processes share a run or an evaluation: one for each device.
 
     Raises:
         ConfigError: `trainer.devices` is neither a number of them nor a list of GPUs.
     """
-    devices = trainer.devices
-    if OmegaConf.is_list(devices) and len(devices) > 0 and all(isinstance(device, int) for device in devices):
+    devices = trainer["devices"]
+    if isinstance(devices, Sequence) and devices and all(isinstance(device, int) for device in devices):
         if len(set(devices)) < len(devices):
             raise ConfigError(f"trainer.devices={devices} names a GPU twice: type each number once")
         return len(devices)

@@ -15,8 +15,7 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
@@ -36,16 +35,22 @@ FAILURE = (*FAILURE, SweepError, OSError, ImportError)  # exit code 1
 # in a child process that is not forked, the variable is the one that `main` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 
-log = logging.getLogger(__name__)
 speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several runs a warning is of
 
 
-def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
-    """Runs a `hydra.main` function; an error that the user can mend becomes one line and an exit code."""
+def entry_point(hydra_main: Callable[[], Any], sweeps: bool = False) -> Callable[[], None]:
+    """Runs a `hydra.main` function; an error that the user can mend becomes one line and an exit code.
+
+    Args:
+        hydra_main: the function.
+        sweeps: whether it takes `-m`.
+    """
 
     @functools.wraps(hydra_main)
     def main() -> None:
         quieten_console()
+        if not sweeps and not {"-m", "--multirun"}.isdisjoint(sys.argv[1:]):
+            refuse(ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder"))
         if os.getcwd() not in sys.path and not sys.flags.safe_path:
             sys.path.append(os.getcwd())  # for a user's own classes, as `python -m` has it
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
@@ -72,25 +77,22 @@ def entry_point(hydra_main: Callable[[], Any]) -> Callable[[], None]:
     return main
 
 
-def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wraps the task of one job: a single run that is refused ends here; a sweep's job leaves the others running."""
+def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Wraps what Hydra calls: that which lacks a value, or is refused, ends here, in one line."""
 
     @functools.wraps(function)
-    def task(cfg: DictConfig) -> Any:
-        hydra = HydraConfig.get()
-        if hydra.mode is RunMode.MULTIRUN:
-            redact_file(Path(hydra.runtime.output_dir).parent / "multirun.yaml")
+    def wrapped(cfg: DictConfig) -> Any:
         try:
+            for key in sorted(OmegaConf.missing_keys(cfg)):
+                raise ConfigError(f"{key} is missing: type {key}=VALUE (--help tells more)")
             return function(cfg)
         except Exception as error:
-            _remove_if_empty(Path(hydra.runtime.output_dir))
-            if hydra.mode is RunMode.MULTIRUN:
-                log.error("the job %s failed: %s", " ".join(hydra.overrides.task), one_line(error))
-            elif isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            if isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
                 refuse(error)
             raise
 
-    return task
+    return wrapped
 
 
 def quieten_console() -> None:

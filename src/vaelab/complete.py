@@ -93,7 +93,7 @@ class Training:
                 trainer.fit(module, data, ckpt_path=folder.found and folder.found[1], weights_only=True)
             metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
             with stop.excusing():
-                summarize(trainer.logger, metrics, data.record())
+                summarize(trainer.logger, metrics, data.record(), contents(self.cfg))
             return metrics
 
 

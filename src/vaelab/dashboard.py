@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vaelab.cli import entry_point, job
+from vaelab.cli import entry_point, task
 from vaelab.config import SWEEP_CONF
 from vaelab.redaction import redacted
 from vaelab.stored import write_atomically
@@ -15,7 +15,7 @@ from vaelab.wandb_runs import check_login
 
 
 @hydra.main(version_base="1.3", config_path=SWEEP_CONF, config_name="dashboard")
-@job
+@task
 def run(cfg: DictConfig) -> None:
     """Writes `workspace.json` and `dashboard-report.json` into the sweep's folder, as W&B would be sent them."""
     try:
@@ -24,7 +24,7 @@ def run(cfg: DictConfig) -> None:
         package = (error.name or "").partition(".")[0]
         raise ImportError(f"{package} is missing: pip install 'vaelab[dashboard]'") from error
     folder = Path(cfg.sweep)
-    sweep = workspaces.Sweep.read(folder, cfg.group, entity=cfg.entity, project=cfg.project)
+    sweep = workspaces.LoggedSweep.read(folder, cfg.group, entity=cfg.entity, project=cfg.project)
     if cfg.save:
         check_login()
     workspace, report = workspaces.workspace(sweep), workspaces.report(sweep)

@@ -11,9 +11,9 @@ import hydra
 from omegaconf import DictConfig
 
 from vaelab.checks import check_evaluation, processes_of
-from vaelab.cli import entry_point, job
+from vaelab.cli import entry_point, task
 from vaelab.config import CONF, contents
-from vaelab.evaluating import Evaluation, Outcome, evaluate_share
+from vaelab.evaluating import Evaluated, Evaluation, evaluate_share
 from vaelab.kept import KeptEvaluation
 from vaelab.launch import launch
 from vaelab.loggers import log_evaluation
@@ -22,30 +22,30 @@ from vaelab.table import show_evaluation
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
-@job
+@task
 def run(cfg: DictConfig) -> float:
     """Completes the evaluation that `cfg` describes, and returns the bound in nats."""
     check_evaluation(cfg)
     evaluation, num_processes = Evaluation(cfg), processes_of(cfg.trainer)
     with KeptEvaluation(evaluation.folder, evaluation.name).held(anew=cfg.rerun):
-        outcome = evaluation.run() if num_processes == 1 else launch(evaluate_share, num_processes, contents(cfg))
-    file = write(evaluation, outcome)
-    split, own = cfg.split, outcome.comparability
-    metrics = {name.removeprefix(f"{split}/"): value for name, value in outcome.metrics.items()}
+        evaluated = evaluation.run() if num_processes == 1 else launch(evaluate_share, num_processes, contents(cfg))
+    file = write(evaluation, evaluated)
+    split, own = cfg.split, evaluated.comparability
+    metrics = {name.removeprefix(f"{split}/"): value for name, value in evaluated.metrics.items()}
     part = "all" if own["examples"] == own["of"] else f"first {own['examples']:,} of"
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
-    closing = f"evaluated before (rerun=true evaluates again): {file}" if outcome.found_before else f"written: {file}"
-    show_evaluation(title, metrics, outcome.estimators, outcome.notes, closing)
-    per_dimension = {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(outcome.kl_per_dimension)}
-    log_evaluation(evaluation.folder, outcome.metrics | per_dimension, cfg.wandb_mode)
+    closing = f"evaluated before (rerun=true evaluates again): {file}" if evaluated.found_before else f"written: {file}"
+    show_evaluation(title, metrics, evaluated.estimators, evaluated.notes, closing)
+    per_dimension = {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(evaluated.kl_per_dimension)}
+    log_evaluation(evaluation.folder, evaluated.metrics | per_dimension, cfg.wandb_mode)
     return metrics["elbo"]
 
 
-def write(evaluation: Evaluation, outcome: Outcome) -> Path:
+def write(evaluation: Evaluation, evaluated: Evaluated) -> Path:
     """Writes `evaluation.json`, and the same under the evaluation's own name beside the values of single examples."""
-    told = {name: getattr(outcome, name) for name in ("kl_per_dimension", "comparability", "notes")}
+    told = {name: getattr(evaluated, name) for name in ("kl_per_dimension", "comparability", "notes")}
     numbers = {
-        name: value if math.isfinite(value) else None for name, value in outcome.metrics.items()
+        name: value if math.isfinite(value) else None for name, value in evaluated.metrics.items()
     }  # JSON has no other
     content = json.dumps(numbers | {"checkpoint": evaluation.cfg.checkpoint} | told, indent=2, default=str)
     for file in ("evaluations/" + evaluation.name + ".json", "evaluation.json"):

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Outcome:
+class Evaluated:
     """What an evaluation comes to.
 
     Attributes:
@@ -123,7 +123,7 @@ class Evaluation:
             dequantizations=self.cfg.dequantizations,
         )
 
-    def run(self) -> Outcome:
+    def run(self) -> Evaluated:
         """Evaluates what is left, in this process or, in one of several, its share."""
         kept = KeptEvaluation(self.folder, self.name, *this_process())
         needed = self.needed
@@ -142,9 +142,9 @@ class Evaluation:
                 )
             if self.trainer.is_global_zero:
                 kept.finish(self.module.tested)
-        return self.outcome(found_before=left == 0)
+        return self.evaluated(found_before=left == 0)
 
-    def outcome(self, found_before: bool) -> Outcome:
+    def evaluated(self, found_before: bool) -> Evaluated:
         """What all values come to, once there are all."""
         module, estimators = self.module, self.module.estimators
         metrics = module.test_summary(self.data)
@@ -155,10 +155,10 @@ class Evaluation:
         largest = " ".join(f"{value:.2f}" for value in sorted(per_dimension, reverse=True)[:50])
         notes = [*left_out(module), *verdicts(metrics, estimators)]
         notes += [f"KL of each latent dimension, largest first: {largest}"] if per_dimension else []
-        return Outcome(named | counts, per_dimension, self.comparability, notes, estimators, found_before)
+        return Evaluated(named | counts, per_dimension, self.comparability, notes, estimators, found_before)
 
 
-def evaluate_share(cfg: Mapping[str, Any]) -> Outcome:
+def evaluate_share(cfg: Mapping[str, Any]) -> Evaluated:
     """The share of one of several processes."""
     return Evaluation(OmegaConf.create(dict(cfg))).run()
 

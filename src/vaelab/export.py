@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from vaelab.checks import check_choice
-from vaelab.cli import entry_point, job
+from vaelab.cli import entry_point, task
 from vaelab.config import CONF
 from vaelab.stored import read_config
 from vaelab.untrusted import RunFolderError
@@ -15,7 +15,7 @@ from vaelab.weights import read_weights, write_safetensors
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="export")
-@job
+@task
 def run(cfg: DictConfig) -> None:
     """Writes `checkpoints/NAME.safetensors` beside the checkpoint that `cfg` names."""
     check_choice("checkpoint", cfg.checkpoint, ("last", "best"))

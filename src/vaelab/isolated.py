@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from vaelab.jobs import JobSpec, Outcome, guarded, perform
-from vaelab.processes import end_with_parent
+from vaelab.processes import death, end_with_parent
 from vaelab.sweep_folder import tell_how_it_ended
 
 PRELOADED = ["vaelab.jobs", "vaelab.callbacks", "vaelab.loggers", "wandb", "matplotlib.backends.backend_agg"]
@@ -70,18 +70,9 @@ class Isolated:
         if found is None:
             code = self.process.exitcode or 0
             told = stopping and code in (-signal.SIGTERM, -signal.SIGINT, 1)
-            found = Outcome("interrupted" if told else "failed", error=death(code))
+            found = Outcome("interrupted" if told else "failed", error=f"its process {death(code)}")
             tell_how_it_ended(self.spec.path, found.state, found.error)
         return found
-
-
-def death(exit_code: int) -> str:
-    """In words, how a process ended that said nothing itself."""
-    if exit_code >= 0:
-        return f"its process ended with exit code {exit_code}"
-    name = signal.Signals(-exit_code).name
-    memory = "; the machine may have run out of memory" if name == "SIGKILL" else ""
-    return f"its process was killed by {name}{memory}"
 
 
 def _in_process(work: Callable[[JobSpec], Outcome], spec: JobSpec, environ: dict[str, str], parent: Connection) -> None:

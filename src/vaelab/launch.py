@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pickle
 import secrets
-import signal
 import sys
 import time
 import traceback
@@ -23,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from vaelab.cli import one_line, quieten_console
 from vaelab.interrupts import Interrupted, heeding
-from vaelab.processes import ProcessError, launched, threads_of_each
+from vaelab.processes import ProcessError, death, launched, threads_of_each
 from vaelab.redaction import redact
 
 LAUNCHERS = ("torch.distributed.elastic", "torch.multiprocessing", "torchelastic")  # whose loggers these are
@@ -133,11 +132,8 @@ def _reports(folder: Path) -> list[_Report]:
 
 def _what_failed(rank: int, failure: ProcessFailure, num_processes: int, folder: Path) -> ProcessError:
     reports = _reports(folder)
-    if failure.exitcode < 0:
-        memory = " (the system does so when memory is short)" if failure.exitcode == -signal.SIGKILL else ""
-        return ProcessError(f"process {rank} of {num_processes} was ended by {failure.signal_name()}{memory}")
-    if not reports:
-        return ProcessError(f"process {rank} of {num_processes} ended with exit code {failure.exitcode}")
+    if failure.exitcode < 0 or not reports:
+        return ProcessError(f"process {rank} of {num_processes} {death(failure.exitcode)}")
     first = reports[0]
     return ProcessError(f"process {first.rank} of {num_processes} failed: {first.error}", first.details)
 

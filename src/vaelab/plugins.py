@@ -5,7 +5,7 @@ from hydra.core.plugins import Plugins
 
 OURS = {
     "launcher": ("basic", "joblib", "submitit_local", "submitit_slurm", "ray"),
-    "sweeper": ("optuna",),
+    "sweeper": ("basic", "optuna"),
 }
 
 

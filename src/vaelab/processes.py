@@ -43,6 +43,15 @@ def this_process() -> tuple[int, int]:
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched.get() else (0, 1)
 
 
+def death(exit_code: int) -> str:
+    """How a process ended that said nothing itself, in words that follow a name for it."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    memory = "; the machine may have run out of memory" if name == "SIGKILL" else ""
+    return f"was killed by {name}{memory}"
+
+
 def end_with_parent() -> None:
     """Has this process, a child, told to stop when its parent is gone."""
     parent = multiprocessing.parent_process()

@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from vaelab.checks import EVALUATION, check_choice
-from vaelab.cli import entry_point, job
+from vaelab.cli import entry_point, task
 from vaelab.config import SWEEP_CONF
 from vaelab.reporting.gathering import Report, gather
 from vaelab.reporting.table import as_csv
@@ -21,7 +21,7 @@ from vaelab.stored import write_atomically
 
 
 @hydra.main(version_base="1.3", config_path=SWEEP_CONF, config_name="report")
-@job
+@task
 def run(cfg: DictConfig) -> None:
     """Writes `report.html`, `report.csv` and `report.json` into the sweep's folder."""
     check_choice("wandb_mode", cfg.wandb_mode, EVALUATION["wandb_mode"])

@@ -25,7 +25,7 @@ from vaelab.config import plain
 from vaelab.ensemble import Ensemble
 from vaelab.interrupts import Interrupted, Stop, heeding
 from vaelab.names import folder_of_seed
-from vaelab.processes import cores, end_with_parent
+from vaelab.processes import cores, death, end_with_parent
 from vaelab.results import Metrics
 from vaelab.run import RunFolder
 from vaelab.steps import Together
@@ -165,9 +165,7 @@ def _end(member: Member, process: BaseProcess, child: Connection) -> None:
     try:
         member.error, member.usage = child.recv()
     except EOFError:
-        code = process.exitcode or 0
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        member.error = f"its process ended by {how}"
+        member.error = f"its process {death(process.exitcode or 0)}"
 
 
 def check_all_done(members: Sequence[Member]) -> None:

@@ -3,7 +3,7 @@
 import functools
 import logging
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,13 @@ def search(sweeper: Any, directory: str, arguments: list[str], retry_failed: boo
         What the plugin does; None where no trial is complete, of which the sweep itself tells.
 
     Raises:
+        ConfigError: there is nothing to search.
         RunFolderError: another process searches in this folder.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_searches(sweeper.sweeper, arguments)
     with locked(Path(directory)):
         go_on(sweeper.sweeper, retry_failed)
         try:
@@ -56,6 +58,26 @@ def search(sweeper: Any, directory: str, arguments: list[str], retry_failed: boo
             if all(frame.name != "best_trial" for frame in traceback.extract_tb(error.__traceback__)):
                 raise
             return None
+
+
+def check_searches(impl: Any, arguments: Sequence[str]) -> None:
+    """Refuses a search of nothing, all of whose trials would be one run.
+
+    Args:
+        impl: the plugin's implementation.
+        arguments: of the command line.
+
+    Raises:
+        ConfigError: says how to type a range.
+    """
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+
+    ranges, _ = create_params_from_overrides([*impl._parse_sweeper_params_config(), *arguments])
+    if not (ranges or impl.search_space or impl.custom_search_space_extender):
+        raise ConfigError(
+            "hydra/sweeper=optuna has nothing to search: type a range, such as 'latent_dim=choice(2,5,10)' or "
+            "'optimizer.lr=interval(1e-4,1e-2)'"
+        )
 
 
 def locked(folder: Path) -> AcquireReturnProxy:

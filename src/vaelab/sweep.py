@@ -1,6 +1,7 @@
 """A sweep: its jobs planned, those that are done passed over, the others launched; and what became of each."""
 
 import functools
+import inspect
 import logging
 import math
 import os
@@ -21,7 +22,7 @@ from vaelab.interrupts import Interrupted, heeding
 from vaelab.jobs import JobSpec, Outcome, Planned, outcome_before
 from vaelab.launchers.launcher import JobsLauncher
 from vaelab.names import swept_keys
-from vaelab.sweep_folder import SweepError, SweepFolder
+from vaelab.sweep_folder import SweepError, SweepFolder, remove_if_refused
 from vaelab.sweep_progress import SweepProgress, show_sweep
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Sweep:
 current: ContextVar[Sweep | None] = ContextVar("sweep", default=None)
 
 
-def launch(
+def launch_batch(
     config: DictConfig,
     hydra_context: Any,
     jobs: str,
@@ -108,12 +109,14 @@ def launch(
     path = Path(str(config.hydra.sweep.dir)).absolute()
     redact_file(path / "multirun.yaml")
     sweep = current.get()
-    if sweep is None or sweep.folder.path != path:
-        sweep = Sweep(SweepFolder(path), make_launcher(jobs, options))
-        current.set(sweep)
-    planned = [
-        plan(config, hydra_context, path, overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)
-    ]
+    try:
+        if sweep is None or sweep.folder.path != path:
+            sweep = Sweep(SweepFolder(path), make_launcher(jobs, options))
+            current.set(sweep)
+        planned = [plan(config, hydra_context, path, line, initial_job_idx + i) for i, line in enumerate(job_overrides)]
+    except Exception:
+        remove_if_refused(path)
+        raise
     sweep.launch(planned)
     return [returned(job) for job in planned]
 
@@ -126,9 +129,12 @@ def make_launcher(jobs: str, options: Mapping[str, Any]) -> JobsLauncher:
     """
     given = {name: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for name, v in options.items()}
     try:
-        return cast(JobsLauncher, get_class(jobs)(**given))
-    except TypeError as error:
-        raise ConfigError(f"{error} (in the configuration of hydra.launcher)") from error
+        launcher = get_class(jobs)
+        known = inspect.signature(launcher).parameters
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+            for name in given.keys() - known.keys():
+                raise ConfigError(f"hydra.launcher has no {name}: it takes {', '.join(known)}")
+        return cast(JobsLauncher, launcher(**given))
     except Exception as error:
         missing = getattr(error.__cause__ or error, "name", None) or getattr(error, "name", None)
         if missing in NEEDS:
@@ -178,7 +184,7 @@ def returned(planned: Planned) -> JobReturn:
     outcome = planned.outcome or Outcome("interrupted")
     good = outcome.value is not None and math.isfinite(outcome.value)
     # Hydra's own sweeper makes nothing of values, but would launch no more batches after a failed job
-    basic = str(planned.composed.hydra.sweeper._target_).endswith("BasicSweeper")
+    basic = planned.composed.hydra.sweeper._target_ == "hydra_plugins.vaelab.PlainSweeper"
     result = JobReturn() if good or basic else Failed()
     result.overrides, result.working_dir = planned.overrides, os.getcwd()
     result.cfg = planned.composed
@@ -210,7 +216,7 @@ def _concluded(main: Callable[[], Any]) -> None:
     except (Exception, Interrupted) as error:
         if (sweep := current.get()) is not None and sweep.jobs:
             sweep.show()
-            if not isinstance(error, Interrupted):
+            if isinstance(error, SweepError):
                 sweep.check_all_done()  # the sweeper's error is of one job, and this speaks of all
         raise
     if (sweep := current.get()) is not None:

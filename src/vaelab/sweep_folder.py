@@ -141,6 +141,14 @@ class SweepFolder:
         return [Job(self.path / name, tuple(plan.get(name, ()))) for name in [*plan, *others]]
 
 
+def remove_if_refused(path: Path) -> None:
+    """Removes the folder of a sweep that never was: it holds what Hydra writes before it calls us, and no more."""
+    if path.is_dir() and [file.name for file in path.iterdir()] == ["multirun.yaml"]:
+        (path / "multirun.yaml").unlink()
+        with suppress(OSError):
+            path.rmdir()
+
+
 def tell_how_it_ended(path: Path, state: JobState, error: str | None) -> None:
     """Writes down how a run ended that could not do so itself: before it began, or since its process was killed.
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vaelab.cli import entry_point, job
+from vaelab.checks import ConfigError
+from vaelab.cli import entry_point, task
 from vaelab.config import CONF
 from vaelab.interrupts import heeding
 from vaelab.jobs import complete_job, value_of
@@ -19,19 +19,18 @@ register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
-@job
+@task
 def run(cfg: DictConfig) -> float:
     """Completes the run that `cfg` describes, or those of its seeds; returns the (mean) validation bound in nats."""
-    hydra_cfg = HydraConfig.get()
-    path = Path(hydra_cfg.runtime.output_dir)
-    group = path.parent.name if hydra_cfg.mode is RunMode.MULTIRUN else None
+    if cfg.sweep.name is not None:
+        raise ConfigError(f"sweep.name={cfg.sweep.name} names a sweep, and this is a single run: type -m, or name=")
     with heeding() as stop:
-        columns, closing = complete_job(cfg, path, group, stop)
+        columns, closing = complete_job(cfg, Path(HydraConfig.get().runtime.output_dir), None, stop)
     show(columns, closing)
     return value_of(columns)
 
 
-main = entry_point(concluding(run))
+main = entry_point(concluding(run), sweeps=True)
 
 if __name__ == "__main__":
     main()

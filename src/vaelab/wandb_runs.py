@@ -61,17 +61,19 @@ def tags_of(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def protocol_of(record: Mapping[str, Any]) -> str | None:
-    """Names the data and what their pixels are; log-likelihoods of two such names are never comparable.
+def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """Names the data, what their pixels are, and K; log-likelihoods of two such names are never comparable.
 
     Args:
         record: what `record.json` holds. A run that has none was never trained: None.
+        config: of the run.
     """
     data = record.get("data")
     if not isinstance(data, dict):
         return None
     split = f"seed{data['seed']}" if data.get("seed") else None  # the usual one goes without saying
-    parts = (data.get("name"), data.get("pixels"), data.get("binarize"), split)
+    samples = at(config, "estimator.num_samples")
+    parts = (data.get("name"), data.get("pixels"), data.get("binarize"), split, samples and f"K{samples}")
     return "-".join(str(part) for part in parts if part is not None)
 
 
@@ -89,7 +91,7 @@ def is_log_likelihood(metric: str) -> bool:
 
 
 @rank_zero_only
-def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any]) -> None:
+def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Has W&B's summary of a finished run say what `metrics.json` does, under the same names.
 
     Those in `BEST` have two values there: `last`, of the weights that training ended with, and `max` or `min`, over
@@ -99,6 +101,7 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any]) 
         logger: the run's.
         metrics: the final ones.
         data: `ImageData.record()`.
+        config: of the run, plain.
     """
     if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
         return
@@ -109,7 +112,7 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any]) 
             # W&B does not know what the attempts before this one saw; the best weights' value is one of those
             known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
             final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
-    protocol = protocol_of({"data": data})
+    protocol = protocol_of({"data": data}, config)
     if protocol is not None:
         final |= {within(protocol, name): value for name, value in metrics.items() if is_log_likelihood(name)}
     summary.update(final)

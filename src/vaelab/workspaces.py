@@ -26,7 +26,7 @@ WHOLE_ROW = 24  # of a report's columns
 
 
 @dataclass(frozen=True)
-class Sweep:
+class LoggedSweep:
     """What the panels are made from.
 
     Attributes:
@@ -40,7 +40,7 @@ class Sweep:
     jobs: Sequence[Job]
 
     @classmethod
-    def read(cls, path: Path, group: str | None = None, **place: str | None) -> "Sweep":
+    def read(cls, path: Path, group: str | None = None, **place: str | None) -> "LoggedSweep":
         """Reads a sweep's folder.
 
         Args:
@@ -84,10 +84,10 @@ class Sweep:
 
     @cached_property
     def protocols(self) -> dict[str, list[Job]]:
-        """Name of what the pixels are → the finished jobs with such; see `vaelab.wandb_runs.protocol_of`."""
+        """Name of what compares → the finished jobs with such; see `vaelab.wandb_runs.protocol_of`."""
         found: dict[str, list[Job]] = {}
         for job in self.jobs:
-            protocol = protocol_of(job.record)
+            protocol = protocol_of(job.record, job.config)
             if protocol is not None and job.metrics:
                 found.setdefault(protocol, []).append(job)
         return found
@@ -98,7 +98,7 @@ class Sweep:
         return sorted({f"figures/{file.stem}" for job in self.jobs for file in job.path.glob("figures/*.png")})
 
 
-def workspace(sweep: Sweep) -> ws.Workspace:
+def workspace(sweep: LoggedSweep) -> ws.Workspace:
     """A workspace with the runs of the sweep alone: curves, log p(x) by protocol, and pictures."""
     sections = [ws.Section(name="curves", panels=curves(sweep))]
     sections += [
@@ -121,7 +121,7 @@ def workspace(sweep: Sweep) -> ws.Workspace:
     )
 
 
-def report(sweep: Sweep) -> wr.Report:
+def report(sweep: LoggedSweep) -> wr.Report:
     """A report on the sweep: for each protocol its own runs, curves included; then pictures of all."""
     blocks: list[Any] = [
         wr.P(f"{len(sweep.jobs)} runs of the sweep {sweep.group}; decoders: {', '.join(sweep.decoders)}."),
@@ -136,7 +136,7 @@ def report(sweep: Sweep) -> wr.Report:
     return wr.Report(entity=sweep.entity, project=sweep.project, title=sweep.title, blocks=blocks, width="fluid")
 
 
-def grid(sweep: Sweep, name: str, panels: list[Any], *filters: Any) -> wr.PanelGrid:
+def grid(sweep: LoggedSweep, name: str, panels: list[Any], *filters: Any) -> wr.PanelGrid:
     """A report's panels, and the runs of the sweep that they show."""
     runs = wr.Runset(
         name=name,
@@ -146,14 +146,14 @@ def grid(sweep: Sweep, name: str, panels: list[Any], *filters: Any) -> wr.PanelG
     return wr.PanelGrid(runsets=[runs], panels=panels)
 
 
-def of_sweep(sweep: Sweep) -> ws.FilterExpr:
+def of_sweep(sweep: LoggedSweep) -> ws.FilterExpr:
     """Filters the runs of the sweep: by group, or by their ids where the name has what W&B's package stumbles over."""
     if re.fullmatch(r"[\w. -]+", sweep.group, re.ASCII):
         return ws.Metric("Group") == sweep.group
     return ws.Metric("ID").isin(list(sweep.colours))
 
 
-def curves(sweep: Sweep) -> list[Any]:
+def curves(sweep: LoggedSweep) -> list[Any]:
     """The validation bound over training: each run in its decoder's colour, and the mean of each decoder's runs."""
     bound = {"x": "samples_seen", "y": ["val/elbo"], "title_x": "training examples seen", "title_y": "nats per example"}
     mean = {"groupby": wr.Config(DECODER), "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
@@ -189,7 +189,7 @@ def coordinates(protocol: str, jobs: Sequence[Job]) -> wr.ParallelCoordinatesPlo
     )
 
 
-def pictures(sweep: Sweep) -> list[Any]:
+def pictures(sweep: LoggedSweep) -> list[Any]:
     """The pictures of each kind, of all runs."""
     return [
         wr.MediaBrowser(
@@ -204,7 +204,7 @@ def estimates(jobs: Sequence[Job]) -> list[str]:
     return sorted({name for job in jobs for name in job.metrics if is_log_likelihood(name)})
 
 
-def most_runs(sweep: Sweep) -> int:
+def most_runs(sweep: LoggedSweep) -> int:
     """How many runs a panel shows: W&B's own limit, 10, is less than most sweeps have."""
     return min(max(len(sweep.jobs), 10), MOST_RUNS)
 

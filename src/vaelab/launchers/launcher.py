@@ -33,10 +33,3 @@ def check_whole(**options: Any) -> None:
         if not (whole or value is None):
             key = f"hydra.launcher.{name}"
             raise ConfigError(f"{key} must be a whole number of at least 1, or null, found {value!r}: type {key}=2")
-
-
-def number_of(devices: Any) -> int:
-    """How many devices, and processes, `trainer.devices` asks for; 1 where it asks for what the job will refuse."""
-    if isinstance(devices, list):
-        return max(1, len(devices))
-    return max(1, int(devices)) if str(devices).isdecimal() else 1

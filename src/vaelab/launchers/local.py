@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from vaelab.checks import processes_of
 from vaelab.isolated import Isolated, start_server
 from vaelab.jobs import JobSpec
-from vaelab.launchers.launcher import Ended, check_whole, number_of
+from vaelab.launchers.launcher import Ended, check_whole
 from vaelab.processes import CORES, cores
 
 TICK = 0.25  # seconds
@@ -70,7 +71,7 @@ def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) ->
         jobs_per_gpu: so many share a GPU.
     """
     trainers = [job.config["trainer"] for job in jobs]
-    width = max(number_of(trainer["devices"]) for trainer in trainers)
+    width = max(map(processes_of, trainers))
     on_gpus = all(trainer["accelerator"] != "cpu" for trainer in trainers)
     gpus = visible_gpus() if on_gpus and torch.cuda.device_count() else []
     by_number = any(isinstance(trainer["devices"], list) for trainer in trainers)

@@ -1,13 +1,15 @@
 """Jobs as tasks of Ray, on this machine or on a cluster, each with the cores and GPUs that it asks for."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
+from vaelab.checks import ConfigError, processes_of
 from vaelab.jobs import JobSpec, Outcome, guarded, perform
-from vaelab.launchers.launcher import Ended, check_whole, number_of
+from vaelab.launchers.launcher import Ended, check_whole
 from vaelab.sweep_folder import tell_how_it_ended
 
 TICK = 0.5  # seconds
@@ -31,10 +33,13 @@ class Ray:
         self.tasks: dict[Any, int] = {}
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
-        if not ray.is_initialized():
-            ray.init(**{"log_to_driver": False, "logging_level": "error", "include_dashboard": False, **self.init})
+        with _refusing("init"):
+            if not ray.is_initialized():
+                ray.init(**{"log_to_driver": False, "logging_level": "error", "include_dashboard": False, **self.init})
         # a worker of its own: a task that crashes takes no other with it, and none finds what another left
         task = ray.remote(max_calls=1, max_retries=0)(_task)
+        with _refusing("remote"):
+            task.options(**self.options(jobs[0]))
         for number, job in enumerate(jobs):
             options = self.options(job)
             if (missing := missing_for(options)) is None:
@@ -51,7 +56,7 @@ class Ray:
 
     def options(self, job: JobSpec) -> dict[str, Any]:
         """What the task of a job asks of Ray."""
-        devices = number_of(job.devices)
+        devices = processes_of(job.config["trainer"])
         gpus = {"num_gpus": devices if devices > 1 else 1 / self.jobs_per_gpu}
         wants_gpus = job.config["trainer"]["accelerator"] != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         given = {name: value for name, value in self.remote.items() if value is not None}
@@ -60,6 +65,15 @@ class Ray:
     def stop(self) -> None:
         for reference in self.tasks:
             ray.cancel(reference)  # a KeyboardInterrupt in those that run
+
+
+@contextmanager
+def _refusing(option: str) -> Iterator[None]:
+    """What Ray says of an option that it does not take, or of a cluster that it does not reach, is the user's."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError, ConnectionError) as error:
+        raise ConfigError(f"Ray refuses what hydra.launcher.{option} has: {error}") from error
 
 
 def missing_for(options: Mapping[str, Any]) -> str | None:

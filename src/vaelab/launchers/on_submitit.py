@@ -17,17 +17,19 @@ import submitit
 import torch
 from submitit.helpers import DelayedSubmission
 
+from vaelab.checks import ConfigError
 from vaelab.cli import one_line
 from vaelab.interrupts import Interrupted
 from vaelab.jobs import JobSpec, Outcome, perform
 from vaelab.launchers.launcher import Ended, check_whole
 from vaelab.launchers.local import slots_for, visible_gpus
 from vaelab.stored import read_json, write_atomically
-from vaelab.sweep_folder import Job, tell_how_it_ended
+from vaelab.sweep_folder import Job, SweepError, tell_how_it_ended
 
 log = logging.getLogger(__name__)
 JOBS = "jobs.json"
 POLL = 0.5  # seconds
+AGAIN = "type the command again when it does"
 LOOK = 5.0  # seconds from one look at SLURM's queue to the next
 BASIC = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
 IN_CONSTRUCTOR = ("max_num_timeout", "max_pickle_size_gb", "python")
@@ -104,8 +106,11 @@ class Submitit:
 
     def in_queue(self, folder: Path) -> "dict[int, submitit.Job[Outcome]]":
         """The jobs that an earlier line has submitted, and that SLURM has not done with."""
-        known, queued = read_json(folder / JOBS), queued_jobs() or set()
-        found = {number: known.get(path.name) for number, path in enumerate(self.paths)}
+        known = read_json(folder / JOBS)
+        found = {number: known[path.name] for number, path in enumerate(self.paths) if path.name in known}
+        queued = queued_jobs() if found else set()
+        if queued is None:
+            raise SweepError(f"jobs of an earlier line may be in SLURM's queue, and squeue does not answer: {AGAIN}")
         return {number: submitit.SlurmJob(folder, job_id) for number, job_id in found.items() if job_id in queued}
 
     def ended(self) -> list[int]:
@@ -122,13 +127,16 @@ class Submitit:
 
     def executor(self, folder: Path) -> submitit.AutoExecutor:
         own = {f"{self.cluster}_{name}": self.parameters[name] for name in IN_CONSTRUCTOR if name in self.parameters}
-        executor = submitit.AutoExecutor(folder, cluster=self.cluster, **own)
         rest = {name: value for name, value in self.parameters.items() if name not in IN_CONSTRUCTOR}
         if self.cluster == "slurm" and self.limit is not None:
             rest["array_parallelism"] = self.limit
-        executor.update_parameters(
-            **{name if name in BASIC else f"{self.cluster}_{name}": value for name, value in rest.items()}
-        )
+        try:
+            executor = submitit.AutoExecutor(folder, cluster=self.cluster, **own)
+            executor.update_parameters(
+                **{name if name in BASIC else f"{self.cluster}_{name}": value for name, value in rest.items()}
+            )
+        except (NameError, TypeError, AssertionError, RuntimeError) as error:  # the last where there is no SLURM
+            raise ConfigError(f"submitit refuses what hydra.launcher has: {str(error).splitlines()[0]}") from error
         return executor
 
     def stop(self) -> None:

@@ -14,7 +14,8 @@ from plotly.offline import get_plotlyjs
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group, apart
 from vaelab.reporting.pictures import Pictures
-from vaelab.reporting.plots import MOST_LINES, Axes, axes_of, is_number, plots_of, shown
+from vaelab.reporting.plots import MOST_LINES, Axes, axes_of, plots_of, shown
+from vaelab.reporting.reading import is_number
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_VALUES = 12  # of a setting, to choose from

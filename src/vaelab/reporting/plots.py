@@ -1,7 +1,6 @@
 """The plots of a group of jobs that may be compared, as plotly's figures; colours are the page's, by `meta`."""
 
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import plotly.graph_objects as go
 
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group, Ranked
+from vaelab.reporting.reading import is_number
 
 MOST_LINES = 16
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
@@ -197,11 +197,6 @@ def deviation(values: Sequence[float], jobs: Sequence[Ranked], error: Value | No
     if len(values) > 1:
         return statistics.stdev(values)
     return values_of(error, jobs)[0] if error is not None and values_of(error, jobs) else None
-
-
-def is_number(value: Any) -> bool:
-    """Whether a setting can be a place on a numeric axis."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def label_of(value: Any) -> Any:

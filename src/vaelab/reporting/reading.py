@@ -144,7 +144,7 @@ def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) 
     for name in names:
         single = f"{split}/log_likelihood" in metrics
         own = metrics if single else {k.replace(f"{split}/{name}/", f"{split}/"): v for k, v in metrics.items()}
-        numbers = {n: own[f"{split}/{n}"] for n in (*OF_SPLIT, *OF_ESTIMATE) if _is_number(own.get(f"{split}/{n}"))}
+        numbers = {n: own[f"{split}/{n}"] for n in (*OF_SPLIT, *OF_ESTIMATE) if is_number(own.get(f"{split}/{n}"))}
         if "log_likelihood" in numbers or (len(names) == 1 and numbers):
             yield Result({**key, "estimators": {name: key["estimators"][name]}}, numbers, weights, source)
 
@@ -154,7 +154,8 @@ def as_text(key: Key) -> str:
     return json.dumps(key, sort_keys=True, default=str)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number: a result, or a place on a numeric axis."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
