@@ -26,6 +26,7 @@ def cells(table: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
+@pytest.mark.slow
 def test_the_plain_loop_and_its_products_are_timed_and_written_down(tmp_path: Path) -> None:
     out = run("run.py", *QUICK, "--only", "plain", "--out", str(tmp_path))
     assert out.startswith((tmp_path / "results.md").read_text())
@@ -73,6 +74,7 @@ def test_the_start_is_timed_up_to_the_first_step() -> None:
     assert float(rows["first optimiser step, logger=none"][0].split()[0]) > float(rows["import torch"][0].split()[0])
 
 
+@pytest.mark.slow
 def test_importance_sampling_is_timed_beside_its_products(tmp_path: Path) -> None:
     tiny = ("--examples", "5", "--num-samples", "30", "--block", "2", "--part", "7", "--threads", "1")
     out = run("evaluation.py", *tiny, "--out", str(tmp_path))

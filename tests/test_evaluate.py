@@ -346,13 +346,14 @@ def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_processes", "estimator"),
     [
         (3, ("estimator=importance", "num_samples=30")),  # of two blocks, one process gets none
-        pytest.param(2, ("estimator=importance", "num_samples=30"), marks=pytest.mark.slow),
-        pytest.param(2, QUICK_ALL, marks=pytest.mark.slow),
-        pytest.param(3, QUICK_ALL, marks=pytest.mark.slow),
+        (2, ("estimator=importance", "num_samples=30")),
+        (2, QUICK_ALL),
+        (3, QUICK_ALL),
     ],
 )
 def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(

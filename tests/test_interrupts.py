@@ -163,7 +163,7 @@ def test_a_second_sigterm_is_patient(run_fast: Run, tmp_path: Path, monkeypatch:
     assert steps_in(only_run(tmp_path)) == 22
 
 
-@pytest.mark.parametrize("way", ["stacked=true", "stacked=null"])
+@pytest.mark.parametrize("way", ["stacked=true", pytest.param("stacked=null", marks=pytest.mark.slow)])
 def test_seeds_that_train_together_all_stop_with_a_checkpoint(
     way: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,6 +384,7 @@ def test_a_signal_to_wandbs_process_as_well_costs_its_last_lines_and_nothing_els
     assert (steps_in(path), status(path)["state"]) == (22, "interrupted")
 
 
+@pytest.mark.slow
 def test_between_two_jobs_of_a_sweep_a_warning_puts_the_sweep_back_into_the_queue(
     scontrol: Path, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,11 +45,12 @@ def test_the_first_process_says_what_came_of_it_and_an_empty_share_adds_nothing(
     assert one == other == ([[2, 2], [2, 3], None], [1, -float("inf")], 3, os.getcwd())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "words"),
     [
         (sharing.failing_after_the_first, "process 1 of 2 failed: the cause (ValueError)"),
-        pytest.param(sharing.ended_from_outside, "process 1 of 2 was killed by SIGKILL", marks=pytest.mark.slow),
+        (sharing.ended_from_outside, "process 1 of 2 was killed by SIGKILL"),
     ],
 )
 def test_of_several_failures_the_first_is_told(function: Callable[[], None], words: str) -> None:

@@ -153,6 +153,7 @@ def test_wandb_keeps_the_best_of_the_validations(run_fast: Run) -> None:
     assert defined["summary"] == {"max": True, "last": True}
 
 
+@pytest.mark.slow
 def test_wandb_keeps_masses_and_densities_apart(run_fast: Run) -> None:
     for decoder, protocol in (("bernoulli", "digits-binary-dynamic"), ("gaussian", "digits-unit")):
         path = run_fast("logger=wandb", f"decoder={decoder}", "data.seed=3").path
@@ -219,6 +220,7 @@ def test_an_interrupted_run_goes_on_under_the_same_id(
     assert second.summary["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_has_the_signals_exit_code_and_goes_on_in_wandb(
     run_fast: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

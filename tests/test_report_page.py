@@ -90,6 +90,7 @@ def test_a_header_sorts_within_each_group(opened: Any) -> None:
     assert page.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 1
 
 
+@pytest.mark.slow
 def test_the_keyboard_sorts_as_well(opened: Any) -> None:
     page = opened()
     page.locator("thead button").nth(1).focus()
@@ -118,6 +119,7 @@ def test_filters_are_by_words_state_and_setting(opened: Any) -> None:
     assert page.locator("#table tbody:visible").count() == 1
 
 
+@pytest.mark.slow
 def test_the_picker_shows_one_figure_at_a_time(opened: Any) -> None:
     page = opened()
     for kind in ("reconstructions", "samples", "manifold"):
@@ -182,6 +184,7 @@ LOW_CONTRAST = """() => {
 }"""  # of WCAG's AA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(scheme: str, opened: Any) -> None:
     page = opened(color_scheme=scheme)
@@ -189,6 +192,7 @@ def test_text_has_contrast(scheme: str, opened: Any) -> None:
     assert page.evaluate(LOW_CONTRAST) == []
 
 
+@pytest.mark.slow
 def test_on_a_phone_the_table_scrolls_and_the_page_does_not(opened: Any) -> None:
     page = opened(viewport=PHONE, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
@@ -197,6 +201,7 @@ def test_on_a_phone_the_table_scrolls_and_the_page_does_not(opened: Any) -> None
     assert page.evaluate(f"{wide}.length") == 0
 
 
+@pytest.mark.slow
 def test_the_header_of_the_table_stays_in_sight(opened: Any) -> None:
     page = opened()
     page.evaluate("document.querySelector('.scroll').style.maxHeight = '200px'")

@@ -333,6 +333,7 @@ def test_a_run_of_so_many_steps_is_completed_as_well(
     assert_same_run(only_run(tmp_path), run_fast(*limits, "name=whole").path)
 
 
+@pytest.mark.slow
 def test_an_epoch_that_the_number_of_steps_cut_short_does_not_count(run_fast: Run, long_run: Path) -> None:
     for steps in (3, 20, 33):
         run_fast("trainer.max_epochs=4", f"trainer.max_steps={steps}")
@@ -598,6 +599,7 @@ def test_a_sweep_over_the_number_of_epochs_is_refused(run_fast: Run, tmp_path: P
     assert not list(tmp_path.glob("logs/**/config.yaml"))
 
 
+@pytest.mark.slow
 def test_more_epochs_continue_the_runs_of_a_sweep_in_whatever_order_it_is_typed(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "seed=1,2", "latent_dim=3", "trainer.max_epochs=1")
     run_fast("-m", "latent_dim=3", "seed=1,2", "trainer.max_epochs=2")

@@ -114,7 +114,11 @@ def train_below(home: Path, *overrides: str, figures: bool = False, **environmen
     ("overrides", "files"),
     [
         pytest.param(("logger=csv",), ("csv/metrics.csv",), marks=pytest.mark.slow),
-        (("logger=wandb", *OF_WANDB), (".wandb", "debug.log", "debug-internal.log", "requirements.txt")),
+        pytest.param(
+            ("logger=wandb", *OF_WANDB),
+            (".wandb", "debug.log", "debug-internal.log", "requirements.txt"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(("logger=tensorboard",), ("tensorboard",), marks=pytest.mark.slow),
         pytest.param(("-m", "seed=1,2", "logger=csv"), ("multirun.yaml",), marks=pytest.mark.slow),
         pytest.param(("seeds=2", "logger=csv"), ("csv/metrics.csv",), marks=pytest.mark.slow),

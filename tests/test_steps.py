@@ -250,7 +250,9 @@ def watch_start(module: VAEModule) -> list[int]:
     return starts
 
 
-@pytest.mark.parametrize(("before", "after"), [(4, 50), (50, 4), (3, 4), (1, 7)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(3, 4), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((4, 50), (50, 4), (1, 7)))]
+)
 def test_steps_per_call_may_change_inside_an_epoch(before: int, after: int, tmp_path: Path) -> None:
     inside = ("trainer.val_check_interval=4", *PLATEAU)
     whole = fit(*inside, path=tmp_path / "whole")
@@ -279,6 +281,7 @@ def of_two_processes(path: Path) -> list[dict[str, Any]]:
     return [torch.load(f"{path}.{rank}", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_report_the_means_over_all_examples(tmp_path: Path) -> None:
     seen: list[dict[str, torch.Tensor]] = []
     outcomes = of_two_processes(tmp_path / "outcome")  # in one go: it takes seconds to start them

@@ -122,6 +122,7 @@ def test_the_same_line_resumes_interrupted_jobs_retries_failed_ones_and_adds_new
     run_fast(*line, "+callbacks.fault.act=none,raise,kill,segfault")
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_goes_on(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     line = ("-m", FAULT, "+callbacks.fault.once=true", "+callbacks.fault.act=none,interrupt", "steps_per_call=5")
@@ -131,6 +132,7 @@ def test_an_interrupted_job_goes_on(run_fast: Run, tmp_path: Path, monkeypatch: 
     assert {job.state for job in jobs(tmp_path).values()} == {"done"}
 
 
+@pytest.mark.slow
 def test_rerun_puts_the_finished_runs_aside(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "seed=1,2", "trainer.max_steps=2", "sweep.name=twice")
     run_fast("-m", "seed=1,2", "trainer.max_steps=2", "sweep.name=twice", "rerun=true")
@@ -147,6 +149,7 @@ def test_batches_of_a_sweep_go_on_after_a_failure(
     assert {act: job.state for act, job in jobs(tmp_path).items()} == {"raise": "failed", "none": "done"}
 
 
+@pytest.mark.slow
 def test_a_job_that_another_process_holds_stays_what_it_is(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "seed=1,2", "trainer.max_steps=2", "sweep.name=held")
     (job,) = (job for job in jobs(tmp_path).values() if "seed_1" in job.name)
@@ -210,7 +213,8 @@ def test_two_jobs_that_are_one_run_are_done_once(run_fast: Run, tmp_path: Path) 
     assert outcome.out.count("done") == 3  # a line as it ends, and two rows
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_sweep_stops_all_jobs_with_checkpoints(number: int, tmp_path: Path) -> None:
     line = fast("-m", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=5000")
     command = [sys.executable, "-m", "vaelab.train", *line]
@@ -257,6 +261,7 @@ def test_jobs_of_two_processes_each_are_themselves_and_leave_nothing(
 # searches
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_was(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     space = (FAULT, "+callbacks.fault.act=choice(raise,kill)", "+callbacks.fault.once=true")

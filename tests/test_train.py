@@ -284,6 +284,7 @@ def test_the_help_of_evaluate_says_what_it_does(run_evaluate: Run) -> None:
 # sweeps
 
 
+@pytest.mark.slow
 def test_a_sweep_over_latents_and_decoders_makes_a_run_of_each(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast("-m", "latent_dim=2,3", "decoder=bernoulli,gaussian", "trainer.max_steps=3")
     assert outcome.err == ""
@@ -335,6 +336,7 @@ def test_a_users_own_head_sweeps_beside_the_shipped_ones(run_fast: Run, tmp_path
     assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("my_head")
 def test_python_m_finds_the_users_module_in_the_working_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vaelab.train", *fast("--config-dir=my_conf", "decoder=laplace", "logger=csv")]
@@ -360,6 +362,7 @@ def test_a_binarisation_that_changes_nothing_is_said(run_fast: Run) -> None:
     assert "changes nothing" not in run_fast("decoder=bernoulli", "data.binarize=threshold").err
 
 
+@pytest.mark.slow
 def test_a_plain_run_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     program = "import sys\nfrom vaelab import train\ntrain.main()\nprint(*sorted(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program, *fast()], cwd=tmp_path, capture_output=True, text=True)
