@@ -143,8 +143,9 @@ def test_other_errors_are_raised(tmp_path: Path) -> None:
 
 
 def test_a_search_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing to search"):
-        searched(tmp_path, plus, tpe(), space=["a=1"])
+    for space in (["a=1"], ["a=choice(1,2)", "a=1"]):
+        with pytest.raises(ConfigError, match="nothing to search"):
+            searched(tmp_path, plus, tpe(), space=space)
 
 
 # two at once

@@ -1,5 +1,6 @@
 """Where Hydra looks for launchers and sweepers. Whatever uses Hydra imports this, and so nothing of vaelab."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,10 +33,22 @@ class SweepLauncher(Launcher):
 
 
 class PlainSweeper(basic_sweeper.BasicSweeper):
-    """Hydra's own, of all combinations; but each job is composed once, by `vaelab.sweep` before any runs."""
+    """Hydra's own, of all combinations; but each job is composed once, by `vaelab.sweep` before any runs.
+
+    Args:
+        max_batch_size: so many jobs are planned and run, and then the next; None: all are planned before any runs.
+        params: key → the values that it takes, beside what is typed.
+    """
+
+    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
+        from vaelab.launchers.launcher import check_whole
+
+        check_whole("hydra.sweeper", max_batch_size=max_batch_size)
+        super().__init__(max_batch_size, params)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Leaves that to the launcher, which would do it again."""
+        time.sleep(0.001)  # Hydra divides by what this took
 
 
 class ResumableOptuna(Sweeper):

@@ -114,6 +114,16 @@ def check_evaluation(cfg: DictConfig) -> None:
     processes_of(cfg.trainer)
 
 
+def check_complete(cfg: DictConfig) -> None:
+    """Refuses a configuration that lacks a value.
+
+    Raises:
+        ConfigError: names the first key that has none.
+    """
+    if missing := OmegaConf.missing_keys(cfg):
+        raise ConfigError(f"{min(missing)} is missing: type {min(missing)}=VALUE (--help tells more)")
+
+
 def processes_of(trainer: Mapping[str, Any]) -> int:
     """How many processes share a run or an evaluation: one for each device.
 

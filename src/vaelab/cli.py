@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from vaelab.checks import ConfigError
+from vaelab.checks import ConfigError, check_complete
 from vaelab.data import DataError
 from vaelab.estimators import PointMassError
 from vaelab.guard import DivergedError
@@ -49,7 +49,7 @@ def entry_point(hydra_main: Callable[[], Any], sweeps: bool = False) -> Callable
     @functools.wraps(hydra_main)
     def main() -> None:
         quieten_console()
-        if not sweeps and not {"-m", "--multirun"}.isdisjoint(sys.argv[1:]):
+        if not sweeps and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
             refuse(ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder"))
         if os.getcwd() not in sys.path and not sys.flags.safe_path:
             sys.path.append(os.getcwd())  # for a user's own classes, as `python -m` has it
@@ -83,8 +83,7 @@ def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     @functools.wraps(function)
     def wrapped(cfg: DictConfig) -> Any:
         try:
-            for key in sorted(OmegaConf.missing_keys(cfg)):
-                raise ConfigError(f"{key} is missing: type {key}=VALUE (--help tells more)")
+            check_complete(cfg)
             return function(cfg)
         except Exception as error:
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))

@@ -38,12 +38,8 @@ register_plugins()  # or no configuration of `CONF` composes
 
 def contents(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration as plain data, without Hydra's own node."""
-    keys = [str(key) for key in cfg if key != "hydra"]
-    nodes = {key: "???" if OmegaConf.is_missing(cfg, key) else cfg[key] for key in keys}
-    return {
-        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        for key, node in nodes.items()
-    }
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

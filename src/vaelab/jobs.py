@@ -48,11 +48,6 @@ class JobSpec:
     def cfg(self) -> DictConfig:
         return OmegaConf.create(self.config)
 
-    @property
-    def devices(self) -> int | list[int]:
-        """`trainer.devices`: how many, or which."""
-        return self.config["trainer"]["devices"]
-
     def given(self, environment: Mapping[str, str]) -> "JobSpec":
         """The same, with more variables."""
         return replace(self, environment={**environment, **self.environment})

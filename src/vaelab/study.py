@@ -72,8 +72,8 @@ def check_searches(impl: Any, arguments: Sequence[str]) -> None:
     """
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
-    ranges, _ = create_params_from_overrides([*impl._parse_sweeper_params_config(), *arguments])
-    if not (ranges or impl.search_space or impl.custom_search_space_extender):
+    ranges, fixed = create_params_from_overrides([*impl._parse_sweeper_params_config(), *arguments])
+    if not ({*ranges, *(impl.search_space or ())} - fixed.keys() or impl.custom_search_space_extender):
         raise ConfigError(
             "hydra/sweeper=optuna has nothing to search: type a range, such as 'latent_dim=choice(2,5,10)' or "
             "'optimizer.lr=interval(1e-4,1e-2)'"

@@ -10,12 +10,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, cast
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from vaelab.checks import ConfigError, check
+from vaelab.checks import ConfigError, check, check_complete
 from vaelab.cli import redact_file
 from vaelab.config import contents
 from vaelab.interrupts import Interrupted, heeding
@@ -29,10 +30,14 @@ log = logging.getLogger(__name__)
 NEEDS = ("submitit", "ray")  # packages, each an extra of its name
 
 
+class JobError(SweepError):
+    """What a sweeper gets to know of one job that failed."""
+
+
 class Failed(JobReturn):
     """Of a job that failed; Hydra's own prints a line of its own when it is asked for its value."""
 
-    error: SweepError
+    error: JobError
 
     @property
     def return_value(self) -> Any:
@@ -61,11 +66,14 @@ class Sweep:
 
         Raises:
             Interrupted: a signal stopped the sweep; the jobs that ran have written checkpoints.
+            ConfigError, SweepError: the launcher refuses to begin.
         """
+        left, same = distinct([job for job in planned if job.outcome is None])
+        if left:
+            self.launcher.prepare([job.spec for job in left])
         self.jobs += planned
         self.folder.add({job.spec.path.name: job.overrides for job in planned})
         told = False
-        left, same = distinct([job for job in planned if job.outcome is None])
         with heeding() as stop, SweepProgress(self.folder.path.name, planned) as display, stop.patiently():
             for ended in self.launcher.run([job.spec for job in left]) if left else ():
                 if ended is not None:
@@ -114,10 +122,10 @@ def launch_batch(
             sweep = Sweep(SweepFolder(path), make_launcher(jobs, options))
             current.set(sweep)
         planned = [plan(config, hydra_context, path, line, initial_job_idx + i) for i, line in enumerate(job_overrides)]
+        sweep.launch(planned)
     except Exception:
         remove_if_refused(path)
         raise
-    sweep.launch(planned)
     return [returned(job) for job in planned]
 
 
@@ -132,9 +140,11 @@ def make_launcher(jobs: str, options: Mapping[str, Any]) -> JobsLauncher:
         launcher = get_class(jobs)
         known = inspect.signature(launcher).parameters
         if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
-            for name in given.keys() - known.keys():
+            for name in sorted(given.keys() - known.keys()):
                 raise ConfigError(f"hydra.launcher has no {name}: it takes {', '.join(known)}")
         return cast(JobsLauncher, launcher(**given))
+    except TypeError as error:
+        raise ConfigError(f"{error} (in the configuration of hydra.launcher)") from error
     except Exception as error:
         missing = getattr(error.__cause__ or error, "name", None) or getattr(error, "name", None)
         if missing in NEEDS:
@@ -159,7 +169,8 @@ def plan(config: DictConfig, hydra_context: Any, sweep: Path, overrides: Sequenc
         HydraConfig.instance().set_config(composed)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         spec = JobSpec(contents(composed), path, path.parent.name, Path.cwd(), environment)
-        check(composed)  # here, and not in each job
+        check_complete(spec.cfg)  # here, and not in each job
+        check(composed)
     finally:
         HydraConfig.instance().cfg = former
     overrides = [str(override) for override in composed.hydra.overrides.task]
@@ -184,7 +195,7 @@ def returned(planned: Planned) -> JobReturn:
     outcome = planned.outcome or Outcome("interrupted")
     good = outcome.value is not None and math.isfinite(outcome.value)
     # Hydra's own sweeper makes nothing of values, but would launch no more batches after a failed job
-    basic = planned.composed.hydra.sweeper._target_ == "hydra_plugins.vaelab.PlainSweeper"
+    basic = issubclass(get_class(planned.composed.hydra.sweeper._target_), BasicSweeper)
     result = JobReturn() if good or basic else Failed()
     result.overrides, result.working_dir = planned.overrides, os.getcwd()
     result.cfg = planned.composed
@@ -192,7 +203,7 @@ def returned(planned: Planned) -> JobReturn:
     result.status = JobStatus.FAILED if isinstance(result, Failed) else JobStatus.COMPLETED
     result.return_value = outcome.value
     if isinstance(result, Failed):
-        result.error = SweepError(f"{planned.spec.path.name}: {outcome.error or f'the bound is {outcome.value}'}")
+        result.error = JobError(f"{planned.spec.path.name}: {outcome.error or f'the bound is {outcome.value}'}")
     return result
 
 
@@ -216,8 +227,8 @@ def _concluded(main: Callable[[], Any]) -> None:
     except (Exception, Interrupted) as error:
         if (sweep := current.get()) is not None and sweep.jobs:
             sweep.show()
-            if isinstance(error, SweepError):
-                sweep.check_all_done()  # the sweeper's error is of one job, and this speaks of all
+            if isinstance(error, JobError):
+                sweep.check_all_done()  # which speaks of all
         raise
     if (sweep := current.get()) is not None:
         sweep.show()

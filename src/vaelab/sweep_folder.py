@@ -142,10 +142,13 @@ class SweepFolder:
 
 
 def remove_if_refused(path: Path) -> None:
-    """Removes the folder of a sweep that never was: it holds what Hydra writes before it calls us, and no more."""
+    """Removes the folder of a sweep that never was: it holds what Hydra writes before it calls us, and no more.
+
+    That of a search has its study as well, and stays.
+    """
     if path.is_dir() and [file.name for file in path.iterdir()] == ["multirun.yaml"]:
-        (path / "multirun.yaml").unlink()
         with suppress(OSError):
+            (path / "multirun.yaml").unlink()
             path.rmdir()
 
 

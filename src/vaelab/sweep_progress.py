@@ -109,17 +109,20 @@ class SweepProgress:
 def show_sweep(folder: Path, jobs: Sequence[Planned]) -> None:
     """Prints the table that a sweep ends with: of each job state, value, time; and of those that are not done, why."""
     console = Console()
-    done = [job for job in jobs if job.outcome is not None and job.outcome.state == "done"]
-    others = [job for job in jobs if job not in done]
+    done: list[Planned] = []
+    others: list[Planned] = []
+    for job in jobs:
+        (done if job.outcome is not None and job.outcome.state == "done" else others).append(job)
     table = Table("job", "state", "val/elbo", "seconds", title=f"sweep {folder.name}", title_justify="left")
     for column in table.columns[2:]:
         column.justify = "right"
     for job in [*done[:ROWS], *others]:
         outcome = job.outcome
         value = "" if outcome is None or outcome.value is None else f"{outcome.value:.2f}"
-        seconds = _seconds(job.spec.path)
-        state = "not begun" if outcome is None else outcome.state
-        table.add_row(job.label, state, value, f"{seconds:.0f}" if seconds else "")
+        state, seconds = _told(job.spec.path)
+        table.add_row(
+            job.label, state if outcome is None else outcome.state, value, f"{seconds:.0f}" if seconds else ""
+        )
     console.print(table)
     if len(done) > ROWS:
         console.print(f"and {len(done) - ROWS} more that are done")
@@ -136,11 +139,13 @@ def show_sweep(folder: Path, jobs: Sequence[Planned]) -> None:
     console.print("\n".join(closing), markup=False, highlight=False, soft_wrap=True)
 
 
-def _seconds(path: Path) -> float:
+def _told(path: Path) -> tuple[str, float]:
+    """By a run folder: where the job is, and how long it took; a cluster's may go on without us."""
     try:
-        return Job(path).seconds
+        job = Job(path)
+        return ("not begun" if job.state == "waiting" else job.state), job.seconds
     except RunFolderError:
-        return 0.0
+        return "damaged", 0.0
 
 
 def _read(path: Path, began: float) -> dict[str, Any] | None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from vaelab.checks import ConfigError
 from vaelab.cli import entry_point, task
@@ -22,12 +23,23 @@ register_resolvers()
 @task
 def run(cfg: DictConfig) -> float:
     """Completes the run that `cfg` describes, or those of its seeds; returns the (mean) validation bound in nats."""
-    if cfg.sweep.name is not None:
-        raise ConfigError(f"sweep.name={cfg.sweep.name} names a sweep, and this is a single run: type -m, or name=")
+    check_single(cfg)
     with heeding() as stop:
         columns, closing = complete_job(cfg, Path(HydraConfig.get().runtime.output_dir), None, stop)
     show(columns, closing)
     return value_of(columns)
+
+
+def check_single(cfg: DictConfig) -> None:
+    """Refuses what is for sweeps.
+
+    Raises:
+        ConfigError: a name of a sweep, or a launcher that does not do jobs by `vaelab.sweep`.
+    """
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=joblib")
+    if (name := OmegaConf.select(cfg, "sweep.name")) is not None:
+        raise ConfigError(f"sweep.name={name} names a sweep, and this is a single run: type -m, or name=")
 
 
 main = entry_point(concluding(run), sweeps=True)

@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from vaelab.identity import identity
 from vaelab.results import Metrics
 
 BEST = {"val/elbo": max, "val/bits_per_dim": min}  # metrics that a curve's best value is known of
@@ -62,7 +63,9 @@ def tags_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Names the data, what their pixels are, and K; log-likelihoods of two such names are never comparable.
+    """Names the data, what their pixels are, and the estimator; log-likelihoods of two such names do not compare.
+
+    Importance sampling goes by its K, any other estimator by its class and a hash of its settings.
 
     Args:
         record: what `record.json` holds. A run that has none was never trained: None.
@@ -72,9 +75,16 @@ def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | N
     if not isinstance(data, dict):
         return None
     split = f"seed{data['seed']}" if data.get("seed") else None  # the usual one goes without saying
-    samples = at(config, "estimator.num_samples")
-    parts = (data.get("name"), data.get("pixels"), data.get("binarize"), split, samples and f"K{samples}")
+    parts = (data.get("name"), data.get("pixels"), data.get("binarize"), split, _estimator_of(config))
     return "-".join(str(part) for part in parts if part is not None)
+
+
+def _estimator_of(config: Mapping[str, Any]) -> str | None:
+    node = config.get("estimator") or {}
+    settings = {name: value for name, value in node.items() if name != "max_batch_elements"}
+    if settings.keys() == {"_target_", "num_samples"}:
+        return f"K{settings['num_samples']}"
+    return "-".join([*list(classes(node))[:1], identity(settings)]) if node else None
 
 
 def within(protocol: str, metric: str) -> str:

@@ -34,6 +34,9 @@ class Local:
         self.waiting: deque[tuple[int, JobSpec]] = deque()
         self.running: dict[Any, tuple[int, Isolated, dict[str, str]]] = {}
 
+    def prepare(self, jobs: Sequence[JobSpec]) -> None:
+        """Nothing can be wrong."""
+
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         slots = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
         self.waiting, self.stopping = deque(enumerate(jobs)), False

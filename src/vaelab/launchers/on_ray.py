@@ -30,20 +30,23 @@ class Ray:
         self.init = dict(init)
         self.remote = dict(remote)
         self.jobs_per_gpu = jobs_per_gpu
+        # a worker of its own: a task that crashes takes no other with it, and none finds what another left
+        self.task = ray.remote(max_calls=1, max_retries=0)(_task)
         self.tasks: dict[Any, int] = {}
 
-    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+    def prepare(self, jobs: Sequence[JobSpec]) -> None:
         with _refusing("init"):
             if not ray.is_initialized():
                 ray.init(**{"log_to_driver": False, "logging_level": "error", "include_dashboard": False, **self.init})
-        # a worker of its own: a task that crashes takes no other with it, and none finds what another left
-        task = ray.remote(max_calls=1, max_retries=0)(_task)
+        options = self.options(jobs[0])
         with _refusing("remote"):
-            task.options(**self.options(jobs[0]))
+            self.task.options(**options)
+
+    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         for number, job in enumerate(jobs):
             options = self.options(job)
             if (missing := missing_for(options)) is None:
-                self.tasks[task.options(**options).remote(job)] = number
+                self.tasks[self.task.options(**options).remote(job)] = number
             else:  # it would wait for ever, without a word
                 tell_how_it_ended(job.path, "failed", missing)
                 yield number, Outcome("failed", error=missing)
@@ -73,7 +76,8 @@ def _refusing(option: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, RuntimeError, ConnectionError) as error:
-        raise ConfigError(f"Ray refuses what hydra.launcher.{option} has: {error}") from error
+        token = "; type export RAY_AUTH_MODE=token" if "InvalidAuthToken" in str(error.__cause__) else ""
+        raise ConfigError(f"Ray refuses what hydra.launcher.{option} has: {error}{token}") from error
 
 
 def missing_for(options: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import submitit
@@ -65,10 +66,18 @@ class Submitit:
         self.cluster = cluster
         self.limit = at_once
         self.parameters = {name: value for name, value in parameters.items() if value is not None}
+        self.paths: list[Path] = []
         self.submitted: dict[int, submitit.Job[Outcome]] = {}
         self.stopping = False
         self.looked = time.monotonic()
         self.gone: set[int] = set()
+
+    def prepare(self, jobs: Sequence[JobSpec]) -> None:
+        folder = jobs[0].path.parent / ".submitit"
+        with TemporaryDirectory() as elsewhere:
+            self.executor(Path(elsewhere))  # which makes the folder that it is given
+        self.paths = [job.path for job in jobs]
+        self.submitted = {} if self.cluster == "local" else self.in_queue(folder)
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         folder = jobs[0].path.parent / ".submitit"
@@ -78,8 +87,6 @@ class Submitit:
         local = self.cluster == "local"
         free = deque(map(_with_gpus, slots_for(jobs, self.limit, 1))) if local else deque({} for _ in jobs)
         taken: dict[int, dict[str, str]] = {}
-        self.paths = [job.path for job in jobs]
-        self.submitted = {} if local else self.in_queue(folder)
         waiting = deque((number, job) for number, job in enumerate(jobs) if number not in self.submitted)
         while (waiting and not self.stopping) or self.submitted:
             batch = {}
