@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from filelock import FileLock
 
 from tests.conftest import Outcome, Run, fast, run_main
@@ -171,6 +172,7 @@ def test_a_senseless_option_of_a_launcher_is_refused_in_one_line(option: str, ru
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["init.nope=1", "remote.nope=1"])
 def test_an_option_that_ray_does_not_know_is_one_line(option: str, run_fast: Run, tmp_path: Path) -> None:
+    ray.shutdown()  # that of another test
     outcome = run_fast("-m", "seed=1,2", "hydra/launcher=ray", f"+hydra.launcher.{option}", code=2)
     (line,) = outcome.err.splitlines()
     assert f"Ray refuses what hydra.launcher.{option.partition('.')[0]} has" in line

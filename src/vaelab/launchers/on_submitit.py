@@ -30,7 +30,6 @@ from vaelab.sweep_folder import Job, SweepError, tell_how_it_ended
 log = logging.getLogger(__name__)
 JOBS = "jobs.json"
 POLL = 0.5  # seconds
-AGAIN = "type the command again when it does"
 LOOK = 5.0  # seconds from one look at SLURM's queue to the next
 BASIC = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
 IN_CONSTRUCTOR = ("max_num_timeout", "max_pickle_size_gb", "python")
@@ -117,7 +116,10 @@ class Submitit:
         found = {number: known[path.name] for number, path in enumerate(self.paths) if path.name in known}
         queued = queued_jobs() if found else set()
         if queued is None:
-            raise SweepError(f"jobs of an earlier line may be in SLURM's queue, and squeue does not answer: {AGAIN}")
+            raise SweepError(
+                "jobs of an earlier line may be in SLURM's queue, and squeue does not answer: type the command again "
+                "when it does"
+            )
         return {number: submitit.SlurmJob(folder, job_id) for number, job_id in found.items() if job_id in queued}
 
     def ended(self) -> list[int]:
