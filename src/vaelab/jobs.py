@@ -105,11 +105,10 @@ def value_of(columns: Mapping[str, Metrics]) -> float:
     return next(iter(columns.values()))["val/elbo"]
 
 
-def outcome_before(spec: JobSpec) -> Outcome | None:
+def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
     """What became of a job before, if nothing is left to do about it; not even to say what is wrong."""
-    cfg = spec.cfg
     try:
-        members = members_of(cfg, spec.path) if cfg.seeds > 1 else [Member(cfg, spec.path)]
+        members = members_of(cfg, path) if cfg.seeds > 1 else [Member(cfg, path)]
         folders = [RunFolder(member.path, plain(member.cfg), cfg.rerun) for member in members]
         if all(folder.finished for folder in folders):
             return Outcome("done", value_of(over_seeds([folder.metrics for folder in folders])))

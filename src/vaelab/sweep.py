@@ -169,7 +169,8 @@ def plan(config: DictConfig, hydra_context: Any, sweep: Path, overrides: Sequenc
         HydraConfig.instance().set_config(composed)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         spec = JobSpec(contents(composed), path, path.parent.name, Path.cwd(), environment)
-        check_complete(spec.cfg)  # here, and not in each job
+        cfg = spec.cfg
+        check_complete(cfg)  # here, and not in each job
         check(composed)
     finally:
         HydraConfig.instance().cfg = former
@@ -177,7 +178,7 @@ def plan(config: DictConfig, hydra_context: Any, sweep: Path, overrides: Sequenc
     typed = [str(override) for override in config.hydra.overrides.task]
     swept = swept_keys(typed) | set(config.hydra.sweeper.get("params") or {})
     label = " ".join(o for o in overrides if o.lstrip("+~").split("=")[0] in swept) or path.name
-    return Planned(spec, overrides, composed, label, outcome_before(spec))
+    return Planned(spec, overrides, composed, label, outcome_before(cfg, path))
 
 
 def distinct(planned: Sequence[Planned]) -> tuple[list[Planned], list[tuple[Planned, Planned]]]:
