@@ -1,6 +1,6 @@
 # The trainer as an image: it runs as a user without rights, keeps data in /data and runs in /logs.
 #   docker build --tag vaelab .                                                    torch without CUDA
-#   docker build --tag vaelab --build-arg TORCH_INDEX=https://pypi.org/simple .    torch with CUDA: docker run --gpus all
+#   docker build --tag vaelab --build-arg TORCH_INDEX= .    torch with CUDA: docker run --gpus all
 #   mkdir -p data logs && docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/data:/data" -v "$PWD/logs:/logs" \
 #       vaelab data=mnist latent_dim=2
 # `--entrypoint vaelab-evaluate` before the image's name evaluates: ... vaelab run_dir=logs/runs/NAME

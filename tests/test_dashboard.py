@@ -3,7 +3,6 @@
 import json
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -252,18 +251,6 @@ def test_what_is_no_sweep_that_wandb_knows_is_refused(what: str, copied_sweep: P
 def test_a_sweep_must_be_named(run_dashboard: Run) -> None:
     (line,) = run_dashboard(code=2).err.splitlines()
     assert "sweep" in line
-
-
-def test_without_the_package_one_line_says_what_to_install(
-    swept: Path, run_dashboard: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [name for name in sys.modules if name.startswith("wandb_workspaces")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "vaelab.workspaces")
-    monkeypatch.delattr("vaelab.workspaces")
-    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    err = run_dashboard(f"sweep={swept}", code=1).err
-    assert err == "vaelab: wandb_workspaces is missing: pip install 'vaelab[dashboard]'\n"
 
 
 # saving

@@ -1,13 +1,11 @@
 """`python -m vaelab.report`: what the page and the tables say of a sweep, in whatever state its folders are."""
 
-import builtins
 import csv
 import json
 import math
 import re
 import shutil
 import statistics
-from collections.abc import Callable
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 
-from tests.conftest import Outcome, Run, fast, run_main
+from tests.conftest import Run, fast, run_main
 from tests.sweep_folders import SHA256, finished_job, grid, killed_job, plan, running_job, stopped_job
 from vaelab import evaluate, report, train
 from vaelab.reporting import pictures
@@ -620,22 +618,3 @@ def test_a_run_folder_is_no_sweep(sweep: Path, run_report: Run) -> None:
 def test_a_plan_that_leads_elsewhere_is_refused(jobs: Any, sweep: Path, run_report: Run) -> None:
     (sweep / "sweep.json").write_text(json.dumps({"format_version": 1, "jobs": jobs}))
     assert "is not the plan of a sweep" in run_report("sweep=sweep", code=FAILURE).err
-
-
-@pytest.mark.parametrize("library", ["jinja2", "plotly"])
-def test_a_library_that_is_missing_is_named(
-    library: str, sweep: Path, run_report: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finished_job(sweep, "latent_dim=2", value=-3)
-    real_import: Callable[..., Any] = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] in (library, "vaelab.reporting.page"):
-            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.delitem(__import__("sys").modules, "vaelab.reporting.page")
-    monkeypatch.setattr(builtins, "__import__", without)
-    outcome: Outcome = run_report("sweep=sweep", code=FAILURE)
-    assert outcome.err.splitlines()[-1].endswith(f"{library}, which is not here: type pip install 'vaelab[report]'")
-    assert not list(sweep.glob("report.*"))

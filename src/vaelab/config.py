@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _BESIDE_PACKAGE = Path(__file__).parent / "conf"  # in a wheel
 _IN_CHECKOUT = Path(__file__).parents[2] / "conf"
 CONF = str(_BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else _IN_CHECKOUT)
-SWEEP_CONF = str(Path(CONF).with_name("conf_sweep"))  # where `sweep=` is a folder, and no choice
+REPORTING_CONF = str(Path(CONF) / "reporting")  # here `sweep=` names a folder; in `CONF` it names a group of choices
 register_plugins()  # or no configuration of `CONF` composes
 
 

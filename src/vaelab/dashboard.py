@@ -8,21 +8,18 @@ import hydra
 from omegaconf import DictConfig
 
 from vaelab.cli import entry_point, task
-from vaelab.config import SWEEP_CONF
+from vaelab.config import REPORTING_CONF
 from vaelab.redaction import redacted
 from vaelab.stored import write_atomically
 from vaelab.wandb_runs import check_login
 
 
-@hydra.main(version_base="1.3", config_path=SWEEP_CONF, config_name="dashboard")
+@hydra.main(version_base="1.3", config_path=REPORTING_CONF, config_name="dashboard")
 @task
 def run(cfg: DictConfig) -> None:
     """Writes `workspace.json` and `dashboard-report.json` into the sweep's folder, as W&B would be sent them."""
-    try:
-        from vaelab import workspaces
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        raise ImportError(f"{package} is missing: pip install 'vaelab[dashboard]'") from error
+    from vaelab import workspaces  # slow to import
+
     folder = Path(cfg.sweep)
     sweep = workspaces.LoggedSweep.read(folder, cfg.group, entity=cfg.entity, project=cfg.project)
     if cfg.save:

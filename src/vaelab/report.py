@@ -12,43 +12,32 @@ from omegaconf import DictConfig
 
 from vaelab.checks import EVALUATION, check_choice
 from vaelab.cli import entry_point, task
-from vaelab.config import SWEEP_CONF
-from vaelab.reporting.gathering import Report, gather
+from vaelab.config import REPORTING_CONF
+from vaelab.reporting.gathering import gather
+from vaelab.reporting.page import render
+from vaelab.reporting.pictures import pictures_of
 from vaelab.reporting.table import as_csv
 from vaelab.reporting.terminal import show_report
 from vaelab.reporting.tracking import log_report
 from vaelab.stored import write_atomically
 
 
-@hydra.main(version_base="1.3", config_path=SWEEP_CONF, config_name="report")
+@hydra.main(version_base="1.3", config_path=REPORTING_CONF, config_name="report")
 @task
 def run(cfg: DictConfig) -> None:
     """Writes `report.html`, `report.csv` and `report.json` into the sweep's folder."""
     check_choice("wandb_mode", cfg.wandb_mode, EVALUATION["wandb_mode"])
     folder = Path(cfg.sweep)
     report = gather(folder)
-    contents = {"html": page_of(report), "csv": as_csv(report.rows), "json": json.dumps(report.as_data(), indent=2)}
+    contents = {
+        "html": render(report, pictures_of(report)),
+        "csv": as_csv(report.rows),
+        "json": json.dumps(report.as_data(), indent=2),
+    }
     for ending, content in contents.items():
         write_atomically(folder / f"report.{ending}", content)
     show_report(report, f"written: {os.path.relpath(folder / 'report.html')}, report.csv and report.json")
     log_report(folder, report, cfg.wandb_mode)
-
-
-def page_of(report: Report) -> str:
-    """The page, by libraries that only a report takes.
-
-    Raises:
-        ImportError: they are not installed; says what to type.
-    """
-    try:
-        from vaelab.reporting.page import render
-        from vaelab.reporting.pictures import pictures_of
-    except ModuleNotFoundError as error:
-        if error.name not in ("jinja2", "plotly"):
-            raise
-        missing = f"a report takes {error.name}, which is not here: type pip install 'vaelab[report]'"
-        raise ImportError(missing) from error
-    return render(report, pictures_of(report))
 
 
 main = entry_point(run)
