@@ -32,10 +32,11 @@ test: .venv/.dev ## run the tests; more for pytest in PYTEST_ARGS="-x -k heads"
 test-slow: .venv/.dev ## run all tests, also those that train for minutes
 	$(PYTEST) -m "" $(PYTEST_ARGS)
 
-lint: .venv/.dev ## check style and types
+lint: .venv/.dev ## check style, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache --no-logo
 
 audit: .venv/.project .venv/.audit ## ask for known vulnerabilities of what is installed
 	.venv/audit/bin/pip-audit --vulnerability-service osv --skip-editable \

@@ -22,14 +22,12 @@ from report import line, machine, ratio
 from torch import Tensor
 from worker import now, peaks
 
-from vaelab.conditional import VAE, Conditional
-from vaelab.data import ImageData
-from vaelab.data.mnist import MNIST
-from vaelab.data.mnist5k import MNIST5k
+from vaelab.data import MNIST, ImageData, MNIST5k
 from vaelab.estimators import ImportanceSampling
 from vaelab.heads import Bernoulli, DiagonalGaussian
 from vaelab.networks import MLP
 from vaelab.priors import StandardNormal
+from vaelab.vae import VAE, Conditional
 
 PIXELS, HIDDEN, LATENT = 784, 200, 50
 

@@ -27,7 +27,7 @@ import torch
 from report import machine, markdown
 from worker import SEEDS, Job, Network, Worker, WorkerError
 
-from vaelab.data.mnist5k import MNIST5k
+from vaelab.data import MNIST5k
 
 NETWORKS = {"500-20": Network(500, 20, 100), "200-50": Network(200, 50, 20)}
 ALWAYS = ("plain", "products")  # what the others are compared with

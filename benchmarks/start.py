@@ -15,7 +15,7 @@ import time
 
 FIRST_STEP = """
 import os, sys
-from vaelab.module import VAEModule
+from vaelab.training.lightning_module import VAEModule
 VAEModule.on_train_batch_end = lambda *_: os._exit(0)
 from vaelab import train
 sys.argv = ["vaelab.train", "steps_per_call=1", *sys.argv[1:]]

@@ -76,8 +76,8 @@ def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from vaelab.config import CONF, plain
-    from vaelab.names import register_resolvers
+    from vaelab.runs.configuration import CONF, plain
+    from vaelab.runs.folder.names import register_resolvers
 
     timed(cwd, *STEP, "seed=0", "sweep.name=finished")
     (done,) = cwd.glob("logs/sweeps/finished/*/")
@@ -101,7 +101,7 @@ def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
 
 def folder_of(name: str, seed: int, config: dict[str, object]) -> str:
     """The name of the folder that differs from `name` by its seed."""
-    from vaelab.identity import identity
+    from vaelab.runs.folder.identity import identity
 
     return f"{name.rpartition('-')[0].removesuffix('-seed_0')}-seed_{seed}-{identity(config)}"
 

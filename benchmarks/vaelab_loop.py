@@ -12,11 +12,12 @@ from hydra import compose, initialize_config_dir
 from usual import SKIP, Watch, quiet_trainer
 from worker import SEEDS, Job, Loop, serve
 
-from vaelab.config import CONF, build
 from vaelab.data import ImageData
-from vaelab.ensemble import Ensemble
-from vaelab.interrupts import Stop
-from vaelab.module import VAEModule
+from vaelab.runs.build import build
+from vaelab.runs.configuration import CONF
+from vaelab.signals import Stop
+from vaelab.training import VAEModule
+from vaelab.training.stacked_runs import Ensemble
 
 OVERRIDES = {
     "vaelab-step": ["steps_per_call=1", "cuda_graphs=false"],

@@ -27,8 +27,8 @@ from hypothesis import settings
 from omegaconf import DictConfig
 
 from vaelab import evaluate, train
-from vaelab.config import CONF
-from vaelab.run import RunFolder
+from vaelab.runs.configuration import CONF
+from vaelab.runs.folder.run_folder import RunFolder
 
 # the same examples every time, and as long as a busy machine takes
 settings.register_profile("vaelab", deadline=None, derandomize=True, database=None)

@@ -10,10 +10,10 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from vaelab.conditional import VAE, Conditional
 from vaelab.heads import DiagonalGaussian
 from vaelab.networks import Trunk
 from vaelab.priors import StandardNormal
+from vaelab.vae import VAE, Conditional
 
 
 class Flat(Trunk):

@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 
 from tests.two_processes import at_the_posterior_mean
-from vaelab.conditional import VAE
 from vaelab.objectives import ELBO, Terms
-from vaelab.processes import this_process
 from vaelab.randomness import stream
-from vaelab.steps import add_up_gradients, average
+from vaelab.runs.processes.cores import this_process
+from vaelab.training.step import add_up_gradients, average
+from vaelab.vae import VAE
 
 
 class WithoutNoise(ELBO):

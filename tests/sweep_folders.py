@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import composing
-from vaelab.config import plain
-from vaelab.run import RunFolder
-from vaelab.sweep_folder import SweepFolder
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.sweeps.folder import SweepFolder
 
 Numbers = dict[str, float]
 SHA256 = {name: name[0] * 64 for name in ("train", "val", "test")}

@@ -8,7 +8,7 @@ import torch
 from tests.linear_gaussian import draw_data, linear_gaussian
 from tests.test_importance import coverage
 from vaelab.estimators import AnnealedImportanceSampling
-from vaelab.estimators.estimate import of_weights
+from vaelab.estimators.base import of_weights
 from vaelab.estimators.hamiltonian import Hamiltonian
 
 

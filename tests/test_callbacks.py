@@ -14,10 +14,9 @@ from PIL import Image
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run_main, weights
 from tests.training import fit
 from vaelab import train
-from vaelab.callbacks import Figures
-from vaelab.config import build
-from vaelab.module import VAEModule
-from vaelab.stored import read_config
+from vaelab.runs.build import build
+from vaelab.runs.folder.contents import read_config
+from vaelab.training import Figures, VAEModule
 
 ALWAYS = {"reconstructions", "samples", "latent", "kl_per_dimension"}
 

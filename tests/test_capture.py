@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.training import Fitted, configured, fit, same
-from vaelab.capture import AnyStep, CapturedStep, CudaGraphs, agree, captured, make_capturable
-from vaelab.conditional import VAE
-from vaelab.config import build
 from vaelab.objectives import ELBO, Terms
 from vaelab.randomness import generator
-from vaelab.stacked import StackedStep
-from vaelab.steps import Step
+from vaelab.runs.build import build
+from vaelab.training.cuda_graph import AnyStep, CapturedStep, CudaGraphs, agree, captured, make_capturable
+from vaelab.training.stacked_step import StackedStep
+from vaelab.training.step import Step
+from vaelab.vae import VAE
 
 ADAM = partial(torch.optim.Adam, lr=2**-7)  # a rate that float32 holds exactly
 STEPS_PER_EPOCH = 15

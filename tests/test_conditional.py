@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from tests.linear_gaussian import linear_gaussian
-from vaelab.conditional import VAE, Conditional, make_shared_vae, make_vae
 from vaelab.heads import Bernoulli, DiagonalGaussian
 from vaelab.networks import MLP
 from vaelab.priors import StandardNormal
+from vaelab.vae import VAE, Conditional, make_shared_vae, make_vae
 
 EVENT = (1, 4, 3)
 

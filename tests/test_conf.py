@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from hydra.utils import instantiate
 
-from vaelab.config import CONF, build, plain
-from vaelab.launchers.launcher import JobsLauncher
 from vaelab.objectives import Terms
-from vaelab.sweep import make_launcher
+from vaelab.runs.build import build
+from vaelab.runs.configuration import CONF, plain
+from vaelab.sweeps.launchers.base import JobsLauncher
+from vaelab.sweeps.sweep import make_launcher
 
 GROUPS = {path.name: sorted(f.stem for f in path.glob("*.yaml")) for path in Path(CONF).iterdir() if path.is_dir()}
 MODEL_GROUPS = (

@@ -17,9 +17,10 @@ import wandb_workspaces.workspaces as ws
 from tests.conftest import Run, fast, run_main
 from tests.test_loggers import Read, only
 from tests.test_readme import commands_of
-from vaelab import dashboard, train, workspaces
-from vaelab.wandb_runs import at
-from vaelab.workspaces import LoggedSweep
+from vaelab import dashboard, train
+from vaelab.reporting import wandb_workspace as workspaces
+from vaelab.reporting.wandb_workspace import LoggedSweep
+from vaelab.runs.tracking.wandb_runs import at
 
 MASS, DENSITY = "digits-binary-dynamic-K2", "digits-unit-K2"
 CLASS = {"bernoulli": "vaelab.heads.Bernoulli", "gaussian": "vaelab.heads.DiagonalGaussian"}
@@ -242,7 +243,9 @@ def test_what_is_no_sweep_that_wandb_knows_is_refused(what: str, copied_sweep: P
         (path,) = copied_sweep.glob("*gaussian*")
     else:
         for config in copied_sweep.glob("*/config.yaml"):
-            config.write_text(config.read_text().replace("vaelab.loggers.wandb", "vaelab.loggers.csv"))
+            config.write_text(
+                config.read_text().replace("vaelab.runs.tracking.loggers.wandb", "vaelab.runs.tracking.loggers.csv")
+            )
     (line,) = run_dashboard(f"sweep={path}", code=1).err.splitlines()
     assert line.startswith(f"vaelab: {path} has no job that W&B knows: type sweep=logs/sweeps/NAME")
     assert what != "nothing" or not path.exists()

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import open_dict
 
-from vaelab.config import build
-from vaelab.data import DataError, ImageData, Split
+from vaelab.data import Digits, ImageData, MNIST5k, Split
 from vaelab.data.base import BLOCK_SIZE
-from vaelab.data.digits import Digits
-from vaelab.data.loader import Block, Blocks, ShuffledIndices
-from vaelab.data.mnist5k import MNIST5k
+from vaelab.data.batches import Block, Blocks, ShuffledIndices
 from vaelab.data.splits import contiguous_split, shuffled_split, stratified_split
+from vaelab.errors import DataError
+from vaelab.runs.build import build
 
 SIZES = (60, 20, 20)
 SEEDS = st.integers(0, 2**31)

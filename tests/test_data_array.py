@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.bounded import in_bounds
 from tests.conftest import Run, results
-from vaelab.data import DataError
-from vaelab.data.array import Array
+from vaelab.data import Array
 from vaelab.data.splits import sizes_of
+from vaelab.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 PICTURES = np.random.default_rng(0).integers(0, 256, (40, 6, 5))
@@ -70,7 +70,7 @@ def test_an_array_with_channels_keeps_them(tmp_path: Path) -> None:
 
 
 def test_an_array_that_is_checked_in_pieces_is_checked_to_its_end(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("vaelab.data.array._PIECE", 100)  # three pictures
+    monkeypatch.setattr("vaelab.data.datasets.array._PIECE", 100)  # three pictures
     assert len(served(made(tmp_path))) == 40
     array = PICTURES.astype(float)
     array[38, 4, 3] = 0.5

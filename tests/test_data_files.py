@@ -17,14 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vaelab.data import DataError
-from vaelab.data import frey_face as frey_module
-from vaelab.data import mnist as mnist_module
-from vaelab.data import mnist5k as mnist5k_module
-from vaelab.data.files import fetch, read_idx, sha256, verify_array
-from vaelab.data.frey_face import FreyFace
-from vaelab.data.mnist import MNIST
-from vaelab.data.mnist5k import MNIST5k
+from vaelab.data import MNIST, FreyFace, MNIST5k
+from vaelab.data.datasets import frey_face as frey_module
+from vaelab.data.datasets import mnist as mnist_module
+from vaelab.data.datasets import mnist5k as mnist5k_module
+from vaelab.data.download import fetch, read_idx, sha256, verify_array
+from vaelab.errors import DataError
 
 CONTENT = b"the bytes of a data file"
 HASH = hashlib.sha256(CONTENT).hexdigest()

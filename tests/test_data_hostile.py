@@ -19,11 +19,11 @@ from hypothesis.extra import numpy as hnp
 from tests import matlab_files
 from tests.bounded import in_bounds
 from tests.matlab_files import HEADER, compressed, element, matrix
-from vaelab.data import DataError
-from vaelab.data import frey_face as frey_module
-from vaelab.data.files import fetch, read_idx, regular
-from vaelab.data.frey_face import read_frames
+from vaelab.data.datasets import frey_face as frey_module
+from vaelab.data.datasets.frey_face import read_frames
+from vaelab.data.download import fetch, read_idx, regular
 from vaelab.data.matlab import read_bytes_matrix
+from vaelab.errors import DataError
 
 MOST_MIB = 64  # beyond what the process has; the honest files take about 50
 

@@ -16,7 +16,7 @@ import torch
 from tests.conftest import ROOT, Run, fast, results, weights
 from tests.test_interrupts import only_run, status, steps_in
 from tests.test_loggers import wandb_files
-from vaelab import complete
+from vaelab.runs import execute as complete
 
 TWO = "trainer=ddp"
 # three minibatches of 479 and a last one of a single example, of which one of two processes gets none

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from tests.conftest import ROOT, Outcome, Run, fast, results, run_main
 from vaelab import train
-from vaelab.evaluation import EvaluationModule
-from vaelab.interrupts import Interrupted
+from vaelab.evaluation.lightning_module import EvaluationModule
+from vaelab.signals import Interrupted
 
 QUICK_AIS = ("estimator=ais", "estimator.num_temperatures=5", "estimator.num_chains=4", "estimator.num_leapfrogs=2")
 QUICK_HMC = ("estimator=hmc", "estimator.num_burn_in=5", "estimator.num_draws=10", "estimator.num_chains=20")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import Outcome, Run, results, run_main, weights
 from tests.test_refusals import FAILURE, USAGE, assert_one_line
 from vaelab import evaluate, export
-from vaelab.weights import FORMAT, Weights, read_safetensors, write_safetensors
+from vaelab.runs.folder.weights import FORMAT, Weights, read_safetensors, write_safetensors
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 

@@ -4,7 +4,7 @@ import torch
 from scipy.stats import norm
 
 from tests.linear_gaussian import linear_gaussian
-from vaelab import figures
+from vaelab.evaluation import figures
 
 
 def picture(figure):

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from tests.conftest import Run, assert_same_weights, results, weights
 from tests.training import Fitted, assert_same_state, by_hand, fit
-from vaelab import guard as guard_module
 from vaelab.data import ImageData
-from vaelab.guard import DivergedError
-from vaelab.module import VAEModule
+from vaelab.errors import DivergedError
 from vaelab.objectives import ELBO, Terms
 from vaelab.randomness import generator, stream
-from vaelab.stored import load_checkpoint
+from vaelab.runs.folder.contents import load_checkpoint
+from vaelab.training import VAEModule
+from vaelab.training import divergence as guard_module
 
 BATCH = 100  # 15 steps an epoch, the last one of 38 examples
 
@@ -142,7 +142,7 @@ def test_what_broke_first_is_named(name: str, value: float, overrides: tuple[str
 
 
 def test_a_head_whose_distribution_breaks_is_named_by_its_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vaelab.scales import PerPixelScale
+    from vaelab.heads import PerPixelScale
 
     forward, calls = PerPixelScale.forward, iter(range(1, 10_000))
 
@@ -346,7 +346,7 @@ def test_skipping_is_part_of_what_a_run_is_and_stopping_is_not(run_fast: Run) ->
 def test_a_stacked_run_that_breaks_says_so_and_leaves_the_others(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaelab.stacked import StackedStep
+    from vaelab.training.stacked_step import StackedStep
 
     call = StackedStep.__call__
     calls = iter(range(1, 1000))

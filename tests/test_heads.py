@@ -9,8 +9,17 @@ import torch.distributions as td
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaelab.heads import Bernoulli, DiagonalGaussian, Head, Logistic, OverLevels
-from vaelab.scales import FixedScale, OptimalScale, PerPixelScale, SharedScale
+from vaelab.heads import (
+    Bernoulli,
+    DiagonalGaussian,
+    FixedScale,
+    Head,
+    Logistic,
+    OptimalScale,
+    OverLevels,
+    PerPixelScale,
+    SharedScale,
+)
 
 EVENT = (1, 2, 3)
 SCALES = {
@@ -200,7 +209,7 @@ def test_logistic_head_is_scipys_logistic_of_two_parallel_layers(sigmoid_mean):
 
 
 def test_logistic_head_refuses_the_scale_that_is_optimal_for_a_gaussian():
-    with pytest.raises(ValueError, match=r"found OptimalScale, .* choose vaelab.scales.SharedScale"):
+    with pytest.raises(ValueError, match=r"found OptimalScale, .* choose vaelab.heads.SharedScale"):
         Logistic(4, EVENT, scale=OptimalScale)
 
 

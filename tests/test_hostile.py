@@ -21,8 +21,10 @@ from omegaconf import OmegaConf
 from tests.conftest import Outcome, Run, results, run_main
 from tests.test_refusals import FAILURE, USAGE, assert_one_line
 from vaelab import evaluate, export
-from vaelab.config import plain
-from vaelab.stored import RunFolderError, load_checkpoint, read_config, write_atomically
+from vaelab.errors import RunFolderError
+from vaelab.files import write_atomically
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder.contents import load_checkpoint, read_config
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
@@ -86,13 +88,13 @@ class Planted:
         self.nodes = {
             "shutil.copy": call("shutil.copy", loot, fired),
             "a module's import": call("torch.serialization.shutil.copy", loot, fired),
-            "our module's import": call("vaelab.stored.os.symlink", loot, fired),
+            "our module's import": call("vaelab.runs.folder.contents.os.symlink", loot, fired),
             "torch.load": call("torch.load", pickled, weights_only=False),
-            "torch.load of a model's module": call("vaelab.scales.torch.load", pickled, weights_only=False),
+            "torch.load of a model's module": call("vaelab.heads.scales.torch.load", pickled, weights_only=False),
             "torch.hub.load": call("torch.hub.load", str(folder), "model", source="local"),
             "torch.save": call("torch.save", 1, fired),
-            "our own writer": call("vaelab.stored.write_atomically", path, "x"),
-            "our own writer, later": call("vaelab.stored.write_atomically", path, "x", _partial_=True),
+            "our own writer": call("vaelab.files.write_atomically", path, "x"),
+            "our own writer, later": call("vaelab.files.write_atomically", path, "x", _partial_=True),
             "a file opened": call("io.open", fired, "w"),
             "a log file": call("logging.FileHandler", fired),
             "a script": call("runpy.run_path", evil),
@@ -101,10 +103,10 @@ class Planted:
             "a folder": call("os.makedirs", fired),
             "a link": call("os.symlink", loot, fired),
             "numpy.save": call("numpy.save", fired + ".npy", 1),
-            "a data file": call("vaelab.data.files.fetch", path, None, []),
-            "a private name": call("vaelab.scales._log_variance_of", 1.0),
+            "a data file": call("vaelab.data.download.fetch", path, None, []),
+            "a private name": call("vaelab.heads.scales._log_variance_of", 1.0),
             "a shell": call("os.system", f"touch {fired}"),
-            "a shell of ours": call("vaelab.stored.os.system", f"touch {fired}"),
+            "a shell of ours": call("vaelab.runs.folder.contents.os.system", f"touch {fired}"),
             "eval": call("builtins.eval", f"open({fired!r}, 'w')"),
         }
         # the list of forbidden names of Hydra has these, or they do nothing by themselves
@@ -226,10 +228,10 @@ def test_what_evaluation_does_not_need_is_never_made(
         ("decoder._target_", ["os.system"], ("decoder._target_", "os.system")),
         ("decoder._target_", "", ("decoder._target_",)),
         ("decoder._target_", "..heads", ("decoder._target_",)),
-        ("decoder._target_", "vaelab.heads.Nothing", ("vaelab.heads.Nothing", "not here")),
+        ("decoder._target_", "vaelab.heads.base.Nothing", ("vaelab.heads.base.Nothing", "not here")),
         ("data._target_", "vaelab.heads.Bernoulli", ("data._target_", "no data set")),
-        ("data._target_", "vaelab.data.frey_face.read_frames", ("read_frames", "no data set")),
-        ("data._target_", "vaelab.data.mnist.ImageData", ("ImageData", "no data set")),
+        ("data._target_", "vaelab.data.datasets.frey_face.read_frames", ("read_frames", "no data set")),
+        ("data._target_", "vaelab.data.datasets.mnist.ImageData", ("ImageData", "no data set")),
         ("data.data_dir", "/etc", ("data.data_dir", "type data_dir=")),
         ("data.shuffle_seed", 3, ("data.shuffle_seed",)),
         ("data", None, ("data", "_target_")),
@@ -277,7 +279,9 @@ def test_a_trusted_package_is_let_through_and_what_it_imports_is_not(
         assert_refused(stranger, "decoder.head._target_", target, more=("trust=[mypkg]",))
 
 
-@pytest.mark.parametrize("value", ["[1]", "[my-pkg]", "{a:1}", "null", "['']", "[os]", "[torch]", "[vaelab.stored]"])
+@pytest.mark.parametrize(
+    "value", ["[1]", "[my-pkg]", "{a:1}", "null", "['']", "[os]", "[torch]", "[vaelab.runs.folder.contents]"]
+)
 def test_what_cannot_be_trusted(value: str, stranger: Path) -> None:
     outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", f"trust={value}", code=USAGE)
     assert_one_line(outcome, "trust")
@@ -292,7 +296,7 @@ def test_what_cannot_be_trusted(value: str, stranger: Path) -> None:
         ("name", "${oc.env:SECRET}", "hunter2"),
         ("decoder.trunk.activation", "${oc.env:SECRET}", "hunter2"),
         ("latent_dim", "${oc.decode:'2'}", 2),
-        ("logger.project", "${data._target_}", "vaelab.data.digits.Digits"),
+        ("logger.project", "${data._target_}", "vaelab.data.Digits"),
         ("${oc.env:SECRET}", 1, None),
         ("callbacks.a", ["${seed}"], None),
         ("seed", "???", None),

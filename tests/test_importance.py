@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tests.linear_gaussian import draw_data, linear_gaussian
-from vaelab.estimators import ImportanceSampling, PointMassError
-from vaelab.estimators.weights import threshold
+from vaelab.errors import PointMassError
+from vaelab.estimators import ImportanceSampling
+from vaelab.estimators.importance_weights import threshold
 
 
 @pytest.fixture(autouse=True)

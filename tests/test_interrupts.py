@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results
-from vaelab.interrupts import Interrupted, heeding
-from vaelab.loggers import CSV
-from vaelab.module import VAEModule
-from vaelab.steps import Step
-from vaelab.sweep_progress import SweepProgress
+from vaelab.runs.tracking.loggers import CSV
+from vaelab.signals import Interrupted, heeding
+from vaelab.sweeps.progress import SweepProgress
+from vaelab.training import VAEModule
+from vaelab.training.step import Step
 
 FOUR = ("trainer.max_epochs=4",)  # of 15 optimiser steps each
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
@@ -167,8 +167,8 @@ def test_a_second_sigterm_is_patient(run_fast: Run, tmp_path: Path, monkeypatch:
 def test_seeds_that_train_together_all_stop_with_a_checkpoint(
     way: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaelab import seeds
-    from vaelab.stacked import StackedStep
+    from vaelab.runs.processes import seeds
+    from vaelab.training.stacked_step import StackedStep
 
     if way == "stacked=true":
         monkeypatch.setattr(StackedStep, "__call__", signalling(StackedStep.__call__, {22: signal.SIGTERM}))
@@ -240,7 +240,7 @@ def test_a_slurm_job_that_is_warned_writes_one_checkpoint_and_goes_back_into_the
     scontrol: Path, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[str] = []
-    from vaelab.callbacks import Checkpoints
+    from vaelab.training import Checkpoints
 
     save = Checkpoints.save
     with monkeypatch.context() as patch:
@@ -356,8 +356,8 @@ def test_a_logger_whose_process_the_signal_ended_as_well_does_not_cost_the_check
 ALL_TOLD = """
 import os, signal
 from vaelab import train
-from vaelab.steps import Step
-from vaelab.sweep_progress import SweepProgress
+from vaelab.training.step import Step
+from vaelab.sweeps.progress import SweepProgress
 
 step, calls = Step.__call__, iter(range(1, 1000))
 

@@ -16,10 +16,11 @@ import torch
 
 from tests.conftest import ROOT, Run, fast, results, run_main
 from tests.training import plain
-from vaelab import run, train
-from vaelab.callbacks import Checkpoints
-from vaelab.steps import Step
-from vaelab.stored import replacing
+from vaelab import train
+from vaelab.files import replacing
+from vaelab.runs.folder import run_folder as run
+from vaelab.training import Checkpoints
+from vaelab.training.step import Step
 
 LINES = {
     "chunks, checkpoints inside the epoch": ("steps_per_call=4", "callbacks.checkpoints.every_n_steps=3"),

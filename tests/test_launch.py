@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests import sharing
-from vaelab.launch import launch
-from vaelab.processes import ProcessError
+from vaelab.errors import ProcessError
+from vaelab.runs.processes.distributed import launch
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,13 @@ import torch
 import torch.distributions as td
 from hydra import compose, initialize_config_dir
 
-from vaelab.checks import ConfigError
-from vaelab.config import CONF, build, scored_as_mass
-from vaelab.data.loader import Block
+from vaelab.data.batches import Block
+from vaelab.data.pixels import bits_per_dim
+from vaelab.errors import ConfigError
 from vaelab.estimators import ImportanceSampling
 from vaelab.heads import DiagonalGaussian, Head
-from vaelab.measures import bits_per_dim
+from vaelab.runs.build import build, scored_as_mass
+from vaelab.runs.configuration import CONF
 
 
 def built(decoder, *overrides):
@@ -92,5 +93,5 @@ def test_a_head_whose_measure_is_not_that_of_its_pixels_is_refused(monkeypatch):
 
 
 def test_a_logistic_decoder_with_the_gaussians_optimal_scale_is_refused():
-    with pytest.raises(ConfigError, match=r"found OptimalScale, .* choose vaelab.scales.SharedScale"):
-        built("logistic", "decoder.head.scale._target_=vaelab.scales.OptimalScale")
+    with pytest.raises(ConfigError, match=r"found OptimalScale, .* choose vaelab.heads.SharedScale"):
+        built("logistic", "decoder.head.scale._target_=vaelab.heads.OptimalScale")

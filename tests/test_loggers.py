@@ -17,9 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.conftest import ROOT, Run, fast, results, run_main
 from tests.faults import FAULT
 from vaelab import train
-from vaelab.module import VAEModule
-from vaelab.run import RunFolder
-from vaelab.wandb_runs import sync_line, tags_of
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.runs.tracking.wandb_runs import sync_line, tags_of
+from vaelab.training import VAEModule
 
 TRAIN = {"train/loss", "train/elbo", "train/reconstruction", "train/kl"}
 VAL = {"val/elbo", "val/reconstruction", "val/kl"}
@@ -80,7 +80,7 @@ def test_wandb_is_the_default_and_stays_offline_and_inside_the_run_folder(
 ) -> None:
     path, _ = logged
     logger = composed()["logger"]
-    assert (logger["_target_"], logger["mode"]) == ("vaelab.loggers.wandb", "offline")
+    assert (logger["_target_"], logger["mode"]) == ("vaelab.runs.tracking.loggers.wandb", "offline")
     assert [file.name for file in path.parents[2].iterdir()] == ["logs"]
 
 
@@ -245,7 +245,7 @@ def test_an_interrupted_run_has_the_signals_exit_code_and_goes_on_in_wandb(
 
 def test_wandb_that_fails_at_the_end_fails_the_run(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vaelab.complete.summarize", failing)
+        patch.setattr("vaelab.runs.execute.summarize", failing)
         run_fast("logger=wandb", code=1)
     path = run_fast("logger=wandb").path
     assert [Read(file).exit_code for file in wandb_files(path)] == [1, 0]

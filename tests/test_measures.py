@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from vaelab.data.pixels import bits_per_dim, has_bits_per_dim
 from vaelab.heads import Bernoulli, DiagonalGaussian
-from vaelab.measures import bits_per_dim, has_bits_per_dim
 
 
 def test_a_uniform_mass_over_256_levels_is_8_bits():

@@ -4,16 +4,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from vaelab.conditional import Conditional, make_vae
-from vaelab.data.digits import Digits
+from vaelab.data import Digits
 from vaelab.estimators import ImportanceSampling
-from vaelab.heads import Bernoulli, DiagonalGaussian
-from vaelab.module import VAEModule
+from vaelab.heads import Bernoulli, DiagonalGaussian, OptimalScale
 from vaelab.networks import MLP
 from vaelab.objectives import ELBO, NormalWeightPrior
 from vaelab.priors import StandardNormal
 from vaelab.randomness import generator, seed_draws
-from vaelab.scales import OptimalScale
+from vaelab.training import VAEModule
+from vaelab.vae import Conditional, make_vae
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 

@@ -7,8 +7,8 @@ import torch.distributions as td
 from scipy.stats import multivariate_normal
 
 from tests.linear_gaussian import draw_data, linear_gaussian
-from vaelab.estimators import PointMassError
-from vaelab.posterior import Aggregate, latent_summary, latent_values
+from vaelab.errors import PointMassError
+from vaelab.evaluation.latent_usage import Aggregate, latent_summary, latent_values
 
 
 def values_of(vae, x, block_size=50):

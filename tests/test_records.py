@@ -6,9 +6,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from vaelab.kept import KeptEvaluation, columns_of, digest
-from vaelab.records import Records
-from vaelab.untrusted import RunFolderError
+from vaelab.errors import RunFolderError
+from vaelab.evaluation.per_example import Records
+from vaelab.runs.evaluating.cache import KeptEvaluation, columns_of, digest
 
 NEEDED = {(i, 0): (size, ["elbo"]) for i, size in enumerate((3, 3, 3, 3, 2))} | {(0, 1): (2, ["slow"])}
 
@@ -99,7 +99,7 @@ def test_it_is_written_every_few_seconds_and_no_more_often(tmp_path, monkeypatch
     kept.folder.mkdir()
     kept.keep(records(0))
     assert kept.parts() == []
-    monkeypatch.setattr("vaelab.kept.SECONDS", 0.0)
+    monkeypatch.setattr("vaelab.runs.evaluating.cache.SECONDS", 0.0)
     kept.keep(records(0))
     assert kept.parts() == [kept.own]
 

@@ -13,10 +13,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab.config import plain
-from vaelab.identity import identity
-from vaelab.names import sweep_name
-from vaelab.redaction import RedactingFormatter, at_home, printable, redact, redacted
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder.identity import identity
+from vaelab.runs.folder.names import sweep_name
+from vaelab.security.redaction import RedactingFormatter, at_home, printable, redact, redacted
 
 
 def surroundings(**environment: str) -> Any:

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from tests.conftest import Outcome, Run, run_main
-from vaelab import cli, dashboard, evaluate, export, report
-from vaelab.data import mnist
+from vaelab import dashboard, evaluate, export, report
+from vaelab.data.datasets import mnist
 from vaelab.estimators import ImportanceSampling
+from vaelab.runs import cli
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
@@ -107,7 +108,7 @@ TRAIN = [
     ("decoder=gaussian_shared +decoder.head.scale.initial=0", USAGE, "scale must be positive", "0"),
     ("decoder=gaussian_optimal +decoder.head.scale.momentum=1", USAGE, "momentum", "1"),
     ("+decoder.head.foo=1", USAGE, "foo"),
-    ("decoder.head._target_=vaelab.heads.Nothing", USAGE, "vaelab.heads.Nothing"),
+    ("decoder.head._target_=vaelab.heads.base.Nothing", USAGE, "vaelab.heads.base.Nothing"),
     ("data._target_=nowhere.Data", USAGE, "nowhere"),
     ("initialization=normal initialization.std=-1", USAGE, "std", "-1"),
     ("+callbacks.collapse.foo=1", USAGE, "foo", "callbacks.collapse"),
@@ -427,7 +428,7 @@ def folders(finished: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Path
     last.write_bytes(last.read_bytes()[:-500])
     edit(root / "other_model" / "config.yaml", "latent_dim: 2", "latent_dim: 3")
     edit(root / "other_format" / "config.yaml", "format_version: 1", "format_version: 99")
-    edit(root / "needs_mnist" / "config.yaml", "vaelab.data.digits.Digits", "vaelab.data.mnist.MNIST")
+    edit(root / "needs_mnist" / "config.yaml", "vaelab.data.Digits", "vaelab.data.MNIST")
     (root / "a_file").write_text("not a folder")
     return root
 

@@ -410,7 +410,7 @@ def test_an_estimator_that_is_not_ours_is_not_imported(sweep: Path, run_report: 
     assert told(sweep)["groups"][0]["comparability"]["estimators"] == {
         "Evil": {"class": "mypkg.Evil", "num_samples": 100}
     }
-    file.write_text(text.replace("mypkg.Evil", "vaelab.stored.write_atomically"))
+    file.write_text(text.replace("mypkg.Evil", "vaelab.files.write_atomically"))
     run_report("sweep=sweep")
     assert "no part of a model" in told(sweep)["rows"][0]["error"]
 
@@ -562,7 +562,7 @@ def test_w_and_b_gets_a_run_of_the_group(sweep: Path, run_report: Run, monkeypat
         calls["made"] = (group, kwargs)
         return Logger()
 
-    monkeypatch.setattr("vaelab.loggers.wandb", wandb)
+    monkeypatch.setattr("vaelab.runs.tracking.loggers.wandb", wandb)
     finished_job(sweep, "latent_dim=2", value=-3)
     run_report("sweep=sweep")
     assert calls == {}  # none of its runs is known to W&B

@@ -20,16 +20,17 @@ from omegaconf import OmegaConf
 
 from tests.conftest import ROOT, Outcome, Run, assert_same_weights, fast, results
 from tests.faults import FAULT
-from vaelab import complete
-from vaelab import run as run_module
-from vaelab.callbacks import Checkpoints
-from vaelab.config import plain
-from vaelab.identity import flatten, identity
-from vaelab.launchers.local import Local
-from vaelab.module import VAEModule
-from vaelab.names import sweep_name
-from vaelab.run import RunFolder
-from vaelab.stored import FORMAT_VERSION, RunFolderError, read_config, write_atomically
+from vaelab.errors import RunFolderError
+from vaelab.files import write_atomically
+from vaelab.runs import execute as complete
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder import run_folder as run_module
+from vaelab.runs.folder.contents import FORMAT_VERSION, read_config
+from vaelab.runs.folder.identity import flatten, identity
+from vaelab.runs.folder.names import sweep_name
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.sweeps.launchers.local import Local
+from vaelab.training import Checkpoints, VAEModule
 
 
 def status(path: Path) -> dict[str, Any]:
@@ -484,8 +485,8 @@ def test_an_interrupted_run_is_completed_by_the_same_command_to_the_last_bit(
 
 KILLED = """
 import os, signal, sys
-from vaelab.callbacks import Checkpoints
-from vaelab.steps import Step
+from vaelab.training.callbacks import Checkpoints
+from vaelab.training.step import Step
 from vaelab import train
 
 step, calls = Step.__call__, iter(range(1, 1000))

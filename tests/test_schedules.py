@@ -10,7 +10,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, ReduceLROnPlateau, StepLR
 
 from tests.training import Fitted, by_hand, configured, fit, same
-from vaelab.schedules import Schedule, advance
+from vaelab.training import Schedule
+from vaelab.training.schedules import advance
 
 PLATEAU = ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "trainer.max_epochs=4")
 

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from tests.conftest import Outcome, Run, fast, run_main
-from vaelab import cli, evaluate, train
-from vaelab.module import VAEModule
+from vaelab import evaluate, train
+from vaelab.runs import cli
+from vaelab.training import VAEModule
 
 HOME = "jane-of-sentinels"
 SECRETS = {
@@ -161,7 +162,7 @@ def test_w_and_b_keeps_figures_and_nothing_else_of_the_surroundings_even_if_it_i
 FAILS = r"""
 import os
 from vaelab import train
-from vaelab.module import VAEModule
+from vaelab.training.lightning_module import VAEModule
 
 def fails(*args):
     if "DIES" in os.environ:

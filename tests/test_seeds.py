@@ -19,17 +19,19 @@ import pytest
 import torch
 
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results, run_main, weights
-from vaelab import seeds, train
-from vaelab.config import build, plain
-from vaelab.ensemble import Ensemble
-from vaelab.identity import identity
-from vaelab.interrupts import Interrupted, Stop, heeding
-from vaelab.module import VAEModule
-from vaelab.names import folder_of_seed
+from vaelab import train
 from vaelab.randomness import drawing_from, standard_normal
-from vaelab.seeds import over_seeds
-from vaelab.stacked import StackedStep
-from vaelab.steps import Step
+from vaelab.runs.build import build
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder.identity import identity
+from vaelab.runs.folder.names import folder_of_seed
+from vaelab.runs.processes import seeds
+from vaelab.runs.processes.seeds import over_seeds
+from vaelab.signals import Interrupted, Stop, heeding
+from vaelab.training import VAEModule
+from vaelab.training.stacked_runs import Ensemble
+from vaelab.training.stacked_step import StackedStep
+from vaelab.training.step import Step
 
 CONFIGURATIONS = [
     ("decoder=gaussian_optimal", "batch_size=64"),

@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from tests.conftest import ROOT
 from tests.training import Fitted, assert_same_state, by_hand, fit, same
 from tests.two_processes import CASES, train
-from vaelab.module import VAEModule
+from vaelab.training import VAEModule
 
 PLATEAU = ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "trainer.max_epochs=4")
 SCHEDULES = {

@@ -12,9 +12,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from hydra_plugins.vaelab import ResumableOptuna
-from vaelab.checks import ConfigError
-from vaelab.study import make_sweeper, search
-from vaelab.untrusted import RunFolderError
+from vaelab.errors import ConfigError, RunFolderError
+from vaelab.sweeps.optuna_search import make_sweeper, search
 
 optuna = pytest.importorskip("optuna", reason="needs optuna: pip install 'vaelab[optuna]'")
 SPACE = ["a=choice(1,2,3)", "b=choice(1,2)"]
@@ -176,8 +175,8 @@ def test_the_sweeper_passes_retry_failed_on(
             pass
 
     told: list[Any] = []
-    monkeypatch.setattr("vaelab.study.make_sweeper", lambda options: Plugin())
-    monkeypatch.setattr("vaelab.study.search", lambda *arguments: told.append(arguments))
+    monkeypatch.setattr("vaelab.sweeps.optuna_search.make_sweeper", lambda options: Plugin())
+    monkeypatch.setattr("vaelab.sweeps.optuna_search.search", lambda *arguments: told.append(arguments))
     sweeper = ResumableOptuna()
     config = OmegaConf.create({"hydra": {"sweep": {"dir": "folder"}}, **given})
     sweeper.setup(hydra_context=None, task_function=None, config=config)

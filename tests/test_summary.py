@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.linear_gaussian import draw_data, linear_gaussian
-from vaelab.data.digits import Digits
+from vaelab.data import Digits
 from vaelab.estimators import AnnealedImportanceSampling, HarmonicMean, ImportanceSampling
+from vaelab.evaluation.advice import verdicts
+from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
+from vaelab.evaluation.per_example import Records
 from vaelab.heads import Bernoulli, DiagonalGaussian, Logistic
-from vaelab.records import Records
-from vaelab.summary import bound_summary, estimate_summary, summary
-from vaelab.verdicts import verdicts
 
 IMPORTANCE = ImportanceSampling(5000)
 FINE = {"log_likelihood": -90.0, "standard_error": 0.01, "bias": -0.001, "mutual_information": 2.0}

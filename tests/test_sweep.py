@@ -17,11 +17,12 @@ from filelock import FileLock
 from tests.conftest import Outcome, Run, fast, run_main
 from tests.faults import FAULT
 from vaelab import train
-from vaelab.jobs import JobSpec
-from vaelab.launchers import on_submitit
-from vaelab.launchers.local import slots_for
-from vaelab.processes import death
-from vaelab.sweep_folder import Job, SweepError, SweepFolder
+from vaelab.errors import SweepError
+from vaelab.runs.processes.cores import death
+from vaelab.sweeps.folder import Job, SweepFolder
+from vaelab.sweeps.job import JobSpec
+from vaelab.sweeps.launchers import on_submitit
+from vaelab.sweeps.launchers.local import slots_for
 
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = (
@@ -347,7 +348,7 @@ def test_a_job_that_names_its_gpu_gets_no_other(monkeypatch: pytest.MonkeyPatch)
 def test_cores_are_divided_among_jobs_and_their_processes(
     cores: int, width: int, expected: tuple[int, str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vaelab.launchers.local.cores", lambda: cores)
+    monkeypatch.setattr("vaelab.sweeps.launchers.local.cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     slots = slots_for([spec(width, "cpu")], None, 1)
     assert (len(slots), slots[0].get("OMP_NUM_THREADS")) == expected

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from tests.conftest import Outcome, Run, assert_same_weights, fast, results
-from vaelab.steps import Step
+from vaelab.training.step import Step
 
 HEAD = '''
 import torch.distributions as td
@@ -369,5 +369,5 @@ def test_a_plain_run_imports_nothing_that_it_does_not_need(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     loaded = done.stderr.split()
     assert "torch" in loaded
-    for module in ("wandb", "vaelab.figures", "mlxtend", "plotly", "zuko"):
+    for module in ("wandb", "vaelab.evaluation.figures", "mlxtend", "plotly", "zuko"):
         assert module not in loaded

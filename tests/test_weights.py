@@ -6,7 +6,7 @@ import pytest
 import torch
 from arviz_stats.base import array_stats
 
-from vaelab.estimators.weights import RunningWeights, threshold
+from vaelab.estimators.importance_weights import RunningWeights, threshold
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,11 @@ from hydra.utils import instantiate
 from pytorch_lightning.loggers.logger import Logger
 
 from tests.conftest import composing, fast
-from vaelab.conditional import VAE
-from vaelab.config import build, make_trainer
 from vaelab.data.splits import SplitName
-from vaelab.module import VAEModule
 from vaelab.randomness import generator, seed_draws
+from vaelab.runs.build import build, make_trainer
+from vaelab.training import VAEModule
+from vaelab.vae import VAE
 
 
 class Recorder(Logger):

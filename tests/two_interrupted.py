@@ -16,10 +16,10 @@ import torch.distributed as dist
 from hydra.utils import instantiate
 
 from tests.training import configured
-from vaelab.config import build
-from vaelab.interrupts import Interrupted, heeding
 from vaelab.randomness import stream
-from vaelab.steps import Step
+from vaelab.runs.build import build
+from vaelab.signals import Interrupted, heeding
+from vaelab.training.step import Step
 
 LINE = ("trainer.max_epochs=3", "steps_per_call=5", "lr_schedule=cosine", "callbacks.checkpoints.every_n_steps=5")
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tests.training import Recorder, configured
-from vaelab.conditional import VAE
-from vaelab.config import build
 from vaelab.objectives import Terms, kl_divergence
+from vaelab.runs.build import build
+from vaelab.vae import VAE
 
 # 103 examples make 13 batches and a last one of 99, so that no two shares are of one size
 BASE = ("data.binarize=threshold", "batch_size=103", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01")

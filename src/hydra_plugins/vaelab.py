@@ -11,10 +11,10 @@ from hydra.plugins.sweeper import Sweeper
 
 
 class SweepLauncher(Launcher):
-    """Completes the jobs of a sweep, by `vaelab.sweep`.
+    """Completes the jobs of a sweep, by `vaelab.sweeps.sweep`.
 
     Args:
-        jobs: the class that has the jobs done, such as `vaelab.launchers.local.Local`.
+        jobs: the class that has the jobs done, such as `vaelab.sweeps.launchers.local.Local`.
         options: its arguments.
     """
 
@@ -27,13 +27,13 @@ class SweepLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from vaelab.sweep import launch_batch
+        from vaelab.sweeps.sweep import launch_batch
 
         return launch_batch(self.config, self.hydra_context, self.jobs, self.options, job_overrides, initial_job_idx)
 
 
 class PlainSweeper(basic_sweeper.BasicSweeper):
-    """Hydra's own, of all combinations; but each job is composed once, by `vaelab.sweep` before any runs.
+    """Hydra's own, of all combinations; but each job is composed once, by `vaelab.sweeps.sweep` before any runs.
 
     Args:
         max_batch_size: so many jobs are planned and run, and then the next; None: all are planned before any runs.
@@ -41,7 +41,7 @@ class PlainSweeper(basic_sweeper.BasicSweeper):
     """
 
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
-        from vaelab.launchers.launcher import check_whole
+        from vaelab.sweeps.launchers.base import check_whole
 
         check_whole("hydra.sweeper", max_batch_size=max_batch_size)
         super().__init__(max_batch_size, params)
@@ -52,7 +52,7 @@ class PlainSweeper(basic_sweeper.BasicSweeper):
 
 
 class ResumableOptuna(Sweeper):
-    """A search by Optuna that the same line again goes on with, by `vaelab.study`.
+    """A search by Optuna that the same line again goes on with, by `vaelab.sweeps.optuna_search`.
 
     Args:
         options: those of the Optuna sweeper of Hydra.
@@ -62,7 +62,7 @@ class ResumableOptuna(Sweeper):
         self.options = options
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        from vaelab.study import make_sweeper
+        from vaelab.sweeps.optuna_search import make_sweeper
 
         self.directory = str(config.hydra.sweep.dir)
         self.retry_failed = config.get("retry_failed") is not False
@@ -70,6 +70,6 @@ class ResumableOptuna(Sweeper):
         self.sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from vaelab.study import search
+        from vaelab.sweeps.optuna_search import search
 
         return search(self.sweeper, self.directory, arguments, self.retry_failed)

@@ -7,18 +7,18 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vaelab.cli import entry_point, task
-from vaelab.config import REPORTING_CONF
-from vaelab.redaction import redacted
-from vaelab.stored import write_atomically
-from vaelab.wandb_runs import check_login
+from vaelab.files import write_atomically
+from vaelab.runs.cli import entry_point, task
+from vaelab.runs.configuration import REPORTING_CONF
+from vaelab.runs.tracking.wandb_runs import check_login
+from vaelab.security.redaction import redacted
 
 
 @hydra.main(version_base="1.3", config_path=REPORTING_CONF, config_name="dashboard")
 @task
 def run(cfg: DictConfig) -> None:
     """Writes `workspace.json` and `dashboard-report.json` into the sweep's folder, as W&B would be sent them."""
-    from vaelab import workspaces  # slow to import
+    from vaelab.reporting import wandb_workspace as workspaces  # slow to import
 
     folder = Path(cfg.sweep)
     sweep = workspaces.LoggedSweep.read(folder, cfg.group, entity=cfg.entity, project=cfg.project)

@@ -1,6 +1,6 @@
 """Evaluates a run again, from its folder and the data alone: `python -m vaelab.evaluate run_dir=logs/runs/NAME`.
 
-The folder may be a stranger's: see `vaelab.reopen`.
+The folder may be a stranger's: see `vaelab.runs.evaluating.reopen`.
 """
 
 import json
@@ -10,15 +10,15 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vaelab.checks import check_evaluation, processes_of
-from vaelab.cli import entry_point, task
-from vaelab.config import CONF, contents
-from vaelab.evaluating import Evaluated, Evaluation, evaluate_share
-from vaelab.kept import KeptEvaluation
-from vaelab.launch import launch
-from vaelab.loggers import log_evaluation
-from vaelab.stored import write_atomically
-from vaelab.table import show_evaluation
+from vaelab.files import write_atomically
+from vaelab.runs.cli import entry_point, task
+from vaelab.runs.configuration import CONF, contents
+from vaelab.runs.evaluating.cache import KeptEvaluation
+from vaelab.runs.evaluating.session import Evaluated, Evaluation, evaluate_share
+from vaelab.runs.evaluating.table import show_evaluation
+from vaelab.runs.processes.distributed import launch
+from vaelab.runs.tracking.loggers import log_evaluation
+from vaelab.runs.validate import check_evaluation, processes_of
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")

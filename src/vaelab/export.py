@@ -6,12 +6,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vaelab.checks import check_choice
-from vaelab.cli import entry_point, task
-from vaelab.config import CONF
-from vaelab.stored import read_config
-from vaelab.untrusted import RunFolderError
-from vaelab.weights import read_weights, write_safetensors
+from vaelab.errors import RunFolderError
+from vaelab.runs.cli import entry_point, task
+from vaelab.runs.configuration import CONF
+from vaelab.runs.folder.contents import read_config
+from vaelab.runs.folder.weights import read_weights, write_safetensors
+from vaelab.runs.validate import check_choice
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="export")

@@ -10,16 +10,16 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from vaelab.checks import EVALUATION, check_choice
-from vaelab.cli import entry_point, task
-from vaelab.config import REPORTING_CONF
+from vaelab.files import write_atomically
 from vaelab.reporting.gathering import gather
 from vaelab.reporting.page import render
 from vaelab.reporting.pictures import pictures_of
 from vaelab.reporting.table import as_csv
 from vaelab.reporting.terminal import show_report
 from vaelab.reporting.tracking import log_report
-from vaelab.stored import write_atomically
+from vaelab.runs.cli import entry_point, task
+from vaelab.runs.configuration import REPORTING_CONF
+from vaelab.runs.validate import EVALUATION, check_choice
 
 
 @hydra.main(version_base="1.3", config_path=REPORTING_CONF, config_name="report")

@@ -7,14 +7,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vaelab.checks import ConfigError
-from vaelab.cli import entry_point, task
-from vaelab.config import CONF
-from vaelab.interrupts import heeding
-from vaelab.jobs import complete_job, value_of
-from vaelab.names import register_resolvers
-from vaelab.results import show
-from vaelab.sweep import concluding
+from vaelab.errors import ConfigError
+from vaelab.runs.cli import entry_point, task
+from vaelab.runs.complete import complete_job, value_of
+from vaelab.runs.configuration import CONF
+from vaelab.runs.folder.names import register_resolvers
+from vaelab.runs.results import show
+from vaelab.signals import heeding
+from vaelab.sweeps.sweep import concluding
 
 register_resolvers()
 
@@ -34,7 +34,7 @@ def check_single(cfg: DictConfig) -> None:
     """Refuses what is for sweeps.
 
     Raises:
-        ConfigError: a name of a sweep, or a launcher that does not do jobs by `vaelab.sweep`.
+        ConfigError: a name of a sweep, or a launcher that does not do jobs by `vaelab.sweeps.sweep`.
     """
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=joblib")

@@ -11,9 +11,10 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from vaelab.data.files import sha256
-from vaelab.data.loader import Block, Blocks, Chunk, ShuffledIndices
-from vaelab.data.splits import SPLITS, DataError, Split, SplitName
+from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices
+from vaelab.data.download import sha256
+from vaelab.data.splits import SPLITS, Split, SplitName
+from vaelab.errors import DataError
 from vaelab.randomness import generator, seed_draws
 
 Binarize = Literal["dynamic", "threshold", "fixed"]

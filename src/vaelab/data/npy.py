@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from vaelab.data.splits import DataError
+from vaelab.errors import DataError
 
 _LONGEST_HEADER = 12_000  # NumPy itself refuses one of more than 10,000
 _READ = {

@@ -8,15 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vaelab.errors import DataError
 from vaelab.randomness import generator
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Splits = dict[SplitName, "Split"]
-
-
-class DataError(Exception):
-    """A data file or an array that is missing, damaged or not what it should be; the message says what to do."""
 
 
 @dataclass

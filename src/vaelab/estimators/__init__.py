@@ -1,10 +1,10 @@
-"""Estimators of log p(x): per example, in nats, in bounded memory whatever the number of samples."""
+"""Estimators of log p(x), example by example."""
 
 from vaelab.estimators.annealed import AnnealedImportanceSampling
-from vaelab.estimators.estimate import Estimate, Estimator, PointMassError
+from vaelab.estimators.base import Estimate, Estimator
+from vaelab.estimators.group import Several
 from vaelab.estimators.harmonic import HarmonicMean
 from vaelab.estimators.importance import ImportanceSampling
-from vaelab.estimators.several import Several
 
 __all__ = [
     "AnnealedImportanceSampling",
@@ -12,6 +12,5 @@ __all__ = [
     "Estimator",
     "HarmonicMean",
     "ImportanceSampling",
-    "PointMassError",
     "Several",
 ]

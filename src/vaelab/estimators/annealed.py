@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.conditional import VAE, Image
-from vaelab.estimators.estimate import Estimate, PerSimulated, at_least_1, of_weights
+from vaelab.estimators.base import Estimate, PerSimulated, at_least_1, of_weights
 from vaelab.estimators.hamiltonian import Hamiltonian, adapted
+from vaelab.vae import VAE, Image
 
 LogWeights = Float[Tensor, "chains batch"]
 StepSizes = Float[Tensor, "temperatures batch"]

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.conditional import VAE, Image
-from vaelab.estimators.estimate import at_least_one_example
-from vaelab.estimators.parts import Samples, gradient_of_log_likelihood
+from vaelab.estimators.base import at_least_one_example
+from vaelab.estimators.decoder_batches import Samples, gradient_of_log_likelihood
+from vaelab.vae import VAE, Image
 
 PerChain = Float[Tensor, "samples batch"]
 PerExample = Float[Tensor, " batch"]

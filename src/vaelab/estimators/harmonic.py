@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.conditional import VAE, Image
-from vaelab.estimators.estimate import Estimate, at_least_1
+from vaelab.estimators.base import Estimate, at_least_1
 from vaelab.estimators.hamiltonian import Hamiltonian, adapted
+from vaelab.vae import VAE, Image
 
 Chains = Float[Tensor, "draws chains batch latent_dim"]
 Values = Float[Tensor, "draws chains batch"]

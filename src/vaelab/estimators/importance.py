@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import torch
 
-from vaelab.conditional import VAE, Image
-from vaelab.estimators.estimate import Estimate, at_least_1, at_least_one_example
-from vaelab.estimators.parts import log_joint
-from vaelab.estimators.weights import RunningWeights
+from vaelab.estimators.base import Estimate, at_least_1, at_least_one_example
+from vaelab.estimators.decoder_batches import log_joint
+from vaelab.estimators.importance_weights import RunningWeights
+from vaelab.vae import VAE, Image
 
 ROUND = 100  # samples per example that are drawn at once: a number of its own, so that memory does not change the draws
 
@@ -19,7 +19,7 @@ class ImportanceSampling:
 
     `log p(x) ~ log (1/K) sum_k w_k`, `w_k = p(x, z_k) / q(z_k|x)`, `z_k ~ q(z|x)`. Its mean is a lower bound of
     log p(x) that rises with K. Standard error, bias and effective sample size are those of
-    `vaelab.estimators.estimate.of_weights`; `pareto_k` tells where q(z|x) is too poor a proposal for all three.
+    `vaelab.estimators.base.of_weights`; `pareto_k` tells where q(z|x) is too poor a proposal for all three.
 
     Samples are drawn and weighted in parts; the draws do not depend on `max_batch_elements`.
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vaelab.redaction import presentable
+from vaelab.errors import RunFolderError
 from vaelab.reporting.groups import Group, apart, grouped
 from vaelab.reporting.reading import STATES, Entry, read
 from vaelab.reporting.settings import held_equal, settle
 from vaelab.reporting.table import Row, finite, rows_of
-from vaelab.stored import FORMAT_VERSION
-from vaelab.sweep_folder import Job, SweepFolder
-from vaelab.untrusted import RunFolderError
+from vaelab.runs.folder.contents import FORMAT_VERSION
+from vaelab.security.redaction import presentable
+from vaelab.sweeps.folder import Job, SweepFolder
 
 
 @dataclass(frozen=True)

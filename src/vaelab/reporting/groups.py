@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vaelab.comparability import Key
+from vaelab.evaluation.comparability import Key
 from vaelab.reporting.reading import Entry, Result, as_text
 
 NAMED = {

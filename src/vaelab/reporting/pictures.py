@@ -8,10 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from vaelab.redaction import presentable
+from vaelab.errors import RunFolderError
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Ranked
-from vaelab.untrusted import RunFolderError, opened
+from vaelab.security.redaction import presentable
+from vaelab.security.untrusted import opened
 
 FIRST = ("reconstructions", "samples", "manifold", "latent", "kl_per_dimension")
 MOST_JOBS = 24

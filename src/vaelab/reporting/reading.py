@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vaelab.comparability import Key, of_run
-from vaelab.identity import BUDGET, flatten, science
-from vaelab.redaction import printable
-from vaelab.stored import read_json
-from vaelab.sweep_folder import Job
-from vaelab.untrusted import RunFolderError, opened, reason_of, shown
+from vaelab.errors import RunFolderError
+from vaelab.evaluation.comparability import Key
+from vaelab.runs.folder.contents import read_json
+from vaelab.runs.folder.identity import BUDGET, flatten, science
+from vaelab.runs.stored_estimators import of_run
+from vaelab.security.redaction import printable
+from vaelab.security.untrusted import opened, reason_of, shown
+from vaelab.sweeps.folder import Job
 
 STATES = ("done", "running", "waiting", "interrupted", "failed", "killed", "damaged")
 OF_SPLIT = ("elbo", "sampling_error", "reconstruction", "kl", "active_units", "latent_dim")

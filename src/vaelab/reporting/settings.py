@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vaelab.identity import BUDGET, is_control
 from vaelab.reporting.reading import Entry
+from vaelab.runs.folder.identity import BUDGET, is_control
 
 LAST = ("seed",)  # replicates, after what they replicate
 

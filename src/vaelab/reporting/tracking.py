@@ -7,14 +7,14 @@ from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
 
-from vaelab import loggers
-from vaelab.identity import flatten
+from vaelab.errors import RunFolderError
 from vaelab.reporting.gathering import Report, jobs_of
 from vaelab.reporting.table import Row
-from vaelab.run import RunFolder
-from vaelab.stored import read_config
-from vaelab.untrusted import RunFolderError
-from vaelab.wandb_runs import logs_to_wandb
+from vaelab.runs.folder.contents import read_config
+from vaelab.runs.folder.identity import flatten
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.runs.tracking import loggers
+from vaelab.runs.tracking.wandb_runs import logs_to_wandb
 
 
 def log_report(folder: Path, report: Report, mode: str) -> None:

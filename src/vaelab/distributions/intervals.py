@@ -1,0 +1,28 @@
+"""Helpers for the mass of an interval."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+FAR = 1e30  # stands in for an infinite end, whose gradient would be 0 times infinity
+NARROW = 1e-2  # of a width, in scales, below which the midpoint rule is used
+
+
+class LocationScale(Protocol):
+    """A distribution with a location and a scale."""
+
+    loc: Tensor
+    scale: Tensor
+
+
+def standardised(of: LocationScale, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both ends and the width in units of the scale; the width by itself, because large ends may be close."""
+    loc, scale = of.loc.double(), of.scale.double()
+    lower, upper = lower.double().clamp(-FAR, FAR), upper.double().clamp(-FAR, FAR)
+    return (lower - loc) / scale, (upper - loc) / scale, (upper - lower) / scale
+
+
+def log_one_minus_exp(x: Tensor) -> Tensor:
+    """Return log(1 - exp(x)) for x < 0."""
+    return (-torch.expm1(x)).log()

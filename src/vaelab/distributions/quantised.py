@@ -1,0 +1,82 @@
+"""Grey levels by the mass that a distribution of unit pixels puts on their cells."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.distributions as td
+from torch import Tensor
+from torch.distributions import constraints
+
+
+class Quantised(td.Distribution):
+    """Grey levels, by the mass that a distribution of unit pixels puts on their cells: `clamp(floor(L X), 0, L - 1)`.
+
+    `P(l) = P(l / L < X < (l + 1) / L)`, the lowest level taking everything below as well and the highest everything
+    above, so that the levels' masses sum to 1. These are the masses that a density of uniformly dequantised pixels
+    bounds: `log P(l) >= E_u[log p((l + u) / L)] - log L` (Theis et al. 2016, section 3.1), the more loosely in the two
+    end levels, whose mass outside of (0, 1) is lost to the density. Of a logistic they are the discretised logistic
+    likelihood (Salimans et al. 2017, PixelCNN++, section 2.1).
+
+    Args:
+        pixels: X, elementwise. Its method `log_mass(lower, upper)` is used where it has one; else differences of its
+            `cdf` in float64, which in a far tail underflow to 0: -inf.
+        num_levels: L.
+
+    Raises:
+        ValueError: in `log_prob`, `mean` or `variance`: `pixels` has neither method.
+    """
+
+    def __init__(self, pixels: td.Distribution, num_levels: int) -> None:
+        self.pixels, self.num_levels = pixels, num_levels
+        super().__init__(pixels.batch_shape, validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "Quantised":
+        return Quantised(self.pixels.expand(torch.Size(batch_shape)), self.num_levels)
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        return {}
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.integer_interval(0, self.num_levels - 1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Of the levels; takes a pass over the pixels for each level."""
+        return self._moment(1)
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the levels; takes two passes over the pixels for each level."""
+        return self._moment(2) - self._moment(1).square()
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        drawn = self.pixels.sample(torch.Size(sample_shape))
+        return (drawn * self.num_levels).floor().clamp(0, self.num_levels - 1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log P(l) in nats of levels `value`, integers 0 .. L - 1 of any type of number."""
+        level = value.double()
+        lowest, highest = level <= 0, level >= self.num_levels - 1
+        lower, upper = level / self.num_levels, (level + 1) / self.num_levels
+        log_mass = getattr(self.pixels, "log_mass", None)
+        if log_mass is not None:
+            return log_mass(lower.masked_fill(lowest, -math.inf), upper.masked_fill(highest, math.inf))
+        try:
+            below, up_to = self.pixels.cdf(lower).double(), self.pixels.cdf(upper).double()
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{type(self.pixels).__name__} cannot be scored over levels, it has neither log_mass nor cdf: "
+                "give it a method log_mass(lower, upper), or cdf(value)"
+            ) from error
+        mass = up_to.masked_fill(highest.to(up_to.device), 1) - below.masked_fill(lowest.to(below.device), 0)
+        return mass.clamp_min(0).log().to(value.dtype if value.is_floating_point() else torch.float64)
+
+    def _moment(self, power: int) -> Tensor:
+        total = torch.zeros(())
+        for level in range(1, self.num_levels):  # one after another, since all at once may not fit in memory
+            # a scalar on the CPU, which goes with tensors on any device
+            total = total + level**power * self.log_prob(torch.tensor(level, dtype=torch.float64)).exp()
+        return total

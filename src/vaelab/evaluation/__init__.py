@@ -1,0 +1,1 @@
+"""Evaluation of a VAE: per-example values, metrics, advice and figures."""

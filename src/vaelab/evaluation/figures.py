@@ -1,0 +1,86 @@
+"""Figures of a trained VAE, as matplotlib figures: what it reconstructs, what it dreams, and what its latent holds."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import norm
+from torch import Tensor
+
+from vaelab.vae import VAE
+
+
+def image_grid(images: Float[Tensor, "n channels height width"], columns: int, title: str) -> Figure:
+    """Tiles images row by row, on a common scale from 0 to 1: grey, colour, or the mean of other channels."""
+    if images.shape[1] not in (1, 3):
+        images = images.mean(1, keepdim=True)
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    padded = torch.zeros(rows * columns, channels, height, width)
+    padded[:n] = images.cpu()
+    tiles = padded.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
+    figure = Figure(figsize=(columns * 0.6, rows * 0.6 * height / width + 0.3), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(tiles.reshape(rows * height, columns * width, channels).numpy(), cmap="gray", vmin=0, vmax=1)
+    axes.set_title(title, fontsize=9)
+    axes.set_axis_off()
+    return figure
+
+
+@torch.no_grad()
+def reconstructions(vae: VAE, x: Float[Tensor, "n channels height width"]) -> Figure:
+    """Data above, the decoder's mean at the encoder's mean below, example by example."""
+    pairs = torch.cat([x, vae.reconstruct(x)]) / vae.max_pixel
+    return image_grid(pairs, len(x), "data (above) and reconstruction (below)")
+
+
+@torch.no_grad()
+def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
+    """Means of p(x|z) at z drawn from the prior."""
+    means = vae.decode(vae.prior().sample((rows * columns,))).mean
+    return image_grid(means / vae.max_pixel, columns, "samples: means of p(x|z), z from the prior")
+
+
+@torch.no_grad()
+def manifold(vae: VAE, size: int = 20) -> Figure:
+    """The two-dimensional latent as a grid of images: figure 4 of Kingma & Welling (2014).
+
+    The unit square's grid goes through the inverse CDF of the Gaussian, so that cells are equally probable a priori.
+    """
+    quantiles = torch.from_numpy(norm.ppf((np.arange(size) + 0.5) / size))
+    z = torch.cartesian_prod(-quantiles, quantiles).flip(-1).to(next(vae.parameters()))
+    return image_grid(vae.decode(z).mean / vae.max_pixel, size, "the latent plane, at quantiles of the prior")
+
+
+def latent_scatter(means: Float[Tensor, "n latent_dim"], labels: NDArray[np.integer] | None) -> Figure:
+    """Posterior means, coloured by label; the plane of their two principal components where there are more than two."""
+    points, names = means.cpu().numpy(), ["z1", "z2"]
+    if points.shape[1] > 2:
+        centred = points - points.mean(0)
+        points = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+        names = ["first principal component", "second principal component"]
+    elif points.shape[1] == 1:
+        points, names = np.column_stack([points, np.arange(len(points))]), ["z1", "example"]
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.scatter(*points.T, c=labels, s=6, cmap=None if labels is None else "tab10", alpha=0.8, linewidths=0)
+    if labels is not None:
+        axes.legend(
+            *drawn.legend_elements(num=list(np.unique(labels))),
+            title="label",
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+        )
+    axes.set(xlabel=names[0], ylabel=names[1], title="means of q(z|x) on the validation split")
+    return figure
+
+
+def kl_bars(kl: Float[Tensor, " latent_dim"]) -> Figure:
+    """KL(q(z_j|x) || p(z_j)) of each latent dimension j, largest first, in nats."""
+    order = kl.argsort(descending=True).cpu()
+    figure = Figure(figsize=(max(4, 0.3 * len(kl)), 3), layout="constrained")
+    axes = figure.subplots()
+    axes.bar([str(i) for i in order.tolist()], kl.cpu()[order].numpy())
+    axes.set(xlabel="latent dimension", ylabel="KL (nats)", title=f"KL per dimension, {kl.sum():.2f} nats in all")
+    return figure

@@ -1,0 +1,217 @@
+"""The LightningModule that evaluates a VAE: example by example, in fixed blocks, whatever the number of processes."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+from zlib import crc32
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from vaelab.data import ImageData
+from vaelab.data.batches import Block
+from vaelab.data.splits import SPLITS, SplitName
+from vaelab.estimators import Estimator, Several
+from vaelab.estimators.base import of_weights
+from vaelab.evaluation.latent_usage import Aggregate, latent_values
+from vaelab.evaluation.metrics import bound_summary, summary
+from vaelab.evaluation.per_example import Records
+from vaelab.objectives import TERMS, Terms
+from vaelab.randomness import seed_draws
+from vaelab.signals import Stop
+from vaelab.vae import VAE
+
+Values = dict[str, Tensor]
+
+
+class EvaluationModule(pl.LightningModule):
+    """Evaluates a `VAE` on an `ImageData`, which the trainer's `datamodule` must be.
+
+    Validation gives the means of `elbo`, `reconstruction` and `kl`; a test all that `metrics` makes of the
+    bound, the posterior and the estimates of log p(x). Fixed blocks of examples are the unit of work: what is drawn for
+    one is settled by the seeds and its number.
+
+    Args:
+        vae: the model.
+        objective: `objective(vae, x) -> Terms`.
+        estimator: `estimator(vae, x) -> Estimate`, or `Several` of them, for the test.
+        seed: of z.
+        dequantizations: how many times the test dequantises an example; more than once for a bound on its mass too.
+
+    Attributes:
+        steps: optimiser steps that the weights have taken.
+        samples_seen: training examples that they have seen, the x-axis of every curve.
+        weights: which are evaluated; the loggers see `best/...`.
+        validated, tested: the values of the last validation and test, example by example.
+        found: the metrics of both.
+        keep: called with `tested` after each block.
+
+    Raises:
+        Interrupted: between two blocks, after a signal.
+        PointMassError: in a test, at a posterior without a density.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        objective: Callable[[VAE, Tensor], Terms],
+        estimator: Estimator | Several,
+        seed: int = 0,
+        dequantizations: int = 1,
+    ) -> None:
+        super().__init__()
+        self.vae = vae
+        self.objective = objective
+        self.estimator = estimator
+        self.seed = seed
+        self.dequantizations = dequantizations
+        self.steps = 0
+        self.samples_seen = 0
+        self.weights: Literal["last", "best"] = "last"
+        self.validated, self.tested = Records(), Records()
+        self.found: dict[str, float] = {}
+        self.keep: Callable[[Records], None] = lambda records: None
+        self.stop = Stop()
+
+    @property
+    def data(self) -> ImageData:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    @property
+    def estimators(self) -> dict[str, Estimator]:
+        """Those that are for this model, by what the names of their metrics begin with: of a single one, nothing."""
+        if not isinstance(self.estimator, Several):
+            return {"": self.estimator}
+        named = self.estimator.for_latent(self.vae.latent_dim)
+        return {f"{name}/": estimator for name, estimator, refused in named if refused is None}
+
+    def setup(self, stage: str) -> None:
+        self.data.tested.part_size = self.part_size
+        self.data.to(self.trainer.strategy.root_device)
+
+    def on_validation_start(self) -> None:
+        self.stop.install()
+
+    def on_validation_epoch_start(self) -> None:
+        self.validated = Records()
+
+    def validation_step(self, block: Block, batch_idx: int) -> None:
+        if len(block) > 0:
+            with self.evaluating():
+                self.validated.add(block.key, self.bound("val", block)[1])
+
+    def on_validation_epoch_end(self) -> None:
+        self.publish_validation()
+
+    def publish_validation(self) -> dict[str, float]:
+        self.validated.gather()
+        return self.publish("val", bound_summary(self.validated, self.data, self.vae.decoder.head))
+
+    def on_test_start(self) -> None:
+        self.stop.install()
+        tested = self.data.tested
+        with self.evaluating():
+            everything = (self.data.draw_block(tested.split, block) for block in self.data.tested_blocks())
+            self.aggregate = Aggregate(self.vae, everything)
+
+    def test_step(self, block: Block, batch_idx: int) -> None:
+        if len(block) == 0:
+            return
+        split = self.data.tested.split
+        with self.evaluating():
+            values: Values = {}
+            if block.part == 0:
+                x, values = self.bound(split, block)
+                self.seed_for(split, block, "posterior")
+                values |= latent_values(self.vae, x, self.aggregate)
+            for prefix, estimator in self.estimators_of(block).items():
+                estimates = self.estimate(estimator, prefix.removesuffix("/") or estimator.name, split, block)
+                values |= {prefix + name: value for name, value in estimates.items()}
+        self.tested.add(block.key, values)
+        self.keep(self.tested)
+
+    def estimators_of(self, block: Block) -> dict[str, Estimator]:
+        """Those that take whole blocks, or those that take parts."""
+        return {prefix: e for prefix, e in self.estimators.items() if (e.part_size is None) == (block.part == 0)}
+
+    @property
+    def part_size(self) -> int | None:
+        """Examples at a time, for the estimators that take parts of blocks, if there are any."""
+        return min((e.part_size for e in self.estimators.values() if e.part_size is not None), default=None)
+
+    def on_test_epoch_end(self) -> None:
+        self.tested.gather()
+        self.publish(self.data.tested.split, self.test_summary(self.data))
+
+    def test_summary(self, data: ImageData) -> dict[str, float]:
+        """What the values of all examples come to, without the name of the split; see `metrics.summary`."""
+        return summary(self.tested, self.estimators, data, self.vae.decoder.head)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Without gradients, but not in inference mode, which excludes those that some estimators need; in float32."""
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            yield
+
+    def bound(self, split: SplitName, block: Block) -> tuple[Tensor, Values]:
+        """The pixels of a block, and what the objective says of them."""
+        if self.trainer.state.fn != "fit":
+            self.stop.check()
+        x = self.data.draw_block(split, block)
+        self.seed_for(split, block)
+        terms = self.objective(self.vae, x)
+        return x, {name: getattr(terms, name) for name in TERMS[:-1]}  # the loss is training's
+
+    def estimate(self, estimator: Estimator, purpose: str, split: SplitName, block: Block) -> Values:
+        """What an estimator says of a block or part, at one draw of its pixels; over several draws, of its levels too.
+
+        Drawing anew is importance sampling of the noise as well: `P(level) >= E log 1/M sum_m p(x_m) / num_levels^D`,
+        a bound that rises in M (Hoogeboom, Cohen & Tomczak 2020, section 3.2, with uniform noise).
+        """
+        if self.trainer.state.fn != "fit":
+            self.stop.check()
+        x = self.data.draw_block(split, block)[block.rows]
+        self.seed_for(split, block, purpose)
+        estimate = estimator(self.vae, x)
+        values = estimate.known()
+        if self.dequantizations == 1 or block.part > 0:
+            return values
+        log_likelihoods = [estimate.log_likelihood]
+        for again in range(1, self.dequantizations):
+            x = self.data.draw_block(split, block, again)
+            self.seed_for(split, block, purpose, again)
+            log_likelihoods.append(estimator(self.vae, x).log_likelihood)
+        mass = of_weights(torch.stack(log_likelihoods).double())
+        log_volume = math.prod(self.data.event_shape) * math.log(self.data.num_levels)
+        return values | {
+            "log_mass": mass.log_likelihood - log_volume,
+            "log_mass_standard_error": mass.standard_error,
+            "log_mass_effective_sample_size": mass.effective_sample_size,
+        }
+
+    def seed_for(self, split: SplitName, block: Block, purpose: str = "", *more: int) -> None:
+        """Seeds what comes next: the same for a block, whoever evaluates it, and whatever else is evaluated."""
+        key = (crc32(purpose.encode()), *more) if purpose else ()
+        key += (block.part,) if block.part else ()
+        seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number, *key)
+
+    def publish(self, split: SplitName, metrics: dict[str, float]) -> dict[str, float]:
+        """Makes the metrics of a split known to callbacks, to loggers, and under `found`."""
+        named = {f"{split}/{name}": value for name, value in metrics.items()}
+        self.found |= named
+        # equal in all processes, and Lightning wants to see to that
+        tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in named.items()}
+        self.log_dict(tensors, logger=False, sync_dist=True)
+        return named if self.trainer.sanity_checking else self.report(named)
+
+    def report(self, metrics: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """Sends metrics to the loggers, at x = samples seen; returns them as numbers."""
+        values = {name: float(value) for name, value in metrics.items()}
+        prefix = "" if self.weights == "last" else f"{self.weights}/"
+        logged = {prefix + name: value for name, value in values.items()} | {"samples_seen": self.samples_seen}
+        for logger in self.loggers:
+            with self.stop.excusing():
+                logger.log_metrics(logged, step=self.samples_seen)
+        return values

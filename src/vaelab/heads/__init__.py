@@ -1,0 +1,23 @@
+"""Heads: the last layers of a `Conditional`, whose forward *is* a distribution. One file per family."""
+
+from vaelab.heads.base import Head
+from vaelab.heads.bernoulli import Bernoulli
+from vaelab.heads.gaussian import DiagonalGaussian
+from vaelab.heads.location_scale import LocationScale
+from vaelab.heads.logistic import Logistic
+from vaelab.heads.over_levels import OverLevels
+from vaelab.heads.scales import FixedScale, OptimalScale, PerPixelScale, Scale, SharedScale
+
+__all__ = [
+    "Bernoulli",
+    "DiagonalGaussian",
+    "FixedScale",
+    "Head",
+    "LocationScale",
+    "Logistic",
+    "OptimalScale",
+    "OverLevels",
+    "PerPixelScale",
+    "Scale",
+    "SharedScale",
+]

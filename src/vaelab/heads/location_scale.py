@@ -1,0 +1,52 @@
+"""Heads of independent elements with a location and a scale."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch.distributions as td
+from torch import Tensor
+
+from vaelab.heads.base import Features, Head
+from vaelab.heads.scales import PerPixelScale, Scale
+
+
+class LocationScale(Head):
+    """Base of the heads whose elements have a location and a scale of their own: two parallel linear layers on one h.
+
+    Args:
+        scale: makes the module that maps features to the scale, from `(in_features, event_shape)`; see `scales`.
+        sigmoid_mean: pass the location through a sigmoid, as section 5 of the paper does for Frey Face.
+
+    Attributes:
+        family: makes the elements' distribution, from `(loc, scale)`; its mean is `loc`.
+    """
+
+    pixels = "unit"
+    measure = "density"
+    family: ClassVar[type[Any]]
+
+    def __init__(
+        self,
+        in_features: int,
+        event_shape: Sequence[int],
+        scale: Callable[[int, Sequence[int]], Scale] = PerPixelScale,
+        sigmoid_mean: bool = False,
+    ) -> None:
+        super().__init__(in_features, event_shape)
+        self.loc = self.linear()
+        self.scale = scale(in_features, event_shape)
+        self.sigmoid_mean = sigmoid_mean
+
+    def forward(self, features: Features) -> td.Distribution:
+        loc = self.as_event(self.loc(features))
+        if self.sigmoid_mean:
+            loc = loc.sigmoid()
+        scale = self.scale(features)
+        scale = scale if scale.shape == loc.shape else scale.expand_as(loc)
+        return self.independent(self.family(loc, scale, validate_args=False))
+
+    def observe(self, distribution: td.Distribution, event: Tensor) -> None:
+        self.scale.observe((event - distribution.mean).detach().square())
+
+    def monitors(self) -> dict[str, Tensor]:
+        return self.scale.monitors()

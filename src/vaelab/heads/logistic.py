@@ -1,0 +1,36 @@
+"""The logistic head."""
+
+from collections.abc import Callable, Sequence
+
+import vaelab.distributions as vd
+from vaelab.heads.location_scale import LocationScale
+from vaelab.heads.scales import OptimalScale, PerPixelScale, Scale
+
+
+class Logistic(LocationScale):
+    """Independent logistic pixels, with heavier tails than a Gaussian's.
+
+    `mu = W h + b`, `log p(x|z) = sum_i -y_i - 2 log(1 + exp(-y_i)) - log s_i`, `y_i = (x_i - mu_i) / s_i`. What
+    `scales` calls sigma is here the logistic's own scale s; the standard deviation is `s pi / sqrt(3)`, 1.8
+    times as large. Over levels (`OverLevels`) it is the discretised logistic likelihood of Salimans et al. (2017,
+    PixelCNN++, section 2.1), with one component. Arguments are those of `LocationScale`.
+
+    Raises:
+        ValueError: an `OptimalScale`; no running mean of squared residuals maximises a logistic's likelihood.
+    """
+
+    family = vd.Logistic
+
+    def __init__(
+        self,
+        in_features: int,
+        event_shape: Sequence[int],
+        scale: Callable[[int, Sequence[int]], Scale] = PerPixelScale,
+        sigmoid_mean: bool = False,
+    ) -> None:
+        super().__init__(in_features, event_shape, scale, sigmoid_mean)
+        if isinstance(self.scale, OptimalScale):
+            raise ValueError(
+                "a Logistic head expects a scale that is learnt or fixed, found OptimalScale, which is optimal for a "
+                "Gaussian only: choose vaelab.heads.SharedScale, which learns one scale"
+            )

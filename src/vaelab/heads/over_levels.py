@@ -1,0 +1,55 @@
+"""A head of densities, scored as one of masses over grey levels."""
+
+import torch.distributions as td
+from torch import Tensor
+
+import vaelab.distributions as vd
+from vaelab.heads.base import Features, Head
+
+
+class OverLevels(Head):
+    """A head of densities over unit pixels, as one of masses over `num_levels` grey levels.
+
+    `log P(l|z) = sum_i log P(l_i / L < X_i < (l_i + 1) / L | z)`, X the wrapped head's pixels; see
+    `vaelab.distributions.Quantised`. With `pixels = (level + u) / L`, it is what the density's log-probability bounds
+    from below, up to `D log L` (Theis et al. 2016, section 3.1), so a decoder that was trained on dequantised pixels
+    is scored, without training it anew, as one of the levels themselves. The wrapped head stays a submodule.
+
+    Args:
+        head: an already made head of independent `unit` pixels.
+        num_levels: L, at least 2.
+
+    Raises:
+        ValueError: another kind of head, fewer levels, or (in forward) pixels that are not independent.
+    """
+
+    pixels = "levels"
+    measure = "mass"
+
+    def __init__(self, head: Head, num_levels: int) -> None:
+        if (head.pixels, head.measure) != ("unit", "density"):
+            raise ValueError(
+                f"OverLevels expects a head of densities over unit pixels, found {type(head).__name__}, of a "
+                f"{head.measure} over {head.pixels} pixels: choose one such as DiagonalGaussian or Logistic"
+            )
+        if num_levels < 2:
+            raise ValueError(f"num_levels must be at least 2, found {num_levels}")
+        super().__init__(head.in_features, head.event_shape)
+        self.head = head
+        self.num_levels = num_levels
+
+    def forward(self, features: Features) -> td.Distribution:
+        unit = self.head(features)
+        if not isinstance(unit, td.Independent) or unit.base_dist.event_shape:
+            raise ValueError(
+                f"OverLevels expects independent pixels, found {unit} of {type(self.head).__name__}: return "
+                "self.independent(elements) from its forward"
+            )
+        return self.independent(vd.Quantised(unit.base_dist, self.num_levels))
+
+    def observe(self, distribution: td.Distribution, event: Tensor) -> None:
+        elements = distribution.base_dist.pixels  # type: ignore[attr-defined]
+        self.head.observe(self.independent(elements), (event + 0.5) / self.num_levels)  # the middles of the cells
+
+    def monitors(self) -> dict[str, Tensor]:
+        return self.head.monitors()

@@ -1,1 +1,0 @@
-"""Where the jobs of a sweep are done: on this machine, by submitit (SLURM), or by Ray."""

@@ -1,0 +1,12 @@
+"""Networks that map a context to features, and how their weights begin."""
+
+from vaelab.networks.base import Chain, Trunk
+from vaelab.networks.initialization import normal_init
+from vaelab.networks.mlp import MLP
+
+__all__ = [
+    "MLP",
+    "Chain",
+    "Trunk",
+    "normal_init",
+]

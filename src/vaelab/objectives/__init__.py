@@ -1,0 +1,14 @@
+"""Objectives: what training minimises, per example and in nats."""
+
+from vaelab.objectives.base import TERMS, Terms, kl_divergence, kl_per_dimension
+from vaelab.objectives.elbo import ELBO
+from vaelab.objectives.weight_prior import NormalWeightPrior
+
+__all__ = [
+    "ELBO",
+    "TERMS",
+    "NormalWeightPrior",
+    "Terms",
+    "kl_divergence",
+    "kl_per_dimension",
+]

@@ -1,0 +1,1 @@
+"""One run: its folder, how it is built from a configuration, executed and evaluated again."""

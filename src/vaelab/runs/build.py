@@ -1,0 +1,235 @@
+"""From a composed configuration to objects."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+
+from vaelab.data import ImageData
+from vaelab.data.pixels import MEASURES
+from vaelab.errors import ConfigError
+from vaelab.estimators import Estimator, Several
+from vaelab.evaluation.lightning_module import EvaluationModule
+from vaelab.heads import OverLevels
+from vaelab.randomness import seed_draws
+from vaelab.runs.processes.cores import this_process
+from vaelab.runs.validate import check, processes_of, refusing
+from vaelab.training import VAEModule
+from vaelab.training.step import check_clip
+from vaelab.vae import VAE
+
+log = logging.getLogger(__name__)
+
+
+def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
+    """The trainer of a run whose folder is `path`; the logger comes later. Settles the precision of products as well.
+
+    Raises:
+        ConfigError: arguments that Lightning does not take, or a device that is neither a CPU nor a CUDA GPU.
+    """
+    check_device(cfg.trainer)
+    # a process that is lost ends the others, by way of `distributed`; one that takes long is waited for
+    strategy = DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.trainer) > 1 else "auto"
+    torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # of this process, until the next run
+    with refusing("the trainer"):
+        trainer: Trainer = instantiate(
+            cfg.trainer,
+            max_epochs=-1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs,
+            max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
+            val_check_interval=None,  # likewise
+            callbacks=callbacks,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+            logger=False,
+            strategy=strategy,
+            default_root_dir=str(path),
+            # not SLURM's, which has signals and checkpoints of its own
+            plugins=[LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
+        )
+    device = trainer.strategy.root_device.type
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"a run trains on cpu or cuda, found {device}: type trainer.accelerator=cpu")
+    return trainer
+
+
+def check_device(trainer: DictConfig) -> None:
+    """Refuses a GPU that is not there.
+
+    Raises:
+        ConfigError: says how many there are.
+    """
+    accelerator, devices, gpus = trainer.accelerator, trainer.devices, torch.cuda.device_count()
+    if accelerator in ("gpu", "cuda") and gpus == 0:
+        raise ConfigError(f"trainer.accelerator={accelerator}, and PyTorch finds no GPU: type trainer.accelerator=cpu")
+    there = 0 if accelerator == "cpu" else gpus
+    if not OmegaConf.is_list(devices):
+        if gpus and accelerator != "cpu" and int(devices) > gpus:
+            raise ConfigError(f"trainer.devices={devices}, and PyTorch finds {gpus} GPUs: type trainer.devices={gpus}")
+    else:
+        if not set(devices) <= set(range(there)):
+            raise ConfigError(
+                f"trainer.devices={devices} names a GPU by number, of {there} that there are: type trainer.devices=1"
+            )
+
+
+def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
+    """Makes the data, then the model for its shape, and tells the data which pixels the decoder's head models.
+
+    Raises:
+        ConfigError: a number out of range, or pixels that the head does not model.
+        DataError: data that is missing or damaged.
+        hydra.errors.InstantiationException: a target that refuses its arguments.
+    """
+    check(cfg)
+    data = build_data(cfg)
+    with refusing("the model"):
+        vae = build_vae(cfg, data)
+    optimizer = instantiate(cfg.optimizer)
+    with refusing("the optimizer"):
+        trial = optimizer(vae.parameters())  # made to fail here, if it does, and not when training begins
+    gradient_clip = instantiate(cfg.get("gradient_clip"))
+    with refusing("gradient_clip"):
+        if gradient_clip is not None:
+            check_clip(gradient_clip)
+    lr_schedule = instantiate(cfg.get("lr_schedule"))
+    with refusing("lr_schedule"):
+        if lr_schedule is not None:
+            lr_schedule.try_out(trial)
+    estimator = instantiate(cfg.estimator)
+    check_estimator(estimator, cfg.latent_dim)
+    module = VAEModule(
+        vae,
+        instantiate(cfg.objective),
+        optimizer,
+        estimator,
+        weight_prior=instantiate(cfg.get("weight_prior")),
+        gradient_clip=gradient_clip,
+        lr_schedule=lr_schedule,
+        seed=cfg.seed,
+        max_steps=cfg.trainer.max_steps,
+        compile_objective=cfg.get("compile", False),
+        cuda_graphs=cfg.get("cuda_graphs", True),
+        on_nan=cfg.get("on_nan", "stop"),
+    )
+    return data, module
+
+
+def build_data(cfg: DictConfig) -> ImageData:
+    """The data that `cfg` chooses, before it is known which pixels they serve."""
+    return instantiate(
+        cfg.data,
+        data_dir=cfg.data_dir,
+        batch_size=cfg.batch_size,
+        batches_per_chunk=cfg.steps_per_call,
+        shuffle_seed=cfg.seed,
+        pause_every=cfg.trainer.get("val_check_interval"),
+    )
+
+
+def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
+    """`vae` with its objective and estimator, and nothing that training needs."""
+    objective, estimator = instantiate(cfg.objective), instantiate(cfg.estimator)
+    return EvaluationModule(vae, objective, estimator, cfg.seed)
+
+
+def check_estimator(estimator: Any, latent_dim: int) -> None:
+    """Refuses an estimator that is none, or not for a latent of this size.
+
+    Raises:
+        ConfigError: says why.
+    """
+    if isinstance(estimator, Several):
+        refusals = [refused for _, _, refused in estimator.for_latent(latent_dim)]
+        refused = refusals[0] if all(refusals) else None
+    elif isinstance(estimator, Estimator):
+        refused = estimator.refusal(latent_dim)
+    else:
+        raise ConfigError(
+            f"estimator._target_ names {type(estimator).__name__}, expected a class with what vaelab.estimators."
+            "Estimator lists: name, label, unbiased, part_size, refusal(latent_dim) and __call__(vae, x)"
+        )
+    if refused is not None:
+        raise ConfigError(f"estimator={estimator.name}: {refused}")
+
+
+def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
+    """The model for events of a shape, with what weights it begins with."""
+    parts = [instantiate(cfg[name]) for name in ("encoder", "decoder", "prior")]
+    return instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts)
+
+
+def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
+    """The model for `data`, its weights drawn by `cfg.seed`; afterwards the data serves the pixels that it models."""
+    seed_draws("cpu", "initialize", cfg.seed)
+    vae = model_for(cfg, data.event_shape)
+    if cfg.get("initialization"):
+        instantiate(cfg.initialization)(vae)
+    head = vae.decoder.head
+    if data.pixels not in (None, head.pixels):
+        raise ConfigError(
+            f"the decoder's head {type(head).__name__} models {head.pixels} pixels, data.pixels={data.pixels} asks for "
+            f"others: type data.pixels=null, or choose a decoder of {data.pixels} pixels"
+        )
+    if head.pixels != "binary" and data.binarize != "dynamic":
+        log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
+    data.serve(head.pixels)
+    if head.measure != MEASURES[head.pixels]:
+        raise ConfigError(
+            f"{type(head).__name__} says that it gives a {head.measure} over {head.pixels} pixels, which have a "
+            f"{MEASURES[head.pixels]}: correct its `pixels` or `measure`"
+        )
+    vae.max_pixel = data.max_pixel
+    check_support(vae, data)
+    return vae
+
+
+def check_support(vae: VAE, data: ImageData) -> None:
+    """Draws a block of each split, and asks the decoder's likelihood whether it lies in its support; once.
+
+    Raises:
+        ConfigError: it does not; names both sides.
+    """
+    support = vae.eval().decode(vae.prior().mean.unsqueeze(0)).support
+    vae.train()
+    for split in data.split:
+        x = data.draw_block(split, next(iter(data.blocks(split))))
+        if support is None or not support.check(x).all():
+            raise ConfigError(
+                f"{data.name} serves {data.pixels} pixels between {x.min():g} and {x.max():g}, outside the support "
+                f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its `pixels`"
+            )
+
+
+def scored_as_mass(vae: VAE, data: ImageData) -> None:
+    """Has a decoder of densities over unit pixels, and its data, work in masses over grey levels from now on.
+
+    The decoder's head becomes an `OverLevels` of itself, with the same parameters, so weights must have been loaded
+    before. The encoder then sees level / (num_levels - 1), without the noise of dequantising; whatever it makes of
+    it, the bound is one of the mass of the levels.
+
+    Raises:
+        ConfigError: binary pixels, which have no levels; a head of levels already; pixels that have no mass over
+            intervals.
+    """
+    head = vae.decoder.head
+    if head.pixels != "unit":
+        reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
+        raise ConfigError(
+            f"a mass over levels needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} "
+            f"pixels {reason}: evaluate it as it is"
+        )
+    with refusing("the decoder"), torch.no_grad():
+        over_levels = OverLevels(head, data.num_levels).train(head.training)
+        z = vae.prior().mean.unsqueeze(0)
+        over_levels(vae.decoder.trunk(z)).log_prob(z.new_zeros(data.event_shape))  # here, if it fails, and not later
+    vae.decoder.head = over_levels
+    data.serve(over_levels.pixels)
+    vae.max_pixel = data.max_pixel

@@ -1,0 +1,175 @@
+"""Errors as part of the interface: what a user can mend is one line on stderr, and leaves nothing behind."""
+
+import errno
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from vaelab.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    PointMassError,
+    ProcessError,
+    RunFolderError,
+    SweepError,
+)
+from vaelab.runs.validate import check_complete
+from vaelab.security.redaction import RedactingFormatter, printable, redact, redacting_output
+from vaelab.signals import Interrupted, heeding
+
+USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
+FAILURE = (DataError, RunFolderError, DivergedError, PointMassError, ProcessError)
+FAILURE = (*FAILURE, SweepError, OSError, ImportError)  # exit code 1
+# in a child process that is not forked, the variable is the one that `main` sets
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
+
+speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several runs a warning is of
+
+
+def entry_point(hydra_main: Callable[[], Any], sweeps: bool = False) -> Callable[[], None]:
+    """Runs a `hydra.main` function; an error that the user can mend becomes one line and an exit code.
+
+    Args:
+        hydra_main: the function.
+        sweeps: whether it takes `-m`.
+    """
+
+    @functools.wraps(hydra_main)
+    def main() -> None:
+        quieten_console()
+        if not sweeps and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
+            refuse(ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder"))
+        if os.getcwd() not in sys.path and not sys.flags.safe_path:
+            sys.path.append(os.getcwd())  # for a user's own classes, as `python -m` has it
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
+        try:
+            with redacting_output(), heeding():
+                hydra_main()
+        except Interrupted as interrupted:
+            sys.exit(interrupted.exit_code)
+        except SIGTERMException:
+            sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                sys.exit(128 + signal.SIGINT)  # Lightning's own code would be 1
+            raise
+        except Exception as error:
+            ours = isinstance(error, (*USAGE, *FAILURE))
+            if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and _in_composition(error))):
+                show_traceback(error)
+                sys.exit(1)
+            refuse(error if ours else ConfigError(one_line(error)))
+
+    return main
+
+
+def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Wraps what Hydra calls: that which lacks a value, or is refused, ends here, in one line."""
+
+    @functools.wraps(function)
+    def wrapped(cfg: DictConfig) -> Any:
+        try:
+            check_complete(cfg)
+            return function(cfg)
+        except Exception as error:
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            if isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
+                refuse(error)
+            raise
+
+    return wrapped
+
+
+def quieten_console() -> None:
+    """On the terminal: our own warnings, and errors; a run's `train.log` has everything."""
+    console = logging.StreamHandler()
+    console.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
+    console.addFilter(_is_for_console)
+    logging.getLogger().addHandler(console)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    logging.captureWarnings(True)
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Prints the error in one line and exits: 2 for usage, 1 for failure."""
+    print(f"vaelab: {one_line(error)}", file=sys.stderr)
+    sys.exit(2 if is_usage(error) else 1)
+
+
+def is_usage(error: BaseException) -> bool:
+    """Whether the command line is at fault, and not what it speaks of."""
+    failed = isinstance(error, InstantiationException) and isinstance(error.__cause__, (DataError, OSError))
+    return isinstance(error, USAGE) and not failed
+
+
+def show_traceback(error: BaseException) -> None:
+    """Prints the traceback of an error, redacted."""
+    print(printable(redact("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, or of what caused Hydra to raise it, redacted, in one line."""
+    where = ""
+    if isinstance(error, InterpolationResolutionError) and isinstance(error.__cause__, ConfigError):
+        error = error.__cause__
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
+        where = f" (in the configuration at {where.removeprefix('full_key: ')})" if where else ""
+        error = error.__cause__
+    elif not isinstance(error, (*USAGE, *FAILURE)):
+        where = f" ({type(error).__name__})"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        where = "; nothing is lost: make room, and type the command again"
+    return printable(redact(" ".join(str(error).split()) + where))
+
+
+def _in_composition(error: Exception) -> bool:
+    # Hydra raises a bare ValueError at some overrides, such as callbacks=null
+    frames = traceback.extract_tb(error.__traceback__)
+    return not any(frame.name == "run_job" for frame in frames)
+
+
+def _is_for_console(record: logging.LogRecord) -> bool:
+    record.speaker = speaker.get()
+    ours = record.name.split(".")[0] == "vaelab"
+    return record.levelno >= (logging.WARNING if ours else logging.ERROR) and not hasattr(record, "for_file_only")
+
+
+def redact_file(path: Path) -> None:
+    """Redacts the text of a file, if it is there."""
+    # Hydra writes a sweep's down before it calls us; several jobs may be doing this at once
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if (written := redact(text)) != text:
+        own = path.with_name(f".{path.name}.{os.getpid()}")
+        own.write_text(written, encoding="utf-8")
+        own.replace(path)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    # Hydra makes a run's folder before it calls us; the folder that we stand in is not one
+    if folder.resolve() == Path.cwd():
+        return
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # not empty: an earlier run's

@@ -1,0 +1,30 @@
+"""Complete one run, or the runs of several seeds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from vaelab.runs.execute import complete
+from vaelab.runs.processes.seeds import complete_seeds
+from vaelab.runs.results import Metrics, both
+from vaelab.runs.validate import check
+from vaelab.signals import Stop
+
+
+def complete_job(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
+    """Completes the run that `cfg` describes, or those of its seeds.
+
+    Returns:
+        Columns for `results.show`, the first of which has the job's value, and a line that says what was done.
+    """
+    check(cfg)
+    if cfg.seeds > 1:
+        return complete_seeds(cfg, path, group, stop)
+    metrics, closing = complete(cfg, path, group, stop)
+    return both(metrics), closing
+
+
+def value_of(columns: Mapping[str, Metrics]) -> float:
+    """What a sweeper is to maximise: the validation bound in nats."""
+    return next(iter(columns.values()))["val/elbo"]

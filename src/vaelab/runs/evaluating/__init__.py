@@ -1,0 +1,1 @@
+"""Evaluating a stored run again."""

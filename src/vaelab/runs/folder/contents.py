@@ -1,0 +1,154 @@
+"""The files of a run folder: written whole or not at all, read with an error that says what is wrong with them."""
+
+import json
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import yaml
+
+from vaelab.errors import RunFolderError
+from vaelab.runs.folder.identity import BUDGET, flatten
+from vaelab.runs.processes.cores import threads_of_each
+from vaelab.security.untrusted import CONFIG_LIMIT, JSON_LIMIT, LARGEST, opened, plain_yaml, read_text, reason_of, shown
+
+FORMAT_VERSION = 1
+START_OVER = "train it anew with rerun=true"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing if it is not there.
+
+    Raises:
+        RunFolderError: not JSON, or not a mapping.
+    """
+    try:
+        content = json.loads(read_text(path, JSON_LIMIT))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path} is damaged ({reason_of(error)}); {START_OVER}") from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path} is damaged (not a mapping); {START_OVER}")
+    return content
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What `status.json` holds; nothing if it is not there.
+
+    Raises:
+        RunFolderError: see `read_json`; or a `run_id` or `seconds` that we would not write.
+    """
+    path = folder / "status.json"
+    status = read_json(path)
+    run_id, seconds = status.get("run_id"), status.get("seconds", 0.0)
+    if run_id is not None and not (isinstance(run_id, str) and re.fullmatch("[0-9a-f]{8}", run_id)):
+        raise RunFolderError(
+            f"{path} is damaged (run_id is {shown(run_id)}, expected eight hexadecimal digits); {START_OVER}"
+        )
+    if not (_is_number(seconds) and 0 <= seconds < float("inf")):
+        raise RunFolderError(f"{path} is damaged (seconds is {shown(seconds)}, expected a number); {START_OVER}")
+    return status
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """What `metrics.json` holds; nothing if it is not there.
+
+    Raises:
+        RunFolderError: see `read_json`; or something that is no number.
+    """
+    path = folder / "metrics.json"
+    metrics = read_json(path)
+    for name, value in metrics.items():
+        if not (_is_number(value) and name.isprintable()):
+            raise RunFolderError(
+                f"{path} is damaged ({shown(name)} is {shown(value)}, expected a number); {START_OVER}"
+            )
+    return metrics
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration that a run folder stores, without its format version.
+
+    Raises:
+        RunFolderError: no run folder there, not plain YAML, not a mapping, or another format.
+    """
+    file = path / "config.yaml"
+    try:
+        config = plain_yaml(read_text(file, CONFIG_LIMIT))
+    except FileNotFoundError as error:
+        raise RunFolderError(
+            f"{path} is not a run folder: it has no config.yaml; give run_dir=logs/runs/NAME"
+        ) from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: not UTF-8
+        raise RunFolderError(f"{file} is not plain YAML ({reason_of(error)})") from error
+    found = config.pop("format_version", None) if isinstance(config, dict) else None
+    if found != FORMAT_VERSION:
+        raise RunFolderError(f"{file} has format_version {shown(found)}, expected {FORMAT_VERSION}; {START_OVER}")
+    flat = flatten(config)
+    for key in BUDGET:
+        if not (flat.get(key) is None or _is_number(flat[key])):
+            raise RunFolderError(f"{file} has {key}={shown(flat[key])}, expected a number; {START_OVER}")
+    return config
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST) or isinstance(value, float)
+
+
+def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
+    """Compares what the data serve now (`ImageData.record()`) with what the run in `path` was trained on.
+
+    Raises:
+        RunFolderError: other data than `record.json` tells of.
+    """
+    if not (path / "record.json").exists():
+        return
+    if read_json(path / "record.json").get("data") != record:
+        served = "the data" if record is None else f"data={record['name']}"
+        raise RunFolderError(
+            f"{path} was trained on other data than {served} serves now; restore them, or {START_OVER}"
+        )
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds: plain data and tensors, on the CPU, and no more of them than the file has bytes.
+
+    Raises:
+        RunFolderError: no such file, not a whole checkpoint, or not one of ours.
+    """
+    import torch
+
+    from vaelab.security.checkpoint_scan import check_container, check_format
+
+    try:
+        file = opened(path)
+    except FileNotFoundError as error:
+        raise RunFolderError(
+            f"{path} does not exist: train the run first, or choose checkpoint=last or best"
+        ) from error
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            check_container(file, size)
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle, zip and PyTorch each raise their own
+            plain = not isinstance(error, UnpicklingError)  # PyTorch's words would be to load it without care
+            reason = reason_of(error) if plain else "it holds more than tensors and plain data"
+            raise RunFolderError(f"{path} cannot be loaded ({reason}); {START_OVER}") from error
+    check_format(checkpoint, size, path)
+    return checkpoint
+
+
+def environment(num_processes: int = 1) -> dict[str, Any]:
+    """What a result was made with, for the record; by so many processes, with so many threads each."""
+    import torch
+
+    packages = ("vaelab", "torch", "pytorch-lightning", "hydra-core", "numpy")
+    versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
+    threads = torch.get_num_threads() if num_processes == 1 else threads_of_each(num_processes)
+    return {"versions": versions, "processes": num_processes, "threads": threads, "platform": platform.machine()}

@@ -1,0 +1,90 @@
+"""Names of folders: readable, then a hash; never with `/`, `=` or `,`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from vaelab.errors import ConfigError
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder.identity import BUDGET, identity, is_control
+from vaelab.security.redaction import redact
+
+
+def run_name(_root_: DictConfig) -> str:
+    """Folder of a single run: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`."""
+    cfg, choices = _root_, _root_.hydra.runtime.choices
+    prefix = cfg.name or f"{choices.data}-{choices.decoder}-z{cfg.latent_dim}-s{cfg.seed}"
+    return f"{_safe(prefix)}-{identity(plain(cfg))}"
+
+
+def job_name(_root_: DictConfig) -> str:
+    """Folder of a job in a sweep: its overrides, readably, and the hash."""
+    overrides = _scientific(_root_.hydra.overrides.task)
+    prefix = _root_.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
+    return f"{_safe(prefix)[:160]}-{identity(plain(_root_))}"
+
+
+def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
+    """Folder of a run that differs from the one in `path` by its seed: beside it, named alike, with a hash of its own.
+
+    Raises:
+        ConfigError: `path` has a name of the user's own.
+    """
+    prefix = path.name.removesuffix(f"-{identity(plain(cfg))}")
+    if prefix == path.name:
+        raise ConfigError(
+            f"seeds={cfg.seeds} makes a folder for each seed, found hydra.run.dir={path.name}: type name= instead"
+        )
+    if not cfg.name:
+        prefix, told = re.subn(rf"((?:^|-)seed_|-s){cfg.seed}(?=-|$)", rf"\g<1>{own.seed}", prefix)
+        prefix += "" if told else f"-seed_{own.seed}"
+    return path.with_name(f"{prefix}-{identity(plain(own))}")
+
+
+def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> str:
+    """Folder of a sweep: `sweep.name`, or one that follows from its definition: the same line finds it again.
+
+    Args:
+        name: `sweep.name`.
+        overrides: what was typed.
+        params: what the sweeper adds to that; what was typed comes first.
+    """
+    typed = {_key(override) for override in overrides}
+    overrides = [*overrides, *(f"{key}={value}" for key, value in (params or {}).items() if key not in typed)]
+    swept = sorted(swept_keys(overrides))
+    if set(swept) & set(BUDGET):
+        raise ConfigError(
+            f"a sweep cannot be over {' or '.join(BUDGET)}, which a run may only extend: type one for all its jobs"
+        )
+    if name:
+        return _safe(name)
+    readable = "-".join(key.split("/")[-1].split(".")[-1] for key in swept)
+    return "-".join([_safe(readable)[:160], identity({"overrides": _scientific(overrides)})])
+
+
+def swept_keys(overrides: Sequence[str]) -> set[str]:
+    """The keys that are given several values."""
+    return {_key(override) for override in overrides if "," in override or "(" in override}
+
+
+def register_resolvers() -> None:
+    """Makes the names above available in `conf/`."""
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    # cached, since a sweep's jobs see the overrides of their own
+    OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", redact(str(text))).strip("._-") or "run"
+
+
+def _scientific(overrides: Sequence[str]) -> list[str]:
+    # sorted, so that names do not depend on the order of typing
+    return sorted(redact(override) for override in overrides if not is_control(_key(override)))
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0]

@@ -1,0 +1,83 @@
+"""The weights of a run, from a checkpoint or from safetensors: numbers and names, nothing that could be executed."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaelab.errors import RunFolderError
+from vaelab.files import replacing
+from vaelab.runs.folder.contents import load_checkpoint
+from vaelab.security.checkpoint_scan import check_counts, not_ours
+from vaelab.security.untrusted import opened, reason_of, shown
+
+FORMAT = {"format": "vaelab", "format_version": "1"}
+
+
+@dataclass
+class Weights:
+    """A model's weights, with the counts that belong to them, and the file that they come from."""
+
+    state: dict[str, Tensor]
+    steps: int
+    samples_seen: int
+    path: Path
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.state.values())
+
+
+def read_weights(folder: Path, name: str) -> Weights:
+    """The weights `last` or `best` of a run folder: of `NAME.ckpt`, or of `NAME.safetensors` where there is no other.
+
+    Raises:
+        RunFolderError: neither is there, or what is there is damaged or not one of ours.
+    """
+    path = folder / "checkpoints" / f"{name}.ckpt"
+    if not os.path.lexists(path) and os.path.lexists(path.with_suffix(".safetensors")):
+        return read_safetensors(path.with_suffix(".safetensors"))
+    checkpoint = load_checkpoint(path)
+    return Weights(checkpoint["state_dict"], **counts_of(checkpoint["counts"]), path=path)
+
+
+def read_safetensors(path: Path) -> Weights:
+    """The weights of a file that `write_safetensors` wrote.
+
+    Raises:
+        RunFolderError: it is damaged, or not one of ours.
+    """
+    from safetensors import safe_open  # not needed by a run that trains
+
+    opened(path).close()
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except Exception as error:  # a class of the package's own, or one of PyTorch's
+        raise RunFolderError(
+            f"{path} cannot be loaded ({reason_of(error)}); write it again with python -m vaelab.export"
+        ) from error
+    if FORMAT.items() - metadata.items():
+        raise not_ours(path, "format=vaelab, format_version=1", shown(str(metadata)))
+    counts = {name: int(value) if value.isdecimal() and len(value) < 20 else value for name, value in metadata.items()}
+    check_counts(counts, path)
+    return Weights(state, **counts_of(counts), path=path)
+
+
+def counts_of(counts: dict[str, Any]) -> dict[str, int]:
+    """Steps and samples seen alone."""
+    return {name: counts[name] for name in ("steps", "samples_seen")}
+
+
+def write_safetensors(path: Path, weights: Weights) -> None:
+    """Writes weights whole or not at all, each tensor for itself where several share their memory."""
+    from safetensors.torch import save
+
+    metadata = FORMAT | {"steps": str(weights.steps), "samples_seen": str(weights.samples_seen)}
+    own = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in weights.state.items()}
+    with replacing(path) as partial, partial.open("xb") as file:
+        file.write(save(own, metadata))

@@ -1,0 +1,1 @@
+"""Processes of one run: cores, ranks and seeds."""

@@ -1,0 +1,192 @@
+"""Completes the runs of several seeds of one configuration together: `seeds=16`."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from vaelab.errors import ConfigError, RunFolderError
+from vaelab.runs.cli import WANTS_TRACEBACK, is_usage, one_line, quieten_console, show_traceback, speaker
+from vaelab.runs.configuration import plain
+from vaelab.runs.execute import complete
+from vaelab.runs.folder.contents import read_metrics
+from vaelab.runs.folder.names import folder_of_seed
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.runs.processes.cores import cores, death, end_with_parent
+from vaelab.runs.results import Metrics
+from vaelab.runs.validate import processes_of
+from vaelab.signals import Interrupted, Stop, heeding
+from vaelab.training.stacked_runs import Ensemble
+from vaelab.training.step import Together
+
+
+@dataclass
+class Member:
+    """The run of one seed; afterwards, what went wrong with it, if something did."""
+
+    cfg: DictConfig
+    path: Path
+    error: str | None = None
+    usage: bool = False
+    stop: BaseException | None = None  # that told it to stop
+
+    def complete(self, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True) -> None:
+        """Completes the run; an error ends it alone."""
+        speaker.set(f"seed {self.cfg.seed}: ")
+        try:
+            complete(self.cfg, self.path, group, stop, together, bar)
+        except BaseException as error:
+            if WANTS_TRACEBACK:
+                show_traceback(error)
+            self.error, self.usage = one_line(error), is_usage(error)
+            self.stop = None if isinstance(error, Exception) else error
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do; a folder that cannot be read is for `complete` to speak of."""
+        try:
+            return RunFolder(self.path, plain(self.cfg), self.cfg.rerun).finished
+        except RunFolderError:
+            return False
+
+
+def members_of(cfg: DictConfig, path: Path) -> list[Member]:
+    """The runs that `cfg.seeds` asks for, beginning with that of `cfg.seed`, whose folder is `path`."""
+    found = []
+    for seed in range(cfg.seed, cfg.seed + cfg.seeds):
+        own = OmegaConf.merge(cfg, {"seed": seed, "seeds": 1})
+        assert isinstance(own, DictConfig)
+        found.append(Member(own, path if seed == cfg.seed else folder_of_seed(path, cfg, own)))
+    return found
+
+
+def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
+    """Completes the run of each seed, in its own folder; see `way_of`.
+
+    Returns:
+        Mean and standard deviation over the seeds of what `metrics.json` holds, and a line that names the folders.
+
+    Raises:
+        ConfigError: no seed could be run, and all for the same reason.
+        RunFolderError: some could not; the others are done.
+        Interrupted: a signal told the program to stop; the runs can go on.
+    """
+    members = members_of(cfg, path)
+    way_of(cfg)([member for member in members if not member.finished], group, stop)
+    check_all_done(members)
+    folders = "\n".join(f"  {os.path.relpath(member.path)}" for member in members)
+    return over_seeds([read_metrics(member.path) for member in members]), f"run folders:\n{folders}"
+
+
+def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:
+    """How the runs are completed: on a CPU in processes, on a GPU stacked; as `cfg.stacked` says, if it says so.
+
+    On a GPU runs that are not to be stacked, or to be compiled, or may skip steps, come one after another; and so do
+    those that several processes share.
+    """
+    if cfg.stacked:
+        return stacked
+    if processes_of(cfg.trainer) > 1:
+        return one_by_one
+    # in this order: a process that has asked for GPUs cannot have children that use one
+    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if not on_gpu:
+        return in_processes
+    return one_by_one if cfg.stacked is False or cfg.compile or cfg.on_nan != "stop" else stacked
+
+
+def stacked(members: Sequence[Member], group: str | None, stop: Stop) -> None:
+    """Completes the runs in this process, with one training step for all of them."""
+    ensemble = Ensemble(stop)
+    runs = [partial(member.complete, group, stop, ensemble, bar=i == 0) for i, member in enumerate(members)]
+    ensemble.conduct(runs)
+
+
+def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None:
+    """Completes the runs one after another: what is left where they may not be stacked, and one takes all there is."""
+    for member in members:
+        member.complete(group, stop)
+        if member.stop is not None:
+            raise member.stop
+
+
+def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> None:
+    """Completes the runs in processes of one thread each, as many at a time as there are cores."""
+    forks = sys.platform == "linux" and not torch.cuda.is_initialized()
+    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
+    waiting, running = list(members), dict[int, tuple[Member, BaseProcess, Connection]]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < cores():
+                ours, theirs = context.Pipe(duplex=False)
+                bar = not any(process.name == "bar" for _, process, _ in running.values())
+                name = "bar" if bar else None
+                process = context.Process(target=_in_process, args=(waiting[0], group, bar, theirs), name=name)
+                process.start()
+                theirs.close()
+                running[process.sentinel] = waiting.pop(0), process, ours
+            for sentinel in wait(list(running)):
+                _end(*running.pop(cast(int, sentinel)))
+    except BaseException:  # each finishes its step and writes a checkpoint
+        for process in multiprocessing.active_children():
+            process.terminate()
+        for process in multiprocessing.active_children():
+            process.join()
+        raise
+
+
+def _in_process(member: Member, group: str | None, bar: bool, parent: Connection) -> None:
+    torch.set_num_threads(1)  # which is also safe after a fork
+    if not logging.getLogger().handlers:  # not forked
+        quieten_console()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        if callable(signal.getsignal(number)):  # the parent's, after a fork
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    end_with_parent()
+    with suppress(Interrupted), heeding(answerable=False) as stop:
+        member.complete(group, stop, bar=bar)
+    parent.send((member.error, member.usage))
+
+
+def _end(member: Member, process: BaseProcess, child: Connection) -> None:
+    process.join()
+    try:
+        member.error, member.usage = child.recv()
+    except EOFError:
+        member.error = f"its process {death(process.exitcode or 0)}"
+
+
+def check_all_done(members: Sequence[Member]) -> None:
+    """Raises what became of the runs that are not done; see `complete_seeds`."""
+    failed = [member for member in members if member.error is not None]
+    if not failed:
+        return
+    if len(failed) == len(members) and len({member.error for member in members}) == 1:
+        raise (ConfigError if failed[0].usage else RunFolderError)(failed[0].error)
+    others = "" if len(failed) == len(members) else ", the others are done"
+    reasons = "; ".join(f"seed {member.cfg.seed}: {member.error}" for member in failed)
+    raise RunFolderError(f"{len(failed)} of {len(members)} seeds failed{others}: {reasons}")
+
+
+def over_seeds(metrics: Sequence[Metrics]) -> dict[str, Metrics]:
+    """Mean and standard deviation of each metric that all have."""
+    names = [name for name in metrics[0] if all(name in found for found in metrics)]
+    values = {name: [found[name] for found in metrics] for name in names}
+    spread = {name: float(np.std(found, ddof=1)) for name, found in values.items() if len(set(found)) > 1}
+    return {
+        f"mean of {len(metrics)} seeds": {name: float(np.mean(found)) for name, found in values.items()},
+        "standard deviation": spread,
+    }

@@ -1,0 +1,90 @@
+"""The numbers that a run ends with: validation and test of the last weights and of the best, as flat metrics."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.table import Table
+
+from vaelab.data import ImageData
+from vaelab.errors import RunFolderError
+from vaelab.evaluation.lightning_module import EvaluationModule
+from vaelab.evaluation.per_example import Records
+from vaelab.runs.folder.contents import START_OVER, load_checkpoint
+from vaelab.training import VAEModule
+
+Metrics = dict[str, float]
+log = logging.getLogger(__name__)
+
+
+def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> Metrics:
+    """Validates and tests the module's weights: flat names, means over examples, in nats (and bits per dimension)."""
+    module.found, module.tested = {}, Records()
+    for stage in (trainer.validate, trainer.test):
+        stage(module, datamodule=data, verbose=False)
+    return module.found
+
+
+def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
+    """Metrics of the weights that training ended with, and under `best/` those with the best validation bound."""
+    metrics = evaluate(trainer, module, data)
+    epochs = -(-module.steps // data.batches_per_epoch)  # a last one cut short included
+    counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
+    counts |= {"skipped_steps": module.guard.skipped} if module.guard.on_nan != "stop" else {}
+    if best.exists():
+        metrics |= {
+            f"best/{name}": value for name, value in _evaluate_best(trainer, module, data, best, metrics).items()
+        }
+    return metrics | counts
+
+
+def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path, last: Metrics) -> Metrics:
+    try:
+        checkpoint = load_checkpoint(best)
+    except RunFolderError as error:  # it is of an earlier time, and cannot be made again
+        log.warning("no numbers of the best weights: %s", str(error).removesuffix(f"; {START_OVER}"))
+        return {}
+    counts = checkpoint["counts"]
+    if counts["steps"] == module.steps:
+        return last | counts
+    last_weights = {name: value.clone() for name, value in module.state_dict().items()}
+    module.load_state_dict(checkpoint["state_dict"])
+    module.weights, module.samples_seen, last_seen = "best", counts["samples_seen"], module.samples_seen
+    metrics = evaluate(trainer, module, data)
+    module.weights, module.samples_seen = "last", last_seen
+    module.load_state_dict(last_weights)
+    return metrics | counts
+
+
+def both(metrics: Metrics) -> dict[str, Metrics]:
+    """What a run's `metrics.json` holds, as columns for `show`."""
+    best = {name.removeprefix("best/"): value for name, value in metrics.items() if name.startswith("best/")}
+    return {"last weights": metrics} | ({"best weights": best} if best else {})
+
+
+def show(columns: dict[str, Metrics], closing: str) -> None:
+    """Prints the short table that a run ends with, a column for each set of weights."""
+    table = Table("", *columns, title="test split, nats per example", title_justify="left")
+
+    def add(label: str, name: str, form: str) -> None:
+        values = [metrics.get(name) for metrics in columns.values()]
+        if any(value is not None for value in values):
+            table.add_row(label, *("" if value is None else format(value, form) for value in values))
+
+    add("ELBO", "test/elbo", ".2f")
+    add("reconstruction", "test/reconstruction", ".2f")
+    add("KL", "test/kl", ".2f")
+    for name in sorted({name for metrics in columns.values() for name in metrics if name.endswith("/log_likelihood")}):
+        estimated = re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name)  # not those of the best weights
+        if estimated is not None:
+            samples = name.replace("log_likelihood", "num_samples")
+            weighted = any(samples in metrics for metrics in columns.values())
+            add(f"log p(x), {estimated[1] or ('importance-weighted' if weighted else 'estimated')}", name, ".2f")
+            add("  of so many samples each", samples, ",.0f")
+    add("ELBO in bits per dimension", "test/bits_per_dim", ".3f")
+    add("training samples seen", "samples_seen", ",.0f")
+    console = Console()
+    console.print(table)
+    console.print(closing, highlight=False, soft_wrap=True)

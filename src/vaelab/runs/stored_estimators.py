@@ -1,0 +1,51 @@
+"""Which estimators a stored configuration asks for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from vaelab.data.pixels import MEASURES
+from vaelab.errors import RunFolderError
+from vaelab.estimators import Several
+from vaelab.evaluation.comparability import Key, comparability, settings
+from vaelab.security.allow_list import check_plain, check_trusted
+
+
+def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> Key:
+    """The comparability of what a run's `metrics.json` says of its test.
+
+    Args:
+        config: the stored configuration.
+        record: of the data, as `record.json` has it.
+        file: the configuration's, for messages.
+
+    Raises:
+        RunFolderError: an estimator that may not be asked for.
+        KeyError: a record that lacks something.
+    """
+    estimators = stored_estimators(config.get("estimator"), file)
+    return comparability(record, "test", record["sizes"]["test"], MEASURES[record["pixels"]], estimators)
+
+
+def stored_estimators(node: Any, file: Path) -> dict[str, Any]:
+    """Name → settings of the estimators in a stored configuration; of a class that is not ours, what stands there.
+
+    Raises:
+        RunFolderError: no estimator, or one that could not be evaluated either.
+    """
+    if not isinstance(node, dict) or not isinstance(target := node.get("_target_"), str):
+        raise RunFolderError(f"{file}: estimator names no class: expected _target_")
+    if not target.startswith("vaelab."):
+        own = {name: value for name, value in node.items() if name not in ("_target_", "max_batch_elements")}
+        return {target.rpartition(".")[2]: {"class": target, **own}}
+    check_plain({"estimator": node}, file)
+    check_trusted({"estimator": node}, (), file)
+    try:
+        made = instantiate(OmegaConf.create(node))
+    except Exception as error:  # of arguments that it does not take
+        raise RunFolderError(f"{file}: estimator cannot be made of what stands there") from error
+    several = made.estimators if isinstance(made, Several) else {made.name: made}
+    return {name: settings(estimator) for name, estimator in several.items()}

@@ -1,0 +1,1 @@
+"""Loggers, and what W&B is told."""

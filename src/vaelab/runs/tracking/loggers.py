@@ -1,0 +1,197 @@
+"""Where curves go: a logger for one run, made from its folder. W&B offline by default; no account needed."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from csv import DictReader, DictWriter
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning.loggers as pl_loggers
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from vaelab.files import replacing
+from vaelab.runs.folder.contents import read_config, read_status
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.runs.tracking.wandb_runs import LOGGER, define_metrics, tags_of
+from vaelab.security.redaction import redact, redacted
+from vaelab.signals import Interrupted
+
+# no command line, paths, commit, code or terminal output: they may hold secrets; the system's metrics stay
+NOTHING_PRIVATE = {"x_disable_meta": True, "disable_git": True, "save_code": False, "console": "off"}
+log = logging.getLogger(__name__)
+
+
+def wandb(
+    run: RunFolder, group: str | None, project: str, mode: str = "offline", tags: Sequence[str] | None = (), **more: Any
+) -> Logger:
+    """A W&B run of its own in the run folder, under an id that an interrupted run keeps; x = samples seen.
+
+    Args:
+        group: the sweep's name.
+        mode: `offline` (synchronise later with `wandb sync`), `online` or `disabled`.
+        tags: beside those that `vaelab.runs.tracking.wandb_runs.tags_of` finds.
+        more: more arguments of `wandb.init`, such as `entity` or `notes`.
+    """
+    from wandb import Settings, setup
+
+    _stop_debugging()
+    setup(Settings(silent=True))  # before Lightning passes what W&B warns of
+    logging.getLogger("wandb").setLevel(logging.WARNING)  # below, its debug.log tells paths and arguments
+    logger = pl_loggers.WandbLogger(
+        save_dir=run.path,
+        id=run.run_id,
+        mode=mode,
+        config=run.config,
+        settings=Settings(silent=True, **NOTHING_PRIVATE),
+        reinit="create_new",  # several runs may be under way
+        tags=list(dict.fromkeys([*tags_of(run.config), *redacted(list(tags or []))])),
+        **redacted({"name": run.path.name, "project": project, "group": group, "job_type": "train"} | more),
+    )
+    define_metrics(logger.experiment)
+    _remove_links_home(run.path)
+    return logger
+
+
+class CSV(Logger):
+    """A table with a row for each report, whole at any time: written anew with every checkpoint, and at the end.
+
+    Lightning's own is rewritten in place, and deletes what a former attempt left.
+
+    Args:
+        file: the table. Rows that stand there stay, up to those that training is about to repeat.
+        samples_seen: when training goes on.
+    """
+
+    def __init__(self, file: Path, samples_seen: int) -> None:
+        super().__init__()
+        self.file = file
+        former = DictReader(file.read_text().splitlines()) if file.exists() else []
+        rows = [{name: _number(value) for name, value in row.items() if value} for row in former]
+        self.rows = [row for row in rows if row["step"] <= samples_seen]
+        self.known = set(map(_text, self.rows))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {**metrics, "step": step or 0}
+        if _text(row) not in self.known:  # else an evaluation that is repeated after an interruption
+            self.rows.append(row)
+            self.known.add(_text(row))
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run folder has them."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        with replacing(self.file) as partial, partial.open("x", newline="", encoding="utf-8") as file:
+            writer = DictWriter(file, sorted(set().union(*self.rows)))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+def _text(row: dict[str, float]) -> str:
+    return repr(sorted(row.items()))
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
+
+
+def csv(run: RunFolder, group: str | None) -> Logger:
+    """`csv/metrics.csv` in the run folder."""
+    return CSV(run.path / "csv" / "metrics.csv", run.samples_seen)
+
+
+def tensorboard(run: RunFolder, group: str | None) -> Logger:
+    """TensorBoard's event files in the run folder."""
+    return pl_loggers.TensorBoardLogger(run.path, name=None, version="tensorboard")
+
+
+def none(run: RunFolder, group: str | None) -> None:
+    """No curves."""
+
+
+@contextmanager
+def closing(logger: Logger | None) -> Iterator[Logger | None]:
+    """Finishes a W&B run with the exit code that the block deserves, so that the next job gets one of its own."""
+    code = 1
+    try:
+        yield logger
+        code = 0
+    except Interrupted as told:
+        code = told.exit_code
+        raise
+    finally:
+        if isinstance(logger, pl_loggers.WandbLogger):
+            try:
+                logger.experiment.finish(exit_code=code)
+            except Exception as error:  # W&B's own process may have been stopped as well
+                if code == 0:
+                    raise
+                log.warning("W&B did not finish: %s", error)
+                _forget_service(code)
+            _redact_logs(Path(logger.save_dir or "."))
+
+
+def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
+    """Sends the metrics of an evaluation, as `evaluation/...`, to the W&B run of a run folder, if it has one.
+
+    Args:
+        path: the run folder.
+        metrics: flat, with `samples_seen`.
+        mode: `offline`, `online` or `disabled`.
+    """
+    config, status = read_config(path), read_status(path)
+    node = config.get("logger")
+    node = node if isinstance(node, dict) else {}
+    known = node.get("_target_") == LOGGER and "run_id" in status
+    if not known or mode == "disabled" or (path / "wandb").is_symlink():
+        return
+    run = RunFolder(path, config)
+    place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
+    tags = [tag for tag in node.get("tags") or [] if isinstance(tag, str)]
+    with closing(wandb(run, None, mode=mode, tags=tags, **{"project": "vaelab"} | place)) as logger:
+        assert logger is not None
+        step = int(metrics["samples_seen"])
+        named = {f"evaluation/{name}": value for name, value in metrics.items()}
+        logger.log_metrics(named | {"samples_seen": step}, step=step)
+
+
+def _forget_service(code: int) -> None:
+    from wandb import teardown
+
+    with suppress(Exception):  # it would be tried again at exit, with a traceback, and by the next run
+        teardown(exit_code=code)
+
+
+def _stop_debugging() -> None:
+    for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
+        if os.environ.pop(name, None):
+            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
+
+
+def _remove_links_home(path: Path) -> None:
+    # W&B links its own log below ~/.cache, which tells the home folder to whoever gets the run folder
+    for link in path.glob("wandb/*run-*/logs/debug-core.log"):
+        link.unlink()
+
+
+def _redact_logs(path: Path) -> None:
+    for file in path.glob("wandb/*run-*/logs/*.log"):
+        text = "" if file.is_symlink() else file.read_text(encoding="utf-8", errors="replace")
+        if (written := redact(text)) != text:
+            file.write_text(written, encoding="utf-8")

@@ -1,0 +1,161 @@
+"""What W&B is told of a run beside its curves: tags, and final numbers; and the command that sends it to an account."""
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from vaelab.runs.folder.identity import identity
+from vaelab.runs.results import Metrics
+
+BEST = {"val/elbo": max, "val/bits_per_dim": min}  # metrics that a curve's best value is known of
+TAGGED = ("data", "decoder.head", "prior", "objective")
+LONGEST_TAG = 64  # characters; W&B refuses more
+LOGGER = "vaelab.runs.tracking.loggers.wandb"  # the logger's name in configurations
+
+
+def define_metrics(run: Any) -> None:
+    """Has W&B draw every curve over `samples_seen`, and keep the best value of those in `BEST`."""
+    run.define_metric("samples_seen")
+    run.define_metric("*", step_metric="samples_seen")
+    for name, best in BEST.items():
+        run.define_metric(name, step_metric="samples_seen", summary=f"{best.__name__},last")
+
+
+def classes(config: Any) -> Iterator[str]:
+    """Names of the classes that a plain configuration makes, outermost first."""
+    if isinstance(config, Mapping):
+        if isinstance(target := config.get("_target_"), str):
+            yield target.rpartition(".")[2]
+        for value in config.values():
+            yield from classes(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from classes(value)
+
+
+def at(config: Any, key: str) -> Any:
+    """What a plain configuration has at a dotted key; None where it has nothing."""
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    return config
+
+
+def decoder_of(config: Mapping[str, Any]) -> str:
+    """Names the likelihood: its head's class, with those of what the head is made of."""
+    return " ".join(classes(at(config, "decoder.head")))
+
+
+def logs_to_wandb(config: Mapping[str, Any]) -> bool:
+    """Whether a run of this configuration has a W&B run."""
+    return at(config, "logger._target_") == LOGGER and at(config, "logger.mode") != "disabled"
+
+
+def tags_of(config: Mapping[str, Any]) -> list[str]:
+    """Names of the classes of data, likelihood, prior and objective."""
+    names = [name[:LONGEST_TAG] for key in TAGGED for name in classes(at(config, key))]
+    return list(dict.fromkeys(names))
+
+
+def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """Names the data, what their pixels are, and the estimator; log-likelihoods of two such names do not compare.
+
+    Importance sampling goes by its K, any other estimator by its class and a hash of its settings.
+
+    Args:
+        record: what `record.json` holds. A run that has none was never trained: None.
+        config: of the run.
+    """
+    data = record.get("data")
+    if not isinstance(data, dict):
+        return None
+    split = f"seed{data['seed']}" if data.get("seed") else None  # the usual one goes without saying
+    parts = (data.get("name"), data.get("pixels"), data.get("binarize"), split, _estimator_of(config))
+    return "-".join(str(part) for part in parts if part is not None)
+
+
+def _estimator_of(config: Mapping[str, Any]) -> str | None:
+    node = config.get("estimator") or {}
+    settings = {name: value for name, value in node.items() if name != "max_batch_elements"}
+    if settings.keys() == {"_target_", "num_samples"}:
+        return f"K{settings['num_samples']}"
+    return "-".join([*list(classes(node))[:1], identity(settings)]) if node else None
+
+
+def within(protocol: str, metric: str) -> str:
+    """The name that a final metric has in W&B's summary a second time.
+
+    W&B's panels show all runs that have a metric, so a mass and a density need names of their own to be kept apart.
+    """
+    return f"within/{protocol}/{metric}"
+
+
+def is_log_likelihood(metric: str) -> bool:
+    """Whether a final metric is an estimate of log p(x) on the test split, under the last weights."""
+    return metric.startswith("test/") and metric.rpartition("/")[2] == "log_likelihood"
+
+
+@rank_zero_only
+def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Has W&B's summary of a finished run say what `metrics.json` does, under the same names.
+
+    Those in `BEST` have two values there: `last`, of the weights that training ended with, and `max` or `min`, over
+    all validations. Estimates of log p(x) have two names, see `within`.
+
+    Args:
+        logger: the run's.
+        metrics: the final ones.
+        data: `ImageData.record()`.
+        config: of the run, plain.
+    """
+    if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
+        return
+    summary = logger.experiment.summary
+    final: dict[str, Any] = dict(metrics)
+    for name, best in BEST.items():
+        if name in metrics:
+            # W&B does not know what the attempts before this one saw; the best weights' value is one of those
+            known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
+            final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
+    protocol = protocol_of({"data": data}, config)
+    if protocol is not None:
+        final |= {within(protocol, name): value for name, value in metrics.items() if is_log_likelihood(name)}
+    summary.update(final)
+
+
+def check_login() -> None:
+    """Sees whether this machine knows a W&B key; asks neither the user nor W&B.
+
+    Raises:
+        PermissionError: it does not, or `WANDB_MODE` says to stay offline.
+    """
+    from wandb import Settings, login, setup
+
+    if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
+        raise PermissionError(f"save=true needs W&B, and WANDB_MODE={mode} keeps it away: unset it")
+    setup(Settings(silent=True))
+    if not login(prompt=False, verify=False):
+        raise PermissionError("save=true needs a W&B account, and no key is known here: type wandb login first")
+
+
+def sync_line(*folders: Path) -> str | None:
+    """The command that sends offline W&B runs to the user's account, to be typed where this process stands.
+
+    Args:
+        folders: run folders, or a sweep's folder.
+
+    Returns:
+        `wandb sync logs/runs/NAME/wandb/offline-run-*`, or of a sweep `wandb sync logs/sweeps/NAME/*/wandb/...`, and
+        its report's own `logs/sweeps/NAME/wandb/...`; None where there is nothing that was not sent before.
+    """
+    found = []
+    for folder in folders:
+        for pattern in ("*/wandb/offline-run-*", "wandb/offline-run-*"):
+            if any(not list(run.glob("*.synced")) for run in folder.glob(pattern)):
+                found.append(f"{shlex.quote(os.path.relpath(folder))}/{pattern}")
+    return " ".join(["wandb sync", *found]) if found else None

@@ -1,0 +1,96 @@
+"""Jobs on this machine, several at a time; cores and GPUs are divided among them."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+import torch
+
+from vaelab.runs.processes.cores import CORES, cores
+from vaelab.runs.validate import processes_of
+from vaelab.sweeps.job import JobSpec
+from vaelab.sweeps.launchers.base import Ended, check_whole
+from vaelab.sweeps.worker import Isolated, start_server
+
+TICK = 0.25  # seconds
+
+
+class Local:
+    """Each job in a process of its own, forked from a server that has imported everything.
+
+    Args:
+        n_jobs: so many at a time; None: as many as there are GPUs for, or cores where there is no GPU.
+        jobs_per_gpu: so many share a GPU.
+    """
+
+    def __init__(self, n_jobs: int | None = None, jobs_per_gpu: int = 1) -> None:
+        check_whole(n_jobs=n_jobs, jobs_per_gpu=jobs_per_gpu)
+        self.n_jobs = n_jobs
+        self.jobs_per_gpu = jobs_per_gpu
+        self.stopping = False
+        self.waiting: deque[tuple[int, JobSpec]] = deque()
+        self.running: dict[Any, tuple[int, Isolated, dict[str, str]]] = {}
+
+    def prepare(self, jobs: Sequence[JobSpec]) -> None:
+        """Nothing can be wrong."""
+
+    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+        slots = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
+        self.waiting, self.stopping = deque(enumerate(jobs)), False
+        start_server()  # not before there is something to do: a finished sweep needs none
+        try:
+            while self.waiting or self.running:
+                while self.waiting and slots:
+                    number, job = self.waiting.popleft()
+                    slot = slots.popleft()
+                    isolated = Isolated(job.given(slot))
+                    self.running[isolated.sentinel] = number, isolated, slot
+                for sentinel in wait(list(self.running), TICK):
+                    number, isolated, slot = self.running.pop(sentinel)
+                    slots.append(slot)
+                    yield number, isolated.outcome(self.stopping)
+                yield None
+        except BaseException:  # a second Ctrl-C, or a bug
+            for _, isolated, _ in self.running.values():
+                isolated.send(signal.SIGKILL)
+            raise
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.waiting.clear()
+        for _, isolated, _ in self.running.values():
+            isolated.send(signal.SIGTERM)  # not SIGINT, which a terminal has sent already, and which twice is at once
+
+
+def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) -> deque[dict[str, str]]:
+    """What each of the jobs that run at a time may use, as environment variables: its threads and its GPUs.
+
+    Args:
+        jobs: all jobs, for what `trainer` asks.
+        n_jobs: so many at a time; None: as many as there are devices for.
+        jobs_per_gpu: so many share a GPU.
+    """
+    trainers = [job.config["trainer"] for job in jobs]
+    width = max(map(processes_of, trainers))
+    on_gpus = all(trainer["accelerator"] != "cpu" for trainer in trainers)
+    gpus = visible_gpus() if on_gpus and torch.cuda.device_count() else []
+    by_number = any(isinstance(trainer["devices"], list) for trainer in trainers)
+    places = 1 if by_number else max(1, len(gpus) // width)
+    number = n_jobs or (places * jobs_per_gpu if gpus else max(1, cores() // width))
+    share = max(1, cores() // number)
+    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, share // width))}
+    slots = deque(({CORES: str(share)} | threads if number > 1 else {}) for _ in range(number))
+    if gpus and number > 1 and not by_number:
+        for i, slot in enumerate(slots):
+            first = i % places * width
+            slot["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + width])
+    return slots
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]

@@ -1,0 +1,15 @@
+"""Training: the LightningModule, one optimiser step, and what surrounds it."""
+
+from vaelab.training.callbacks import Checkpoints, CollapseWarning, Figures
+from vaelab.training.lightning_module import VAEModule
+from vaelab.training.progress import ProgressBar
+from vaelab.training.schedules import Schedule
+
+__all__ = [
+    "Checkpoints",
+    "CollapseWarning",
+    "Figures",
+    "ProgressBar",
+    "Schedule",
+    "VAEModule",
+]

@@ -1,0 +1,26 @@
+"""What Lightning's loops count, kept right while one of its steps is many optimiser steps."""
+
+from bisect import bisect_right
+from typing import Any
+
+import pytorch_lightning as pl
+
+from vaelab.data.batches import ShuffledIndices
+
+
+def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices) -> None:
+    """Has Lightning's restored loop go on inside an epoch: after `max_steps`, or after chunks of another length."""
+    epoch, done = divmod(steps, loader.batches_per_epoch)
+    if done:
+        begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
+        loop["epoch_progress"] = {"total": begun, "current": dict(begun)}
+        progress = loop["epoch_loop.batch_progress"]
+        progress["current"] = dict.fromkeys(progress["current"], bisect_right(loader.chunk_starts, done) - 1)
+        progress["is_last_batch"] = False
+
+
+def count_steps(trainer: pl.Trainer, steps: int) -> None:
+    """Has Lightning count optimiser steps that it did not see, in `trainer.global_step`."""
+    total = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
+    total.ready += steps
+    total.completed += steps

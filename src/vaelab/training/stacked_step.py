@@ -1,0 +1,192 @@
+"""Many models of one configuration, trained as one: one forward and one backward pass take a step of each."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from vaelab.objectives import TERMS
+from vaelab.randomness import drawing_from, stream
+from vaelab.training.step import Key, Step
+from vaelab.training.tensors import tensors_in
+
+Keys = tuple[Key, ...]  # of each model
+
+
+class StackedStep:
+    """A step of each of several models: parameters stacked, `torch.func.vmap` over the models.
+
+    The models differ in their weights, minibatches, noise and learning rates, and in nothing else. Their parameters
+    and buffers become views of the stacked ones, `[models, *shape]`, and the state of their optimisers is shared, so
+    that each can be saved and evaluated meanwhile as if it were alone. Each draws from a generator of its own, what it
+    would draw alone: the results are those of separate runs, up to the rounding of sums.
+
+    Args:
+        steps: of each model, on the same data; a step of their own sees what is trained here.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        first = steps[0]
+        self.steps = steps
+        self.data = first.data
+        self.world_size = 1
+        self.bounds = [_Bound(step) for step in steps]
+        self.weights = stack([dict(bound.named_parameters()) for bound in self.bounds])
+        self.buffers = stack([dict(bound.named_buffers()) for bound in self.bounds])
+        for name, weight in self.weights.items():
+            weight.requires_grad_(self.bounds[0].get_parameter(name).requires_grad)
+        self.places = places(self.bounds[0])
+        self.optimizer, self.sources = join([step.optimizer for step in steps])
+        self.streams = [torch.Generator(self.data.device) for _ in steps]
+        self.sums = torch.stack([step.sums for step in steps])
+        for step, sums in zip(steps, self.sums, strict=True):
+            step.sums = sums
+            step.optimizer._opt_called = True  # type: ignore[attr-defined]  # a schedule would warn that it never is
+
+    def __call__(self, indices: Tensor, size: int, key: Keys) -> None:
+        """Takes one step, on minibatches `[models, examples]` of `size` examples; `key` names each model's noise."""
+        self.seed(key)
+        self.body(indices, size)
+
+    def seed(self, key: Keys) -> None:
+        """Points each model's generator at its own noise."""
+        for generator, own in zip(self.streams, key, strict=True):
+            generator.manual_seed(stream(*own))
+
+    def body(self, indices: Tensor, size: int) -> None:
+        """The step from the noise on, which a CUDA graph can hold."""
+        torch.clear_autocast_cache()
+        levels = self.data.levels("train", indices.flatten()).unflatten(0, indices.shape)
+        noise = [self.data.noise(own, generator) for own, generator in zip(levels, self.streams, strict=True)]
+        x = self.data.pixels_from(levels, torch.stack(noise))
+        with drawing_from(self.streams):
+            *terms, penalty = torch.vmap(self.bound_of, randomness="error")(self.weights, self.buffers, x)
+        loss = terms[-1].sum() / size + penalty.sum() / self.data.num_train
+        self.descend(self.gradients(loss))
+        self.sums += torch.stack(terms, 1).detach().sum(2, dtype=torch.float64)
+
+    def gradients(self, loss: Tensor) -> dict[str, Tensor | None]:
+        """Of each stacked weight that is learnt, `[models, *shape]`."""
+        learnt = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
+        return dict(zip(learnt, torch.autograd.grad(loss, list(learnt.values()), allow_unused=True), strict=True))
+
+    def bound_of(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        """The terms of one model on its pixels, and -log p(theta)."""
+        tensors = weights | buffers
+        there = {place: tensors[name] for place, name in self.places.items()}
+        terms = functional_call(self.bounds[0], there, (x,), tie_weights=False)
+        for place, name in self.places.items():
+            if there[place] is not tensors[name]:  # PyTorch tells so, and would drop it
+                raise RuntimeError(f"{place} is assigned anew, where stacked models need it changed in place")
+        return terms
+
+    def descend(self, gradients: dict[str, Tensor | None]) -> None:
+        """Gives each model its gradients, clips them model by model, and has the optimiser take its step."""
+        for name, gradient in gradients.items():
+            # fused optimisers take it for granted that gradients lie in memory as their parameters do
+            parts = [None] * len(self.steps) if gradient is None else gradient.contiguous()
+            for bound, part in zip(self.bounds, parts, strict=True):
+                bound.get_parameter(name).grad = part
+        for step in self.steps:
+            if step.gradient_clip is not None:
+                step.gradient_clip(step.parameters)
+        self.optimizer.step()
+
+    def follow_rates(self) -> bool:
+        """Takes over the learning rates of the models' own optimisers; False if they have parted."""
+        for group, sources in zip(self.optimizer.param_groups, self.sources, strict=True):
+            if any(numbers(source) != numbers(sources[0]) for source in sources):
+                return False
+            group.update(numbers(sources[0]))
+        return True
+
+    def holds(self, steps: Sequence[Step]) -> bool:
+        """Whether these are the steps that are taken here, with all tensors where they were put."""
+        return (
+            list(steps) == list(self.steps)
+            and all(
+                bound.get_parameter(name).data_ptr() == weight[i].data_ptr()
+                for name, weight in self.weights.items()
+                for i, bound in enumerate(self.bounds)
+            )
+            and all(
+                self.optimizer.state[parameter] is step.optimizer.state[parameter]
+                for step in steps
+                for parameter in step.parameters
+            )
+        )
+
+    def parts(self) -> list[Any]:
+        """What the steps are made of; see `vaelab.training.step.Step.parts`."""
+        return [step.parts() for step in self.steps]
+
+    def state(self) -> list[Tensor]:
+        """Every tensor that a step changes, of all models."""
+        return tensors_in(self.parts(), list(self.optimizer.state.values()), self.sums)
+
+
+class _Bound(nn.Module):
+    """What a step descends on, as a module, so that its tensors can be exchanged for others."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.vae = step.vae
+        self.bound: Callable[[Tensor], Any] = step.bound
+        self.weight_prior = step.weight_prior
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        terms = self.bound(x)
+        penalty = x.new_zeros(()) if self.weight_prior is None else self.weight_prior(self.vae)
+        return *(getattr(terms, name) for name in TERMS), penalty
+
+
+def places(module: nn.Module) -> dict[str, str]:
+    """The places in `module` that hold a tensor, a shared submodule's once, and the name that the tensor goes by."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    names = {id(tensor): name for name, tensor in tensors}
+    return {
+        f"{prefix}.{name}" if prefix else name: names[id(tensor)]
+        for prefix, part in module.named_modules()
+        for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
+    }
+
+
+def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Stacks the tensors of one name, and makes each of them a view of its part."""
+    stacked = {name: torch.stack([model[name].detach() for model in models]) for name in models[0]}
+    for i, model in enumerate(models):
+        for name, tensor in model.items():
+            tensor.data = stacked[name][i]
+    return stacked
+
+
+def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str, Any]]]]:
+    """One optimiser for the parameters of many, whose state they share.
+
+    It is a copy as PyTorch makes it: of what is in `defaults`, `state` and `param_groups`, and nothing else.
+
+    Returns:
+        It, and for each of its groups the groups that it is made of: those of equal numbers.
+    """
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            alike.setdefault(repr(numbers(group)), []).append(group)
+    sources = list(alike.values())
+    joint = copy(optimizers[0])
+    joint.param_groups = [{**same[0], "params": [p for group in same for p in group["params"]]} for same in sources]
+    joint.state = defaultdict(dict)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            joint.state |= {parameter: optimizer.state[parameter] for parameter in group["params"]}
+    return joint, sources
+
+
+def numbers(group: dict[str, Any]) -> dict[str, Any]:
+    """What an optimiser's group says of its steps; `capturable` is the device's business."""
+    return {name: value for name, value in group.items() if name not in ("params", "capturable")}
