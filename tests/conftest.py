@@ -1,17 +1,9 @@
-"""What the tests share: the full data sets where they are, and the entry points, run in this process."""
+"""Fixtures of all tests."""
 
-import copy
-import io
-import logging
 import os
-import re
 import shutil
-import sys
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,102 +11,18 @@ import jaxtyping
 import pooch
 import pytest
 import requests
-import torch
-from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
-from hydra.core.global_hydra import GlobalHydra
 from hypothesis import settings
 from omegaconf import DictConfig
 
+from tests.helpers.commands import FULL_SETS, ROOT, Outcome, Run, composing, fast, run_main
 from vaelab import evaluate, train
-from vaelab.runs.configuration import CONF
-from vaelab.runs.folder.run_folder import RunFolder
 
 # the same examples every time, and as long as a busy machine takes
 settings.register_profile("vaelab", deadline=None, derandomize=True, database=None)
+
+
 settings.load_profile("vaelab")
-
-ROOT = Path(__file__).parents[1]
-FAST = (
-    *("data=digits", "hidden_features=8", "latent_dim=2"),
-    *("trainer.max_epochs=1", "estimator.num_samples=2", "logger=none"),
-    "~callbacks.figures",  # the slowest part of a short run
-)
-FULL_SETS = ("mnist/train-images-idx3-ubyte.gz", "frey_face/frey_rawface.mat")
-
-
-@dataclass
-class Outcome:
-    """What a command line did: its exit code, what it printed, and where."""
-
-    code: int
-    out: str
-    err: str
-    cwd: Path
-
-    @property
-    def path(self) -> Path:
-        """The run folder that the command names at its end."""
-        found = re.search(r"(?:run folder|finished before): (\S+)", self.out)
-        assert found, self.out
-        return self.cwd / found[1]
-
-
-Run = Callable[..., Outcome]
-
-
-def fast(*overrides: str, figures: bool = False) -> list[str]:
-    """The overrides of a run that takes a moment, except where `overrides` say otherwise."""
-    given = {key_of(override) for override in overrides} | ({"callbacks.figures"} if figures else set())
-    flags = [override for override in overrides if override.startswith("-")]  # which must come first
-    values = [override for override in overrides if override not in flags]
-    return flags + [override for override in FAST if key_of(override) not in given] + values
-
-
-def key_of(override: str) -> str:
-    return override.lstrip("+~").split("=")[0]
-
-
-def run_main(main: Callable[[], None], cwd: Path, *arguments: str, code: int = 0) -> Outcome:
-    """Runs an entry point as `python -m` would, in this process and in `cwd`; asserts the exit code."""
-    out, err = io.StringIO(), io.StringIO()
-    with chdir(cwd), restored(), redirect_stdout(out), redirect_stderr(err):
-        sys.argv = ["vaelab", *arguments]
-        found = exit_code(main)
-    outcome = Outcome(found, out.getvalue(), err.getvalue(), cwd)
-    assert found == code, f"exit code {found} instead of {code} from {arguments}:\n{outcome.out}\n{outcome.err}"
-    return outcome
-
-
-def exit_code(main: Callable[[], None]) -> int:
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
-@contextmanager
-def restored() -> Iterator[None]:
-    """Puts back what an entry point changes for its whole process."""
-    argv, path, environ, rng = sys.argv, sys.path[:], dict(os.environ), torch.get_rng_state()
-    names = (None, "pytorch_lightning", "lightning_fabric")
-    logs = [(log, log.level, log.propagate, log.handlers[:]) for log in map(logging.getLogger, names)]
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().clear()
-        logging.captureWarnings(False)
-        for log, level, propagate, handlers in logs:
-            log.level, log.propagate, log.handlers[:] = level, propagate, handlers
-        sys.argv, sys.path[:] = argv, path
-        os.environ.clear()
-        os.environ.update(environ)
-        torch.set_rng_state(rng)
 
 
 @pytest.fixture
@@ -158,17 +66,6 @@ def copied(finished: Outcome, tmp_path: Path) -> Path:
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 4 epochs, never interrupted; its folder is for reading only."""
     return run_main(train.main, tmp_path_factory.mktemp("long"), *fast("trainer.max_epochs=4")).path
-
-
-def composing(*overrides: str, config: str = "train") -> DictConfig:
-    """The configuration that a command line makes, which the caller may change."""
-    return copy.deepcopy(_composed(config, overrides))
-
-
-@cache
-def _composed(config: str, overrides: tuple[str, ...]) -> DictConfig:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return compose(config, list(overrides))
 
 
 @pytest.fixture
@@ -222,22 +119,3 @@ def no_composing_twice() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
         yield
-
-
-def weights(path: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    """The model's weights in a run folder's checkpoint."""
-    return torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-
-
-def assert_same_weights(a: Path, b: Path, name: str = "last") -> None:
-    """Bit by bit, and of the same names."""
-    here, there = weights(a, name), weights(b, name)
-    assert here.keys() == there.keys()
-    for key, value in here.items():
-        assert torch.equal(value, there[key]), key
-
-
-def results(path: Path) -> dict[str, float]:
-    """A run folder's metrics, without the time that they took."""
-    metrics = RunFolder(path, {}, rerun=True).metrics
-    return {name: value for name, value in metrics.items() if name != "seconds"}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import ROOT, Outcome, Run, fast, results, run_main
+from tests.helpers.commands import ROOT, Outcome, Run, fast, results, run_main
 from vaelab import train
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.signals import Interrupted
@@ -390,7 +390,7 @@ def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) 
 
 
 def test_an_evaluation_joins_the_runs_own_wandb_run(run_fast: Run, run_evaluate: Run) -> None:
-    from tests.test_loggers import Read, wandb_files
+    from tests.runs.test_loggers import Read, wandb_files
 
     path = run_fast("logger=wandb", "logger.project=mine").path
     (first,) = wandb_files(path)

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import Outcome, Run, assert_same_weights, fast, results
+from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results
 from vaelab.training.step import Step
 
 HEAD = '''

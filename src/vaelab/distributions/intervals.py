@@ -1,6 +1,6 @@
 """Helpers for the mass of an interval."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ FAR = 1e30  # stands in for an infinite end, whose gradient would be 0 times inf
 NARROW = 1e-2  # of a width, in scales, below which the midpoint rule is used
 
 
+@runtime_checkable
 class LocationScale(Protocol):
     """A distribution with a location and a scale."""
 

@@ -1,0 +1,96 @@
+"""The harmonic identity over samples of the posterior, against the linear-Gaussian closed form."""
+
+import pytest
+import torch
+
+from tests.estimators.test_importance import coverage
+from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from vaelab.estimators import HarmonicMean
+from vaelab.estimators.harmonic import harmonic, r_hat
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("latent_dim", [2, 5])
+def test_comes_within_its_errors(latent_dim):
+    vae, log_evidence = linear_gaussian(latent_dim, detune=0.3)
+    x = draw_data(vae, 20)
+    estimate = HarmonicMean(num_chains=32, num_draws=30, num_burn_in=50, num_leapfrogs=4)(vae, x)
+    error = estimate.standard_error.square().sum().sqrt() / len(x)
+    assert abs((estimate.log_likelihood - log_evidence(x)).mean() - estimate.bias.mean()) < 4 * error
+    assert error < 0.03
+    assert estimate.acceptance_rate.min() > 0.5
+    assert estimate.acceptance_rate.max() < 0.85
+    assert estimate.r_hat.median() < 1.2
+    assert (estimate.effective_sample_size <= 16 * 30).all()
+
+
+@pytest.mark.parametrize("detune", [-4.0, 0.0])
+def test_does_not_depend_on_where_chains_start(detune):
+    vae, log_evidence = linear_gaussian(2, detune=detune)
+    x = draw_data(vae, 20)
+    estimate = HarmonicMean(num_chains=16, num_draws=30, num_burn_in=60, num_leapfrogs=4)(vae, x)
+    torch.testing.assert_close(estimate.log_likelihood, log_evidence(x), rtol=0, atol=0.25)
+
+
+def test_errors_are_as_large_as_they_say():
+    vae, log_evidence = linear_gaussian(2, scale=1.0)
+    hmc = HarmonicMean(num_chains=16, num_draws=20, num_burn_in=30, num_leapfrogs=4)
+    covered, _ = coverage(hmc, vae, log_evidence, examples=4, repeats=100)
+    assert 0.88 < covered < 0.99
+
+
+def test_a_known_mean_of_ratios():
+    log_ratios = torch.randn(20, 500, 3, dtype=torch.float64) * 0.5 + 7
+    estimate = harmonic(log_ratios)
+    torch.testing.assert_close(estimate.log_likelihood, -log_ratios.exp().mean((0, 1)).log())
+    relative = ((torch.tensor(0.25).exp() - 1) / 10_000).sqrt().double()  # of a log-normal mean
+    torch.testing.assert_close(estimate.standard_error, relative.expand(3), rtol=0.15, atol=0)
+
+
+def test_chains_that_never_move_make_no_number():
+    vae, _ = linear_gaussian(2, detune=0.3)
+    x = draw_data(vae, 2)
+    with torch.no_grad():
+        vae.encoder.head.scale.linear.bias.fill_(-torch.inf)
+        vae.decoder.head.scale.linear.bias.fill_(-40)
+    estimate = HarmonicMean(num_chains=4, num_draws=30, num_burn_in=1, num_leapfrogs=1)(vae, x)
+    assert estimate.acceptance_rate.max() == 0
+    assert estimate.log_likelihood.isnan().all()
+    assert estimate.standard_error.isnan().all()
+
+
+def test_r_hat_tells_chains_that_stand_apart():
+    draws = torch.randn(100, 8, 3, 2, dtype=torch.float64)
+    draws[:, :4, 1, 1] += 5
+    found = r_hat(draws)
+    assert (found[[0, 2]] < 1.03).all()
+    assert found[1] > 1.5
+    assert r_hat(draws[:3]).isnan().all()
+
+
+def test_refuses_a_latent_of_more_than_five_dimensions():
+    vae, _ = linear_gaussian(6)
+    hmc = HarmonicMean()
+    with pytest.raises(ValueError, match=r"at most 5 dimensions, found latent_dim=6: type estimator=importance"):
+        hmc(vae, draw_data(vae, 1))
+    assert hmc.refusal(5) is None
+
+
+@pytest.mark.parametrize("num_chains", [2, 5])
+def test_refuses_chains_that_make_no_halves(num_chains):
+    with pytest.raises(ValueError, match=f"num_chains must be even and at least 4, found {num_chains}"):
+        HarmonicMean(num_chains=num_chains)
+
+
+def test_refuses_too_few_draws():
+    with pytest.raises(ValueError, match="at least 100"):
+        HarmonicMean(num_chains=4, num_draws=20)
+    with pytest.raises(ValueError, match="num_burn_in"):
+        HarmonicMean(num_burn_in=0)
+    vae, _ = linear_gaussian(2)
+    with pytest.raises(ValueError, match="at least one example"):
+        HarmonicMean()(vae, draw_data(vae, 1)[:0])

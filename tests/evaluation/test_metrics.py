@@ -1,0 +1,181 @@
+"""From single examples to the numbers of a split, and from those to sentences."""
+
+import math
+
+import pytest
+import torch
+
+from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from vaelab.data import Digits
+from vaelab.estimators import AnnealedImportanceSampling, HarmonicMean, ImportanceSampling
+from vaelab.evaluation.advice import verdicts
+from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
+from vaelab.evaluation.per_example import Records
+from vaelab.heads import Bernoulli, DiagonalGaussian, Logistic
+
+IMPORTANCE = ImportanceSampling(5000)
+FINE = {"log_likelihood": -90.0, "standard_error": 0.01, "bias": -0.001, "mutual_information": 2.0}
+FINE |= {"mutual_information_limit": 9.2, "active_units": 10, "latent_dim": 10, "num_samples": 5000}
+FINE |= {"elbo": -95.0, "effective_sample_size": 900.0}
+FINE |= {"pareto_k": 0.3, "pareto_k_bad": 0.0}
+
+
+def records(n=5, **more):
+    found = Records()
+    elbo = torch.tensor([-100.0, -90.0, -95.0, -105.0, -110.0])[:n]
+    zeros = torch.zeros(n)
+    latent = {"log_posterior": zeros, "log_aggregate": zeros, "log_prior": zeros}
+    found.add((0, 0), {"elbo": elbo, "reconstruction": elbo + 20, "kl": zeros + 20.0, **latent, **more})
+    return found
+
+
+@pytest.mark.parametrize("head", [DiagonalGaussian, Logistic])
+def test_the_bound_in_bits_has_the_jacobian_of_the_datas_own_levels(head):
+    found = Records()
+    found.add((0, 0), dict.fromkeys(("elbo", "reconstruction", "kl"), torch.zeros(3)))
+    assert bound_summary(found, Digits(), head(2, (1, 8, 8)))["bits_per_dim"] == pytest.approx(math.log2(17))
+
+
+def test_binary_pixels_have_no_bits():
+    found = summary(records(log_likelihood=torch.zeros(5)), {"": IMPORTANCE}, Digits(), Bernoulli(2, (1, 8, 8)))
+    assert not [name for name in found if "bits" in name]
+
+
+def test_rate_distortion_and_how_far_another_split_may_lie():
+    found = summary(records(), {}, Digits(), Bernoulli(2, (1, 8, 8)))
+    assert (found["elbo"], found["rate"], found["distortion"]) == (-100, 20, 80)
+    assert found["sampling_error"] == pytest.approx(math.sqrt(62.5 / 5))
+    assert found["num_examples"] == 5
+
+
+def test_of_one_example_there_is_no_spread():
+    found = summary(records(1), {}, Digits(), Bernoulli(2, (1, 8, 8)))
+    assert "sampling_error" not in found
+    assert all(math.isfinite(value) for value in found.values())
+
+
+def test_the_error_of_a_mean_is_that_of_independent_estimates():
+    columns = {"log_likelihood": torch.tensor([-1.0, -3.0]), "standard_error": torch.tensor([0.3, 0.4])}
+    found = estimate_summary(columns, IMPORTANCE)
+    assert found.pop("log_likelihood_sampling_error") == pytest.approx(1)
+    assert found == {"log_likelihood": -2, "standard_error": pytest.approx(0.25), "num_samples": 5000}
+
+
+def test_an_error_that_one_sample_cannot_tell_is_left_out():
+    columns = dict.fromkeys(("standard_error", "bias"), torch.full((2,), math.nan)) | {"log_likelihood": torch.ones(2)}
+    found = estimate_summary(columns, ImportanceSampling(1))
+    assert found == {"log_likelihood": 1, "num_samples": 1, "log_likelihood_sampling_error": 0}
+
+
+def test_examples_of_which_an_estimator_can_say_nothing_are_counted_and_left_out():
+    columns = {"log_likelihood": torch.tensor([-1.0, math.nan, -3.0]), "standard_error": torch.ones(3) * 0.2}
+    columns |= {"r_hat": torch.tensor([1.0, math.nan, 1.2]), "simulated_lower": torch.zeros(2)}
+    columns |= {"simulated_upper": torch.ones(2)}
+    found = estimate_summary(columns, HarmonicMean())
+    assert (found["log_likelihood"], found["undefined"], found["simulated_gap"]) == (-2, 1, 1)
+    assert found["r_hat"] == pytest.approx(1.2)
+    assert "of 1 examples it can say nothing" in said(undefined=1)
+    nothing = estimate_summary({name: torch.full((2,), math.nan) for name in ("log_likelihood", "r_hat")}, IMPORTANCE)
+    assert nothing == {"undefined": 2, "num_samples": 5000}
+
+
+def test_the_worst_chains_and_the_share_of_bad_tails_count():
+    columns = {
+        "log_likelihood": torch.zeros(4),
+        "r_hat": torch.tensor([1.0, 1.4, 1.1, 1.2]),
+        "pareto_k": torch.tensor([0.1, 0.71, 0.2, 0.9]),
+    }
+    found = estimate_summary(columns, IMPORTANCE)
+    assert found["r_hat"] == pytest.approx(1.4)
+    assert found["pareto_k_bad"] == 0.5
+
+
+def test_the_gap_is_that_of_pairs():
+    columns = {"simulated_lower": torch.tensor([1.0, 2.0, 3.0]), "simulated_upper": torch.tensor([1.5, 2.1, 3.3])}
+    found = estimate_summary(columns | {"log_likelihood": torch.zeros(5)}, AnnealedImportanceSampling())
+    assert found["simulated_gap"] == pytest.approx(0.3)
+    assert found["simulated_gap_error"] == pytest.approx(0.2 / math.sqrt(3))
+
+
+def said(estimators=None, **changed):
+    return " / ".join(verdicts(FINE | changed, estimators or {"": IMPORTANCE}))
+
+
+def test_nothing_to_complain_of():
+    assert said() == (
+        "importance sampling: q(z|x) is a good proposal for every example (Pareto k below 0.70) / "
+        "no posterior collapse: all 10 latent dimensions are active"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"pareto_k_bad": 0.2}, "a poor proposal for 20% of the examples"),
+        ({"pareto_k_bad": 0.01}, "above 0.70 for 1.0% of the examples: their log p(x) may be too low"),
+        (
+            {"bias": -0.05},
+            "biased by about -0.050 nats, more than its standard error 0.010:",
+        ),
+        ({"effective_sample_size": 1.2}, "worth 1.2 on average: log p(x) may be off by much more than its error"),
+        ({"log_mass_effective_sample_size": 1.1}, "rests on 1.1 effective draws of the noise: a lower bound"),
+        ({"elbo": -80.0}, "importance sampling is looser than the ELBO itself"),
+        ({"r_hat": 1.3}, "have not mixed (R-hat up to 1.30)"),
+        ({"simulated_gap": 0.05, "simulated_gap_error": 0.01}, "0.050 +- 0.010 nats apart: tight"),
+        ({"simulated_gap": 0.05, "simulated_gap_error": 0.1}, "0.050 +- 0.100 nats apart: too few of them to tell"),
+        ({"simulated_gap": -0.5, "simulated_gap_error": 0.01}, "nats apart: the wrong way round"),
+        ({"simulated_gap": 0.5, "simulated_gap_error": 0.01}, "apart: loose, it takes a larger estimator.num_temp"),
+        ({"active_units": 0}, "posterior collapse: none of 10 latent dimensions is active"),
+        ({"active_units": 3}, "partial posterior collapse: 3 of 10"),
+        (
+            {"mutual_information": 9.0},
+            "the mutual information is saturated",
+        ),
+    ],
+)
+def test_each_complaint(changed, expected):
+    assert expected in said(**changed)
+    assert expected not in said()
+
+
+def both(difference, other=AnnealedImportanceSampling, **changed):
+    estimators = {"importance/": IMPORTANCE, "other/": other()}
+    metrics = {f"importance/{name}": value for name, value in FINE.items()} | FINE
+    metrics |= {"other/log_likelihood": -90.0 + difference, "other/standard_error": 0.01} | changed
+    return " / ".join(verdicts(metrics, estimators))
+
+
+def test_estimators_within_their_errors_agree():
+    assert "importance sampling and annealed importance sampling agree: +0.010 +- 0.014 nats" in both(-0.01)
+
+
+def test_of_two_lower_bounds_the_lower_is_loose_and_it_says_why():
+    loose = both(-1.0, **{"other/simulated_gap": 0.9})
+    assert "annealed importance sampling is the looser one, by 0.900 nats on examples of the model's own" in loose
+    loose = both(1.0, **{"importance/pareto_k_bad": 0.3})
+    assert "importance sampling is the looser one, with a proposal that fails 30.0% of the examples" in loose
+    assert "is the looser one, with a bias of about -0.001 nats" in both(1.0)
+
+
+def test_means_over_different_examples_are_not_compared():
+    assert "are not compared: their means are over different examples" in both(1.0, **{"other/undefined": 3})
+
+
+@pytest.mark.parametrize(("detune", "num_samples", "expected"), [(1.0, 2000, "poor proposal"), (0.25, 30, "biased by")])
+def test_a_poor_proposal_and_a_bias_are_told_of_from_the_estimates_themselves(detune, num_samples, expected):
+    torch.manual_seed(0)
+    vae, _ = linear_gaussian(5, detune=detune)
+    x, estimator = draw_data(vae, 500), ImportanceSampling(num_samples)
+    found = estimate_summary({name: v.detach() for name, v in estimator(vae, x).known().items()}, estimator)
+    assert expected in " / ".join(verdicts(FINE | found, {"": estimator}))
+    vae, _ = linear_gaussian(5)
+    found = estimate_summary(estimator(vae, x).known(), estimator)
+    assert expected not in " / ".join(verdicts(FINE | found, {"": estimator}))
+
+
+def test_one_sample_has_no_error_to_compare_by():
+    assert "cannot be compared: a single sample has no error" in both(1.0, **{"other/standard_error": math.nan})
+
+
+def test_an_estimate_that_is_no_bound_is_not_the_better_for_being_higher():
+    assert "no bound: trust the former" in both(1.0, HarmonicMean)

@@ -1,0 +1,91 @@
+"""Sweeps to report on: run folders that `RunFolder` writes, with numbers that are made up."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.helpers.commands import composing
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.sweeps.folder import SweepFolder
+
+Numbers = dict[str, float]
+SHA256 = {name: name[0] * 64 for name in ("train", "val", "test")}
+SHARED = ("data=digits", "hidden_features=8", "trainer.max_epochs=1", "logger=none")
+
+
+def record(pixels: str, **more: Any) -> dict[str, Any]:
+    """What the digits would have said of themselves."""
+    protocol = {"pixels": pixels} | ({"binarize": "dynamic"} if pixels == "binary" else {})
+    shape = {"event_shape": [1, 8, 8], "num_levels": 17, "sizes": {"train": 1438, "val": 180, "test": 179}}
+    return {"name": "digits", "seed": 0, **protocol, **shape, "sha256": SHA256, **more}
+
+
+def metrics(log_likelihood: float, kl: float = 5.0, active: int = 2, pixels: str = "binary") -> Numbers:
+    """The part of a run's `metrics.json` that the report reads."""
+    elbo = log_likelihood - 1
+    found = {"elbo": elbo, "kl": kl, "reconstruction": elbo + kl, "active_units": active, "latent_dim": active}
+    found |= {"log_likelihood": log_likelihood, "standard_error": 0.01, "pareto_k_bad": 0.25, "sampling_error": 0.5}
+    if pixels != "binary":
+        found["log_likelihood_bits_per_dim"] = -log_likelihood / (64 * math.log(2)) + math.log2(17)
+    return {f"test/{name}": value for name, value in found.items()}
+
+
+def run_folder(sweep: Path, *overrides: str) -> RunFolder:
+    """A job's folder, named as a sweep names it but for the hash."""
+    name = "-".join(override.replace("=", "_") for override in sorted(overrides)) or "default"
+    return RunFolder(sweep / name, plain(composing(*SHARED, *overrides)))
+
+
+@contextmanager
+def running_job(sweep: Path, *overrides: str, pixels: str = "binary", **more: Any) -> Iterator[RunFolder]:
+    """A job that runs while the block does, and ends as it does."""
+    folder = run_folder(sweep, *overrides)
+    with folder.running({"data": record(pixels, **more)}):
+        yield folder
+
+
+def finished_job(sweep: Path, *overrides: str, value: float, pixels: str = "binary", **more: Any) -> Path:
+    """A job that is done, with figures."""
+    with running_job(sweep, *overrides, pixels=pixels) as folder:
+        folder.finish(metrics(value, pixels=pixels, **more))
+        (folder.path / "figures").mkdir()
+        for i, name in enumerate(("reconstructions", "samples", "manifold")):
+            Image.new("RGB", (300, 100), (40 + 60 * i, 90, 120)).save(folder.path / "figures" / f"{name}.png")
+    return folder.path
+
+
+def stopped_job(sweep: Path, error: BaseException, *overrides: str) -> Path:
+    """A job that stopped with an error."""
+    with pytest.raises(type(error)), running_job(sweep, *overrides) as folder:
+        raise error
+    return folder.path
+
+
+def killed_job(sweep: Path, *overrides: str) -> Path:
+    """A job whose process was killed."""
+    with running_job(sweep, *overrides) as folder:
+        said = (folder.path / "status.json").read_text()
+    (folder.path / "status.json").write_text(said)
+    return folder.path
+
+
+def plan(sweep: Path, *jobs: Sequence[str]) -> None:
+    """Writes down which jobs were planned, by their overrides."""
+    name: Callable[[Sequence[str]], str] = lambda overrides: run_folder(sweep, *overrides).path.name  # noqa: E731
+    SweepFolder(sweep).add({name(overrides): list(overrides) for overrides in jobs})
+
+
+def grid(sweep: Path, latent_dims: Sequence[int] = (2, 5), seeds: Sequence[int] = (0, 1)) -> None:
+    """Bernoulli and Gaussian decoders, finished: log p(x) rises with the latent, and a little with the seed."""
+    for decoder, pixels, base in (("bernoulli", "binary", -30.0), ("gaussian", "unit", 40.0)):
+        for size in latent_dims:
+            for seed in seeds:
+                overrides = (f"decoder={decoder}", f"latent_dim={size}", f"seed={seed}")
+                value = base + math.log(size) + seed / 10
+                finished_job(sweep, *overrides, value=value, pixels=pixels, kl=size + seed / 10, active=size)

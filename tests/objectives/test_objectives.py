@@ -1,0 +1,153 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+import torch.distributions as td
+
+from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from vaelab.objectives import ELBO, NormalWeightPrior, kl_divergence, kl_per_dimension
+
+LATENTS = (2, 10)
+
+
+def mean_and_error(values):
+    return values.mean().item(), values.std().item() / math.sqrt(values.numel())
+
+
+@pytest.mark.parametrize("latent_dim", LATENTS)
+def test_sampled_elbo_with_the_exact_posterior_is_log_evidence(latent_dim):
+    vae, log_evidence = linear_gaussian(latent_dim)
+    x = draw_data(vae, 50)
+    terms = ELBO(closed_form=False)(vae, x)
+    torch.testing.assert_close(terms.elbo, log_evidence(x), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("latent_dim", LATENTS)
+def test_closed_form_elbo_with_the_exact_posterior_is_log_evidence_in_expectation(latent_dim):
+    vae, log_evidence = linear_gaussian(latent_dim)
+    x = draw_data(vae, 4000)
+    mean, error = mean_and_error((ELBO()(vae, x).elbo - log_evidence(x)).detach())
+    assert abs(mean) < 4 * error
+    assert error > 1e-4  # unlike the sampled one, it has noise
+
+
+def test_elbo_lies_below_log_evidence_by_the_kl_to_the_posterior():
+    vae, log_evidence = linear_gaussian(3, detune=0.4)
+    exact, _ = linear_gaussian(3)
+    x = draw_data(vae, 20)
+    expected = log_evidence(x) - td.kl_divergence(vae.encode(x), exact.encode(x))
+    with torch.no_grad():
+        found = torch.stack([ELBO(num_samples=500)(vae, x).elbo for _ in range(20)])
+    error = found.std(0) / math.sqrt(20)
+    assert ((found.mean(0) - expected).abs() < 5 * error).all()
+
+
+def test_closed_form_kl_is_scipys_numerical_integral():
+    mu, sigma = 0.7, 0.4
+    q = td.Independent(td.Normal(torch.tensor([mu]), torch.tensor([sigma])), 1)
+    p = td.Independent(td.Normal(torch.zeros(1), torch.ones(1)), 1)
+    normal = scipy.stats.norm(mu, sigma)
+    integral = normal.expect(lambda z: normal.logpdf(z) - scipy.stats.norm.logpdf(z))
+    assert kl_divergence(q, p, q.sample((1,))).item() == pytest.approx(integral, rel=1e-5)
+
+
+def test_closed_form_kl_agrees_with_samples():
+    vae, _ = linear_gaussian(3, detune=0.5)
+    q = vae.encode(draw_data(vae, 10))
+    z = q.rsample((20_000,))
+    log_ratios = q.log_prob(z) - vae.prior().log_prob(z)
+    error = log_ratios.std(0) / math.sqrt(20_000)
+    closed = kl_divergence(q, vae.prior(), z)
+    assert ((closed - kl_divergence(q, vae.prior(), z, closed_form=False)).abs() < 5 * error).all()
+
+
+def test_kl_without_a_closed_form_comes_from_samples():
+    q = td.Independent(td.StudentT(torch.full((2, 1), 5.0), torch.zeros(2, 1), torch.ones(2, 1)), 1)
+    p = td.Independent(td.Normal(torch.zeros(1), torch.ones(1)), 1)
+    torch.manual_seed(0)
+    t = scipy.stats.t(5)
+    integral = t.expect(lambda z: t.logpdf(z) - scipy.stats.norm.logpdf(z))
+    z = q.rsample((200_000,))
+    error = (q.log_prob(z) - p.log_prob(z)).std().item() / math.sqrt(200_000)
+    assert (kl_divergence(q, p, z) - integral).abs().max() < 5 * error
+    assert kl_per_dimension(q, p) is None
+
+
+def test_kl_per_dimension_adds_up():
+    vae, _ = linear_gaussian(4, detune=0.3)
+    q = vae.encode(draw_data(vae, 6))
+    per_dimension = kl_per_dimension(q, vae.prior())
+    assert per_dimension.shape == (6, 4)
+    torch.testing.assert_close(per_dimension.sum(-1), td.kl_divergence(q, vae.prior()))
+
+
+@pytest.mark.parametrize("closed_form", [True, False])
+def test_gradients_are_those_of_finite_differences(closed_form):
+    vae, _ = linear_gaussian(2, event_shape=(1, 2, 2), detune=0.3)
+    x = draw_data(vae, 3)
+    parameters = dict(vae.named_parameters())
+    names = list(parameters)
+
+    def loss(*values):
+        torch.manual_seed(0)  # the same noise at every evaluation
+        return torch.func.functional_call(
+            Bound(vae, closed_form), {f"vae.{n}": v for n, v in zip(names, values, strict=True)}, (x,)
+        )
+
+    assert torch.autograd.gradcheck(loss, tuple(parameters.values()), eps=1e-6, atol=1e-6)
+
+
+class Bound(torch.nn.Module):
+    def __init__(self, vae, closed_form):
+        super().__init__()
+        self.vae, self.objective = vae, ELBO(closed_form=closed_form, num_samples=2)
+
+    def forward(self, x):
+        return self.objective(self.vae, x).loss.mean()
+
+
+def test_beta_changes_the_loss_and_not_the_bound():
+    vae, _ = linear_gaussian(2, detune=0.3)
+    x = draw_data(vae, 8)
+    torch.manual_seed(0)
+    one = ELBO()(vae, x)
+    torch.manual_seed(0)
+    four = ELBO(beta=4)(vae, x)
+    torch.testing.assert_close(one.elbo, four.elbo)
+    torch.testing.assert_close(one.loss, -one.elbo)
+    torch.testing.assert_close(four.loss, -four.reconstruction + 4 * four.kl)
+    torch.testing.assert_close(four.elbo, four.reconstruction - four.kl)
+
+
+def test_terms_are_per_example_whatever_the_number_of_samples():
+    vae, _ = linear_gaussian(2)
+    terms = ELBO(num_samples=7)(vae, draw_data(vae, 5))
+    assert {value.shape for value in vars(terms).values()} == {(5,)}
+
+
+def test_more_samples_have_less_noise():
+    vae, log_evidence = linear_gaussian(2)
+    x = draw_data(vae, 2000)
+    spread = [(ELBO(num_samples=k)(vae, x).elbo - log_evidence(x)).std().item() for k in (1, 16)]
+    assert spread[0] / spread[1] == pytest.approx(4, rel=0.15)
+
+
+def test_weight_prior_is_the_gaussian_log_density_of_the_decoders_weights():
+    vae, _ = linear_gaussian(2)
+    flat = np.concatenate([p.detach().numpy().ravel() for p in vae.decoder.parameters()])
+    constant = 0.5 * len(flat) * math.log(2 * math.pi * 0.7**2)
+    expected = -scipy.stats.norm.logpdf(flat, 0, 0.7).sum() - constant
+    assert NormalWeightPrior(scale=0.7)(vae).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("arguments", [{"num_samples": 0}, {"beta": -1.0}, {"beta": math.nan}])
+def test_elbo_refuses_what_cannot_be_meant(arguments):
+    with pytest.raises(ValueError, match=f"objective.{next(iter(arguments))}"):
+        ELBO(**arguments)
+
+
+def test_weight_prior_refuses_a_scale_of_zero():
+    with pytest.raises(ValueError, match=r"weight_prior\.scale"):
+        NormalWeightPrior(scale=0.0)

@@ -1,0 +1,224 @@
+"""The report's page in a browser: sorting, filters, hovering, theme, keyboard, a phone, and no network."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.sweep_folders import grid, plan, stopped_job
+from vaelab.reporting.gathering import gather
+from vaelab.reporting.page import render
+from vaelab.reporting.pictures import pictures_of
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PHONE = {"width": 390, "height": 844}
+pytestmark = pytest.mark.xdist_group("browser")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}, and none is installed")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sweep = tmp_path_factory.mktemp("browsed") / "sweep"
+    sweep.mkdir()
+    grid(sweep)
+    stopped_job(sweep, ValueError("<b>the loss</b>"), "decoder=gaussian", "latent_dim=9", "seed=0")
+    plan(sweep, ("decoder=bernoulli", "latent_dim=9", "seed=1"))
+    report = gather(sweep)
+    (sweep / "report.html").write_text(render(report, pictures_of(report)), encoding="utf-8")
+    return sweep / "report.html"
+
+
+@pytest.fixture
+def opened(browser: Any, file: Path) -> Iterator[Any]:
+    """`opened(viewport=..., color_scheme=...)`: the page, offline; at its end nothing may have been complained of."""
+    contexts, complaints = [], []
+
+    def open_page(**options: Any) -> Any:
+        context = browser.new_context(offline=True, **{"viewport": {"width": 1280, "height": 900}} | options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else complaints.append(r.url)
+        )
+        page.goto(file.as_uri())
+        page.locator(".plot .main-svg").last.wait_for(state="attached")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def column(page: Any, place: int) -> list[list[str]]:
+    """What a column shows, for each group, of the rows that are not hidden."""
+    script = """place => [...document.querySelectorAll('#table tbody')].filter(body => !body.hidden).map(
+        body => [...body.rows].filter(row => !row.matches('.title') && !row.hidden)
+            .map(row => row.cells[place]?.dataset.value ?? ''))"""
+    return page.evaluate(script, place)
+
+
+def test_a_header_sorts_within_each_group(opened: Any) -> None:
+    page = opened()
+    heads = page.locator("thead th")
+    names = [text.split("\n")[0].strip() for text in heads.all_inner_texts()]
+    place = names.index("KL")
+    heads.nth(place).locator("button").click()
+    for way in ("ascending", "descending"):
+        assert heads.nth(place).get_attribute("aria-sort") == way
+        for values in column(page, place)[:2]:
+            assert [float(v) for v in values] == sorted(map(float, values), reverse=way == "descending")
+        heads.nth(place).locator("button").click()
+    scores = column(page, names.index("log p(x)"))
+    assert all(float(value) < 0 for value in scores[0])
+    assert all(float(value) > 0 for value in scores[1])
+    assert page.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 1
+
+
+@pytest.mark.slow
+def test_the_keyboard_sorts_as_well(opened: Any) -> None:
+    page = opened()
+    page.locator("thead button").nth(1).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.locator("thead th").nth(2).get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Space")
+    assert page.locator("thead th").nth(2).get_attribute("aria-sort") == "descending"
+    assert page.evaluate("document.activeElement.closest('th') !== null")
+
+
+def test_filters_are_by_words_state_and_setting(opened: Any) -> None:
+    page = opened()
+    count = page.locator("#count")
+    assert count.inner_text() == "10 of 10 rows"
+    page.fill("#find", "seed_1 gaussian")
+    assert count.inner_text() == "2 of 10 rows"
+    page.get_by_role("button", name="Reset", exact=True).click()
+    assert count.inner_text() == "10 of 10 rows"
+    page.locator("select[data-setting=latent_dim]").select_option("5")
+    assert count.inner_text() == "4 of 10 rows"
+    assert page.locator(".card:visible").count() == 4
+    page.get_by_role("button", name="Reset", exact=True).click()
+    page.locator("input[name=state][value=done]").uncheck()
+    assert count.inner_text() == "2 of 10 rows"
+    assert page.locator("#table tbody:visible").count() == 1
+
+
+@pytest.mark.slow
+def test_the_picker_shows_one_figure_at_a_time(opened: Any) -> None:
+    page = opened()
+    for kind in ("reconstructions", "samples", "manifold"):
+        page.locator(f"input[name=kind][value={kind}]").check()
+        shown = page.locator(".card:visible")
+        assert {shown.nth(i).get_attribute("data-kind") for i in range(shown.count())} == {kind}
+        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        assert all(image.get_attribute("alt") for image in page.locator("img").all())
+
+
+def test_hovering_over_a_point_names_its_jobs(opened: Any) -> None:
+    page = opened()
+    plot = page.locator(".plot").first
+    plot.scroll_into_view_if_needed()
+    point = plot.locator(".scatterlayer .trace .points path").first.bounding_box()
+    page.mouse.move(point["x"] + point["width"] / 2 + 30, point["y"] + 30)
+    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2, steps=5)
+    hover = plot.locator(".hoverlayer .hovertext")
+    hover.first.wait_for()
+    assert "latent_dim_2-seed_" in (hover.first.text_content() or "")
+
+
+def test_the_theme_follows_the_system_and_the_button_and_the_plots_follow_it(opened: Any) -> None:
+    page = opened(color_scheme="dark")
+    ink = "getComputedStyle(document.body).color"
+    text = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"
+    dark = page.evaluate(ink)
+    assert page.evaluate(text) == dark
+    button = page.locator("#theme")
+    button.click()
+    light = page.evaluate(ink)
+    assert button.inner_text() == "Theme: light"
+    assert light != dark
+    assert page.evaluate(text) == light
+    button.click()
+    assert page.evaluate(ink) == dark
+    button.click()
+    page.emulate_media(color_scheme="light")
+    page.wait_for_timeout(500)
+    assert page.evaluate(text) == light
+
+
+LOW_CONTRAST = """() => {
+    const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+    const linear = (c) => c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
+    const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    const behind = (element) => {
+        for (; element; element = element.parentElement) {
+            const found = numbers(getComputedStyle(element).backgroundColor);
+            if (found.length === 3 || found[3] === 1) return found;
+        }
+        return [255, 255, 255];
+    };
+    const speaks = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    return [...document.querySelectorAll('body *')]
+        .filter((element) => speaks(element) && element.checkVisibility() && !element.closest('svg, script'))
+        .map((element) => {
+            const [a, b] = [luminance(numbers(getComputedStyle(element).color)), luminance(behind(element))];
+            return [element.outerHTML.slice(0, 80), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+        })
+        .filter(([, ratio]) => ratio < 4.5);
+}"""  # of WCAG's AA
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(scheme: str, opened: Any) -> None:
+    page = opened(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert page.evaluate(LOW_CONTRAST) == []
+
+
+@pytest.mark.slow
+def test_on_a_phone_the_table_scrolls_and_the_page_does_not(opened: Any) -> None:
+    page = opened(viewport=PHONE, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.scroll'))")
+    wide = "[...document.querySelectorAll('main > *, .plot, .card')].filter(e => e.getBoundingClientRect().right > 390)"
+    assert page.evaluate(f"{wide}.length") == 0
+
+
+@pytest.mark.slow
+def test_the_header_of_the_table_stays_in_sight(opened: Any) -> None:
+    page = opened()
+    page.evaluate("document.querySelector('.scroll').style.maxHeight = '200px'")
+    page.evaluate("document.querySelector('.scroll').scrollTop = 150")
+    tops = page.evaluate("['.scroll', 'thead th'].map(s => document.querySelector(s).getBoundingClientRect().top)")
+    assert tops[1] - tops[0] < 3
+
+
+def test_without_scripts_the_table_is_there(browser: Any, file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert page.locator("#table tbody tr:visible").count() == 13
+    context.close()
+
+
+def test_what_a_stranger_wrote_runs_nowhere(opened: Any) -> None:
+    page = opened()
+    assert page.locator("#trouble ~ details b").count() == 0
+    assert "<b>the loss</b>" in page.locator("details[data-state=failed] summary").inner_text()

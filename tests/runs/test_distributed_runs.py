@@ -1,0 +1,174 @@
+"""Training that several processes share: one run, in one folder, whatever becomes of one of them."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.commands import ROOT, Run, fast, results, weights
+from tests.runs.test_loggers import wandb_files
+from tests.test_signals import only_run, status, steps_in
+from vaelab.runs import execute as complete
+
+TWO = "trainer=ddp"
+# three minibatches of 479 and a last one of a single example, of which one of two processes gets none
+WITHOUT_NOISE = (
+    *("objective._target_=tests.helpers.sharing.WithoutNoise", "data.binarize=threshold", "batch_size=479"),
+    *("optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01", "weight_prior=normal", "trainer.max_epochs=2"),
+)
+
+
+def files(path: Path) -> list[str]:
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*"))
+
+
+def eventful(act: str, **more: object) -> tuple[str, ...]:
+    """A line whose run has something happen at step 22 of 45, of chunks of 5 and epochs of 15, in process 1."""
+    options = [f"+objective.{name}={value}" for name, value in {"act": f"'{act}'", **more}.items()]
+    return ("objective._target_=tests.helpers.sharing.Eventful", *options, "trainer.max_epochs=3", "steps_per_call=5")
+
+
+def assert_close(path: Path, other: Path, rel: float = 1e-5) -> None:
+    """The same weights and metrics, to rounding."""
+    ours, theirs = weights(path), weights(other)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=rel, atol=1e-6, msg=name)
+    assert results(path) == pytest.approx(results(other), rel=rel, abs=1e-5)
+
+
+def test_a_run_of_two_processes_is_that_of_one(run_fast: Run, tmp_path: Path) -> None:
+    alone = run_fast(*WITHOUT_NOISE, "logger=csv", "name=one", figures=True).path
+    shared = run_fast(*WITHOUT_NOISE, "logger=csv", "name=two", TWO, figures=True).path
+    assert_close(shared, alone)
+    assert results(shared)["steps"] == 8
+    assert results(shared)["samples_seen"] == 2 * 1438
+    assert files(shared) == files(alone)
+    assert len(list(tmp_path.glob("logs/*/*"))) == 2
+    tables = [np.genfromtxt(path / "csv" / "metrics.csv", delimiter=",", skip_header=1) for path in (shared, alone)]
+    np.testing.assert_allclose(*tables, rtol=1e-5, atol=1e-5)
+    assert shared.name.removeprefix("two") == alone.name.removeprefix("one")  # the number of devices is not science
+    record = json.loads((shared / "record.json").read_text())
+    assert record["environment"]["processes"] == 2
+    assert (status(shared)["state"], status(shared)["pid"]) == ("done", os.getpid())
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_a_process_that_raises_ends_the_run_and_another_number_of_them_completes_it(
+    run_fast: Run, tmp_path: Path
+) -> None:
+    line, words = eventful("raise"), 'process 1 of 2 failed: "something of the user\'s own" (KeyError)'
+    outcome = run_fast(*line, TWO, code=1)
+    assert outcome.err == f"vaelab: {words}\n"
+    path = only_run(tmp_path)
+    assert (status(path)["state"], status(path)["error"]) == ("failed", f"ProcessError: {words}")
+    log = (path / "train.log").read_text()
+    assert "Traceback" in log
+    assert "in fail\n" in log
+    assert steps_in(path) == 15
+    assert run_fast(*line).path == path
+    told = "begun with 2 processes, and 1 now: the noise is other noise from here on"
+    assert told in (path / "train.log").read_text()
+    assert steps_in(path) == 45
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_run(run_fast: Run, tmp_path: Path) -> None:
+    outcome = run_fast(*eventful("kill"), TWO, code=1)
+    assert "process 1 of 2 was killed by SIGKILL" in outcome.err
+    path = only_run(tmp_path)
+    assert status(path)["state"] == "failed"
+    assert steps_in(path) == 15
+    run_fast(*eventful("kill"), TWO)
+    assert steps_in(path) == 45
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("act", "code"), [("tell all", 130), ("tell one", 143)])
+def test_signals_end_all_after_the_same_step_and_the_same_line_goes_on(
+    act: str, code: int, run_fast: Run, tmp_path: Path
+) -> None:
+    run_fast(*eventful(act), TWO, code=code)
+    path = only_run(tmp_path)
+    assert steps_in(path) == 25  # the end of the chunk
+    assert status(path)["state"] == "interrupted"
+    outcome = run_fast(*eventful(act), TWO)
+    assert outcome.path == path
+    whole = run_fast(*eventful(act), "name=whole", TWO).path
+    assert_close(path, whole)
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_all_processes_and_is_one_signal_to_each(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "vaelab.train", *fast(*eventful("only mark", mark=tmp_path / "mark"), TWO)]
+    line = [word.replace("max_epochs=3", "max_epochs=3000") for word in line]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    process = subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (tmp_path / "mark").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 130, err
+    assert err.splitlines() == [
+        f"vaelab: {name}: stopping after this step, with a checkpoint; Ctrl-C stops at once"
+        for name in ("SIGINT" if "SIGINT" in err else "SIGTERM",)
+    ]
+    path = only_run(tmp_path)
+    assert status(path)["state"] == "interrupted"
+    assert steps_in(path) % 5 == 0
+    assert steps_in(path) % 15 > 0  # written inside an epoch
+
+
+@pytest.mark.slow
+def test_a_step_that_breaks_in_one_process_is_told_of_as_it_would_be_in_one(run_fast: Run, tmp_path: Path) -> None:
+    line = ("objective._target_=tests.helpers.sharing.Breaking", "trainer.max_epochs=3", "steps_per_call=5", TWO)
+    outcome = run_fast(*line, code=1)
+    assert "training diverged: at step 22, the loss for 1 of 100 examples (training images " in outcome.err
+    path = only_run(tmp_path)
+    details = status(path)["details"]
+    assert len(set(details["batch"])) == 100
+    assert set(details["examples"]) < set(details["batch"])
+    assert steps_in(path) == 21
+
+
+@pytest.mark.slow
+def test_a_sweep_of_shared_runs_has_a_folder_and_a_wandb_run_for_each_job(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", "latent_dim=2,3", TWO, "logger=wandb")
+    paths = sorted(file.parent for file in tmp_path.glob("logs/sweeps/*/*/metrics.json"))
+    assert len(paths) == 2
+    assert len(list(tmp_path.glob("logs/*/*/*/"))) == 2
+    for path in paths:
+        assert len(wandb_files(path)) == 1
+        assert steps_in(path) == 15
+    assert not (tmp_path / "logs" / "runs").exists()
+
+
+@pytest.mark.slow
+def test_seeds_come_one_after_another_where_each_takes_several_processes(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("seeds=2", TWO)
+    assert [status(path)["state"] for path in tmp_path.glob("logs/runs/*")] == ["done", "done"]
+
+
+@pytest.mark.slow
+def test_the_bound_does_not_depend_on_the_number_of_processes(run_fast: Run) -> None:
+    line = ("trainer.max_epochs=10", "hidden_features=32")
+    alone = [results(run_fast(*line, f"seed={seed}").path)["test/elbo"] for seed in range(6)]
+    shared = [results(run_fast(*line, f"seed={seed}", TWO).path)["test/elbo"] for seed in range(10, 13)]
+    spread = np.std(alone, ddof=1) * np.sqrt(1 / 6 + 1 / 3)
+    assert abs(np.mean(shared) - np.mean(alone)) < 4 * spread
+
+
+def test_a_finished_run_starts_no_processes(copied: Path, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete, "launch", lambda *_: pytest.fail("started"))
+    assert "finished before" in run_fast("trainer.max_epochs=2", TWO, figures=True).out

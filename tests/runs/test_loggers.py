@@ -1,0 +1,377 @@
+"""Curves: what W&B, CSV and TensorBoard hold after a run, read back from their files."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.helpers.commands import ROOT, Run, fast, results, run_main
+from tests.helpers.faults import FAULT
+from vaelab import train
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.runs.tracking.wandb_runs import sync_line, tags_of
+from vaelab.training import VAEModule
+
+TRAIN = {"train/loss", "train/elbo", "train/reconstruction", "train/kl"}
+VAL = {"val/elbo", "val/reconstruction", "val/kl"}
+TEST = {"test/elbo", "test/reconstruction", "test/kl", "test/log_likelihood"}
+FIGURES = {"reconstructions", "samples", "latent", "manifold", "kl_per_dimension"}
+EPOCH = 1438
+
+
+class Read:
+    """What one .wandb file holds, as W&B itself reads it."""
+
+    def __init__(self, file: Path) -> None:
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        records = [json.loads(line) for line in lines]
+        of_type = defaultdict(list)
+        for record in records:
+            of_type[record["type"]].append(record[record["type"]])
+        self.run = of_type["run"][0]
+        self.config = {name: value for name, value in self.run["config"]["update"].items() if name != "_wandb"}
+        self.history = [record["item"] for record in of_type["history"]]
+        self.metrics = of_type["metric"]
+        self.summary: dict[str, Any] = {}
+        for record in of_type["summary"]:
+            self.summary |= record["update"]
+        self.exit_code = of_type["exit"][0].get("exit_code", 0)
+
+    def at(self, samples_seen: int) -> set[str]:
+        """The names that were logged at one place of the x-axis."""
+        return {name for row in self.history if row["samples_seen"] == samples_seen for name in row}
+
+    def last(self, name: str) -> float:
+        return next(row[name] for row in reversed(self.history) if name in row)
+
+
+def wandb_files(path: Path) -> list[Path]:
+    return sorted(path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def only(path: Path) -> Read:
+    (file,) = wandb_files(path)
+    return Read(file)
+
+
+# W&B
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Read]:
+    """A run of two epochs with W&B, offline, as by default; its folder and what W&B has of it."""
+    cwd = tmp_path_factory.mktemp("wandb")
+    path = run_main(train.main, cwd, *fast("trainer.max_epochs=2", "logger=wandb", figures=True)).path
+    return path, only(path)
+
+
+def test_wandb_is_the_default_and_stays_offline_and_inside_the_run_folder(
+    logged: tuple[Path, Read], composed: Any
+) -> None:
+    path, _ = logged
+    logger = composed()["logger"]
+    assert (logger["_target_"], logger["mode"]) == ("vaelab.runs.tracking.loggers.wandb", "offline")
+    assert [file.name for file in path.parents[2].iterdir()] == ["logs"]
+
+
+def test_wandb_has_the_full_resolved_configuration_as_nested_plain_data(logged: tuple[Path, Read]) -> None:
+    path, read = logged
+    stored = yaml.safe_load((path / "config.yaml").read_text())
+    del stored["format_version"]
+    assert {name: value for name, value in read.config.items() if name != "data_dir"} == stored
+    assert read.config["encoder"]["trunk"]["hidden_features"] == 8
+
+
+def test_wandb_says_nothing_on_the_terminal_and_we_say_how_to_send_the_run(run_fast: Run) -> None:
+    outcome = run_fast("logger=wandb")
+    assert outcome.err == ""
+    *others, last = outcome.out.rstrip().splitlines()
+    run = outcome.path.relative_to(outcome.cwd)
+    assert last == f"send it to W&B: wandb sync {run}/wandb/offline-run-*"
+    assert "wandb" not in "".join(others).lower()
+
+
+def test_wandb_names_the_run_after_its_folder_and_keeps_its_id(logged: tuple[Path, Read]) -> None:
+    path, read = logged
+    assert read.run["display_name"] == path.name
+    assert read.run["run_id"] == json.loads((path / "status.json").read_text())["run_id"]
+    assert read.run["project"] == "vaelab"
+
+
+def test_wandb_has_the_curves_over_samples_seen(logged: tuple[Path, Read]) -> None:
+    path, read = logged
+    assert all("samples_seen" in row for row in read.history)
+    assert read.at(EPOCH) >= TRAIN | VAL
+    assert read.at(2 * EPOCH) >= TRAIN | VAL | TEST
+    for name in VAL | TEST:
+        assert read.last(name) == results(path)[name]
+
+
+def test_wandb_draws_every_curve_over_samples_seen(logged: tuple[Path, Read]) -> None:
+    _, read = logged
+    everything = [metric for metric in read.metrics if metric.get("glob_name") == "*"]
+    assert everything[-1]["step_metric"] == "samples_seen"
+
+
+def test_wandb_shows_the_figures_as_images(logged: tuple[Path, Read]) -> None:
+    path, read = logged
+    names = {name.removeprefix("figures/").split(".")[0] for row in read.history for name in row if "figures/" in name}
+    assert names == FIGURES
+    media = list(path.glob("wandb/offline-run-*/files/media/images/figures/*.png"))
+    assert len(media) == len(FIGURES)
+    assert {file.read_bytes() for file in media} == {file.read_bytes() for file in path.glob("figures/*.png")}
+
+
+def test_wandb_s_summary_is_what_metrics_json_holds(logged: tuple[Path, Read]) -> None:
+    path, read = logged
+    metrics = RunFolder(path, {}, rerun=True).metrics
+    others = {"val/elbo", "seconds"}  # which has two values; which W&B measures itself
+    assert metrics.keys() >= {"test/elbo", "best/test/elbo", "steps", "epochs", "samples_seen", "seconds"}
+    for name in metrics.keys() - others:
+        assert read.summary[name] == metrics[name], name
+    assert read.summary["val/elbo"]["last"] == metrics["val/elbo"]
+
+
+def test_wandb_keeps_the_best_of_the_validations(run_fast: Run) -> None:
+    path = run_fast("trainer.max_epochs=6", "optimizer.lr=0.3", "logger=wandb").path
+    read = only(path)
+    bounds = [row["val/elbo"] for row in read.history if "val/elbo" in row]
+    assert max(bounds) > bounds[-1]
+    assert read.summary["val/elbo"] == {"max": max(bounds), "last": results(path)["val/elbo"]}
+    (defined,) = [metric for metric in read.metrics if metric.get("name") == "val/elbo"]
+    assert defined["step_metric"] == "samples_seen"
+    assert defined["summary"] == {"max": True, "last": True}
+
+
+@pytest.mark.slow
+def test_wandb_keeps_masses_and_densities_apart(run_fast: Run) -> None:
+    for decoder, protocol in (("bernoulli", "digits-binary-dynamic"), ("gaussian", "digits-unit")):
+        path = run_fast("logger=wandb", f"decoder={decoder}", "data.seed=3").path
+        names = [name for name in only(path).summary if name.startswith("within/")]
+        assert names == [f"within/{protocol}-seed3-K2/test/log_likelihood"]
+        assert only(path).summary[names[0]] == results(path)["test/log_likelihood"]
+    bits = [row["val/bits_per_dim"] for row in only(path).history if "val/bits_per_dim" in row]
+    assert only(path).summary["val/bits_per_dim"] == {"min": min(bits), "last": bits[-1]}  # of which binary has none
+
+
+def test_a_run_that_ends_well_has_exit_code_0_in_wandb(logged: tuple[Path, Read]) -> None:
+    assert logged[1].exit_code == 0
+
+
+def test_a_single_run_has_no_group_in_wandb(logged: tuple[Path, Read]) -> None:
+    assert not logged[1].run.get("run_group")
+
+
+def test_the_best_weights_metrics_have_names_of_their_own_in_wandb(run_fast: Run) -> None:
+    path = run_fast("trainer.max_epochs=6", "optimizer.lr=0.3", "logger=wandb").path
+    assert results(path)["best/steps"] < results(path)["steps"]
+    read = only(path)
+    for name in ("test/elbo", "val/elbo", "test/log_likelihood"):
+        assert read.last(f"best/{name}") == results(path)[f"best/{name}"]
+        assert read.last(name) == results(path)[name]
+
+
+def failing(*args: Any, **kwargs: Any) -> None:
+    raise ZeroDivisionError("on purpose")
+
+
+def test_each_job_of_a_sweep_is_a_run_of_its_own_with_its_own_exit_code(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    outcome = run_fast("-m", FAULT, "+callbacks.fault.act=none,raise", "logger=wandb", code=1)
+    (sweep,) = tmp_path.glob("logs/sweeps/*")
+    found = [only(path) for path in sweep.iterdir() if path.is_dir()]
+    reads = {read.config["callbacks"]["fault"]["act"]: read for read in found}
+    assert {act: read.exit_code for act, read in reads.items()} == {"raise": 1, "none": 0}
+    assert {read.run["run_group"] for read in reads.values()} == {sweep.name}
+    assert {read.run["job_type"] for read in reads.values()} == {"train"}
+    assert reads["raise"].run["run_id"] != reads["none"].run["run_id"]
+    assert not reads["raise"].at(EPOCH) & TEST
+    assert reads["none"].at(EPOCH) >= TRAIN | VAL | TEST  # and none of them twice from the other job
+    assert len([row for row in reads["none"].history if "train/loss" in row]) == 1
+    assert f"send it to W&B: wandb sync logs/sweeps/{sweep.name}/*/wandb/offline-run-*" in outcome.out
+
+
+def test_an_interrupted_run_goes_on_under_the_same_id(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "test_step", failing)
+        run_fast("trainer.max_epochs=2", "logger=wandb", code=1)
+    path = run_fast("trainer.max_epochs=3", "logger=wandb").path
+    first, second = map(Read, wandb_files(path))
+    assert first.run["run_id"] == second.run["run_id"]
+    assert (first.exit_code, second.exit_code) == (1, 0)
+    places = [[row["samples_seen"] for row in read.history if "train/loss" in row] for read in (first, second)]
+    assert places == [[EPOCH, 2 * EPOCH], [3 * EPOCH]]
+    assert first.config == second.config | {"trainer": first.config["trainer"]}
+    assert "epochs" not in first.summary
+    assert second.summary["epochs"] == 3
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_has_the_signals_exit_code_and_goes_on_in_wandb(
+    run_fast: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("trainer.max_epochs=3", "logger=wandb", "optimizer.lr=0.3")
+    publish = VAEModule.on_validation_epoch_end
+
+    def signalled(self: VAEModule) -> None:
+        publish(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "on_validation_epoch_end", signalled)
+        run_fast(*line, code=143)
+    path = run_fast(*line).path
+    first, second = map(Read, wandb_files(path))
+    assert (first.exit_code, second.exit_code) == (143, 0)
+    assert first.run["run_id"] == second.run["run_id"]
+    whole = [row["val/elbo"] for read in (first, second) for row in read.history if "val/elbo" in row]
+    assert second.summary["val/elbo"]["max"] == pytest.approx(max(whole))
+    assert "val/elbo" in first.summary
+
+
+def test_wandb_that_fails_at_the_end_fails_the_run(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("vaelab.runs.execute.summarize", failing)
+        run_fast("logger=wandb", code=1)
+    path = run_fast("logger=wandb").path
+    assert [Read(file).exit_code for file in wandb_files(path)] == [1, 0]
+
+
+@pytest.mark.parametrize("by", ["override", "environment"])
+def test_wandb_can_be_disabled(by: str, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by == "environment":
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+    outcome = run_fast("logger=wandb", *(["logger.mode=disabled"] if by == "override" else []))
+    assert not (outcome.path / "wandb").exists()
+    assert "wandb sync" not in outcome.out
+
+
+def test_the_command_line_comes_before_the_environment(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert only(run_fast("logger=wandb", "logger.mode=offline").path).exit_code == 0
+
+
+def test_more_arguments_reach_wandb(run_fast: Run) -> None:
+    line = ("logger=wandb", "logger.project=mine", "logger.entity=us", "+logger.notes=why")
+    read = only(run_fast(*line).path)
+    assert (read.run["project"], read.run["entity"], read.run["notes"]) == ("mine", "us", "why")
+
+
+def test_tags_are_what_the_model_is_made_of_and_the_users_own(run_fast: Run) -> None:
+    read = only(run_fast("logger=wandb", "decoder=gaussian", "logger.tags=[first,ELBO]").path)
+    assert read.run["tags"] == ["Digits", "DiagonalGaussian", "PerPixelScale", "StandardNormal", "ELBO", "first"]
+    assert read.run["job_type"] == "train"
+
+
+def test_a_long_tag_is_shortened_to_what_wandb_takes() -> None:
+    assert tags_of({"data": {"_target_": "mine." + "A" * 100}}) == ["A" * 64]
+
+
+def test_what_a_sweep_sends_is_one_line_and_what_was_sent_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = tmp_path / "my sweep"
+    (sweep / "a" / "checkpoints").mkdir(parents=True)
+    assert sync_line(sweep) is None
+    offline = sweep / "a" / "wandb" / "offline-run-1"
+    offline.mkdir(parents=True)
+    assert sync_line(sweep) == "wandb sync 'my sweep'/*/wandb/offline-run-*"
+    both = "wandb sync 'my sweep/a'/wandb/offline-run-* 'my sweep'/*/wandb/offline-run-*"
+    assert sync_line(sweep / "a", sweep) == both
+    report = sweep / "wandb" / "offline-run-2"
+    report.mkdir(parents=True)
+    assert sync_line(sweep) == "wandb sync 'my sweep'/*/wandb/offline-run-* 'my sweep'/wandb/offline-run-*"
+    (report / "run-2.wandb.synced").touch()
+    (offline / "run-1.wandb.synced").touch()
+    assert sync_line(sweep) is None
+
+
+# CSV
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with (path / "csv" / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def curve(path: Path, name: str) -> dict[int, float]:
+    return {int(row["step"]): float(row[name]) for row in rows(path) if row[name]}
+
+
+def test_csv_has_the_curves_at_samples_seen(run_fast: Run) -> None:
+    path = run_fast("trainer.max_epochs=2", "logger=csv").path
+    assert set(rows(path)[0]) >= TRAIN | VAL | TEST | {"step", "samples_seen"}
+    assert all(row["step"] == row["samples_seen"] for row in rows(path))
+    assert list(curve(path, "train/loss")) == [EPOCH, 2 * EPOCH]
+    assert list(curve(path, "test/elbo")) == [2 * EPOCH]
+    for name in VAL | TEST:
+        assert curve(path, name)[2 * EPOCH] == results(path)[name]
+
+
+def test_csv_has_a_row_for_each_call_of_many_steps(run_fast: Run) -> None:
+    path = run_fast("logger=csv", "steps_per_call=4").path
+    assert list(curve(path, "train/elbo")) == [400, 800, 1200, EPOCH]
+
+
+def test_csv_keeps_the_curves_of_the_former_attempts(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "test_step", failing)
+        run_fast("trainer.max_epochs=2", "logger=csv", code=1)
+    path = run_fast("trainer.max_epochs=3", "logger=csv").path
+    whole = run_fast("trainer.max_epochs=3", "logger=csv", "name=whole").path
+    for name in TRAIN | VAL | TEST:
+        assert curve(path, name) == curve(whole, name)
+
+
+# TensorBoard
+
+
+def events(path: Path) -> EventAccumulator:
+    read = EventAccumulator(str(path / "tensorboard"), {"scalars": 0, "images": 0})
+    read.Reload()
+    return read
+
+
+def test_tensorboard_has_the_curves_and_the_figures_at_samples_seen(run_fast: Run) -> None:
+    path = run_fast("trainer.max_epochs=2", "logger=tensorboard", figures=True).path
+    read = events(path)
+    assert set(read.Tags()["scalars"]) >= TRAIN | VAL | TEST
+    assert [event.step for event in read.Scalars("train/loss")] == [EPOCH, 2 * EPOCH]
+    assert read.Scalars("test/elbo")[-1].value == pytest.approx(results(path)["test/elbo"], rel=1e-6)
+    assert {name.removeprefix("figures/") for name in read.Tags()["images"]} == FIGURES
+    assert {read.Images(name)[0].step for name in read.Tags()["images"]} == {2 * EPOCH}
+
+
+def test_tensorboard_keeps_the_curves_of_the_former_attempts(run_fast: Run) -> None:
+    run_fast("trainer.max_epochs=1", "logger=tensorboard")
+    path = run_fast("trainer.max_epochs=2", "logger=tensorboard").path
+    assert [event.step for event in events(path).Scalars("train/loss")] == [EPOCH, 2 * EPOCH]
+
+
+# none
+
+
+def test_no_logger_leaves_no_curves_and_the_same_numbers(run_fast: Run) -> None:
+    none = run_fast("logger=none", "name=none").path
+    logged = run_fast("logger=csv", "name=csv").path
+    assert not {file.name for file in none.iterdir()} & {"wandb", "csv", "tensorboard", "lightning_logs"}
+    assert results(none) == results(logged)
+
+
+def test_the_logger_may_change_when_a_run_goes_on(run_fast: Run) -> None:
+    run_fast("trainer.max_epochs=1", "logger=none")
+    path = run_fast("trainer.max_epochs=2", "logger=csv").path
+    assert list(curve(path, "train/loss")) == [2 * EPOCH]

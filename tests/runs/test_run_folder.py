@@ -1,0 +1,692 @@
+"""The run folder: its name and identity, and that the same command completes what was begun."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from tests.helpers.commands import ROOT, Outcome, Run, assert_same_weights, fast, results
+from tests.helpers.faults import FAULT
+from vaelab.errors import RunFolderError
+from vaelab.files import write_atomically
+from vaelab.runs import execute as complete
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder import run_folder as run_module
+from vaelab.runs.folder.contents import FORMAT_VERSION, read_config
+from vaelab.runs.folder.identity import flatten, identity
+from vaelab.runs.folder.names import sweep_name
+from vaelab.runs.folder.run_folder import RunFolder
+from vaelab.sweeps.launchers.local import Local
+from vaelab.training import Checkpoints, VAEModule
+
+
+def status(path: Path) -> dict[str, Any]:
+    return json.loads((path / "status.json").read_text())
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """What a folder holds."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def only_run(cwd: Path) -> Path:
+    (path,) = cwd.glob("logs/runs/*")
+    return path
+
+
+# identity
+
+KEYS = st.text("abc_", min_size=1, max_size=4)
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("aé1=/, ~", max_size=3)
+CONFIGS = st.dictionaries(
+    KEYS, st.recursive(VALUES | st.lists(VALUES, max_size=3), lambda inner: st.dictionaries(KEYS, inner, max_size=3))
+)
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        inner = nested
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return nested
+
+
+@given(CONFIGS)
+def test_flatten_loses_nothing(config: dict[str, Any]) -> None:
+    assert unflatten(flatten(config)) == config
+
+
+@given(CONFIGS)
+def test_the_identity_does_not_depend_on_the_order_of_the_keys(config: dict[str, Any]) -> None:
+    assert identity(config) == identity(dict(reversed(config.items())))
+
+
+@given(CONFIGS)
+def test_the_identity_survives_the_way_to_disk_and_back(config: dict[str, Any]) -> None:
+    assert identity(yaml.safe_load(yaml.safe_dump(config))) == identity(config)
+
+
+def id_of(composed: Any, *overrides: str) -> str:
+    return identity(plain(composed(*overrides)))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("logger=csv", "logger=none", "logger.project=other", "logger.mode=online", "name=other", "rerun=true"),
+        *("data_dir=elsewhere", "sweep.name=other", "steps_per_call=7", "compile=true", "cuda_graphs=false"),
+        "callbacks.checkpoints.every_n_steps=7",
+        *("trainer.max_epochs=99", "trainer.max_steps=99", "trainer.accelerator=cpu", "trainer.devices=[0]"),
+        "+trainer.default_root_dir=/elsewhere",
+        *("trainer.enable_progress_bar=true", "trainer.enable_model_summary=true", "trainer.log_every_n_steps=10"),
+        *("~callbacks.figures", "~callbacks.progress", "~callbacks.collapse", "+callbacks.figures.num_images=3"),
+        "+callbacks.collapse.threshold=0.1",
+    ],
+)
+def test_what_cannot_change_the_result_is_no_part_of_the_identity(override: str, composed: Any) -> None:
+    assert id_of(composed, override) == id_of(composed)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("seed=1", "latent_dim=3", "hidden_features=8", "hidden_features=[500]", "batch_size=50"),
+        *("data=digits", "data.seed=1", "data.binarize=threshold", "data.binarize=fixed"),
+        *("model=shared", "encoder.trunk.activation=relu", "decoder=gaussian", "objective.beta=2"),
+        *("objective.closed_form=false", "objective.num_samples=2", "estimator.num_samples=7"),
+        *("optimizer=adagrad", "optimizer.lr=0.1", "initialization=normal", "weight_prior=normal"),
+        *("lr_schedule=cosine", "gradient_clip=norm", "trainer.val_check_interval=7"),
+        *("+trainer.precision=bf16-true", "+callbacks.mine._target_=mine.Callback", "+prior.extra=1"),
+    ],
+)
+def test_what_can_change_the_result_is_part_of_the_identity(override: str, composed: Any) -> None:
+    assert id_of(composed, override) != id_of(composed)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("optimizer.lr=0.001", "optimizer.lr=1e-3"),
+        ("objective.beta=1", "objective.beta=1.0"),
+        ("seed=0", "latent_dim=20"),
+        ("hidden_features=[8,4]", "hidden_features=[ 8, 4 ]"),
+    ],
+)
+def test_the_same_values_typed_otherwise_are_the_same_run(one: str, other: str, composed: Any) -> None:
+    assert id_of(composed, one) == id_of(composed, other)
+
+
+# names
+
+
+@given(st.lists(st.text(min_size=1, max_size=30), max_size=5), st.none() | st.text(min_size=1, max_size=10))
+def test_a_sweeps_name_holds_no_separator_that_hydra_or_the_file_system_reads(
+    overrides: list[str], name: str | None
+) -> None:
+    found = sweep_name(name, overrides)
+    assert found
+    assert not set(found) & set("/=, \\'\"$()[]{}")
+    assert found not in (".", "..")
+
+
+def test_a_sweeps_name_follows_from_its_definition_alone() -> None:
+    swept = ["latent_dim=2,3", "data=digits"]
+    assert sweep_name(None, swept) == sweep_name(None, swept[::-1])
+    assert sweep_name(None, swept) == sweep_name(None, [*swept, "logger=none", "data_dir=there"])
+    assert sweep_name(None, swept) != sweep_name(None, ["latent_dim=2,4", "data=digits"])
+    assert "latent_dim" in sweep_name(None, swept)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/b=c,d", "..", *(pytest.param(name, marks=pytest.mark.slow) for name in ("../up", "with space", "=", "naïve"))],
+)
+def test_a_name_of_the_users_own_becomes_a_folder_directly_below_runs(name: str, run_fast: Run, tmp_path: Path) -> None:
+    path = run_fast(f'name="{name}"', "trainer.max_steps=1").path
+    assert path.parent == tmp_path / "logs" / "runs"
+    assert not set(path.name) & set("/=, ")
+    assert not path.name.startswith(".")
+
+
+def test_the_default_name_says_data_decoder_latent_and_seed_and_ends_in_the_identity(finished: Outcome) -> None:
+    prefix, _, suffix = finished.path.name.rpartition("-")
+    assert prefix == "digits-bernoulli-z2-s0"
+    assert suffix == identity(read_config(finished.path))
+
+
+# what is written
+
+
+def test_the_stored_configuration_is_plain_and_whole_and_holds_no_path_of_this_machine(finished: Outcome) -> None:
+    stored = yaml.safe_load((finished.path / "config.yaml").read_text())
+    assert stored["format_version"] == FORMAT_VERSION
+    assert stored["latent_dim"] == 2
+    assert stored["encoder"]["trunk"]["hidden_features"] == 8  # interpolations are resolved
+    assert not OmegaConf.missing_keys(OmegaConf.create(stored))
+    texts = [str(value) for value in flatten(stored).values()]
+    assert not [text for text in texts if text.startswith(("/", "~")) or str(finished.cwd) in text or "${" in text]
+
+
+def test_the_record_holds_protocol_splits_hashes_and_versions(finished: Outcome) -> None:
+    record = json.loads((finished.path / "record.json").read_text())
+    assert record["data"]["sizes"] == {"train": 1438, "val": 180, "test": 179}
+    assert record["data"]["pixels"] == "binary"
+    assert set(record["data"]["sha256"]) == {"train", "val", "test"}
+    assert {"vaelab", "torch", "python"} <= set(record["environment"]["versions"])
+
+
+def test_a_finished_run_says_so_in_its_status(finished: Outcome) -> None:
+    found = status(finished.path)
+    assert found["state"] == "done"
+    assert found["seconds"] >= json.loads((finished.path / "metrics.json").read_text())["seconds"] > 0
+
+
+def test_nothing_but_the_artefacts_lies_in_the_folder_and_no_half_written_file(finished: Outcome) -> None:
+    names = {path.name for path in finished.path.iterdir()}
+    expected = {"config.yaml", "record.json", "status.json", "metrics.json", "train.log", "checkpoints", "figures"}
+    assert names == expected | {".lock"}
+    assert not list(finished.path.rglob("*.partial"))
+
+
+def test_a_failed_write_leaves_the_former_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.json"
+    write_atomically(path, "former")
+
+    def disk_full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, "latter")
+    assert path.read_text() == "former"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, to name what is synchronised")
+def test_a_file_is_on_the_disk_before_it_is_renamed_and_the_renaming_before_it_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace = Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (done.append("renamed"), replace(self, to))[1])
+    write_atomically(tmp_path / "metrics.json", "{}")
+    assert done == [str(tmp_path / ".metrics.json.partial"), "renamed", str(tmp_path)]
+
+
+def test_a_file_is_replaced_and_never_rewritten_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    write_atomically(path, "former")
+    with path.open() as reader:  # who has begun to read
+        write_atomically(path, "latter")
+        assert reader.read() == "former"
+    assert path.read_text() == "latter"
+
+
+@given(st.text())
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "read_back_text"
+    content = content.encode("utf-8", "ignore").decode().replace("\r", "")
+    write_atomically(path, content)
+    assert path.read_text(encoding="utf-8") == content
+    assert [p.name for p in path.parent.glob("*read_back_text*")] == ["read_back_text"]
+
+
+# running again
+
+
+def test_running_again_returns_the_stored_value_without_training(
+    run_fast: Run, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(copied)
+    monkeypatch.setattr(pl.Trainer, "fit", None)  # would raise
+    again = run_fast("trainer.max_epochs=2")
+    assert again.path == copied
+    assert "finished before" in again.out
+    assert f"{results(copied)['test/elbo']:.2f}" in again.out
+    assert files(copied) == before
+
+
+def test_a_finished_run_needs_no_data_to_be_shown_again(
+    run_fast: Run, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(complete, "build", None)  # would raise
+    assert run_fast("trainer.max_epochs=2").path == copied
+
+
+@pytest.mark.slow
+def test_a_sweep_over_finished_runs_returns_their_values(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_fast("-m", "latent_dim=2,3")
+    monkeypatch.setattr(Local, "run", None)  # would raise
+    again = run_fast("-m", "latent_dim=2,3")
+    assert "2 of 2 jobs need nothing more" in again.out
+    assert first.out.splitlines()[-9:] == again.out.splitlines()[-9:]  # the table
+
+
+def assert_same_run(path: Path, other: Path) -> None:
+    assert_same_weights(path, other, "last")
+    assert_same_weights(path, other, "best")
+    assert results(path) == results(other)
+    assert status(path)["state"] == "done"
+
+
+def test_more_epochs_continue_to_the_very_weights_of_a_run_of_that_length(run_fast: Run, long_run: Path) -> None:
+    path = run_fast("trainer.max_epochs=1").path
+    assert run_fast("trainer.max_epochs=4").path == path
+    assert_same_run(path, long_run)
+    assert read_config(path)["trainer"]["max_epochs"] == 4
+
+
+@pytest.mark.usefixtures("copied")
+def test_more_epochs_continue_from_the_last_checkpoint(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = []
+    step = VAEModule.training_step
+    monkeypatch.setattr(VAEModule, "training_step", lambda self, *a: (starts.append(self.steps), step(self, *a))[1])
+    run_fast("trainer.max_epochs=3")
+    assert starts == [30]  # 15 steps an epoch, one chunk
+
+
+def test_steps_per_call_may_change_on_the_way(run_fast: Run, long_run: Path) -> None:
+    run_fast("trainer.max_epochs=2", "steps_per_call=4")
+    assert_same_run(run_fast("trainer.max_epochs=4", "steps_per_call=1").path, long_run)
+
+
+def test_more_steps_continue_from_the_middle_of_an_epoch(run_fast: Run, tmp_path: Path) -> None:
+    limits = ["trainer.max_epochs=9", "steps_per_call=4"]
+    path = run_fast(*limits, "trainer.max_steps=22").path  # an epoch has 15
+    run_fast(*limits, "trainer.max_steps=40")
+    whole = run_fast(*limits, "trainer.max_steps=40", "name=whole").path
+    assert whole != path
+    assert_same_weights(path, whole)
+    ours, theirs = results(path), results(whole)
+    assert (ours["steps"], ours["samples_seen"]) == (40, 2 * 1438 + 10 * 100)
+    for name in ("val/elbo", "test/elbo", "test/log_likelihood", "steps", "samples_seen", "epochs"):
+        assert ours[name] == theirs[name], name
+
+
+@pytest.mark.parametrize(
+    "place", ["test", *(pytest.param(place, marks=pytest.mark.slow) for place in ("first step", "end"))]
+)
+def test_a_run_of_so_many_steps_is_completed_as_well(
+    place: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = ("trainer.max_epochs=9", "trainer.max_steps=22")
+    owner, name, count = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, bang_at(count, getattr(owner, name), Bang("on purpose")))
+        run_fast(*limits, code=1)
+    run_fast(*limits)
+    assert_same_run(only_run(tmp_path), run_fast(*limits, "name=whole").path)
+
+
+@pytest.mark.slow
+def test_an_epoch_that_the_number_of_steps_cut_short_does_not_count(run_fast: Run, long_run: Path) -> None:
+    for steps in (3, 20, 33):
+        run_fast("trainer.max_epochs=4", f"trainer.max_steps={steps}")
+    path = run_fast("trainer.max_epochs=4").path
+    assert_same_weights(path, long_run)
+    assert results(path)["epochs"] == 4
+
+
+@pytest.mark.parametrize("key", ["trainer.max_epochs", "trainer.max_steps"])
+def test_fewer_epochs_or_steps_are_refused_and_change_nothing(key: str, run_fast: Run) -> None:
+    path = run_fast(f"{key}=2").path
+    before = files(path)
+    outcome = run_fast(f"{key}=1", code=1)
+    assert f"{key}=2" in outcome.err
+    assert "rerun=true" in outcome.err
+    assert files(path) == before
+
+
+@pytest.mark.parametrize("override", ["seed=1", "optimizer.lr=0.01", "decoder=gaussian", "initialization=normal"])
+def test_another_configuration_in_the_folder_is_refused_naming_the_key(
+    override: str, run_fast: Run, copied: Path, tmp_path: Path
+) -> None:
+    copied.rename(tmp_path / "here")
+    outcome = run_fast("hydra.run.dir=here", "trainer.max_epochs=2", override, code=1)
+    key = {"decoder=gaussian": "decoder.head", "initialization=normal": "initialization."}.get(override)
+    assert (key or override.split("=")[0]) in outcome.err
+    assert "hydra.run.dir=" in outcome.err
+
+
+def test_rerun_starts_over_and_keeps_each_old_folder_aside(run_fast: Run, copied: Path) -> None:
+    path, before = copied, files(copied)
+    assert run_fast("trainer.max_epochs=2", "rerun=true").path == path
+    run_fast("trainer.max_epochs=2", "rerun=true")
+    old = sorted(path.parent.glob("*.old*"))
+    assert [folder.name for folder in old] == [f"{path.name}.old1", f"{path.name}.old2"]
+    assert files(old[0]) == before
+    assert results(path) == results(old[0])
+    assert status(path)["run_id"] != status(old[0])["run_id"]
+
+
+def test_rerun_replaces_a_folder_of_another_configuration(run_fast: Run, copied: Path, tmp_path: Path) -> None:
+    copied.rename(tmp_path / "here")
+    path = run_fast("hydra.run.dir=here", "seed=1", "rerun=true").path
+    assert read_config(path)["seed"] == 1
+
+
+def test_rerun_after_a_damaged_status_starts_over(run_fast: Run, copied: Path) -> None:
+    (copied / "status.json").write_text("{")
+    assert run_fast("rerun=true").path == copied
+    assert status(copied)["state"] == "done"
+
+
+@pytest.mark.parametrize("lost", ["metrics.json", "status.json", "record.json", "checkpoints/best.ckpt"])
+def test_a_run_that_lost_a_file_is_completed_again(lost: str, run_fast: Run, copied: Path) -> None:
+    before = results(copied)
+    (copied / lost).unlink()
+    run_fast("trainer.max_epochs=2")
+    assert status(copied)["state"] == "done"
+    last = {name: value for name, value in before.items() if not name.startswith("best/")}
+    assert last.items() <= results(copied).items()
+
+
+HOLDER = """
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read(1)
+"""
+
+
+@pytest.mark.parametrize("override", ["trainer.max_epochs=3", "rerun=true"])
+def test_a_folder_that_another_process_holds_is_refused_and_left_alone(
+    override: str, run_fast: Run, copied: Path
+) -> None:
+    path, before = copied, files(copied)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        outcome = run_fast(override, code=1)
+        holder.communicate("go")
+    assert "in use by process" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert files(path) == before
+    assert [folder.name for folder in path.parent.iterdir()] == [path.name]
+
+
+# interruptions
+
+
+class Bang(Exception):
+    """What the tests throw into a run."""
+
+
+def bang_at(count: int, function: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
+    """`function`, but its call number `count` raises before it does anything."""
+    calls = iter(range(1, 1000))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == count:
+            raise error
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+# who raises, at which call; with four epochs and one chunk in each
+PLACES = {
+    "first step": (VAEModule, "training_step", 1),
+    "third epoch": (VAEModule, "training_step", 3),
+    "validation": (VAEModule, "validation_step", 3),
+    "before a checkpoint is written": (pl.Trainer, "save_checkpoint", 2),
+    "before last.ckpt is replaced": (Path, "replace", 7),
+    "test": (VAEModule, "test_step", 1),
+    "end": (RunFolder, "finish", 1),
+}
+MORE_PLACES = ("first step", "validation", "before a checkpoint is written", "test")
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        *((place, Bang) for place in ("third epoch", "before last.ckpt is replaced", "end")),
+        ("test", KeyboardInterrupt),
+        *(pytest.param(place, Bang, marks=pytest.mark.slow) for place in MORE_PLACES),
+        pytest.param("third epoch", KeyboardInterrupt, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_is_completed_by_the_same_command_to_the_last_bit(
+    place: str, error: Any, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, name, count = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, bang_at(count, getattr(owner, name), error()))
+        run_fast("trainer.max_epochs=4", code=130 if error is KeyboardInterrupt else 1)
+    path = only_run(tmp_path)
+    found = status(path)
+    assert found["state"] == ("interrupted" if error is KeyboardInterrupt else "failed")
+    assert found["error"]
+    assert not (path / "metrics.json").exists()
+    assert run_fast("trainer.max_epochs=4").path == path
+    assert status(path)["run_id"] == found["run_id"]
+    assert_same_run(path, long_run)
+
+
+KILLED = """
+import os, signal, sys
+from vaelab.training.callbacks import Checkpoints
+from vaelab.training.step import Step
+from vaelab import train
+
+step, calls = Step.__call__, iter(range(1, 1000))
+
+def killed(*args, **kwargs):
+    if next(calls) == 37:  # in the third epoch of 15 steps
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(*args, **kwargs)
+
+Step.__call__ = killed
+train.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("callbacks.checkpoints.every_n_steps=3", "steps_per_call=2")])
+def test_a_run_killed_in_the_middle_of_an_epoch_is_completed_by_the_same_command_to_the_last_bit(
+    more: tuple[str, ...], run_fast: Run, tmp_path: Path, long_run: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, *fast("trainer.max_epochs=4", *more)]
+    killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    path = only_run(tmp_path)
+    assert status(path)["state"] == "running"
+    begun = torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["counts"]["steps"]
+    assert begun == (34 if more else 30)
+    assert run_fast("trainer.max_epochs=4", *more).err == ""
+    assert_same_run(path, long_run)
+
+
+def test_a_run_told_to_terminate_is_interrupted_and_completed_by_the_same_command(
+    run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, calls = VAEModule.training_step, iter(range(1, 1000))
+
+    def terminated(*args: Any) -> None:
+        if next(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "training_step", terminated)
+        run_fast("trainer.max_epochs=4", code=143)
+    path = only_run(tmp_path)
+    assert status(path)["state"] == "interrupted"
+    run_fast("trainer.max_epochs=4")
+    assert_same_run(path, long_run)
+
+
+def test_seconds_add_up_over_the_attempts(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 100_000, 10))
+    monkeypatch.setattr(run_module.time, "monotonic", lambda: next(clock))
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "test_step", bang_at(1, VAEModule.test_step, Bang("on purpose")))
+        run_fast(code=1)
+    first = status(only_run(tmp_path))["seconds"]
+    path = run_fast().path
+    monkeypatch.undo()
+    assert first >= 10
+    assert json.loads((path / "metrics.json").read_text())["seconds"] > first
+
+
+def test_the_log_keeps_every_attempt_and_its_traceback(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "test_step", bang_at(1, VAEModule.test_step, Bang("on purpose")))
+        run_fast(code=1)
+    run_fast()
+    text = (only_run(tmp_path) / "train.log").read_text()
+    assert "Traceback" in text
+    assert "Bang: on purpose" in text
+    assert text.count("Trainer.fit` stopped") == 2
+
+
+# sweeps
+
+
+def test_a_sweep_is_a_folder_of_run_folders_that_the_same_line_finds_and_finishes(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    line = ("-m", "decoder=bernoulli,gaussian", "+callbacks.fault.act=none,raise", FAULT, "+callbacks.fault.once=true")
+    run_fast(*line, "encoder.trunk.activation=tanh", code=1)
+    (sweep,) = tmp_path.glob("logs/sweeps/*")
+    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
+    assert len(jobs) == 4
+    states = [status(path)["state"] for path in jobs]
+    assert sorted(states) == ["done", "done", "failed", "failed"]
+    before = {path: files(path) for path, state in zip(jobs, states, strict=True) if state == "done"}
+    run_fast(*line, "encoder.trunk.activation=tanh")
+    assert list(tmp_path.glob("logs/sweeps/*")) == [sweep]
+    assert sorted(path for path in sweep.iterdir() if path.is_dir()) == jobs
+    assert [status(path)["state"] for path in jobs] == ["done"] * 4
+    assert {path: files(path) for path in before} == before
+    for path in (sweep, *jobs):
+        assert not set(path.name) & set("/=,")
+    assert {"act" in path.name and "decoder" in path.name for path in jobs} == {True}
+
+
+def test_a_job_of_a_sweep_gives_the_very_weights_of_the_single_run(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", "latent_dim=3", "seed=4,5")
+    single = run_fast("latent_dim=3", "seed=5").path
+    (job,) = tmp_path.glob("logs/sweeps/*/*seed_5*")
+    assert_same_weights(single, job)
+    assert results(single) == results(job)
+
+
+def test_a_sweep_over_the_number_of_epochs_is_refused(run_fast: Run, tmp_path: Path) -> None:
+    assert "a sweep cannot be over trainer.max_epochs" in run_fast("-m", "trainer.max_epochs=1,2", code=2).err
+    assert not list(tmp_path.glob("logs/**/config.yaml"))
+
+
+@pytest.mark.slow
+def test_more_epochs_continue_the_runs_of_a_sweep_in_whatever_order_it_is_typed(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", "seed=1,2", "latent_dim=3", "trainer.max_epochs=1")
+    run_fast("-m", "latent_dim=3", "seed=1,2", "trainer.max_epochs=2")
+    found = [results(path.parent)["epochs"] for path in tmp_path.glob("logs/sweeps/*/*/metrics.json")]
+    assert found == [2, 2]
+
+
+def test_a_sweeps_own_name_is_its_folder(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", 'sweep.name="a/b=c"', "seed=1")
+    assert [path.name for path in tmp_path.glob("logs/sweeps/*")] == ["a_b_c"]
+
+
+# the class by itself
+
+
+def test_making_a_run_folder_writes_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "new", {"seed": 0})
+    assert not folder.finished
+    assert folder.find_checkpoint() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_holds_its_lock_while_it_runs_and_gives_it_back(tmp_path: Path) -> None:
+    with (
+        RunFolder(tmp_path, {"seed": 0}).running({}),
+        pytest.raises(RunFolderError, match=f"in use by process {os.getpid()}"),
+        RunFolder(tmp_path, {"seed": 0}).running({}),
+    ):
+        pass
+    with RunFolder(tmp_path, {"seed": 0}).running({}):
+        assert status(tmp_path)["state"] == "running"
+
+
+def test_a_folder_that_another_run_took_meanwhile_is_refused_and_left_alone(tmp_path: Path) -> None:
+    late = RunFolder(tmp_path, {"seed": 1})
+    with RunFolder(tmp_path, {"seed": 0}).running({}):
+        pass
+    before = files(tmp_path)
+    with pytest.raises(RunFolderError, match="seed is 0 there and 1 here"), late.running({}):
+        pass
+    assert files(tmp_path) == before
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_done_again(tmp_path: Path) -> None:
+    late = RunFolder(tmp_path, {"seed": 0})
+    with (first := RunFolder(tmp_path, {"seed": 0})).running({}):
+        first.finish({"val/elbo": -1.0})
+    with pytest.raises(RunFolderError, match="finished by another process"), late.running({}):
+        pass
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 1}}):
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(RunFolderError, match="other data than data=a serves now"),
+        RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 2}}),
+    ):
+        pass
+
+
+def test_a_folder_without_a_configuration_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"not a run folder.*run_dir="):
+        read_config(tmp_path)
+
+
+def test_the_data_may_lie_elsewhere_when_a_run_goes_on(run_fast: Run, copied: Path) -> None:
+    assert run_fast("data_dir=there", "trainer.max_epochs=3").path == copied
+
+
+def test_a_run_folder_may_lie_anywhere_even_below_names_with_spaces_and_signs(
+    run_fast: Run, run_evaluate: Run, tmp_path: Path
+) -> None:
+    run_fast('hydra.run.dir="some where/a=b, c"')
+    assert status(tmp_path / "some where" / "a=b, c")["state"] == "done"
+    run_evaluate('run_dir="some where/a=b, c"')
+    assert (tmp_path / "some where" / "a=b, c" / "evaluation.json").exists()
+
+
+def test_a_run_folder_may_be_moved_and_go_on(run_fast: Run, copied: Path, tmp_path: Path, long_run: Path) -> None:
+    shutil.move(copied, tmp_path / "moved")
+    assert run_fast("trainer.max_epochs=4", "hydra.run.dir=moved").path == tmp_path / "moved"
+    assert_same_run(tmp_path / "moved", long_run)
+
+
+def test_checkpoints_are_the_only_callback_whose_state_the_resumed_run_needs(run_fast: Run, long_run: Path) -> None:
+    run_fast("trainer.max_epochs=2", "~callbacks.progress", "~callbacks.collapse")
+    assert_same_run(run_fast("trainer.max_epochs=4").path, long_run)
+    assert Checkpoints().state_dict() == {"best": -float("inf")}

@@ -1,0 +1,441 @@
+"""Many seeds by one command: the runs are those of separate commands, whatever takes their steps."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results, run_main, weights
+from vaelab import train
+from vaelab.randomness import drawing_from, standard_normal
+from vaelab.runs.build import build
+from vaelab.runs.configuration import plain
+from vaelab.runs.folder.identity import identity
+from vaelab.runs.folder.names import folder_of_seed
+from vaelab.runs.processes import seeds
+from vaelab.runs.processes.seeds import over_seeds
+from vaelab.signals import Interrupted, Stop, heeding
+from vaelab.training import VAEModule
+from vaelab.training.stacked_runs import Ensemble
+from vaelab.training.stacked_step import StackedStep
+from vaelab.training.step import Step
+
+CONFIGURATIONS = [
+    ("decoder=gaussian_optimal", "batch_size=64"),
+    ("objective.num_samples=2", "objective.closed_form=false", "data.binarize=fixed", "trainer.val_check_interval=4"),
+]
+MORE_CONFIGURATIONS = [
+    ("optimizer=adagrad", "initialization=normal", "weight_prior=normal"),
+    ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "optimizer.lr=0.1", "trainer.max_epochs=4"),
+    (),
+    ("decoder=logistic",),
+    ("decoder=gaussian", "model=shared"),
+    ("decoder=gaussian_shared", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
+    ("decoder=gaussian_fixed", "objective.beta=4", "lr_schedule=decay", "lr_schedule.scheduler.step_size=1"),
+    ("gradient_clip=norm", "gradient_clip.max_norm=1", "lr_schedule=warmup"),
+]
+
+
+def folders(cwd: Path) -> dict[int, Path]:
+    """The run folders below `cwd`, by their seeds."""
+    found = {int(re.search(r"-s(\d+)-", path.name)[1]): path for path in cwd.glob("logs/runs/*")}  # type: ignore[index]
+    return dict(sorted(found.items()))
+
+
+def status(path: Path) -> dict[str, Any]:
+    return json.loads((path / "status.json").read_text())
+
+
+def assert_close_runs(one: Path, other: Path) -> None:
+    here, there = weights(one), weights(other)
+    assert here.keys() == there.keys()
+    for name, value in here.items():
+        torch.testing.assert_close(value, there[name], rtol=1e-3, atol=1e-5, msg=lambda text: f"{name}: {text}")  # noqa: B023
+    assert results(one) == pytest.approx(results(other), rel=1e-4, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[int, Path]]:
+    """`alone(2, "latent_dim=3")`: separate runs of seeds 0 and 1, elsewhere; their folders are for reading only."""
+
+    @cache
+    def run(seed: int, *overrides: str) -> Path:
+        return run_main(train.main, tmp_path_factory.mktemp("alone"), *fast(*overrides, f"seed={seed}")).path
+
+    return lambda count, *overrides: {seed: run(seed, *overrides) for seed in range(count)}
+
+
+# stacked
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [*CONFIGURATIONS, *(pytest.param(overrides, marks=pytest.mark.slow) for overrides in MORE_CONFIGURATIONS)],
+    ids=" ".join,
+)
+def test_stacked_runs_are_those_of_separate_commands(overrides: tuple[str, ...], run_fast: Run, alone: Any) -> None:
+    lines = ("trainer.max_epochs=2", *overrides) if "trainer.max_epochs=4" not in overrides else overrides
+    outcome = run_fast("seeds=3", "stacked=true", *lines)
+    made, expected = folders(outcome.cwd), alone(3, *lines)
+    assert [path.name for path in made.values()] == [path.name for path in expected.values()]
+    for seed, path in made.items():
+        assert status(path)["state"] == "done"
+        assert_close_runs(path, expected[seed])
+    assert not torch.equal(next(iter(weights(made[0]).values())), next(iter(weights(made[1]).values())))
+
+
+@pytest.mark.slow
+def test_a_seed_that_ran_before_is_not_run_again_and_the_others_join_it(run_fast: Run, alone: Any) -> None:
+    path = run_fast("seed=1").path
+    before = (path / "status.json").read_bytes()
+    outcome = run_fast("seeds=3", "stacked=true")
+    assert (path / "status.json").read_bytes() == before
+    for seed, folder in alone(3).items():
+        assert_close_runs(folders(outcome.cwd)[seed], folder)
+    assert f"finished before: {path.relative_to(outcome.cwd)}" in run_fast("seed=1").out
+    assert "finished before" in run_fast("seed=2").out  # nor does a stacked one run again alone
+
+
+def test_seeds_that_stopped_at_different_steps_go_on_together(
+    run_fast: Run, alone: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("trainer.max_epochs=4", "steps_per_call=5")
+    run_fast(*line, "seed=0", "trainer.max_steps=7")
+    run_fast(*line, "seed=2", "trainer.max_steps=20")
+    formed: list[int] = []
+    init = StackedStep.__init__
+    monkeypatch.setattr(StackedStep, "__init__", lambda self, steps: (formed.append(len(steps)), init(self, steps))[1])
+    outcome = run_fast(*line, "seeds=3", "stacked=true")
+    assert formed == [1, 1, 2, 3]  # those behind catch up, and then all go on as one
+    for seed, folder in alone(3, *line).items():
+        assert_close_runs(folders(outcome.cwd)[seed], folder)
+
+
+@pytest.mark.slow
+def test_stacked_runs_that_were_cut_short_are_completed_stacked_or_alone(run_fast: Run, alone: Any) -> None:
+    line = ("trainer.max_epochs=2", "optimizer.lr=0.01")
+    run_fast(*line, "seeds=2", "stacked=true", "trainer.max_steps=20")
+    run_fast(*line, "seed=1")
+    outcome = run_fast(*line, "seeds=2", "stacked=true")
+    for seed, folder in alone(2, *line).items():
+        assert results(folders(outcome.cwd)[seed])["steps"] == 30
+        assert_close_runs(folders(outcome.cwd)[seed], folder)
+
+
+def test_a_checkpoint_of_a_stacked_run_is_as_small_as_that_of_one_alone(run_fast: Run, alone: Any) -> None:
+    made, expected = folders(run_fast("seeds=3", "stacked=true").cwd), alone(1)
+    for name in ("last", "best"):
+        size = (made[0] / "checkpoints" / f"{name}.ckpt").stat().st_size
+        assert size < 1.05 * (expected[0] / "checkpoints" / f"{name}.ckpt").stat().st_size
+
+
+def test_a_seed_that_fails_leaves_the_others_training(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = VAEModule.report_training
+
+    def failing(self: VAEModule, size: int) -> None:
+        if self.seed == 1 and self.steps > 15:
+            raise RuntimeError("Bang")
+        report(self, size)
+
+    monkeypatch.setattr(VAEModule, "report_training", failing)
+    outcome = run_fast("seeds=3", "stacked=true", "trainer.max_epochs=2", code=1)
+    assert outcome.err == "vaelab: 1 of 3 seeds failed, the others are done: seed 1: Bang (RuntimeError)\n"
+    states = [status(path)["state"] for path in folders(outcome.cwd).values()]
+    assert states == ["done", "failed", "done"]
+    assert "Traceback" in (folders(outcome.cwd)[1] / "train.log").read_text()
+    assert "Traceback" not in (folders(outcome.cwd)[0] / "train.log").read_text()  # to each its own log
+
+
+def test_noise_that_cannot_be_stacked_is_refused_in_one_line(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_heads.py").write_text(
+        "import torch.distributions as td\n"
+        "from vaelab.heads import DiagonalGaussian\n\n"
+        "class Usual(DiagonalGaussian):\n"
+        "    def forward(self, features):\n"
+        "        normal = super().forward(features).base_dist\n"
+        "        return td.Independent(td.Normal(normal.loc, normal.scale), 1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    head = "encoder.head._target_=own_heads.Usual"
+    outcome = run_fast(head, "seeds=2", "stacked=true", code=1)
+    assert outcome.err.count("\n") == 1
+    assert "stacked=false" in outcome.err
+    run_fast(head, "seed=0")
+
+
+def test_a_buffer_that_is_assigned_anew_is_refused(composed: Any) -> None:
+    steps = []
+    for seed in range(2):
+        data, module = build(composed(*fast(), f"seed={seed}"))
+        module.vae.decoder.trunk.register_buffer("mean", torch.zeros(()))
+        module.vae.decoder.trunk.register_forward_hook(lambda trunk, *_: setattr(trunk, "mean", trunk.mean + 1))
+        bound = partial(module.objective, module.vae)
+        steps.append(Step(module.vae, bound, data, torch.optim.Adam(module.vae.parameters())))
+    keys = tuple(("train", seed, 0, 0, 0) for seed in range(2))
+    with pytest.raises(RuntimeError, match=r"vae.decoder.trunk.mean is assigned anew"):
+        StackedStep(steps)(torch.arange(20).view(2, 10), 10, keys)  # type: ignore[arg-type]
+
+
+def test_runs_that_are_told_to_stop_are_told_by_the_signal_they_share() -> None:
+    stopped = []
+
+    def run() -> None:
+        try:
+            while True:
+                stop.check()  # as an evaluation does between two blocks
+                time.sleep(0.01)
+        except Interrupted:
+            stopped.append(threading.current_thread())
+
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(Interrupted, match="SIGINT"), heeding() as stop:
+        Ensemble(stop).conduct([run, run])
+    assert len(stopped) == 2
+
+
+def test_each_stacked_seed_has_a_wandb_run_of_its_own(run_fast: Run) -> None:
+    outcome = run_fast("seeds=2", "stacked=true", "logger=wandb")
+    ids = [status(path)["run_id"] for path in folders(outcome.cwd).values()]
+    assert len(set(ids)) == 2
+    for path, run_id in zip(folders(outcome.cwd).values(), ids, strict=True):
+        (offline,) = path.glob("wandb/offline-run-*")
+        assert offline.name.endswith(run_id)
+
+
+def test_the_table_shows_mean_and_standard_deviation_over_the_seeds(run_fast: Run) -> None:
+    outcome = run_fast("seeds=3", "stacked=true")
+    bounds = [results(path)["test/elbo"] for path in folders(outcome.cwd).values()]
+    assert "mean of 3 seeds" in outcome.out
+    row = next(line for line in outcome.out.splitlines() if "ELBO" in line)
+    assert f"{np.mean(bounds):.2f}" in row
+    assert f"{np.std(bounds, ddof=1):.2f}" in row
+    for path in folders(outcome.cwd).values():
+        assert f"logs/runs/{path.name}" in outcome.out
+
+
+def test_a_seed_without_a_number_leaves_the_others_theirs() -> None:
+    average, spread = over_seeds([{"a": 1.0, "b": math.nan}, {"a": 3.0, "b": 1.0}]).values()
+    assert average["a"] == 2
+    assert spread["a"] == pytest.approx(math.sqrt(2))
+    assert math.isnan(average["b"])
+
+
+def test_runs_one_after_another_stop_when_told_to(
+    tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def stopped(cfg: Any, path: Path, *_: Any) -> None:
+        begun.append(path)
+        raise SystemExit(1)  # which is what Lightning makes of Ctrl-C
+
+    monkeypatch.setattr(seeds, "complete", stopped)
+    members = [seeds.Member(composed(), tmp_path / str(i)) for i in range(3)]
+    with pytest.raises(SystemExit):
+        seeds.one_by_one(members, None, Stop())
+    assert begun == [tmp_path / "0"]
+
+
+def test_over_seeds_takes_what_all_have_and_no_spread_of_constants() -> None:
+    columns = over_seeds([{"a": 1.0, "n": 5, "b": 2.0}, {"a": 4.0, "n": 5}])
+    assert list(columns.values()) == [{"a": 2.5, "n": 5}, {"a": pytest.approx(np.std([1, 4], ddof=1))}]
+
+
+def test_under_vmap_each_model_draws_what_it_would_draw_alone() -> None:
+    streams = [torch.Generator().manual_seed(seed) for seed in (3, 5)]
+    with drawing_from(streams):
+        drawn = torch.vmap(lambda like: standard_normal(torch.Size([4, 7]), like))(torch.zeros(2, 3))
+    for own, seed in zip(drawn, (3, 5), strict=True):
+        torch.manual_seed(seed)
+        assert torch.equal(own, torch.randn(4, 7))
+
+
+# folders
+
+
+def test_seeds_of_a_sweep_stand_beside_each_other(run_fast: Run) -> None:
+    outcome = run_fast("-m", "latent_dim=2,3", "seeds=2", "seed=4", "stacked=true")
+    names = sorted(path.parent.name for path in outcome.cwd.glob("logs/sweeps/*/*/metrics.json"))
+    assert len(names) == 4
+    for name, (z, seed) in zip(names, [(2, 4), (2, 5), (3, 4), (3, 5)], strict=True):
+        assert name.rpartition("-")[0].endswith(f"latent_dim_{z}-seed_{seed}")
+
+
+def test_seeds_of_a_named_run_share_the_name(run_fast: Run) -> None:
+    outcome = run_fast("name=here", "seeds=2", "stacked=true")
+    assert {path.name.rpartition("-")[0] for path in outcome.cwd.glob("logs/runs/*")} == {"here"}
+
+
+def test_one_folder_for_many_seeds_is_refused(run_fast: Run, tmp_path: Path) -> None:
+    outcome = run_fast("hydra.run.dir=there", "seeds=2", code=2)
+    assert "name=" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_hold_the_seed_where_they_held_one_before(composed: Any) -> None:
+    cfg, own = composed("seed=1"), composed("seed=12")
+    for before, after in {
+        "mnist-z1-s1-": "mnist-z1-s12-",
+        "latent_dim_1-seed_1-": "latent_dim_1-seed_12-",
+        "latent_dim_1-": "latent_dim_1-seed_12-",
+        "data.seed_1-latent_dim_1-": "data.seed_1-latent_dim_1-seed_12-",
+        "data.seed_1-seed_1-zeta_1-": "data.seed_1-seed_12-zeta_1-",
+    }.items():
+        path = Path("runs") / f"{before}{hash_of(cfg)}"
+        assert folder_of_seed(path, cfg, own).name == f"{after}{hash_of(own)}"
+
+
+def test_a_name_of_the_users_own_is_left_as_it_is(composed: Any) -> None:
+    cfg, own = composed("seed=0", "name=exp-s0"), composed("seed=1", "name=exp-s0")
+    assert folder_of_seed(Path(f"exp-s0-{hash_of(cfg)}"), cfg, own).name == f"exp-s0-{hash_of(own)}"
+
+
+def hash_of(cfg: Any) -> str:
+    return identity(plain(cfg))
+
+
+# in processes
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "vaelab.train", *fast(*overrides)]
+
+
+def in_a_process(cwd: Path, *overrides: str, code: int = 0) -> Outcome:
+    done = subprocess.run(command(*overrides), cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return Outcome(done.returncode, done.stdout, done.stderr, cwd)
+
+
+@pytest.mark.slow
+def test_seeds_in_processes_are_those_of_separate_commands_to_the_last_bit(tmp_path: Path, alone: Any) -> None:
+    line = ("optimizer.lr=0.01", "trainer.max_epochs=4")
+    outcome = in_a_process(tmp_path, *line, "seeds=3", "stacked=false", "logger=wandb")
+    assert "mean of 3 seeds" in outcome.out
+    assert outcome.err == ""
+    for seed, folder in alone(3, *line).items():
+        made = folders(tmp_path)[seed]
+        assert_same_weights(made, folder)
+        assert results(made) == results(folder)
+        assert len(list(made.glob("wandb/offline-run-*"))) == 1
+
+
+@pytest.mark.slow
+def test_a_seed_whose_folder_cannot_be_written_fails_alone(tmp_path: Path, alone: Any) -> None:
+    (tmp_path / "logs" / "runs").mkdir(parents=True)
+    blocked = tmp_path / "logs" / "runs" / alone(2)[1].name
+    blocked.write_text("not a folder")
+    outcome = in_a_process(tmp_path, "seeds=3", "stacked=false", code=1)
+    assert outcome.err.startswith("vaelab: 1 of 3 seeds failed, the others are done: seed 1: cannot write to ")
+    assert outcome.err.count("\n") == 1
+    assert len(list(tmp_path.glob("logs/runs/*/metrics.json"))) == 2
+
+
+@pytest.mark.parametrize("stacked", ["true", pytest.param("false", marks=pytest.mark.slow)])
+def test_what_no_seed_can_be_is_refused_in_one_line(stacked: str, run_fast: Run, tmp_path: Path) -> None:
+    run = run_fast if stacked == "true" else partial(in_a_process, tmp_path)
+    outcome = run("seeds=2", f"stacked={stacked}", "hidden_features=0", code=2)
+    assert outcome.err.count("\n") == 1
+    assert "hidden_features" in outcome.err
+    assert "seeds" not in outcome.err
+
+
+@pytest.mark.parametrize("stacked", ["false", pytest.param("true", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_seeds_that_are_stopped_are_interrupted_and_can_go_on(
+    stacked: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    line = command("seeds=2", f"stacked={stacked}", "trainer.max_epochs=100000")
+    environ = os.environ | {"OMP_NUM_THREADS": "2"}  # so that both are under way
+    process = subprocess.Popen(line, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt"))) == 2)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    for path in folders(tmp_path).values():
+        assert status(path)["state"] == "interrupted"
+        assert weights(path)
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    environ = os.environ | {"OMP_NUM_THREADS": "2"}
+    line = command("seeds=2", "stacked=false", "trainer.max_epochs=100000")
+    parent = subprocess.Popen(line, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt"))) == 2)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: {status(path)["state"] for path in folders(tmp_path).values()} == {"interrupted"})
+
+
+def test_a_process_that_is_killed_is_said_to_be(tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeds, "_in_process", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    members = [seeds.Member(composed(), tmp_path)]
+    seeds.in_processes(members, None, Stop())
+    assert members[0].error == "its process was killed by SIGKILL; the machine may have run out of memory"
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_missing_data_fail_with_the_exit_code_of_a_single_run(run_fast: Run) -> None:
+    outcome = run_fast("seeds=2", "data=mnist", "data_dir=empty", code=1)
+    assert outcome.err.startswith("vaelab: train-images-idx3-ubyte.gz is not in empty/mnist")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("seeds=0", ("seeds", "at least 1")),
+        ("seeds=2 stacked=maybe", ("stacked", "'maybe'")),
+        ("seeds=2 stacked=true compile=true", ("stacked=false", "compile=false")),
+    ],
+)
+def test_seeds_that_cannot_be_meant_are_refused(line: str, words: tuple[str, ...], run_fast: Run) -> None:
+    outcome = run_fast(*line.split(), code=2)
+    assert outcome.err.count("\n") == 1
+    for word in words:
+        assert word in outcome.err
+
+
+def test_seeds_in_processes_share_the_cores(tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [seeds.Member(composed(), tmp_path / str(i)) for i in range(5)]
+    monkeypatch.setattr(seeds, "cores", lambda: 2)
+    monkeypatch.setattr(seeds, "_in_process", partial(_note, tmp_path))
+    seeds.in_processes(members, None, Stop())
+    running = [int(file.read_text()) for file in tmp_path.glob("*.n")]
+    assert len(running) == 5
+    assert max(running) <= 2
+    assert all(member.error is None for member in members)
+
+
+def _note(folder: Path, member: Any, group: Any, bar: Any, parent: Any) -> None:
+    mark = folder / f"{member.path.name}.running"
+    mark.touch()
+    time.sleep(0.05)
+    (folder / f"{member.path.name}.n").write_text(str(len(list(folder.glob("*.running")))))
+    mark.unlink()
+    parent.send((None, False))

@@ -1,0 +1,446 @@
+"""Signals: the step is finished, a checkpoint written, the run marked as interrupted, and somebody else told."""
+
+import json
+import os
+import pickle
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results
+from vaelab.runs.tracking.loggers import CSV
+from vaelab.signals import Interrupted, heeding
+from vaelab.sweeps.progress import SweepProgress
+from vaelab.training import VAEModule
+from vaelab.training.step import Step
+
+FOUR = ("trainer.max_epochs=4",)  # of 15 optimiser steps each
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
+
+
+def status(path: Path) -> dict[str, Any]:
+    return json.loads((path / "status.json").read_text())
+
+
+def only_run(cwd: Path) -> Path:
+    (path,) = [path for path in cwd.glob("logs/runs/*") if "whole" not in path.name]
+    return path
+
+
+def steps_in(path: Path, name: str = "last") -> int:
+    return torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)["counts"]["steps"]
+
+
+def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[..., Any]:
+    """`function`, which at its call number n first sends this process the signal `at[n]`."""
+    calls = iter(range(1, 100_000))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        number = at.get(next(calls))
+        if number is not None:
+            os.kill(os.getpid(), number)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+@pytest.fixture
+def whole(long_run: Path) -> Path:
+    """A run of four epochs that nothing interrupts."""
+    return long_run
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_signal_lets_the_step_end_and_the_run_goes_on_after_that_very_step(
+    number: signal.Signals, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "__call__", signalling(Step.__call__, {22: number}))
+        outcome = run_fast(*FOUR, code=CODES[number])
+    path = only_run(tmp_path)
+    assert steps_in(path) == 22  # the seventh step of the second epoch, in the middle of a chunk
+    assert steps_in(path, "previous") == 15
+    assert (status(path)["state"], status(path)["error"]) == ("interrupted", f"Interrupted: {number.name}")
+    assert outcome.err.splitlines() == [
+        f"vaelab: {number.name}: stopping after this step, with a checkpoint; Ctrl-C stops at once"
+    ]
+    assert run_fast(*FOUR).err == ""
+    assert_same_weights(path, whole)
+    assert_same_weights(path, whole, "best")
+    assert results(path) == results(whole)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "steps"),
+    [
+        (VAEModule, "training_step", 1, 1),
+        pytest.param(VAEModule, "on_train_epoch_start", 2, 15, marks=pytest.mark.slow),
+        (VAEModule, "validation_step", 3, 30),  # validation is finished, since it belongs to the step
+        pytest.param(VAEModule, "on_train_epoch_end", 3, 45, marks=pytest.mark.slow),
+        pytest.param(VAEModule, "on_train_end", 1, 60, marks=pytest.mark.slow),
+        (VAEModule, "test_step", 1, 60),
+    ],
+)
+def test_a_signal_may_come_at_any_time(
+    owner: Any, name: str, call: int, steps: int, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: Any
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, signalling(getattr(owner, name), {call: signal.SIGTERM}))
+        run_fast(*FOUR, code=143)
+    path = only_run(tmp_path)
+    assert steps_in(path) == steps
+    assert status(path)["state"] == "interrupted"
+    run_fast(*FOUR)
+    assert_same_weights(path, whole)
+    assert_same_weights(path, whole, "best")
+    assert results(path) == results(whole)
+
+
+def test_a_run_that_is_interrupted_again_and_again_still_ends_as_if_it_had_not_been(
+    run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+    for call in (1, 3, 14, 1, 20, 7):
+        with monkeypatch.context() as patch:
+            patch.setattr(Step, "__call__", signalling(Step.__call__, {call: signal.SIGTERM}))
+            run_fast(*FOUR, "logger=csv", code=143)
+        steps.append(steps_in(only_run(tmp_path)))
+    assert steps == [1, 4, 18, 19, 39, 46]
+    path = run_fast(*FOUR, "logger=csv").path
+    assert_same_weights(path, whole)
+    assert results(path) == results(whole)
+
+
+def test_schedules_and_validations_inside_an_epoch_do_not_notice(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("trainer.val_check_interval=4", "lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "logger=csv")
+    line = (*line, "optimizer.lr=0.1", "trainer.max_epochs=3", "steps_per_call=3")
+    for call in (8, 9, 2):  # in the middle of a chunk, at its end, after the last step before a validation
+        with monkeypatch.context() as patch:
+            patch.setattr(Step, "__call__", signalling(Step.__call__, {call: signal.SIGTERM}))
+            run_fast(*line, code=143)
+    path, other = run_fast(*line).path, run_fast(*line, "name=whole").path
+    assert_same_weights(path, other)
+    assert_same_weights(path, other, "best")
+    assert results(path) == results(other)
+    assert [row for row in table(path) if row["val/elbo"]] == [row for row in table(other) if row["val/elbo"]]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    header, *rows = (path / "csv" / "metrics.csv").read_text().splitlines()
+    return [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
+
+
+def test_a_second_ctrl_c_stops_at_once(run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: Any) -> None:
+    body = Step.body
+    twice = signalling(signalling(body, {22: signal.SIGINT}), {22: signal.SIGINT})
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "body", twice)
+        run_fast(*FOUR, code=130)
+    path = only_run(tmp_path)
+    assert steps_in(path) == 15  # of the epoch's end: this step was not finished
+    assert status(path)["state"] == "interrupted"
+    run_fast(*FOUR)
+    assert_same_weights(path, whole)
+
+
+def test_a_second_sigterm_is_patient(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = signalling(signalling(Step.body, {22: signal.SIGTERM}), {22: signal.SIGTERM})
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "body", twice)
+        run_fast(*FOUR, code=143)
+    assert steps_in(only_run(tmp_path)) == 22
+
+
+@pytest.mark.parametrize("way", ["stacked=true", pytest.param("stacked=null", marks=pytest.mark.slow)])
+def test_seeds_that_train_together_all_stop_with_a_checkpoint(
+    way: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vaelab.runs.processes import seeds
+    from vaelab.training.stacked_step import StackedStep
+
+    if way == "stacked=true":
+        monkeypatch.setattr(StackedStep, "__call__", signalling(StackedStep.__call__, {22: signal.SIGTERM}))
+    else:  # in processes: the parent is told, and tells its children, which are in the middle of it
+        monkeypatch.setattr(Step, "__call__", waiting_for_a_signal(Step.__call__, 22, tmp_path))
+        monkeypatch.setattr(seeds, "wait", once_there_are(2, tmp_path, signalling(seeds.wait, {1: signal.SIGTERM})))
+        monkeypatch.setattr(seeds, "cores", lambda: 2)
+    run_fast(*FOUR, "seeds=2", way, code=143)
+    paths = sorted(tmp_path.glob("logs/runs/*"))
+    assert [steps_in(path) for path in paths] == [22, 22]
+    assert [status(path)["state"] for path in paths] == ["interrupted"] * 2
+    monkeypatch.undo()
+    run_fast(*FOUR, "seeds=2", way)
+    for seed, path in enumerate(paths):
+        other = run_fast(*FOUR, f"seed={seed}", "name=whole").path
+        if way == "stacked=true":  # sums of many models round otherwise
+            assert results(path) == pytest.approx(results(other), rel=1e-4, abs=1e-3)
+        else:
+            assert_same_weights(path, other)
+
+
+def waiting_for_a_signal(function: Callable[..., Any], call: int, folder: Path) -> Callable[..., Any]:
+    """`function`, whose call number `call` leaves a mark in the folder, and waits until there is a signal."""
+    calls, told = iter(range(1, 100_000)), threading.Event()
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            former = signal.getsignal(signal.SIGTERM)
+            assert callable(former)
+            signal.signal(signal.SIGTERM, lambda *told_by: (former(*told_by), told.set()))
+            (folder / f"{os.getpid()}.mark").touch()
+            assert told.wait(60)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def once_there_are(count: int, folder: Path, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which first waits for so many marks; only in this process, and not in the threads of its children."""
+    parent = os.getpid()
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        while os.getpid() == parent and len(list(folder.glob("*.mark"))) < count:
+            time.sleep(0.1)
+        return function(*args, **kwargs) if os.getpid() == parent else wait(*args, **kwargs)
+
+    return wrapped
+
+
+# who else is told
+
+
+@pytest.fixture
+def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A SLURM job, and a `scontrol` that writes down how it is called."""
+    program, calls = tmp_path / "bin" / "scontrol", tmp_path / "calls"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    calls.touch()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_NTASKS", "1")  # with which Lightning would take the requeueing upon itself
+    monkeypatch.setenv("SLURM_JOB_NAME", "night")
+    return calls
+
+
+def test_a_slurm_job_that_is_warned_writes_one_checkpoint_and_goes_back_into_the_queue_once(
+    scontrol: Path, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+    from vaelab.training import Checkpoints
+
+    save = Checkpoints.save
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", lambda self, trainer, name: (saved.append(name), save(self, trainer, name)))
+        patch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
+        outcome = run_fast(*FOUR, code=138)
+    assert saved == ["last"]
+    assert scontrol.read_text() == "requeue 77\n"
+    assert "SLURM job 77 goes back into its queue" in outcome.err
+    path = only_run(tmp_path)
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
+    run_fast(*FOUR)
+    assert_same_weights(path, whole)
+
+
+def test_a_task_of_a_slurm_array_goes_back_by_its_own_number(
+    scontrol: Path, run_fast: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
+    run_fast(*FOUR, code=138)
+    assert scontrol.read_text() == "requeue 70_3\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_slurms_own_end_of_a_job_and_ctrl_c_put_nothing_into_the_queue(
+    number: signal.Signals, scontrol: Path, run_fast: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {7: number}))
+    run_fast(*FOUR, code=CODES[number])
+    assert scontrol.read_text() == ""
+
+
+def test_a_queue_that_takes_no_job_back_is_told_of_and_the_run_is_interrupted_all_the_same(
+    scontrol: Path, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\necho Requested operation is disabled >&2\nexit 1\n")
+    monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
+    outcome = run_fast(*FOUR, code=138)
+    assert "could not go back into its queue: Requested operation is disabled" in outcome.err
+    assert status(only_run(tmp_path))["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_who_waited_for_the_signal_before_is_called_after_the_checkpoint_and_does_the_requeueing(
+    number: signal.Signals, scontrol: Path, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def requeue(told: int, frame: Any) -> None:  # as submitit does
+        path = only_run(tmp_path)
+        found.append((told, steps_in(path), status(path)["state"]))
+        raise SystemExit(7)
+
+    former = signal.signal(number, requeue)
+    try:
+        monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {7: number}))
+        run_fast(*FOUR, code=7)
+    finally:
+        signal.signal(number, former)
+    assert found == [(number, 7, "interrupted")]
+    assert scontrol.read_text() == ""
+
+
+def test_sigterm_is_left_to_who_handles_it(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        with heeding() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked is None
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert told == [signal.SIGTERM]
+
+
+def test_who_handles_sigterm_keeps_it_while_lightning_trains(
+    run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {22: signal.SIGTERM}))
+        path = run_fast(*FOUR).path
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert told == [signal.SIGTERM]
+    assert_same_weights(path, whole)
+
+
+def test_a_logger_whose_process_the_signal_ended_as_well_does_not_cost_the_checkpoint(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError("Connection lost")
+
+    def told(*args: Any) -> None:
+        if next(calls) == 22:
+            monkeypatch.setattr(CSV, "log_metrics", gone)
+            monkeypatch.setattr(CSV, "save", gone)
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(*args)
+
+    step, calls = Step.__call__, iter(range(1, 1000))
+    monkeypatch.setattr(Step, "__call__", told)
+    monkeypatch.setattr(CSV, "finalize", lambda *_: None)
+    outcome = run_fast(*FOUR, "logger=csv", code=143)
+    assert "after SIGTERM: Connection lost" in outcome.err
+    assert steps_in(only_run(tmp_path)) == 22
+
+
+ALL_TOLD = """
+import os, signal
+from vaelab import train
+from vaelab.training.step import Step
+from vaelab.sweeps.progress import SweepProgress
+
+step, calls = Step.__call__, iter(range(1, 1000))
+
+def told(*args):
+    if next(calls) == 22:
+        for child in open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split():
+            os.kill(int(child), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    step(*args)
+
+Step.__call__ = told
+train.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, to find W&B's process")
+def test_a_signal_to_wandbs_process_as_well_costs_its_last_lines_and_nothing_else(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", ALL_TOLD, *fast(*FOUR, "logger=wandb")]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 143, done.stderr
+    assert "Traceback" not in done.stderr
+    path = only_run(tmp_path)
+    assert (steps_in(path), status(path)["state"]) == (22, "interrupted")
+
+
+@pytest.mark.slow
+def test_between_two_jobs_of_a_sweep_a_warning_puts_the_sweep_back_into_the_queue(
+    scontrol: Path, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = SweepProgress.ended
+    monkeypatch.setattr(SweepProgress, "ended", lambda *args: (ended(*args), os.kill(os.getpid(), signal.SIGUSR1)))
+    run_fast("-m", "latent_dim=2,3", code=138)
+    assert scontrol.read_text() == "requeue 77\n"
+    assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 1
+
+
+def test_a_requeued_rerun_goes_on_instead_of_starting_over(
+    scontrol: Path, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
+        run_fast(*FOUR, "rerun=true", code=138)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    path = run_fast(*FOUR, "rerun=true").path
+    assert [folder.name for folder in path.parent.iterdir()] == [path.name]  # nothing was put aside
+    assert_same_weights(path, whole)
+    monkeypatch.setenv("SLURM_JOB_ID", "78")  # another job, that has come as far as this run
+    run_fast(*FOUR, "rerun=true")
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_what_stops_a_run_finds_its_way_out_of_another_process() -> None:
+    assert pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM))).exit_code == 143
+
+
+def test_handlers_are_as_before_afterwards(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [signal.getsignal(number) for number in signal.Signals]
+    run_fast()
+    monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {1: signal.SIGTERM}))
+    run_fast("seed=1", code=143)
+    assert [signal.getsignal(number) for number in signal.Signals] == before
+
+
+def test_without_anything_to_finish_a_signal_stops_at_once() -> None:
+    def told() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("not stopped")
+
+    with heeding(), pytest.raises(Interrupted) as caught:
+        told()
+    assert caught.value.exit_code == 143
+
+
+def test_an_evaluation_stops_between_two_blocks(
+    finished: Outcome, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks: list[int] = []
+    step = VAEModule.test_step
+    monkeypatch.setattr(
+        VAEModule, "test_step", lambda self, block, i: (blocks.append(block.number), step(self, block, i))
+    )
+    monkeypatch.setattr(VAEModule, "bound", signalling(VAEModule.bound, {3: signal.SIGTERM}))
+    run_fast(code=143)  # two blocks of the validation, then the first of another validation
+    assert blocks == []
+    assert status(only_run(tmp_path))["state"] == "interrupted"

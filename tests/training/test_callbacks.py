@@ -1,0 +1,281 @@
+"""Callbacks: checkpoints, figures, the warning of collapse, the progress bar."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results, run_main, weights
+from tests.helpers.training import fit
+from vaelab import train
+from vaelab.runs.build import build
+from vaelab.runs.folder.contents import read_config
+from vaelab.training import Figures, VAEModule
+
+ALWAYS = {"reconstructions", "samples", "latent", "kl_per_dimension"}
+
+
+def loaded(path: Path, name: str = "last") -> dict[str, Any]:
+    return torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string inside nested plain data, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from strings(list(pair))
+    elif isinstance(value, list | tuple | set):
+        for part in value:
+            yield from strings(part)
+
+
+# checkpoints
+
+
+@pytest.fixture(scope="module")
+def unsteady(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float], dict[float, dict[str, Any]]]:
+    """A run whose bound falls again: its folder, the bound after each epoch, and the weights that gave it."""
+    bounds, kept = [], {}
+    report = VAEModule.report
+
+    def spy(self: VAEModule, metrics: dict[str, Any]) -> dict[str, float]:
+        values = report(self, metrics)
+        if "val/elbo" in values and self.trainer.state.fn == "fit":
+            bounds.append(values["val/elbo"])
+            kept[values["val/elbo"]] = {name: value.clone() for name, value in self.state_dict().items()}
+        return values
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VAEModule, "report", spy)
+        cwd = tmp_path_factory.mktemp("unsteady")
+        path = run_main(train.main, cwd, *fast("trainer.max_epochs=6", "optimizer.lr=0.3")).path
+    return path, bounds, kept
+
+
+def test_best_holds_the_weights_of_the_highest_validation_bound_and_last_the_last(unsteady: Any) -> None:
+    path, bounds, kept = unsteady
+    assert len(bounds) == 6
+    assert max(bounds) > bounds[-1]
+    for name, bound in (("best", max(bounds)), ("last", bounds[-1])):
+        found = weights(path, name)
+        assert found.keys() == kept[bound].keys()
+        assert all(torch.equal(value, kept[bound][key]) for key, value in found.items())
+
+
+def test_the_metrics_of_best_are_the_highest_bounds_and_of_its_own_place(unsteady: Any) -> None:
+    path, bounds, _ = unsteady
+    metrics = results(path)
+    assert metrics["best/val/elbo"] == max(bounds)
+    assert metrics["val/elbo"] == bounds[-1]
+    assert metrics["best/steps"] == 15 * (1 + bounds.index(max(bounds)))
+    assert metrics["best/samples_seen"] == 1438 * (1 + bounds.index(max(bounds)))
+
+
+def test_best_survives_an_interruption_though_it_came_before(unsteady: Any, run_fast: Run) -> None:
+    run_fast("trainer.max_epochs=5", "optimizer.lr=0.3")
+    path = run_fast("trainer.max_epochs=6", "optimizer.lr=0.3").path
+    assert_same_weights(path, unsteady[0], "best")
+
+
+def test_checkpoints_load_as_plain_data_and_tell_the_counts(finished: Outcome) -> None:
+    for name in ("last", "best"):
+        checkpoint = loaded(finished.path, name)
+        assert checkpoint["counts"] == {"steps": 30, "samples_seen": 2876}
+    assert checkpoint["optimizer_states"]
+
+
+def test_checkpoints_hold_no_path_of_this_machine(finished: Outcome) -> None:
+    found = list(strings(loaded(finished.path)))
+    assert "state_dict" in found  # the walk reaches something
+    assert not [text for text in found if "/tmp" in text or text.startswith("/") or str(finished.cwd) in text]
+
+
+def test_the_weights_load_into_a_model_built_from_the_stored_configuration(finished: Outcome) -> None:
+    stored = OmegaConf.create(read_config(finished.path) | {"data_dir": "nowhere"})
+    _, module = build(stored)
+    module.load_state_dict(weights(finished.path))
+
+
+@pytest.mark.parametrize("epoch", [1, 3, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_bound_that_is_not_a_number_is_never_the_best_and_hides_no_later_one(
+    epoch: int, run_fast: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = VAEModule.bound
+
+    def spoiled(self: VAEModule, *args: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        x, values = bound(self, *args)
+        broken = self.trainer.state.fn == "fit" and self.steps == 15 * epoch
+        return x, {name: value * torch.nan if broken else value for name, value in values.items()}
+
+    monkeypatch.setattr(VAEModule, "bound", spoiled)
+    metrics = results(run_fast("trainer.max_epochs=3").path)
+    assert metrics["best/steps"] == 15 * (2 if epoch == 3 else 3)  # the bound rises from epoch to epoch
+
+
+def test_best_may_come_from_a_validation_inside_an_epoch(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds, report = {}, VAEModule.report
+
+    def spy(self: VAEModule, metrics: dict[str, Any]) -> dict[str, float]:
+        values = report(self, metrics)
+        if "val/elbo" in values and self.trainer.state.fn == "fit":
+            bounds[self.steps] = values["val/elbo"]
+        return values
+
+    monkeypatch.setattr(VAEModule, "report", spy)
+    metrics = results(run_fast("trainer.val_check_interval=4", "trainer.max_epochs=2", "optimizer.lr=1").path)
+    best = max(bounds, key=lambda steps: bounds[steps])
+    assert sorted(bounds) == [4, 8, 12, 15, 19, 23, 27, 30]
+    assert best % 15
+    assert (metrics["best/steps"], metrics["best/val/elbo"]) == (best, bounds[best])
+
+
+def test_last_is_written_inside_an_epoch_too_once_so_many_steps_have_passed(tmp_path: Path) -> None:
+    saved = []
+
+    def watch(module: VAEModule) -> None:
+        save = module.on_save_checkpoint
+        module.on_save_checkpoint = lambda checkpoint: (saved.append(module.steps), save(checkpoint))[1]
+
+    often = ("callbacks.checkpoints.every_n_steps=6", "callbacks.checkpoints.monitor=none")
+    fit(*often, "steps_per_call=4", path=tmp_path, prepare=watch)
+    assert saved == [8, 15, 23, 30]
+    saved.clear()
+    fit("callbacks.checkpoints.monitor=none", "steps_per_call=4", path=tmp_path, prepare=watch)
+    assert saved == [15, 30]
+
+
+def test_another_metric_may_choose_the_best(run_fast: Run) -> None:
+    monitor = "callbacks.checkpoints.monitor=val/kl"
+    metrics = results(run_fast("trainer.max_epochs=6", "optimizer.lr=0.3", monitor).path)
+    assert metrics["best/val/kl"] >= metrics["val/kl"]
+
+
+def test_a_metric_that_is_never_reported_is_warned_of(run_fast: Run) -> None:
+    outcome = run_fast("callbacks.checkpoints.monitor=val/foo")
+    assert "val/foo" in outcome.err
+    assert "val/elbo" in outcome.err  # what there is
+    assert not (outcome.path / "checkpoints" / "best.ckpt").exists()
+
+
+# figures
+
+
+def figures(path: Path) -> dict[str, Image.Image]:
+    return {file.stem: Image.open(file) for file in (path / "figures").iterdir()}
+
+
+def test_figures_are_images_of_a_sensible_size_that_show_something(finished: Outcome) -> None:
+    drawn = figures(finished.path)
+    assert set(drawn) == ALWAYS | {"manifold"}
+    for name, image in drawn.items():
+        assert image.format == "PNG", name
+        assert all(200 <= side <= 4000 for side in image.size), name
+        assert np.asarray(image.convert("L")).std() > 5, name
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3, pytest.param(12, marks=pytest.mark.slow)])
+def test_the_manifold_is_drawn_for_two_latent_dimensions_only(latent_dim: int, run_fast: Run) -> None:
+    assert set(figures(run_fast(f"latent_dim={latent_dim}", figures=True).path)) == ALWAYS
+
+
+def test_figures_are_the_same_at_every_run(run_fast: Run, finished: Outcome) -> None:
+    path = run_fast("trainer.max_epochs=2", figures=True).path
+    for name, image in figures(finished.path).items():
+        assert np.array_equal(np.asarray(image), np.asarray(figures(path)[name])), name
+
+
+def test_figures_change_no_number(run_fast: Run, finished: Outcome) -> None:
+    without = run_fast("trainer.max_epochs=2").path
+    assert not (without / "figures").exists()
+    assert results(without) == results(finished.path)
+
+
+def test_figures_show_the_last_weights_and_not_the_best(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    draw = Figures.draw
+    monkeypatch.setattr(Figures, "draw", lambda self, module: (drawn.append(weights_of(module)), draw(self, module))[1])
+    path = run_fast("trainer.max_epochs=6", "optimizer.lr=0.3", figures=True).path
+    (shown,) = drawn
+    assert all(torch.equal(value, shown[name]) for name, value in weights(path, "last").items())
+
+
+def weights_of(module: VAEModule) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+# collapse
+
+
+def kl_per_dimension(path: Path) -> list[float]:
+    """KL(q(z_j|x) || N(0, 1)) = (mu^2 + sigma^2 - log sigma^2 - 1) / 2, mean over the validation split."""
+    data, module = build(OmegaConf.create(read_config(path) | {"data_dir": "nowhere"}))
+    module.load_state_dict(weights(path))
+    module.eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        q = module.vae.encode(data.draw("val", torch.arange(len(data.split["val"]))))
+    kl = (q.mean**2 + q.variance - q.variance.log() - 1) / 2
+    return kl.mean(0).tolist()
+
+
+def warned(outcome: Outcome) -> list[list[int]]:
+    """The dimensions that each warning names."""
+    lines = [line for line in outcome.err.splitlines() if "posterior collapse" in line]
+    return [[int(number) for number in line.rpartition(": ")[2].split(", ")] for line in lines]
+
+
+def test_collapse_is_warned_of_once_and_every_dead_dimension_named(run_fast: Run) -> None:
+    outcome = run_fast("objective.beta=1000", "trainer.max_epochs=4", "optimizer.lr=0.01", "latent_dim=3")
+    assert max(kl_per_dimension(outcome.path)) < 0.01
+    assert warned(outcome) == [[0, 1, 2]]
+    assert "3 of 3 latent dimensions" in outcome.err
+    assert "posterior collapse" in (outcome.path / "train.log").read_text()
+
+
+def test_no_warning_where_every_dimension_is_alive(finished: Outcome) -> None:
+    assert min(kl_per_dimension(finished.path)) > 0.02
+    assert "collapse" not in finished.err
+
+
+def test_only_the_dimensions_below_the_threshold_are_named(run_fast: Run) -> None:
+    model = ("latent_dim=4", "trainer.max_epochs=3", "seed=5")
+    alive = run_fast(*model)
+    kl = sorted(kl_per_dimension(alive.path))
+    threshold = (kl[1] + kl[2]) / 2
+    assert kl[1] < 0.5 * threshold  # the threshold tells them apart, whatever pixels are drawn
+    again = run_fast(*model, "rerun=true", f"+callbacks.collapse.threshold={threshold:.5f}")
+    found = kl_per_dimension(again.path)
+    assert warned(again) == [[j for j, value in enumerate(found) if value < threshold]]
+    assert len(warned(again)[0]) == 2
+
+
+# progress
+
+
+def test_the_bar_counts_all_optimiser_steps_and_shows_the_bounds(finished: Outcome) -> None:
+    line = next(line for line in finished.out.splitlines() if line.startswith("training"))
+    assert "30/30" in line
+    assert re.search(r"train elbo -\d+\.\d", line)
+    assert f"val elbo {results(finished.path)['val/elbo']:.1f}" in line
+    assert any(line.startswith("testing") and "2/2" in line for line in finished.out.splitlines())
+
+
+def test_the_bar_goes_on_where_the_run_does_and_knows_the_limit_in_steps(run_fast: Run) -> None:
+    run_fast("trainer.max_epochs=2", "trainer.max_steps=18")
+    out = run_fast("trainer.max_epochs=2", "trainer.max_steps=20").out
+    assert "20/20" in out
+
+
+def test_without_the_bar_nothing_but_the_table_is_printed(run_fast: Run) -> None:
+    outcome = run_fast("~callbacks.progress")
+    assert "training " not in outcome.out.replace("training samples seen", "")
+    assert "ELBO" in outcome.out
+    assert outcome.err == ""
