@@ -60,7 +60,7 @@ def model(device: str) -> VAE:
     image, mlp = (1, 28, 28), partial(MLP, hidden_features=HIDDEN)
     encoder = Conditional(image, (LATENT,), mlp, DiagonalGaussian)
     decoder = Conditional((LATENT,), image, mlp, Bernoulli)
-    return VAE(encoder, decoder, StandardNormal((LATENT,))).to(device).eval()
+    return VAE(encoder, decoder, StandardNormal((LATENT,), image)).to(device).eval()
 
 
 def multiply(rows: int, part: int, device: str) -> None:

@@ -1,47 +1,47 @@
-"""The one contract: a trunk and a head make a `Conditional`, two of them and a prior make a `VAE`. Plain PyTorch."""
+"""The one contract: a network and a head make a `Conditional`; two of them and a prior make a `VAE`. Plain PyTorch."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.distributions import mean_or_sample
 from vaelab.heads import Head
-from vaelab.networks import MLP, Chain, Trunk
+from vaelab.networks import MLP, Chain, Network
+from vaelab.priors import Prior
 
 Image = Float[Tensor, "*batch channels height width"]
 Latent = Float[Tensor, "*batch latent_dim"]
+Shape = Sequence[int]
+MakeNetwork = Callable[[Shape, Shape], Network]
 
 
 class Conditional(nn.Module):
-    """p(event | context): a trunk maps the context to features, a head maps features to a distribution.
+    """p(event | context): a network maps the context to features, and a head maps the features to a distribution.
 
     The encoder q(z|x) and the decoder p(x|z) are both of this class. `batch_shape` of the result is the context's
     leading dimensions, any number of them.
 
     Args:
         context_shape, event_shape: shapes of one context and of one event.
-        trunk: makes a module with `out_features` from `context_shape`.
-        head: makes a `vaelab.heads.Head` from `(in_features, event_shape)`.
+        network: makes the `vaelab.networks.Network`, from both shapes.
+        head: makes the `vaelab.heads.Head`, from the network.
     """
 
     def __init__(
-        self,
-        context_shape: Sequence[int],
-        event_shape: Sequence[int],
-        trunk: Callable[..., Trunk],
-        head: Callable[..., Head],
+        self, context_shape: Shape, event_shape: Shape, network: MakeNetwork, head: Callable[[Network], Head]
     ) -> None:
         super().__init__()
-        self.trunk = trunk(context_shape)
-        self.head = head(self.trunk.out_features, event_shape)
+        self.network = network(context_shape, event_shape)
+        self.head = head(self.network)
 
     def forward(self, context: Tensor) -> td.Distribution:
-        return self.head(self.trunk(context))
+        return self.head(self.network(context))
 
     def log_prob(self, event: Tensor, context: Tensor) -> Tensor:
-        """log p(event | context) in nats, over the broadcast batch shape; in training the head sees the event too."""
+        """Return log p(event | context) in nats, over the broadcast batch shape; a head in training sees the event."""
         distribution = self(context)
         if self.training:
             self.head.observe(distribution, event)
@@ -54,79 +54,117 @@ class VAE(nn.Module):
     Args:
         encoder: q(z|x).
         decoder: p(x|z).
-        prior: p(z), a module whose forward takes nothing.
-        max_pixel: the largest value of a pixel as the decoder models it (1, or `num_levels - 1`); the encoder sees
+        prior: p(z).
+        max_pixel: the largest value of a pixel as the decoder models it (1, or `num_levels - 1`). The encoder sees
             x / max_pixel, so that its input lies in [0, 1] whatever the likelihood.
     """
 
-    def __init__(self, encoder: Conditional, decoder: Conditional, prior: nn.Module, max_pixel: float = 1.0) -> None:
+    def __init__(self, encoder: Conditional, decoder: Conditional, prior: Prior, max_pixel: float = 1.0) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.prior = prior
         self.max_pixel = max_pixel
+        self._fixed_prior: td.Distribution | None = None
 
     @property
     def latent_dim(self) -> int:
-        """Dimensions of z."""
-        return self.prior().event_shape[0]
+        """Number of dimensions of z."""
+        return self.prior.latent_shape[0]
 
     def encode(self, x: Image) -> td.Distribution:
-        """q(z|x)."""
+        """Return q(z|x)."""
         return self.encoder(x if self.max_pixel == 1 else x / self.max_pixel)
 
     def decode(self, z: Latent) -> td.Distribution:
-        """p(x|z)."""
+        """Return p(x|z)."""
         return self.decoder(z)
 
+    def latent_prior(self) -> td.Distribution:
+        """Return p(z), which the prior makes with the help of the encoder if it wants to."""
+        return self.prior(self.encode) if self._fixed_prior is None else self._fixed_prior
+
+    @contextmanager
+    def fixed_prior(self) -> Iterator[None]:
+        """Compute p(z) once for the whole block, in which no weight may change, because some priors are expensive."""
+        self._fixed_prior = self.latent_prior()
+        try:
+            yield
+        finally:
+            self._fixed_prior = None
+
     def sample(self, num_samples: int) -> Image:
-        """Draws x ~ p(x): z from the prior, then x from p(x|z); `[num_samples, *event_shape]`."""
-        return self.decode(self.prior().sample((num_samples,))).sample()
+        """Draw x ~ p(x), by z from the prior and then x from p(x|z): `[num_samples, *event_shape]`."""
+        return self.decode(self.latent_prior().sample((num_samples,))).sample()
 
     def reconstruct(self, x: Image) -> Image:
-        """The mean of p(x|z) at the mean of q(z|x)."""
-        return self.decode(self.encode(x).mean).mean
+        """Return the mean of p(x|z) at the mean of q(z|x); a sample stands in where there is no mean."""
+        return mean_or_sample(self.decode(mean_or_sample(self.encode(x))))
 
     def log_joint(self, x: Image, z: Float[Tensor, "*samples latent_dim"]) -> Float[Tensor, "*samples"]:
-        """log p(x, z) = log p(x|z) + log p(z), in nats; `samples` may have more leading dimensions than x has."""
-        return self.decoder.log_prob(x, z) + self.prior().log_prob(z)
+        """Return log p(x, z) = log p(x|z) + log p(z), in nats; z may have more leading dimensions than x has."""
+        return self.decoder.log_prob(x, z) + self.latent_prior().log_prob(z)
 
 
 def make_vae(
-    event_shape: Sequence[int],
+    event_shape: Shape,
     latent_dim: int,
     encoder: Callable[..., Conditional],
     decoder: Callable[..., Conditional],
-    prior: Callable[..., nn.Module],
+    prior: Callable[[Shape, Shape], Prior],
+    encoder_network: MakeNetwork,
+    decoder_network: MakeNetwork,
 ) -> VAE:
-    """A VAE whose encoder and decoder have parameters of their own, as in the paper."""
-    return VAE(encoder(event_shape, (latent_dim,)), decoder((latent_dim,), event_shape), prior((latent_dim,)))
+    """Make a VAE whose encoder and decoder have parameters of their own, as in the paper.
+
+    Args:
+        event_shape: shape of one x.
+        latent_dim: number of dimensions of z.
+        encoder, decoder: make a `Conditional` from `(context_shape, event_shape, network=...)`.
+        prior: makes the prior from `(latent_shape, event_shape)`.
+        encoder_network, decoder_network: make the networks, from the shapes of context and event.
+    """
+    latent_shape = (latent_dim,)
+    return VAE(
+        encoder(event_shape, latent_shape, network=encoder_network),
+        decoder(latent_shape, event_shape, network=decoder_network),
+        prior(latent_shape, event_shape),
+    )
 
 
 def make_shared_vae(
-    event_shape: Sequence[int],
+    event_shape: Shape,
     latent_dim: int,
-    encoder: partial[Conditional],
-    decoder: partial[Conditional],
-    prior: Callable[..., nn.Module],
+    encoder: Callable[..., Conditional],
+    decoder: Callable[..., Conditional],
+    prior: Callable[[Shape, Shape], Prior],
+    encoder_network: MakeNetwork,
+    decoder_network: MakeNetwork,
     activation: str = "tanh",
 ) -> VAE:
-    """A VAE whose encoder and decoder share a hidden layer: context -> own trunk -> *shared layer* -> own head.
+    """Make a VAE whose encoder and decoder share a hidden layer: context -> own network -> *shared layer* -> own head.
 
-    Both trunks end in the very same module, so its gradient is the sum of both uses.
+    Both networks end in the very same module, so its gradient is the sum of both uses. Arguments are those of
+    `make_vae`, and the activation of the shared layer.
 
     Raises:
-        ValueError: the trunks end in different numbers of features.
+        ValueError: the networks end in different numbers of features, or in maps.
     """
-    own = {part: part.keywords["trunk"](shape) for part, shape in ((encoder, event_shape), (decoder, (latent_dim,)))}
-    width, other = (trunk.out_features for trunk in own.values())
-    if width != other:
-        raise ValueError(f"model=shared needs trunks that end alike, found {width} features (encoder) and {other}")
-    shared = MLP((width,), width, activation)
+    own_encoder = encoder_network(event_shape, (latent_dim,))
+    own_decoder = decoder_network((latent_dim,), event_shape)
+    features = own_encoder.features_shape
+    if len(features) != 1 or features != own_decoder.features_shape:
+        raise ValueError(
+            "model=shared needs networks that end in vectors of one size, found "
+            f"{features} (encoder) and {own_decoder.features_shape} (decoder)"
+        )
+    shared = MLP(features, (), features[0], activation)
     return make_vae(
         event_shape,
         latent_dim,
-        partial(encoder, trunk=lambda shape: Chain(own[encoder], shared)),
-        partial(decoder, trunk=lambda shape: Chain(own[decoder], shared)),
+        encoder,
+        decoder,
         prior,
+        lambda context, event: Chain(own_encoder, shared),
+        lambda context, event: Chain(own_decoder, shared),
     )

@@ -10,8 +10,9 @@ from vaelab.data.pixels import bits_per_dim
 from vaelab.errors import ConfigError
 from vaelab.estimators import ImportanceSampling
 from vaelab.heads import DiagonalGaussian, Head
-from vaelab.runs.build import build, scored_as_mass
+from vaelab.runs.build import build
 from vaelab.runs.configuration import CONF
+from vaelab.runs.model import scored_as_mass
 
 
 def built(decoder, *overrides):

@@ -3,14 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from vaelab.heads import Head
-
 MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # what a log-probability of such pixels is of
-
-
-def has_bits_per_dim(head: Head) -> bool:
-    """Whether log-probabilities of the head's pixels have bits per dimension: binary pixels have none."""
-    return head.pixels != "binary"
 
 
 def bits_per_dim(nats: float, event_shape: Sequence[int], measure: str, pixels: str, num_levels: int) -> float:

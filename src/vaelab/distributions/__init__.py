@@ -1,11 +1,8 @@
-"""Densities and masses that `torch.distributions` lacks, or computes badly in float32."""
+"""Densities and masses that `torch.distributions` lacks or computes badly in float32, and questions to any of them."""
 
+from vaelab.distributions.joint import draw, mean_or_sample, sample_and_log_prob
 from vaelab.distributions.logistic import Logistic
 from vaelab.distributions.normal import Normal
 from vaelab.distributions.quantised import Quantised
 
-__all__ = [
-    "Logistic",
-    "Normal",
-    "Quantised",
-]
+__all__ = ["Logistic", "Normal", "Quantised", "draw", "mean_or_sample", "sample_and_log_prob"]

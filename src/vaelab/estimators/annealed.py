@@ -70,7 +70,7 @@ class AnnealedImportanceSampling:
 
     def bounds(self, vae: VAE) -> tuple[PerSimulated, PerSimulated]:
         """Lower and upper bounds, in expectation, on log p(x) of `num_simulated` examples drawn from the model."""
-        z = vae.prior().sample((self.num_simulated,))
+        z = vae.latent_prior().sample((self.num_simulated,))
         x = vae.decode(z).sample()
         forward, step_sizes, _ = self.forward(vae, x)
         backward = self.backward(vae, x, z, step_sizes)
@@ -80,7 +80,7 @@ class AnnealedImportanceSampling:
         """Log weights of chains from the prior to the posterior, the step sizes that served, and their acceptance."""
         dynamics = Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements)
         step_sizes = self.settle_step_sizes(dynamics)
-        state = dynamics.at(vae.prior().sample((self.num_chains, len(x))))
+        state = dynamics.at(vae.latent_prior().sample((self.num_chains, len(x))))
         log_weights = torch.zeros_like(state.log_prior, dtype=torch.float64)
         total = torch.zeros_like(state.log_prior[0])
         betas = self.betas()
@@ -106,7 +106,7 @@ class AnnealedImportanceSampling:
     def settle_step_sizes(self, dynamics: Hamiltonian) -> StepSizes:
         """The step size of each example at each temperature, of a run of its own."""
         num_chains = -(-self.num_chains // 4)
-        state = dynamics.at(dynamics.vae.prior().sample((num_chains, len(dynamics.x))))
+        state = dynamics.at(dynamics.vae.latent_prior().sample((num_chains, len(dynamics.x))))
         step_size = torch.full_like(state.log_prior[0], 1 / self.num_leapfrogs)
         settled = [step_size]
         for t, beta in enumerate(self.betas()[1:], start=1):

@@ -15,7 +15,7 @@ Samples = Float[Tensor, "samples batch latent_dim"]
 
 def log_joint(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[Tensor, "samples batch"]:
     """log p(x, z) in nats; no call of the decoder gives more than `max_elements` numbers, or one event."""
-    return vae.prior().log_prob(z) + log_likelihood(vae, x, z, max_elements)
+    return vae.latent_prior().log_prob(z) + log_likelihood(vae, x, z, max_elements)
 
 
 def log_likelihood(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[Tensor, "samples batch"]:

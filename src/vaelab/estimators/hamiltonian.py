@@ -65,7 +65,7 @@ class Hamiltonian:
         """Chains that stand at z, `[chains, batch, latent_dim]`."""
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
-            log_prior = self.vae.prior().log_prob(leaf)
+            log_prior = self.vae.latent_prior().log_prob(leaf)
             (prior_gradient,) = torch.autograd.grad(log_prior.sum(), leaf)
         likelihood = gradient_of_log_likelihood(self.vae, self.x, z, self.max_batch_elements)
         return State(z, log_prior.detach(), likelihood[0], prior_gradient, likelihood[1])

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from vaelab.distributions import sample_and_log_prob
 from vaelab.estimators.base import Estimate, at_least_1, at_least_one_example
 from vaelab.estimators.decoder_batches import log_joint
 from vaelab.estimators.importance_weights import RunningWeights
@@ -52,7 +53,6 @@ class ImportanceSampling:
         q = vae.encode(x)
         weights = RunningWeights(self.num_samples)
         for start in range(0, self.num_samples, ROUND):
-            z = q.sample((min(ROUND, self.num_samples - start),))
-            log_weights = log_joint(vae, x, z, self.max_batch_elements) - q.log_prob(z)
-            weights.add(log_weights)
+            z, log_q = sample_and_log_prob(q, (min(ROUND, self.num_samples - start),))
+            weights.add(log_joint(vae, x, z, self.max_batch_elements) - log_q)
         return weights.estimate()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from torch import Tensor
 
+from vaelab.distributions import mean_or_sample
 from vaelab.vae import VAE
 
 
@@ -38,7 +39,7 @@ def reconstructions(vae: VAE, x: Float[Tensor, "n channels height width"]) -> Fi
 @torch.no_grad()
 def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
     """Means of p(x|z) at z drawn from the prior."""
-    means = vae.decode(vae.prior().sample((rows * columns,))).mean
+    means = mean_or_sample(vae.decode(vae.latent_prior().sample((rows * columns,))))
     return image_grid(means / vae.max_pixel, columns, "samples: means of p(x|z), z from the prior")
 
 
@@ -50,7 +51,9 @@ def manifold(vae: VAE, size: int = 20) -> Figure:
     """
     quantiles = torch.from_numpy(norm.ppf((np.arange(size) + 0.5) / size))
     z = torch.cartesian_prod(-quantiles, quantiles).flip(-1).to(next(vae.parameters()))
-    return image_grid(vae.decode(z).mean / vae.max_pixel, size, "the latent plane, at quantiles of the prior")
+    return image_grid(
+        mean_or_sample(vae.decode(z)) / vae.max_pixel, size, "the latent plane, at quantiles of the prior"
+    )
 
 
 def latent_scatter(means: Float[Tensor, "n latent_dim"], labels: NDArray[np.integer] | None) -> Figure:

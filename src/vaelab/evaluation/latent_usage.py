@@ -8,6 +8,7 @@ import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.distributions import sample_and_log_prob
 from vaelab.errors import PointMassError
 from vaelab.objectives import kl_per_dimension
 from vaelab.vae import VAE, Image
@@ -70,9 +71,8 @@ def latent_values(vae: VAE, x: Image, aggregate: Aggregate) -> dict[str, Tensor]
     Raises:
         PointMassError: a posterior without a density.
     """
-    q, prior = vae.encode(x), vae.prior()
-    z = q.sample()
-    log_posterior = q.log_prob(z)
+    q, prior = vae.encode(x), vae.latent_prior()
+    z, log_posterior = sample_and_log_prob(q)
     broken = ~log_posterior.isfinite()
     if broken.any():
         raise PointMassError(

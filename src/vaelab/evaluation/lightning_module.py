@@ -18,7 +18,8 @@ from vaelab.estimators.base import of_weights
 from vaelab.evaluation.latent_usage import Aggregate, latent_values
 from vaelab.evaluation.metrics import bound_summary, summary
 from vaelab.evaluation.per_example import Records
-from vaelab.objectives import TERMS, Terms
+from vaelab.objectives import ELBO, Objective, Terms
+from vaelab.objectives.base import OWN_BOUND
 from vaelab.randomness import seed_draws
 from vaelab.signals import Stop
 from vaelab.vae import VAE
@@ -35,7 +36,7 @@ class EvaluationModule(pl.LightningModule):
 
     Args:
         vae: the model.
-        objective: `objective(vae, x) -> Terms`.
+        objective: what training minimised; a bound of its own is evaluated in a test, beside the plain ELBO.
         estimator: `estimator(vae, x) -> Estimate`, or `Several` of them, for the test.
         seed: of z.
         dequantizations: how many times the test dequantises an example; more than once for a bound on its mass too.
@@ -56,7 +57,7 @@ class EvaluationModule(pl.LightningModule):
     def __init__(
         self,
         vae: VAE,
-        objective: Callable[[VAE, Tensor], Terms],
+        objective: Objective,
         estimator: Estimator | Several,
         seed: int = 0,
         dequantizations: int = 1,
@@ -124,6 +125,9 @@ class EvaluationModule(pl.LightningModule):
             values: Values = {}
             if block.part == 0:
                 x, values = self.bound(split, block)
+                if self.objective.has_own_bound:
+                    self.seed_for(split, block, OWN_BOUND)
+                    values[OWN_BOUND] = self.terms_of(self.objective, x).metrics[OWN_BOUND]
                 self.seed_for(split, block, "posterior")
                 values |= latent_values(self.vae, x, self.aggregate)
             for prefix, estimator in self.estimators_of(block).items():
@@ -152,17 +156,25 @@ class EvaluationModule(pl.LightningModule):
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Without gradients, but not in inference mode, which excludes those that some estimators need; in float32."""
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(self.device.type, enabled=False),
+            self.vae.fixed_prior(),
+        ):
             yield
 
     def bound(self, split: SplitName, block: Block) -> tuple[Tensor, Values]:
-        """The pixels of a block, and what the objective says of them."""
+        """Return the pixels of a block, and the terms of the plain ELBO of each example, whatever is trained."""
         if self.trainer.state.fn != "fit":
             self.stop.check()
         x = self.data.draw_block(split, block)
         self.seed_for(split, block)
-        terms = self.objective(self.vae, x)
-        return x, {name: getattr(terms, name) for name in TERMS[:-1]}  # the loss is training's
+        return x, dict(self.terms_of(ELBO(), x).metrics)
+
+    def terms_of(self, objective: Objective, x: Tensor) -> Terms:
+        """Return what an objective says of these examples, at the steps that the weights have taken."""
+        return objective(self.vae, x, torch.tensor(self.steps, device=x.device))
 
     def estimate(self, estimator: Estimator, purpose: str, split: SplitName, block: Block) -> Values:
         """What an estimator says of a block or part, at one draw of its pixels; over several draws, of its levels too.

@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vaelab.data import ImageData
-from vaelab.data.pixels import bits_per_dim, has_bits_per_dim
+from vaelab.data.pixels import bits_per_dim
 from vaelab.estimators import Estimator
 from vaelab.estimators.importance_weights import threshold
 from vaelab.evaluation.latent_usage import LATENT_VALUES, latent_summary, spread_of_mean
 from vaelab.evaluation.per_example import Records
 from vaelab.heads import Head
-from vaelab.objectives import TERMS
+from vaelab.objectives import ELBO
+from vaelab.objectives.base import OWN_BOUND
 
 Metrics = dict[str, float]
 
 
 def bound_summary(records: Records, data: ImageData, head: Head) -> Metrics:
     """Means of `elbo`, `reconstruction` and `kl` in nats, and the bound as `bits_per_dim` where pixels have those."""
-    found = {name: records.mean(name) for name in TERMS[:-1]}
+    found = {metric.name: records.mean(metric.name) for metric in ELBO.metrics}
     return found | _in_bits({"bits_per_dim": found["elbo"]}, data, head)
 
 
@@ -37,6 +38,8 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
         data, head: what was served, and which pixels are modelled.
     """
     found = bound_summary(records, data, head)
+    if OWN_BOUND in records.names:
+        found[OWN_BOUND] = records.mean(OWN_BOUND)
     found |= {"rate": found["kl"], "distortion": -found["reconstruction"]}
     found["num_examples"] = len(records.column("elbo"))
     spread = {"sampling_error": "elbo", "rate_error": "kl", "distortion_error": "reconstruction"}
@@ -103,7 +106,7 @@ def _error(standard_errors: Tensor) -> float:
 
 
 def _in_bits(nats: Mapping[str, float], data: ImageData, head: Head) -> Metrics:
-    if not has_bits_per_dim(head):
+    if head.pixels == "binary":
         return {}
     protocol = (data.event_shape, head.measure, head.pixels, data.num_levels)
     return {name: bits_per_dim(value, *protocol) for name, value in nats.items()}

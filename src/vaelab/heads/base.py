@@ -1,55 +1,48 @@
-"""Heads: the last layers of a `Conditional`, whose forward *is* a distribution.
+"""The contract of a head: the last layers of a `Conditional`, whose forward *is* a distribution.
 
-A head receives features of shape `[*batch, in_features]` and returns a `torch.distributions.Distribution` with
-`batch_shape = batch` and `event_shape` as asked for. It owns its final linear layers, and no other file knows the
-formula of a likelihood. All log-probabilities are in nats.
+A head receives the features of a network and returns a `torch.distributions.Distribution` with `batch_shape = batch`
+and the event's shape as `event_shape`. It owns its last layers, which the network makes for it, and no other file knows
+the formula of a likelihood. All log-probabilities are in nats.
 
-To bring your own, derive from `Head`, take `(in_features, event_shape)` first, and say which pixels you model.
+To bring your own, derive from `Head`, take the network first, and say which pixels you model.
 """
 
-import math
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Features = Float[Tensor, "*batch features"]
+Features = Float[Tensor, "*features"]
 
 
 class Head(nn.Module):
-    """Base class of the heads, and the place where a head says what it needs of the world.
+    """Base class of the heads, where a head says what it needs from the world.
+
+    Args:
+        network: the network behind the head; `network.output_layer(...)` makes the head's layers. It is not kept.
 
     Attributes:
         pixels: what the elements of the event are when the head is a decoder's: `"binary"` ({0, 1}), `"unit"`
-            (strictly inside (0, 1)) or `"levels"` (integers from 0); the data serves them so.
+            (strictly inside (0, 1)) or `"levels"` (integers from 0). The data serves them so.
         measure: `"mass"` if `log_prob` is the log of a probability, `"density"` if of a density over the pixels.
+        event_shape: shape of one event.
     """
 
     pixels: ClassVar[str]
     measure: ClassVar[str]
 
-    def __init__(self, in_features: int, event_shape: Sequence[int]) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
-        self.in_features = in_features
-
-    def linear(self) -> nn.Linear:
-        """A linear layer from the features to one number for each element of the event."""
-        return nn.Linear(self.in_features, math.prod(self.event_shape))
-
-    def as_event(self, flat: Tensor) -> Tensor:
-        """Gives the last axis of `[*batch, prod(event_shape)]` the event's shape."""
-        return flat if len(self.event_shape) == 1 else flat.unflatten(-1, self.event_shape)
+        self.event_shape: tuple[int, ...] = tuple(network.event_shape)
 
     def independent(self, elements: td.Distribution) -> td.Independent:
-        """One event of independent elements: `log_prob` sums over the event, and over nothing else."""
+        """Return one event of independent elements: `log_prob` sums over the event, and over nothing else."""
         return td.Independent(elements, len(self.event_shape), validate_args=False)
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
-        """Called by `Conditional.log_prob` in training, with what was predicted and what came."""
+        """Take note of a prediction and of what came; `Conditional.log_prob` calls this in training."""
 
     def monitors(self) -> dict[str, Tensor]:
-        """Scalars worth a curve, by name, since they were last asked for."""
+        """Return scalars worth a curve, by name, gathered since the last call."""
         return {}

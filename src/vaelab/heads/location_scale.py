@@ -1,6 +1,6 @@
 """Heads of independent elements with a location and a scale."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch.distributions as td
@@ -8,17 +8,19 @@ from torch import Tensor
 
 from vaelab.heads.base import Features, Head
 from vaelab.heads.scales import PerPixelScale, Scale
+from vaelab.networks import Network
 
 
 class LocationScale(Head):
-    """Base of the heads whose elements have a location and a scale of their own: two parallel linear layers on one h.
+    """Base of the heads whose elements have a location and a scale: two parallel linear layers on one h.
 
     Args:
-        scale: makes the module that maps features to the scale, from `(in_features, event_shape)`; see `scales`.
+        network: the network behind the head.
+        scale: makes the module that maps features to the scale, from the network; see `vaelab.heads.scales`.
         sigmoid_mean: pass the location through a sigmoid, as section 5 of the paper does for Frey Face.
 
     Attributes:
-        family: makes the elements' distribution, from `(loc, scale)`; its mean is `loc`.
+        family: makes the elements' distribution from `(loc, scale)`; its mean is `loc`.
     """
 
     pixels = "unit"
@@ -26,19 +28,15 @@ class LocationScale(Head):
     family: ClassVar[type[Any]]
 
     def __init__(
-        self,
-        in_features: int,
-        event_shape: Sequence[int],
-        scale: Callable[[int, Sequence[int]], Scale] = PerPixelScale,
-        sigmoid_mean: bool = False,
+        self, network: Network, scale: Callable[[Network], Scale] = PerPixelScale, sigmoid_mean: bool = False
     ) -> None:
-        super().__init__(in_features, event_shape)
-        self.loc = self.linear()
-        self.scale = scale(in_features, event_shape)
+        super().__init__(network)
+        self.loc = network.output_layer()
+        self.scale = scale(network)
         self.sigmoid_mean = sigmoid_mean
 
     def forward(self, features: Features) -> td.Distribution:
-        loc = self.as_event(self.loc(features))
+        loc = self.loc(features)
         if self.sigmoid_mean:
             loc = loc.sigmoid()
         scale = self.scale(features)

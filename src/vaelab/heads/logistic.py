@@ -1,10 +1,11 @@
 """The logistic head."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import vaelab.distributions as vd
 from vaelab.heads.location_scale import LocationScale
 from vaelab.heads.scales import OptimalScale, PerPixelScale, Scale
+from vaelab.networks import Network
 
 
 class Logistic(LocationScale):
@@ -22,13 +23,9 @@ class Logistic(LocationScale):
     family = vd.Logistic
 
     def __init__(
-        self,
-        in_features: int,
-        event_shape: Sequence[int],
-        scale: Callable[[int, Sequence[int]], Scale] = PerPixelScale,
-        sigmoid_mean: bool = False,
+        self, network: Network, scale: Callable[[Network], Scale] = PerPixelScale, sigmoid_mean: bool = False
     ) -> None:
-        super().__init__(in_features, event_shape, scale, sigmoid_mean)
+        super().__init__(network, scale, sigmoid_mean)
         if isinstance(self.scale, OptimalScale):
             raise ValueError(
                 "a Logistic head expects a scale that is learnt or fixed, found OptimalScale, which is optimal for a "

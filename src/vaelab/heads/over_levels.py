@@ -34,7 +34,7 @@ class OverLevels(Head):
             )
         if num_levels < 2:
             raise ValueError(f"num_levels must be at least 2, found {num_levels}")
-        super().__init__(head.in_features, head.event_shape)
+        super().__init__(head)
         self.head = head
         self.num_levels = num_levels
 

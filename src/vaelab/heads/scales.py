@@ -6,20 +6,19 @@ a `min_scale`, added smoothly to the variance so that gradients survive at the f
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-Features = Float[Tensor, "*batch features"]
+from vaelab.heads.base import Features
+from vaelab.networks import Network
 
 
 class Scale(nn.Module):
     """Base of the scales: a floor under `log_variance`, counted while training.
 
     Args:
-        in_features, event_shape: as a head's.
+        network: the network behind the head.
         min_scale: the floor of sigma, in units of the event.
 
     Raises:
@@ -29,11 +28,10 @@ class Scale(nn.Module):
     at_floor: Tensor
     counted: Tensor
 
-    def __init__(self, in_features: int, event_shape: Sequence[int], min_scale: float = 0.0) -> None:
+    def __init__(self, network: Network, min_scale: float = 0.0) -> None:
         super().__init__()
         if not min_scale >= 0:
             raise ValueError(f"min_scale must be 0 or more, found {min_scale}")
-        self.event_shape = tuple(event_shape)
         self.min_scale = float(min_scale)
         self.register_buffer("at_floor", torch.zeros(()), persistent=False)
         self.register_buffer("counted", torch.zeros(()), persistent=False)
@@ -69,13 +67,12 @@ class Scale(nn.Module):
 class PerPixelScale(Scale):
     """`log sigma^2 = W5 h + b5`: appendix C.2 of Kingma & Welling (2014), a second linear layer beside the mean's."""
 
-    def __init__(self, in_features: int, event_shape: Sequence[int], min_scale: float = 0.0) -> None:
-        super().__init__(in_features, event_shape, min_scale)
-        self.linear = nn.Linear(in_features, math.prod(event_shape))
+    def __init__(self, network: Network, min_scale: float = 0.0) -> None:
+        super().__init__(network, min_scale)
+        self.layer = network.output_layer()
 
     def log_variance(self, features: Features) -> Tensor:
-        flat = self.linear(features)
-        return flat if len(self.event_shape) == 1 else flat.unflatten(-1, self.event_shape)
+        return self.layer(features)
 
 
 class SharedScale(Scale):
@@ -85,10 +82,8 @@ class SharedScale(Scale):
         ValueError: an `initial` that is not positive.
     """
 
-    def __init__(
-        self, in_features: int, event_shape: Sequence[int], min_scale: float = 0.0, initial: float = 0.1
-    ) -> None:
-        super().__init__(in_features, event_shape, min_scale)
+    def __init__(self, network: Network, min_scale: float = 0.0, initial: float = 0.1) -> None:
+        super().__init__(network, min_scale)
         self.value = nn.Parameter(torch.tensor(_log_variance_of(initial)))
 
     def log_variance(self, features: Features) -> Tensor:
@@ -104,8 +99,8 @@ class FixedScale(Scale):
 
     value: Tensor
 
-    def __init__(self, in_features: int, event_shape: Sequence[int], value: float) -> None:
-        super().__init__(in_features, event_shape)
+    def __init__(self, network: Network, value: float) -> None:
+        super().__init__(network)
         self.register_buffer("value", torch.tensor(_log_variance_of(value)))
 
     def log_variance(self, features: Features) -> Tensor:
@@ -126,10 +121,8 @@ class OptimalScale(Scale):
     mean_square: Tensor
     observed: Tensor
 
-    def __init__(
-        self, in_features: int, event_shape: Sequence[int], min_scale: float = 0.0, momentum: float = 0.99
-    ) -> None:
-        super().__init__(in_features, event_shape, min_scale)
+    def __init__(self, network: Network, min_scale: float = 0.0, momentum: float = 0.99) -> None:
+        super().__init__(network, min_scale)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), found {momentum}")
         self.momentum = momentum

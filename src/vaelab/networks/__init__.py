@@ -1,12 +1,8 @@
 """Networks that map a context to features, and how their weights begin."""
 
-from vaelab.networks.base import Chain, Trunk
+from vaelab.networks.base import Chain, Network
+from vaelab.networks.conv import ConvNet
 from vaelab.networks.initialization import normal_init
 from vaelab.networks.mlp import MLP
 
-__all__ = [
-    "MLP",
-    "Chain",
-    "Trunk",
-    "normal_init",
-]
+__all__ = ["MLP", "Chain", "ConvNet", "Network", "normal_init"]

@@ -4,22 +4,23 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
+from torch.nn.modules import activation as activations
 
-from vaelab.networks.base import Trunk
+from vaelab.networks.base import Network
 
 Activation = str | Callable[[], nn.Module]
 
 
-class MLP(Trunk):
+class MLP(Network):
     """Fully connected layers, each followed by the activation: `h = act(W_n ... act(W_1 c + b_1) ... + b_n)`.
 
-    The paper's networks (appendix C) have one layer of tanh units. The context's axes are flattened; leading axes, any
-    number of them, are kept: `[*batch, *context_shape] -> [*batch, out_features]`.
+    The networks of appendix C of Kingma & Welling (2014) have one layer of tanh units. The context's axes are
+    flattened: `[*batch, *context_shape] -> [*batch, F]`, F the last width.
 
     Args:
         context_shape: shape of one context.
+        event_shape: shape of one event.
         hidden_features: the width of the one hidden layer, or a list of widths.
         activation: a class of `torch.nn` by name in any case (`"tanh"`, `"ReLU"`), or anything that makes a module.
 
@@ -30,32 +31,43 @@ class MLP(Trunk):
     def __init__(
         self,
         context_shape: Sequence[int],
+        event_shape: Sequence[int],
         hidden_features: int | Sequence[int] = 500,
         activation: Activation = "tanh",
     ) -> None:
-        super().__init__()
-        widths = [*hidden_features] if isinstance(hidden_features, Sequence) else [hidden_features]
-        if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
-            raise ValueError(f"hidden_features must be one width or more, each at least 1, found {hidden_features}")
-        make = activation_named(activation) if isinstance(activation, str) else activation
+        widths = whole_numbers("hidden_features", hidden_features)
+        super().__init__(context_shape, event_shape, (widths[-1],))
+        make = activation_named(activation)
         sizes = [math.prod(context_shape), *widths]
         layers = [[nn.Linear(a, b), make()] for a, b in pairwise(sizes)]
-        self.context_dims = len(context_shape)
-        self.out_features = widths[-1]
         self.layers = nn.Sequential(*[module for layer in layers for module in layer])
 
     def forward(self, context: Tensor) -> Tensor:
-        return self.layers(context.flatten(-self.context_dims) if self.context_dims > 1 else context)
+        dims = len(self.context_shape)
+        return self.layers(context.flatten(-dims) if dims > 1 else context)
 
 
-def activation_named(name: str) -> Callable[[], nn.Module]:
-    """The activation class of `torch.nn` whose name is `name`, in any case.
+def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
+    """Return one number or several as a list.
+
+    Raises:
+        ValueError: no number, or one that is not whole or below 1; names the argument.
+    """
+    numbers = [*values] if isinstance(values, Sequence) else [values]
+    if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
+        raise ValueError(f"{name} must be one width or more, each at least 1, found {values}")
+    return numbers
+
+
+def activation_named(activation: Activation) -> Callable[[], nn.Module]:
+    """Return what makes the activation: the class of `torch.nn` of that name in any case, or `activation` itself.
 
     Raises:
         ValueError: `torch.nn` has no such activation.
     """
-    module = torch.nn.modules.activation
-    known = {n.lower(): getattr(module, n) for n in module.__all__}
-    if name.lower() not in known:
-        raise ValueError(f"activation must be a class of torch.nn such as tanh, relu or silu, found {name!r}")
-    return known[name.lower()]
+    if not isinstance(activation, str):
+        return activation
+    known = {name.lower(): getattr(activations, name) for name in activations.__all__}
+    if activation.lower() not in known:
+        raise ValueError(f"activation must be a class of torch.nn such as tanh, relu or silu, found {activation!r}")
+    return known[activation.lower()]

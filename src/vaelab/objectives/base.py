@@ -1,64 +1,109 @@
-"""Objectives: what training minimises, per example and in nats. The only place where the KL is decided."""
+"""The contract of an objective: per-example terms in nats. The only place where the KL is decided."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 import torch.distributions as td
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-pass
-
+from vaelab.distributions import draw
+from vaelab.metric import Metric
+from vaelab.vae import VAE, Image
 
 PerExample = Float[Tensor, " batch"]
+
+LOSS = Metric("loss", "loss", better="lower")
+OWN_BOUND = "bound"  # name of the metric by which an objective gives a bound of its own
 
 
 @dataclass
 class Terms:
-    """What an objective says of each example, in nats; a mean over examples is the caller's.
+    """What an objective says of each example, in nats. The mean over examples is the caller's.
 
     Attributes:
-        elbo: the evidence lower bound; higher is better, and always the true bound whatever the loss.
-        reconstruction: E_q[log p(x|z)].
-        kl: KL(q(z|x) || p(z)), so that elbo = reconstruction - kl.
-        loss: what to minimise.
+        loss: what to minimise. Its gradient may reach only some of the parameters.
+        metrics: the value of each metric that the objective declares.
     """
 
-    elbo: PerExample
-    reconstruction: PerExample
-    kl: PerExample
     loss: PerExample
+    metrics: Mapping[str, PerExample]
 
 
-def kl_divergence(
-    q: td.Distribution, p: td.Distribution, z: Float[Tensor, "*samples latent_dim"], closed_form: bool = True
-) -> Float[Tensor, "*batch"]:
-    """KL(q || p) in nats: in closed form where `torch.distributions` has it, else from the samples `z` of q.
+class Objective(nn.Module):
+    """Base class of the objectives: `objective(vae, x, step) -> Terms`.
 
-    The Monte Carlo estimate is the mean over samples (leading axes of `z`, if any) of log q(z) - log p(z): unbiased,
-    and negative at times.
+    An objective counts nothing itself. `step` is the number of optimiser steps taken before, so that a schedule such as
+    a warm-up of beta is a function of it, and survives a resume, an undone step and a CUDA graph.
+
+    Attributes:
+        metrics: what it reports, declared up front; the training curves are `train/<name>`. The progress bar shows the
+            first. A metric named `bound` is a lower bound of log p(x) other than the plain ELBO; the test reports it as
+            `test/bound`.
+        couples_batch: whether the loss of an example depends on the other examples of its minibatch, as a total
+            correlation does. Such an objective cannot be shared among processes.
     """
-    if closed_form:
-        try:
-            return td.kl_divergence(q, p)
-        except NotImplementedError:
-            pass
-    return _mean_over_samples(q.log_prob(z) - p.log_prob(z), q.batch_shape)
+
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    couples_batch: ClassVar[bool] = False
+
+    def forward(self, vae: VAE, x: Image, step: Float[Tensor, ""]) -> Terms:
+        """Return the terms of each example.
+
+        Args:
+            vae: the model.
+            x: pixels as its decoder models them.
+            step: optimiser steps taken before this one, a scalar on the device of x.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_own_bound(self) -> bool:
+        """Whether it declares a lower bound of its own."""
+        return any(metric.name == OWN_BOUND for metric in self.metrics)
 
 
-def _mean_over_samples(values: Tensor, batch_shape: torch.Size) -> Tensor:
-    samples = values.dim() - len(batch_shape)
-    return values.mean(tuple(range(samples))) if samples else values
+def sample_and_kl(
+    q: td.Distribution, p: td.Distribution, num_samples: int = 1, closed_form: bool = True
+) -> tuple[Float[Tensor, "*samples latent_dim"], Float[Tensor, "*batch"]]:
+    """Draw z ~ q, and return it with KL(q || p) in nats: in closed form where PyTorch has one, else from the samples.
+
+    The Monte Carlo estimate is the mean over samples of log q(z) - log p(z). It is unbiased, and negative at times.
+
+    Args:
+        q, p: distributions over z, q of batch shape `[*batch]`.
+        num_samples: how many z for each; a single one gets no axis of its own, which would cost time.
+        closed_form: whether to use a closed form at all.
+
+    Returns:
+        z, `[*batch, latent_dim]` or `[num_samples, *batch, latent_dim]`, and the KL, `[*batch]`.
+    """
+    shape = () if num_samples == 1 else (num_samples,)
+    z, log_q = draw(q, shape)
+    kl = closed_form_kl(q, p) if closed_form else None
+    if kl is None:
+        log_ratio = (q.log_prob(z) if log_q is None else log_q) - p.log_prob(z)
+        kl = mean_over_samples(log_ratio, q.batch_shape)
+    return z, kl
 
 
-def kl_per_dimension(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch latent_dim"] | None:
-    """KL of each latent dimension, in nats; they add up to `kl_divergence`. None unless both factorise."""
-    if not (isinstance(q, td.Independent) and isinstance(p, td.Independent)):
-        return None
+def closed_form_kl(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch"] | None:
+    """Return KL(q || p) in nats, or None where PyTorch knows no closed form of it."""
     try:
-        return td.kl_divergence(q.base_dist, p.base_dist)
+        return td.kl_divergence(q, p)
     except NotImplementedError:
         return None
 
 
-TERMS = ("elbo", "reconstruction", "kl", "loss")
+def kl_per_dimension(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch latent_dim"] | None:
+    """Return the KL of each latent dimension, in nats, or None unless q and p both factorise. The sum is the KL."""
+    if not (isinstance(q, td.Independent) and isinstance(p, td.Independent)):
+        return None
+    return closed_form_kl(q.base_dist, p.base_dist)
+
+
+def mean_over_samples(values: Tensor, batch_shape: Sequence[int]) -> Tensor:
+    """Return the mean of `[*samples, *batch]` over `samples`, any number of leading axes or none."""
+    samples = values.dim() - len(batch_shape)
+    return values.mean(tuple(range(samples))) if samples else values

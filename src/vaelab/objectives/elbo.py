@@ -1,40 +1,45 @@
 """The evidence lower bound."""
 
-from dataclasses import dataclass
+from torch import Tensor
 
-from vaelab.objectives.base import Terms, _mean_over_samples, kl_divergence
+from vaelab.metric import Metric
+from vaelab.objectives.base import Objective, Terms, mean_over_samples, sample_and_kl
 from vaelab.vae import VAE, Image
 
 
-@dataclass
-class ELBO:
-    """The evidence lower bound, `L = E_q[log p(x|z)] - KL(q(z|x) || p(z))`: section 2.3 of Kingma & Welling (2014).
+class ELBO(Objective):
+    """The evidence lower bound: `L = E_q[log p(x|z)] - KL(q(z|x) || p(z))`, equation 3 of Kingma & Welling (2014).
 
-    The loss is `-(E_q[log p(x|z)] - beta KL)`; `beta` other than 1 (Higgins et al. 2017) changes the loss alone.
+    The loss is `-(E_q[log p(x|z)] - beta KL)`. A beta other than 1 (Higgins et al. 2017) changes the loss alone.
 
     Args:
-        closed_form: the KL in closed form where there is one (estimator B of the paper), else from the samples (A).
+        closed_form: take the KL in closed form where there is one (estimator B of the paper), else from samples (A).
         num_samples: samples of z per example.
         beta: weight of the KL in the loss.
 
     Raises:
-        ValueError: `num_samples` below 1 or a negative `beta`.
+        ValueError: `num_samples` below 1, or a negative `beta`.
     """
 
-    closed_form: bool = True
-    num_samples: int = 1
-    beta: float = 1.0
+    metrics = (
+        Metric("elbo", "ELBO", better="higher"),
+        Metric("reconstruction", "reconstruction", better="higher"),
+        Metric("kl", "KL"),
+    )
 
-    def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"objective.num_samples must be at least 1, found {self.num_samples}")
-        if not self.beta >= 0:
-            raise ValueError(f"objective.beta must be 0 or more, found {self.beta}")
+    def __init__(self, closed_form: bool = True, num_samples: int = 1, beta: float = 1.0) -> None:
+        super().__init__()
+        if not isinstance(num_samples, int) or num_samples < 1:
+            raise ValueError(f"objective.num_samples must be a whole number of at least 1, found {num_samples!r}")
+        if not beta >= 0:
+            raise ValueError(f"objective.beta must be 0 or more, found {beta}")
+        self.closed_form = closed_form
+        self.num_samples = num_samples
+        self.beta = beta
 
-    def __call__(self, vae: VAE, x: Image) -> Terms:
+    def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         q = vae.encode(x)
-        z = q.rsample() if self.num_samples == 1 else q.rsample((self.num_samples,))  # no axis of one: it costs time
-        reconstruction = _mean_over_samples(vae.decoder.log_prob(x, z), q.batch_shape)
-        kl = kl_divergence(q, vae.prior(), z, self.closed_form)
+        z, kl = sample_and_kl(q, vae.latent_prior(), self.num_samples, self.closed_form)
+        reconstruction = mean_over_samples(vae.decoder.log_prob(x, z), q.batch_shape)
         loss = (kl if self.beta == 1 else self.beta * kl) - reconstruction
-        return Terms(elbo=reconstruction - kl, reconstruction=reconstruction, kl=kl, loss=loss)
+        return Terms(loss, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl})

@@ -1,7 +1,5 @@
 """A prior on the weights of the generative model."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,8 +7,7 @@ from torch import Tensor, nn
 from vaelab.vae import VAE
 
 
-@dataclass
-class NormalWeightPrior:
+class NormalWeightPrior(nn.Module):
     """-log p(theta) in nats for p(theta) = N(0, scale^2 I) on the weights of the generative model (decoder, prior).
 
     Added as `-log p(theta) / N` to the loss per example, N the number of training examples, it makes training maximum
@@ -21,13 +18,13 @@ class NormalWeightPrior:
         ValueError: a `scale` that is not positive.
     """
 
-    scale: float = 1.0
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"weight_prior.scale must be positive, found {scale}")
+        self.scale = scale
 
-    def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"weight_prior.scale must be positive, found {self.scale}")
-
-    def __call__(self, vae: VAE) -> Float[Tensor, ""]:
+    def forward(self, vae: VAE) -> Float[Tensor, ""]:
         parameters = nn.ModuleList([vae.decoder, vae.prior]).parameters()
         squares = [parameter.square().sum() for parameter in parameters]
         return torch.stack(squares).sum() / (2 * self.scale**2)

@@ -1,7 +1,6 @@
 """Priors p(z)."""
 
+from vaelab.priors.base import Prior
 from vaelab.priors.standard_normal import StandardNormal
 
-__all__ = [
-    "StandardNormal",
-]
+__all__ = ["Prior", "StandardNormal"]

@@ -1,10 +1,11 @@
-"""Priors p(z): modules without input whose forward is a distribution over the latent."""
+"""The standard normal prior."""
 
 from collections.abc import Sequence
 
 import torch
 import torch.distributions as td
-from torch import nn
+
+from vaelab.priors.base import Encode, Prior
 
 
 class UnitNormal(td.Normal):
@@ -17,17 +18,17 @@ def _kl_from_unit_normal(q: td.Normal, p: UnitNormal) -> torch.Tensor:
     return 0.5 * (q.loc.square() + q.scale.square() - 1) - q.scale.log()
 
 
-class StandardNormal(nn.Module):
-    """p(z) = N(0, I), section 3 of Kingma & Welling (2014); one event of shape `event_shape`."""
+class StandardNormal(Prior):
+    """p(z) = N(0, I), section 3 of Kingma & Welling (2014)."""
 
     loc: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, event_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.register_buffer("loc", torch.zeros(*event_shape), persistent=False)
-        self.register_buffer("scale", torch.ones(*event_shape), persistent=False)
+    def __init__(self, latent_shape: Sequence[int], event_shape: Sequence[int]) -> None:
+        super().__init__(latent_shape, event_shape)
+        self.register_buffer("loc", torch.zeros(*latent_shape), persistent=False)
+        self.register_buffer("scale", torch.ones(*latent_shape), persistent=False)
 
-    def forward(self) -> td.Distribution:
+    def forward(self, encode: Encode) -> td.Distribution:
         normal = UnitNormal(self.loc, self.scale, validate_args=False)
         return td.Independent(normal, self.loc.dim(), validate_args=False)

@@ -1,7 +1,6 @@
 """From a composed configuration to objects."""
 
 import logging
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, TorchEl
 from pytorch_lightning.strategies import DDPStrategy
 
 from vaelab.data import ImageData
-from vaelab.data.pixels import MEASURES
 from vaelab.errors import ConfigError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
-from vaelab.heads import OverLevels
-from vaelab.randomness import seed_draws
+from vaelab.runs.model import build_objective, build_vae
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.validate import check, processes_of, refusing
 from vaelab.training import VAEModule
@@ -92,6 +89,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
     data = build_data(cfg)
     with refusing("the model"):
         vae = build_vae(cfg, data)
+    objective = build_objective(cfg.objective, processes_of(cfg.trainer))
     optimizer = instantiate(cfg.optimizer)
     with refusing("the optimizer"):
         trial = optimizer(vae.parameters())  # made to fail here, if it does, and not when training begins
@@ -107,7 +105,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
     check_estimator(estimator, cfg.latent_dim)
     module = VAEModule(
         vae,
-        instantiate(cfg.objective),
+        objective,
         optimizer,
         estimator,
         weight_prior=instantiate(cfg.get("weight_prior")),
@@ -136,7 +134,7 @@ def build_data(cfg: DictConfig) -> ImageData:
 
 def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
     """`vae` with its objective and estimator, and nothing that training needs."""
-    objective, estimator = instantiate(cfg.objective), instantiate(cfg.estimator)
+    objective, estimator = build_objective(cfg.objective, num_processes=1), instantiate(cfg.estimator)
     return EvaluationModule(vae, objective, estimator, cfg.seed)
 
 
@@ -158,78 +156,3 @@ def check_estimator(estimator: Any, latent_dim: int) -> None:
         )
     if refused is not None:
         raise ConfigError(f"estimator={estimator.name}: {refused}")
-
-
-def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
-    """The model for events of a shape, with what weights it begins with."""
-    parts = [instantiate(cfg[name]) for name in ("encoder", "decoder", "prior")]
-    return instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts)
-
-
-def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
-    """The model for `data`, its weights drawn by `cfg.seed`; afterwards the data serves the pixels that it models."""
-    seed_draws("cpu", "initialize", cfg.seed)
-    vae = model_for(cfg, data.event_shape)
-    if cfg.get("initialization"):
-        instantiate(cfg.initialization)(vae)
-    head = vae.decoder.head
-    if data.pixels not in (None, head.pixels):
-        raise ConfigError(
-            f"the decoder's head {type(head).__name__} models {head.pixels} pixels, data.pixels={data.pixels} asks for "
-            f"others: type data.pixels=null, or choose a decoder of {data.pixels} pixels"
-        )
-    if head.pixels != "binary" and data.binarize != "dynamic":
-        log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
-    data.serve(head.pixels)
-    if head.measure != MEASURES[head.pixels]:
-        raise ConfigError(
-            f"{type(head).__name__} says that it gives a {head.measure} over {head.pixels} pixels, which have a "
-            f"{MEASURES[head.pixels]}: correct its `pixels` or `measure`"
-        )
-    vae.max_pixel = data.max_pixel
-    check_support(vae, data)
-    return vae
-
-
-def check_support(vae: VAE, data: ImageData) -> None:
-    """Draws a block of each split, and asks the decoder's likelihood whether it lies in its support; once.
-
-    Raises:
-        ConfigError: it does not; names both sides.
-    """
-    support = vae.eval().decode(vae.prior().mean.unsqueeze(0)).support
-    vae.train()
-    for split in data.split:
-        x = data.draw_block(split, next(iter(data.blocks(split))))
-        if support is None or not support.check(x).all():
-            raise ConfigError(
-                f"{data.name} serves {data.pixels} pixels between {x.min():g} and {x.max():g}, outside the support "
-                f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its `pixels`"
-            )
-
-
-def scored_as_mass(vae: VAE, data: ImageData) -> None:
-    """Has a decoder of densities over unit pixels, and its data, work in masses over grey levels from now on.
-
-    The decoder's head becomes an `OverLevels` of itself, with the same parameters, so weights must have been loaded
-    before. The encoder then sees level / (num_levels - 1), without the noise of dequantising; whatever it makes of
-    it, the bound is one of the mass of the levels.
-
-    Raises:
-        ConfigError: binary pixels, which have no levels; a head of levels already; pixels that have no mass over
-            intervals.
-    """
-    head = vae.decoder.head
-    if head.pixels != "unit":
-        reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
-        raise ConfigError(
-            f"a mass over levels needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} "
-            f"pixels {reason}: evaluate it as it is"
-        )
-    with refusing("the decoder"), torch.no_grad():
-        over_levels = OverLevels(head, data.num_levels).train(head.training)
-        z = vae.prior().mean.unsqueeze(0)
-        over_levels(vae.decoder.trunk(z)).log_prob(z.new_zeros(data.event_shape))  # here, if it fails, and not later
-    vae.decoder.head = over_levels
-    data.serve(over_levels.pixels)
-    vae.max_pixel = data.max_pixel

@@ -46,7 +46,19 @@ EVALUATION = {
 
 
 MAY_BE_NULL = ("callbacks.checkpoints.every_n_steps", "trainer.val_check_interval")
-PARTS = ("data", "model", "encoder", "decoder", "prior", "objective", "estimator", "optimizer", "trainer", "logger")
+PARTS = (
+    "data",
+    "model",
+    "network",
+    "encoder",
+    "decoder",
+    "prior",
+    "objective",
+    "estimator",
+    "optimizer",
+    "trainer",
+    "logger",
+)
 PRECISIONS = (None, 32, "32", "32-true", "bf16-mixed")
 OURS = {  # what the trainer would count in chunks, or not do at all in manual optimisation
     "limit_train_batches": "trainer.max_steps counts optimiser steps",

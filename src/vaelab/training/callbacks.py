@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from vaelab.distributions import mean_or_sample
 from vaelab.errors import DivergedError
 from vaelab.files import replacing
 from vaelab.objectives import kl_per_dimension
@@ -168,8 +169,8 @@ def posterior(module: VAEModule, num_points: int) -> tuple[Tensor, Tensor | None
     """Means of q(z|x) for the first validation examples, and the mean KL of each dimension if q and p factorise."""
     size = min(num_points, len(module.data.split["val"]))
     q = module.vae.encode(module.data.draw("val", torch.arange(size)))
-    kl = kl_per_dimension(q, module.vae.prior())
-    return q.mean, None if kl is None else kl.mean(0)
+    kl = kl_per_dimension(q, module.vae.latent_prior())
+    return mean_or_sample(q), None if kl is None else kl.mean(0)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vaelab.data import ImageData
-from vaelab.training.tensors import numbers_in
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +34,6 @@ class AnyStep(Protocol):
     def body(self, indices: Tensor, size: int) -> None: ...
 
     def state(self) -> list[Tensor]: ...
-
-    def parts(self) -> list[Any]: ...
 
 
 def captured(step: AnyStep, streams: Sequence[torch.Generator] = ()) -> "AnyStep | CapturedStep":
@@ -123,7 +120,6 @@ class CapturedStep:
         self.rates = [torch.zeros((), device=step.data.device) for _ in step.optimizer.param_groups]
         self.rates_are: list[float] = []
         self.frozen: list[Any] = []
-        self.held: list[Any] = []
         self.replayed = 0
         self.given_up = False
 
@@ -140,18 +136,10 @@ class CapturedStep:
         else:
             self.step(indices, size, key)
 
-    def look_again(self) -> None:
-        """Before the steps of a Lightning step: looks whether anybody has changed a number that the graph froze."""
-        if self.replays and numbers_in(self.step.parts()) != self.held:
-            self.give_up("a number that the model or objective keeps in Python was changed")
-
     def warm_up(self, indices: Tensor, size: int, key: Any) -> None:
-        """Takes the step as it stands, and looks whether Python keeps a count of it."""
-        before = numbers_in(self.step.parts())
+        """Take the step as it stands."""
         self.runs[size] += 1
         self.graphs.warm_up(lambda: self.step(indices, size, key))
-        if numbers_in(self.step.parts()) != before:
-            self.give_up("the model or objective keeps numbers in Python that change from step to step")
 
     def capture(self, indices: Tensor, size: int) -> bool:
         """Captures the step for minibatches of this size; returns whether that was possible."""
@@ -167,7 +155,7 @@ class CapturedStep:
         finally:
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
-        self.frozen, self.held = host_numbers(self.step.optimizer), numbers_in(self.step.parts())
+        self.frozen = host_numbers(self.step.optimizer)
         return not self.given_up
 
     def replay_or_audit(self, indices: Tensor, size: int, key: Any) -> None:

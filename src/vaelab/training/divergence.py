@@ -11,7 +11,7 @@ from torch import Tensor
 from vaelab.errors import DivergedError
 from vaelab.training.divergence_trace import Broken, of_all_processes, take_watching
 from vaelab.training.step import Minibatch, Step, add_up
-from vaelab.training.tensors import copied, tensors_in
+from vaelab.training.tensors import copied, leaves
 
 OnNan = Literal["stop", "skip", "rollback"]
 State = dict[str, Any]
@@ -45,10 +45,9 @@ class Guard:
     kept: State | None = None
     since: list[Minibatch] = field(default_factory=list)
 
-    def start(self, step: Step, batches_per_epoch: int, advance: Callable[[], None], scheduler: Any | None) -> None:
+    def start(self, step: Step, advance: Callable[[], None], scheduler: Any | None) -> None:
         """Has training begin, or go on: with this step, and `advance` to be called after each."""
         self.step, self.advance, self.scheduler = step, advance, scheduler
-        self.batches_per_epoch = batches_per_epoch
         self.forget()
 
     def begin_epoch(self) -> None:
@@ -77,7 +76,7 @@ class Guard:
 
     def sound(self, sums: Tensor) -> bool:
         """Whether the `sums` over all processes, the parameters and the optimiser's state are finite."""
-        tensors = [*self.step.parameters, *tensors_in(list(self.step.optimizer.state.values()))]
+        tensors = [*self.step.parameters, *leaves(list(self.step.optimizer.state.values()))]
         largest = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
         return bool(sums.isfinite().all()) and all(bool(norm.isfinite()) for norm in largest)
 
@@ -130,8 +129,7 @@ class Guard:
             group.update(former)  # the learning rate is the schedule's, which goes on
 
     def _undone(self, minibatch: Minibatch, broken: Broken, taken: int) -> None:
-        _, _, epoch, step, _ = minibatch.key
-        number = epoch * self.batches_per_epoch + step + 1
+        number = self.step.number_of(minibatch.key) + 1
         batch = minibatch.indices.tolist()
         if self.step.world_size > 1:
             broken, batch = of_all_processes(broken, batch)
@@ -153,7 +151,7 @@ class Guard:
 
     def state(self) -> State:
         """A copy of all that a step changes."""
-        state = {"tensors": tensors_in(self.step.parts()), "optimizer": self.step.optimizer.state_dict()}
+        state = {"tensors": self._tensors(), "optimizer": self.step.optimizer.state_dict()}
         schedule = {} if self.scheduler is None else {"schedule": self.scheduler.state_dict()}
         return copied(state | schedule | {"sums": self.step.sums})
 
@@ -166,9 +164,12 @@ class Guard:
 
     def _put_back(self, state: State) -> None:
         with torch.no_grad():
-            for tensor, former in zip(tensors_in(self.step.parts()), state["tensors"], strict=True):
+            for tensor, former in zip(self._tensors(), state["tensors"], strict=True):
                 tensor.copy_(former)
         self.step.optimizer.load_state_dict(copied(state["optimizer"]))  # which would train on the tensors given
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.step.modules.parameters(), *self.step.modules.buffers()]
 
     def state_dict(self) -> State:
         """What a checkpoint holds of the guard itself."""

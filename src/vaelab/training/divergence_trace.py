@@ -7,12 +7,14 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelab.objectives import TERMS, Terms
+from vaelab.objectives import Terms
 from vaelab.training.step import Minibatch, Step
+from vaelab.vae import VAE
 
 
 @dataclass
@@ -81,23 +83,24 @@ def _watched_modules(vae: nn.Module, broken: Broken) -> Iterator[None]:
 
 @contextmanager
 def _watched_bound(step: Step, minibatch: Minibatch, broken: Broken) -> Iterator[None]:
-    bound = step.bound
-    plain = getattr(bound, "_torchdynamo_orig_callable", bound)  # as it was before torch.compile
+    objective = step.objective
+    plain = getattr(objective, "_orig_mod", objective)  # as it was before torch.compile
 
-    def watched(x: Tensor) -> Terms:
+    def watched(vae: VAE, x: Tensor, number: Tensor) -> Terms:
         broken.look("a pixel", x)
-        terms = plain(x)
-        finite = terms.elbo.isfinite() & terms.loss.isfinite()
-        for name in (*TERMS[1:], TERMS[0]):
-            broken.look(f"the {name}", getattr(terms, name))
+        terms = plain(vae, x, number)
+        names, values = [*step.names, "loss"], step.values(terms)
+        finite = torch.stack([value.isfinite() for value in values]).all(0)
+        for i in (*range(1, len(names)), 0):  # the first is what the others add up to
+            broken.look(f"the {names[i]}", values[i])
         broken.examples = minibatch.indices[~finite.to(minibatch.indices.device)].tolist()
         return terms
 
-    step.bound = watched
+    step.objective = watched
     try:
         yield
     finally:
-        step.bound = bound
+        step.objective = objective
 
 
 def _tensors_of(output: Any) -> list[tuple[str, Tensor]]:

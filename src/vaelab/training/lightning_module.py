@@ -12,8 +12,8 @@ from vaelab.data.batches import Chunk, ShuffledIndices
 from vaelab.errors import DivergedError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
-from vaelab.objectives import TERMS, Terms
-from vaelab.training.cuda_graph import CapturedStep, captured, portable
+from vaelab.objectives import Objective
+from vaelab.training.cuda_graph import captured, portable
 from vaelab.training.divergence import Guard, OnNan
 from vaelab.training.lightning_loops import count_steps, go_on_inside_epoch
 from vaelab.training.schedules import Interval, Schedule, advance
@@ -32,7 +32,7 @@ class VAEModule(EvaluationModule):
 
     Args:
         vae: the model.
-        objective: `objective(vae, x) -> Terms`.
+        objective: what is minimised.
         optimizer: makes the optimiser from the parameters.
         estimator: `estimator(vae, x) -> Estimate`, or `Several` of them, for the test.
         weight_prior: `weight_prior(vae)` is -log p(theta) in nats; over N_train it joins the loss.
@@ -52,10 +52,10 @@ class VAEModule(EvaluationModule):
     def __init__(
         self,
         vae: VAE,
-        objective: Callable[[VAE, Tensor], Terms],
+        objective: Objective,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         estimator: Estimator | Several,
-        weight_prior: Callable[[VAE], Tensor] | None = None,
+        weight_prior: nn.Module | None = None,
         gradient_clip: Clip | None = None,
         lr_schedule: Schedule | None = None,
         seed: int = 0,
@@ -75,7 +75,7 @@ class VAEModule(EvaluationModule):
         self.cuda_graphs = cuda_graphs
         self.guard = Guard(on_nan)
         self.stopping = False  # in all processes
-        self.train_elbo = float("nan")  # of the chunk before
+        self.latest = float("nan")  # first metric of the objective, over the chunk before
         self.together: Together | None = None  # takes the steps of many
 
     def configure_optimizers(self) -> Any:
@@ -91,7 +91,7 @@ class VAEModule(EvaluationModule):
         self.own_step = self.make_step()
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()
-        self.guard.start(self.own_step, self.data.batches_per_epoch, partial(self.advance_schedule, "step"), scheduler)
+        self.guard.start(self.own_step, partial(self.advance_schedule, "step"), scheduler)
 
     def capture_step(self) -> None:
         """Makes `step` the optimiser step, captured where that is possible."""
@@ -100,12 +100,9 @@ class VAEModule(EvaluationModule):
 
     def make_step(self) -> Step:
         """The optimiser step, as it stands."""
-        bound = partial(self.objective, self.vae)
-        if self.compile_objective:  # the same noise as without
-            bound = torch.compile(bound, dynamic=False, options={"fallback_random": True})
         return Step(
-            *(self.vae, bound, self.data, self.torch_optimizer()),
-            *(self.weight_prior, self.gradient_clip, self.trainer.world_size),
+            *(self.vae, self.objective, self.data, self.torch_optimizer()),
+            *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
         )
 
     def on_train_epoch_start(self) -> None:
@@ -155,8 +152,6 @@ class VAEModule(EvaluationModule):
         """
         if self.together is not None:
             return self.together.take(self, minibatches)
-        if isinstance(self.step, CapturedStep):
-            self.step.look_again()
         for taken, minibatch in enumerate(minibatches, start=1):
             self.step(*minibatch)
             self.advance_schedule("step")
@@ -195,9 +190,10 @@ class VAEModule(EvaluationModule):
 
     def report_training(self, means: Tensor) -> None:
         """Reports the means of the terms over the examples of the last chunk."""
-        terms = {f"train/{name}": value for name, value in zip(TERMS, means, strict=True)}
+        names = [*(metric.name for metric in self.objective.metrics), "loss"]
+        terms = {f"train/{name}": value for name, value in zip(names, means, strict=True)}
         monitors = {f"train/{name}": value for name, value in self.vae.decoder.head.monitors().items()}
-        self.train_elbo = self.report(terms | monitors | self.learning_rate())["train/elbo"]
+        self.latest = self.report(terms | monitors | self.learning_rate())[f"train/{names[0]}"]
 
     def validation_is_due(self) -> bool:
         """Whether it is time to validate; the one that `max_steps` ends with may come at another."""

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vaelab.data.batches import ShuffledIndices
+from vaelab.objectives.base import LOSS
 from vaelab.training.lightning_module import VAEModule
 
 PROGRESS_IN_FILE = "VAELAB_PROGRESS_IN_FILE"  # set in a job of a sweep, whose own bar would collide with others
@@ -91,16 +92,17 @@ class ProgressBar(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
         assert isinstance(pl_module, VAEModule)
-        self.show("train", pl_module.train_elbo)
+        first = (*pl_module.objective.metrics, LOSS)[0]
+        self.show("train", first.name, pl_module.latest)
         if self.progress is not None:
             self.progress.update(self.task, completed=pl_module.steps)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if "val/elbo" in trainer.callback_metrics:
-            self.show("val", float(trainer.callback_metrics["val/elbo"]))
+            self.show("val", "elbo", float(trainer.callback_metrics["val/elbo"]))
 
-    def show(self, stage: str, elbo: float) -> None:
-        self.bounds[stage] = f"{stage} elbo {elbo:.1f}"
+    def show(self, stage: str, name: str, value: float) -> None:
+        self.bounds[stage] = f"{stage} {name} {value:.1f}"
         if self.progress is not None:
             self.progress.update(self.task, note="  ".join(filter(None, self.bounds.values())))
 

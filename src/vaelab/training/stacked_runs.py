@@ -97,8 +97,6 @@ class Ensemble:
 
     def _take(self, modules: Sequence[VAEModule]) -> None:
         step = self._step_of(modules)
-        if isinstance(step, CapturedStep):
-            step.look_again()
         for taken, minibatches in enumerate(zip(*(self.waiting[module] for module in modules), strict=True), start=1):
             indices = torch.stack([minibatch.indices for minibatch in minibatches])
             step(indices, minibatches[0].size, tuple(minibatch.key for minibatch in minibatches))

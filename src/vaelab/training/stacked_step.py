@@ -1,7 +1,7 @@
 """Many models of one configuration, trained as one: one forward and one backward pass take a step of each."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from vaelab.objectives import TERMS
 from vaelab.randomness import drawing_from, stream
 from vaelab.training.step import Key, Step
-from vaelab.training.tensors import tensors_in
+from vaelab.training.tensors import leaves
 
 Keys = tuple[Key, ...]  # of each model
 
@@ -57,6 +56,7 @@ class StackedStep:
         """Points each model's generator at its own noise."""
         for generator, own in zip(self.streams, key, strict=True):
             generator.manual_seed(stream(*own))
+        self.steps[0].step.fill_(self.steps[0].number_of(key[0]))  # all models take the same step
 
     def body(self, indices: Tensor, size: int) -> None:
         """The step from the noise on, which a CUDA graph can hold."""
@@ -121,13 +121,10 @@ class StackedStep:
             )
         )
 
-    def parts(self) -> list[Any]:
-        """What the steps are made of; see `vaelab.training.step.Step.parts`."""
-        return [step.parts() for step in self.steps]
-
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes, of all models."""
-        return tensors_in(self.parts(), list(self.optimizer.state.values()), self.sums)
+        tensors = [tensor for step in self.steps for tensor in (*step.modules.parameters(), *step.modules.buffers())]
+        return [*tensors, *leaves(list(self.optimizer.state.values())), self.sums]
 
 
 class _Bound(nn.Module):
@@ -135,14 +132,13 @@ class _Bound(nn.Module):
 
     def __init__(self, step: Step) -> None:
         super().__init__()
-        self.vae = step.vae
-        self.bound: Callable[[Tensor], Any] = step.bound
-        self.weight_prior = step.weight_prior
+        self.vae, self.objective, self.weight_prior = step.vae, step.objective, step.weight_prior
+        self.step = step
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        terms = self.bound(x)
+        terms = self.objective(self.vae, x, self.step.step)
         penalty = x.new_zeros(()) if self.weight_prior is None else self.weight_prior(self.vae)
-        return *(getattr(terms, name) for name in TERMS), penalty
+        return *self.step.values(terms), penalty
 
 
 def places(module: nn.Module) -> dict[str, str]:

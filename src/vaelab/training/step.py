@@ -5,13 +5,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vaelab.data import ImageData
-from vaelab.objectives import TERMS, Terms
+from vaelab.objectives import Objective, Terms
 from vaelab.randomness import Stage, seed_draws
-from vaelab.training.tensors import tensors_in
+from vaelab.training.tensors import tensors_of
 from vaelab.vae import VAE
 
 Key = tuple[Stage, *tuple[int, ...]]
@@ -46,36 +46,46 @@ class Step:
 
     Args:
         vae: the model.
-        bound: `bound(x) -> Terms` of that model; an objective, perhaps compiled.
+        objective: gives the terms of each example.
         data: what `x` is drawn from.
         optimizer: of the model's parameters.
         weight_prior: `weight_prior(vae)` is -log p(theta) in nats; over N_train it joins the loss.
         gradient_clip: clips the gradients of the parameters that it is given, such as `torch.nn.utils.clip_grad_norm_`.
         world_size: processes that share each minibatch.
+        compile_objective: have `torch.compile` make one function of model and objective.
 
     Attributes:
-        sums: of each of `TERMS` over the examples since they were last taken.
+        sums: of each metric that the objective declares, and of the loss, over the examples since they were last taken.
+        step: optimiser steps taken before this one, a scalar on the device. It follows from the key of the minibatch,
+            so it is right after a resume, and after a step that was undone.
+        modules: everything that holds parameters or buffers.
     """
 
     def __init__(
         self,
         vae: VAE,
-        bound: Callable[[Tensor], Terms],
+        objective: Objective,
         data: ImageData,
         optimizer: Optimizer,
-        weight_prior: Callable[[VAE], Tensor] | None = None,
+        weight_prior: nn.Module | None = None,
         gradient_clip: Clip | None = None,
         world_size: int = 1,
+        compile_objective: bool = False,
     ) -> None:
         self.vae = vae
-        self.bound = bound
+        self.objective: Callable[[VAE, Tensor, Tensor], Terms] = objective
+        if compile_objective:  # with the same noise as without
+            self.objective = torch.compile(objective, dynamic=False, options={"fallback_random": True})
+        self.names = [metric.name for metric in objective.metrics]
+        self.modules = nn.ModuleList([vae, objective, *([] if weight_prior is None else [weight_prior])])
         self.data = data
         self.optimizer = optimizer
         self.weight_prior = weight_prior
         self.gradient_clip = gradient_clip
         self.world_size = world_size
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.sums = torch.zeros(len(TERMS), dtype=torch.float64, device=data.device)
+        self.sums = torch.zeros(len(self.names) + 1, dtype=torch.float64, device=data.device)
+        self.step = torch.zeros((), dtype=torch.int64, device=data.device)
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
         """Takes one step, on a `Minibatch`."""
@@ -83,8 +93,14 @@ class Step:
         self.body(indices, size)
 
     def seed(self, key: Key) -> None:
-        """Points the noise at what `key` names."""
+        """Point the noise, and the count of steps, at what `key` names."""
         seed_draws(self.data.device, *key)
+        self.step.fill_(self.number_of(key))
+
+    def number_of(self, key: Key) -> int:
+        """Return how many optimiser steps come before the one that `key` names."""
+        _, _, epoch, step, _ = key
+        return epoch * self.data.batches_per_epoch + step
 
     def body(self, indices: Tensor, size: int) -> None:
         """The step from the noise on, which a CUDA graph can hold."""
@@ -92,8 +108,8 @@ class Step:
         self.optimizer.zero_grad()
         losses, weights = [], []
         if len(indices) > 0:  # this process may have no example of a minibatch that is small
-            terms = self.bound(self.data.draw("train", indices))
-            self.sums += torch.stack([getattr(terms, name).detach() for name in TERMS]).sum(1, dtype=torch.float64)
+            terms = self.objective(self.vae, self.data.draw("train", indices), self.step)
+            self.sums += torch.stack([value.detach() for value in self.values(terms)]).sum(1, dtype=torch.float64)
             losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean, at no cost
         if self.weight_prior is not None:
             losses.append(self.weight_prior(self.vae))
@@ -113,13 +129,13 @@ class Step:
         self.sums.zero_()
         return sums
 
-    def parts(self) -> list[Any]:
-        """What the step is made of, and might keep something from one step to the next."""
-        return [self.vae, self.bound, self.weight_prior, self.gradient_clip]
+    def values(self, terms: Terms) -> list[Tensor]:
+        """Return the per-example metrics as the objective declares them, and last the loss."""
+        return [*(terms.metrics[name] for name in self.names), terms.loss]
 
     def state(self) -> list[Tensor]:
-        """Every tensor that a step changes: of the model, the objective and the optimiser, and the sums."""
-        return tensors_in(self.parts(), list(self.optimizer.state.values()), self.sums)
+        """Return every tensor that a step changes: of the modules and the optimiser, and the sums."""
+        return [*tensors_of(self.modules, self.optimizer), self.sums]
 
 
 def check_clip(clip: Clip) -> None:

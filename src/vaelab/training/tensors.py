@@ -1,53 +1,31 @@
-"""What objects hold: the numbers and tensors that can be reached from them."""
+"""The tensors of modules and optimisers, and copies of nested state."""
 
 from collections.abc import Iterator
 from copy import deepcopy
-from functools import partial
-from types import MethodType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
-def numbers_in(*things: Any) -> list[bool | int | float | str]:
-    """The numbers and strings that are held in Python; not those in tensors."""
-    return [thing for thing in _held(things) if not isinstance(thing, Tensor)]
+def tensors_of(module: nn.Module, optimizer: Optimizer) -> list[Tensor]:
+    """Return every tensor that training changes: parameters, all buffers, and the optimiser's state."""
+    return [*module.parameters(), *module.buffers(), *leaves(list(optimizer.state.values()))]
 
 
-def tensors_in(*things: Any) -> list[Tensor]:
-    """The tensors that are held, each once: parameters and buffers of modules above all."""
-    return [thing for thing in _held(things) if isinstance(thing, Tensor)]
+def leaves(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested dicts, lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from leaves(part)
 
 
 def copied(value: Any) -> Any:
-    """A copy of nested plain data in which each tensor is one of its own, even where it was a view of a larger one."""
+    """Return a copy of nested plain data, in which each tensor has its own memory, even one that was a view."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
         return {key: copied(part) for key, part in value.items()}
     return type(value)(map(copied, value)) if isinstance(value, list | tuple) else deepcopy(value)
-
-
-def _held(things: tuple[Any, ...]) -> Iterator[Any]:
-    left, seen = [*reversed(things)], set[int]()
-    while left:
-        thing = left.pop()
-        thing = getattr(thing, "_torchdynamo_orig_callable", thing)  # what torch.compile made something of
-        if isinstance(thing, bool | int | float | str):
-            yield thing
-        elif id(thing) not in seen and not isinstance(thing, type):
-            seen.add(id(thing))
-            if isinstance(thing, Tensor):
-                yield thing
-            else:
-                left += reversed(list(_parts(thing)))
-
-
-def _parts(thing: Any) -> Any:
-    if isinstance(thing, partial):
-        return thing.func, thing.args, thing.keywords
-    if isinstance(thing, MethodType):
-        return thing.__self__, thing.__func__
-    if isinstance(thing, dict):
-        return thing.values()
-    return thing if isinstance(thing, list | tuple) else getattr(thing, "__dict__", {}).values()

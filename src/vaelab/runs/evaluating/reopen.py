@@ -17,16 +17,17 @@ from omegaconf.errors import OmegaConfBaseException
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError, DataError, PointMassError, RunFolderError
 from vaelab.evaluation.lightning_module import EvaluationModule
-from vaelab.runs.build import build_data, build_vae, model_for, module_for_evaluation
+from vaelab.runs.build import build_data, module_for_evaluation
 from vaelab.runs.folder.contents import check_same_data, read_config
 from vaelab.runs.folder.weights import Weights
+from vaelab.runs.model import build_vae, model_for
 from vaelab.runs.validate import check
 from vaelab.security.allow_list import check_plain, check_trusted
 from vaelab.security.checkpoint_scan import check_weights
 from vaelab.security.redaction import at_home, redacted
 from vaelab.security.untrusted import reason_of
 
-PARTS = ("data", "model", "encoder", "decoder", "prior", "objective", "estimator")
+PARTS = ("data", "model", "network", "encoder", "decoder", "prior", "objective", "estimator")
 NUMBERS = ("latent_dim", "batch_size", "seed")
 SPARE_BYTES = 2**24  # for what a model holds beside its weights
 

@@ -16,17 +16,18 @@ from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.advice import verdicts
 from vaelab.evaluation.comparability import Key, comparability, settings
 from vaelab.evaluation.lightning_module import EvaluationModule
-from vaelab.objectives import TERMS
-from vaelab.runs.build import check_estimator, make_trainer, scored_as_mass
+from vaelab.objectives import ELBO
+from vaelab.runs.build import check_estimator, make_trainer
 from vaelab.runs.evaluating.cache import KeptEvaluation, Needed, digest
 from vaelab.runs.evaluating.reopen import PARTS, blaming, reopen, stored_config
 from vaelab.runs.folder.contents import environment
 from vaelab.runs.folder.weights import read_weights
+from vaelab.runs.model import scored_as_mass
 from vaelab.runs.processes.cores import this_process
 from vaelab.security.allow_list import trusted_packages
 from vaelab.training import ProgressBar
 
-BOUND_AND_LATENT = (*TERMS[:-1], "log_posterior", "log_aggregate", "log_prior")
+BOUND_AND_LATENT = (*(metric.name for metric in ELBO.metrics), "log_posterior", "log_aggregate", "log_prior")
 log = logging.getLogger(__name__)
 
 

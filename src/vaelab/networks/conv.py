@@ -1,0 +1,91 @@
+"""Convolutional networks."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from vaelab.networks.base import Network, over_images
+from vaelab.networks.mlp import Activation, activation_named, whole_numbers
+
+SMALLEST = 8  # pixels on a side
+
+
+class ConvNet(Network):
+    """Convolutions that halve an image which is the context, and double up to an image which is the event.
+
+    As an encoder's network it maps an image to a vector by 3x3 convolutions of stride 2. As a decoder's it maps the
+    latent by a linear layer to a small map, and this map by nearest-neighbour upsampling and 3x3 convolutions to a map
+    over the pixels of the event. Upsampling goes to the exact sizes that halving would give (28, 14, 7), so any size of
+    image works, and no checkerboard appears (Odena, Dumoulin & Olah 2016). Images have any number of channels.
+
+    Args:
+        context_shape: shape of one context; `(channels, height, width)` if it is an image.
+        event_shape: shape of one event, likewise.
+        channels: of each resolution, from the largest to the smallest; one entry for each halving.
+        activation: as for `MLP`.
+
+    Raises:
+        ValueError: neither context nor event is an image, an image is smaller than 8x8, no entry in `channels` or one
+            below 1, or an activation that `torch.nn` does not have.
+    """
+
+    def __init__(
+        self,
+        context_shape: Sequence[int],
+        event_shape: Sequence[int],
+        channels: int | Sequence[int] = (32, 64),
+        activation: Activation = "relu",
+    ) -> None:
+        widths = whole_numbers("channels", channels)
+        images = [tuple(shape) for shape in (context_shape, event_shape) if len(shape) == 3]
+        if not images or any(min(shape[1:]) < SMALLEST for shape in images):
+            raise ValueError(
+                f"ConvNet expects images of at least {SMALLEST}x{SMALLEST} pixels, found a context of shape "
+                f"{tuple(context_shape)} and an event of shape {tuple(event_shape)}: type network=mlp"
+            )
+        make = activation_named(activation)
+        encode, smallest = _encoder(context_shape, event_shape, widths, make)
+        if len(event_shape) == 3:
+            features_shape = (widths[0], *event_shape[1:])
+            decode = _decoder(smallest[0], event_shape, widths, make)
+        else:
+            features_shape, decode = (math.prod(smallest),), nn.Flatten(-3)
+        super().__init__(context_shape, event_shape, features_shape)
+        self.encode, self.decode = encode, decode
+
+    def forward(self, context: Tensor) -> Tensor:
+        if len(self.context_shape) == 3:
+            return over_images(self.decode, over_images(self.encode, context))
+        return over_images(self.decode, self.encode(context))
+
+
+def _encoder(
+    context_shape: Sequence[int], event_shape: Sequence[int], widths: list[int], make: Callable[[], nn.Module]
+) -> tuple[nn.Module, tuple[int, int, int]]:
+    """Return the layers from the context to the smallest map, and the shape of that map."""
+    if len(context_shape) == 3:
+        layers = [[nn.Conv2d(a, b, 3, stride=2, padding=1), make()] for a, b in pairwise([context_shape[0], *widths])]
+        size = _halved(context_shape[1:], len(widths))[-1]
+        return nn.Sequential(*[module for layer in layers for module in layer]), (widths[-1], *size)
+    smallest = (widths[-1], *_halved(event_shape[1:], len(widths))[-1])
+    linear = nn.Linear(math.prod(context_shape), math.prod(smallest))
+    return nn.Sequential(linear, make(), nn.Unflatten(-1, smallest)), smallest
+
+
+def _decoder(channels: int, event_shape: Sequence[int], widths: list[int], make: Callable[[], nn.Module]) -> nn.Module:
+    """Return the layers from the smallest map to a map over the pixels of the event."""
+    sizes = _halved(event_shape[1:], len(widths))[-2::-1]
+    layers: list[nn.Module] = []
+    for (a, b), size in zip(pairwise([channels, *reversed(widths)]), sizes, strict=True):
+        layers += [nn.Upsample(size=size), nn.Conv2d(a, b, 3, padding=1), make()]
+    return nn.Sequential(*layers)
+
+
+def _halved(size: Sequence[int], times: int) -> list[tuple[int, int]]:
+    """Return the sizes of an image from its own down to that after so many halvings, odd ones rounded up."""
+    sizes = [(size[0], size[1])]
+    for _ in range(times):
+        sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+    return sizes

@@ -1,0 +1,137 @@
+"""The model that a configuration describes, and whether the data suit it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from vaelab.data import ImageData
+from vaelab.data.pixels import MEASURES
+from vaelab.errors import ConfigError
+from vaelab.heads import OverLevels
+from vaelab.objectives import Objective
+from vaelab.randomness import seed_draws
+from vaelab.runs.validate import refusing
+from vaelab.vae import VAE
+
+log = logging.getLogger(__name__)
+
+
+def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
+    """Make the objective that a node of the configuration describes.
+
+    Raises:
+        ConfigError: it is no objective, or couples the examples of a minibatch that several processes share.
+    """
+    with refusing("the objective"):
+        objective = instantiate(node)
+    if not isinstance(objective, Objective):
+        raise ConfigError(
+            f"objective._target_ makes a {type(objective).__name__}, expected a vaelab.objectives.Objective: derive "
+            "the class from it"
+        )
+    if objective.couples_batch and num_processes > 1:
+        raise ConfigError(
+            f"{type(objective).__name__} couples the examples of a minibatch, found {num_processes} processes "
+            "that share each minibatch: train it in one process"
+        )
+    return objective
+
+
+def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
+    """Make the model for events of a shape."""
+    parts = [instantiate(part_without_network(cfg[name])) for name in ("encoder", "decoder")]
+    networks = [instantiate(cfg[name].get("network") or cfg.network) for name in ("encoder", "decoder")]
+    return instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
+
+
+def part_without_network(part: DictConfig) -> DictConfig:
+    """Return an encoder's or decoder's node without a network of its own, which the model is given apart."""
+    return OmegaConf.masked_copy(part, [str(key) for key in part if key != "network"])
+
+
+def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
+    """Make the model for `data`, its weights drawn by `cfg.seed`, and have the data serve the pixels that it models.
+
+    Raises:
+        ConfigError: pixels that the head does not model, or data outside of the support of its likelihood.
+    """
+    seed_draws("cpu", "initialize", cfg.seed)
+    vae = model_for(cfg, data.event_shape)
+    serve_pixels(data, vae)
+    if cfg.get("initialization"):
+        with torch.random.fork_rng(devices=[]):
+            x = data.draw_block("train", next(iter(data.blocks("train"))))
+        instantiate(cfg.initialization)(vae, x)
+    check_support(vae, data)
+    return vae
+
+
+def serve_pixels(data: ImageData, vae: VAE) -> None:
+    """Have the data serve the pixels that the decoder's head models, and the encoder see them scaled to [0, 1].
+
+    Raises:
+        ConfigError: `data.pixels` asks for others, or the head's measure is not one of its pixels.
+    """
+    head = vae.decoder.head
+    if data.pixels not in (None, head.pixels):
+        raise ConfigError(
+            f"the decoder's head {type(head).__name__} models {head.pixels} pixels, data.pixels={data.pixels} asks for "
+            f"others: type data.pixels=null, or choose a decoder of {data.pixels} pixels"
+        )
+    if head.pixels != "binary" and data.binarize != "dynamic":
+        log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
+    data.serve(head.pixels)
+    if head.measure != MEASURES[head.pixels]:
+        raise ConfigError(
+            f"{type(head).__name__} says that it gives a {head.measure} over {head.pixels} pixels, which have a "
+            f"{MEASURES[head.pixels]}: correct its `pixels` or `measure`"
+        )
+    vae.max_pixel = data.max_pixel
+
+
+def check_support(vae: VAE, data: ImageData) -> None:
+    """Draws a block of each split, and asks the decoder's likelihood whether it lies in its support; once.
+
+    Raises:
+        ConfigError: it does not; names both sides.
+    """
+    support = vae.eval().decode(vae.latent_prior().sample((1,))).support
+    vae.train()
+    for split in data.split:
+        x = data.draw_block(split, next(iter(data.blocks(split))))
+        if support is None or not support.check(x).all():
+            raise ConfigError(
+                f"{data.name} serves {data.pixels} pixels between {x.min():g} and {x.max():g}, outside the support "
+                f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its `pixels`"
+            )
+
+
+def scored_as_mass(vae: VAE, data: ImageData) -> None:
+    """Has a decoder of densities over unit pixels, and its data, work in masses over grey levels from now on.
+
+    The decoder's head becomes an `OverLevels` of itself, with the same parameters, so weights must have been loaded
+    before. The encoder then sees level / (num_levels - 1), without the noise of dequantising; whatever it makes of
+    it, the bound is one of the mass of the levels.
+
+    Raises:
+        ConfigError: binary pixels, which have no levels; a head of levels already; pixels that have no mass over
+            intervals.
+    """
+    head = vae.decoder.head
+    if head.pixels != "unit":
+        reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
+        raise ConfigError(
+            f"a mass over levels needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} "
+            f"pixels {reason}: evaluate it as it is"
+        )
+    with refusing("the decoder"), torch.no_grad():
+        over_levels = OverLevels(head, data.num_levels).train(head.training)
+        z = vae.latent_prior().sample((1,))
+        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))  # here, if it fails, and not later
+    vae.decoder.head = over_levels
+    data.serve(over_levels.pixels)
+    vae.max_pixel = data.max_pixel
