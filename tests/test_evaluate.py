@@ -238,7 +238,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line_and_writes_nothing(
 def test_a_posterior_without_a_density_is_one_clear_line(folder: Path, run_evaluate: Run) -> None:
     last = folder / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
-    checkpoint["state_dict"]["vae.encoder.head.scale.linear.bias"].fill_(-1e9)
+    checkpoint["state_dict"]["vae.encoder.head.scale.layer.linear.bias"].fill_(-1e9)
     torch.save(checkpoint, last)
     outcome = run_evaluate("run_dir=run", code=1)
     assert "has no density at its own sample" in outcome.err
@@ -318,7 +318,7 @@ def test_other_weights_are_another_evaluation(folder: Path, run_evaluate: Run) -
     before = numbers(folder)
     last = folder / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
-    checkpoint["state_dict"]["vae.decoder.head.logits.bias"] += 0.1
+    checkpoint["state_dict"]["vae.decoder.head.logits.linear.bias"] += 0.1
     torch.save(checkpoint, last)
     assert "written:" in run_evaluate("run_dir=run").out
     assert numbers(folder)["test/elbo"] != before["test/elbo"]
@@ -377,7 +377,7 @@ def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(
 def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) -> None:
     last = folder / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
-    checkpoint["state_dict"]["vae.encoder.head.scale.linear.bias"].fill_(-1e9)
+    checkpoint["state_dict"]["vae.encoder.head.scale.layer.linear.bias"].fill_(-1e9)
     torch.save(checkpoint, last)
     outcome = command(folder, "trainer.devices=2")
     assert outcome.returncode == 1

@@ -28,13 +28,13 @@ class Laplace(Head):
     pixels = "unit"
     measure = "density"
 
-    def __init__(self, in_features, event_shape):
-        super().__init__(in_features, event_shape)
-        self.loc, self.log_scale = self.linear(), self.linear()
+    def __init__(self, network):
+        super().__init__(network)
+        self.loc, self.log_scale = network.output_layer(), network.output_layer()
 
     def forward(self, features):
-        loc = self.as_event(self.loc(features)).sigmoid()
-        scale = self.as_event(self.log_scale(features)).exp() + 1e-3
+        loc = self.loc(features).sigmoid()
+        scale = self.log_scale(features).exp() + 1e-3
         return self.independent(td.Laplace(loc, scale, validate_args=False))
 '''
 CHOICE = "defaults: [bernoulli, _self_]\nhead: {_target_: my_heads.Laplace}\n"
@@ -262,7 +262,7 @@ def test_cfg_job_prints_the_configuration_and_runs_nothing(run_train: Run, tmp_p
 
 def test_cfg_job_resolve_shows_every_value(run_train: Run) -> None:
     config = yaml.safe_load(run_train("--cfg=job", "--resolve", "hidden_features=7").out)
-    assert config["encoder"]["trunk"]["hidden_features"] == 7
+    assert config["network"]["hidden_features"] == 7
 
 
 def test_help_lists_commands_choices_and_values(run_train: Run, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_sweep_over_latents_and_decoders_makes_a_run_of_each(run_fast: Run, tm
 
 
 def test_a_run_of_a_sweep_can_be_evaluated_by_its_path(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
-    run_fast("-m", "encoder.trunk.activation=tanh,relu", "hidden_features=[8],[4,4]", "trainer.max_steps=3")
+    run_fast("-m", "network.activation=tanh,relu", "hidden_features=[8],[4,4]", "trainer.max_steps=3")
     for path in tmp_path.glob("logs/sweeps/*/*/metrics.json"):
         run_evaluate(f"run_dir={path.parent.relative_to(tmp_path)}")
         assert evaluation(path.parent)["test/elbo"] == results(path.parent)["test/elbo"]

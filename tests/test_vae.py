@@ -2,28 +2,33 @@ from functools import partial
 
 import pytest
 import torch
+import torch.distributions as td
 from torch import nn
 
 from tests.helpers.linear_gaussian import linear_gaussian
+from vaelab.estimators import ImportanceSampling
+from vaelab.evaluation import figures
+from vaelab.evaluation.latent_usage import Aggregate, latent_values
 from vaelab.heads import Bernoulli, DiagonalGaussian
 from vaelab.networks import MLP
-from vaelab.priors import StandardNormal
+from vaelab.objectives import ELBO
+from vaelab.priors import Prior, StandardNormal
 from vaelab.vae import VAE, Conditional, make_shared_vae, make_vae
 
 EVENT = (1, 4, 3)
 
 
-def encoder(context_shape, event_shape, trunk=lambda shape: MLP(shape, 6)):
-    return Conditional(context_shape, event_shape, trunk, DiagonalGaussian)
+NETWORK = partial(MLP, hidden_features=6)
+ENCODER, DECODER = partial(Conditional, head=DiagonalGaussian), partial(Conditional, head=Bernoulli)
 
 
-def decoder(context_shape, event_shape, trunk=lambda shape: MLP(shape, 6)):
-    return Conditional(context_shape, event_shape, trunk, Bernoulli)
+def new_vae(make=make_vae, decoder_network=NETWORK):
+    return make(EVENT, 2, ENCODER, DECODER, StandardNormal, NETWORK, decoder_network)
 
 
 @pytest.mark.parametrize("batch", [(), (5,), (2, 5)])
 def test_shapes_with_zero_one_and_two_leading_dimensions(batch):
-    vae = make_vae(EVENT, 2, encoder, decoder, StandardNormal)
+    vae = new_vae()
     x = torch.rand(*batch, *EVENT)
     q = vae.encode(x)
     p = vae.decode(q.mean)
@@ -34,15 +39,14 @@ def test_shapes_with_zero_one_and_two_leading_dimensions(batch):
 
 
 def test_encoder_and_decoder_have_parameters_of_their_own():
-    vae = make_vae(EVENT, 2, encoder, decoder, StandardNormal)
+    vae = new_vae()
     assert not {id(p) for p in vae.encoder.parameters()} & {id(p) for p in vae.decoder.parameters()}
 
 
 def test_shared_model_holds_the_very_same_module_and_sums_its_gradients():
-    trunk = partial(MLP, hidden_features=6)
-    vae = make_shared_vae(EVENT, 2, partial(encoder, trunk=trunk), partial(decoder, trunk=trunk), StandardNormal)
-    shared = vae.encoder.trunk.second
-    assert shared is vae.decoder.trunk.second
+    vae = new_vae(make_shared_vae)
+    shared = vae.encoder.network.second
+    assert shared is vae.decoder.network.second
     x = torch.rand(5, *EVENT)
 
     def gradient(loss):
@@ -60,7 +64,7 @@ def test_shared_model_holds_the_very_same_module_and_sums_its_gradients():
 
 
 def test_encoder_sees_pixels_scaled_to_one():
-    vae = make_vae(EVENT, 2, encoder, decoder, StandardNormal)
+    vae = new_vae()
     levels = torch.randint(0, 256, (5, *EVENT)).float()
     expected = vae.encoder(levels / 255).mean
     vae.max_pixel = 255
@@ -74,19 +78,15 @@ def test_log_joint_is_the_sum_of_prior_and_likelihood():
     torch.testing.assert_close(vae.log_joint(x, z), expected)
 
 
-def test_shared_model_refuses_trunks_that_end_differently():
-    parts = (
-        partial(encoder, trunk=partial(MLP, hidden_features=6)),
-        partial(decoder, trunk=partial(MLP, hidden_features=5)),
-    )
-    with pytest.raises(ValueError, match="6 features"):
-        make_shared_vae(EVENT, 2, *parts, StandardNormal)
+def test_shared_model_refuses_networks_that_end_differently():
+    with pytest.raises(ValueError, match=r"found \(6,\) \(encoder\) and \(5,\)"):
+        new_vae(make_shared_vae, decoder_network=partial(MLP, hidden_features=5))
 
 
 def test_samples_have_the_mean_and_variance_of_the_evidence():
     vae, _ = linear_gaussian(2, scale=0.5)
     drawn = vae.sample(20_000).detach().flatten(1)
-    w, b = vae.decoder.head.loc.weight, vae.decoder.head.loc.bias
+    w, b = vae.decoder.head.loc.linear.weight, vae.decoder.head.loc.linear.bias
     variance = w.square().sum(1) + 0.5**2
     assert ((drawn.mean(0) - b).abs() < 5 * (variance / 20_000).sqrt()).all()
     assert ((drawn.var(0) - variance).abs() < 5 * variance * (2 / 20_000) ** 0.5).all()
@@ -99,17 +99,69 @@ def test_only_training_lets_the_head_observe():
         def observe(self, distribution, event):
             self.seen += 1
 
-    watched = Conditional((2,), EVENT, lambda shape: MLP(shape, 3), Watching)
+    watched = Conditional((2,), EVENT, NETWORK, Watching)
     watched.log_prob(torch.zeros(4, *EVENT), torch.randn(4, 2))
     watched.eval().log_prob(torch.zeros(4, *EVENT), torch.randn(4, 2))
     assert watched.head.seen == 1
 
 
 def test_vae_is_plain_pytorch():
-    vae = make_vae(EVENT, 2, encoder, decoder, StandardNormal)
+    vae = new_vae()
     assert isinstance(vae, nn.Module)
     assert type(vae) is VAE
-    copy = make_vae(EVENT, 2, encoder, decoder, StandardNormal)
+    copy = new_vae()
     copy.load_state_dict(vae.state_dict())
     x = torch.rand(5, *EVENT)
     assert torch.equal(copy.reconstruct(x), vae.reconstruct(x))
+
+
+class Pseudo(Prior):
+    """A prior that asks the encoder for one component, as VampPrior does."""
+
+    def __init__(self, latent_shape, event_shape):
+        super().__init__(latent_shape, event_shape)
+        self.input = nn.Parameter(torch.rand(event_shape))
+        self.calls = 0
+
+    def forward(self, encode):
+        self.calls += 1
+        return encode(self.input)
+
+
+def test_a_prior_may_use_the_encoder_and_never_owns_it():
+    vae = make_vae(EVENT, 2, ENCODER, DECODER, Pseudo, NETWORK, NETWORK)
+    assert [name for name, _ in vae.prior.named_parameters()] == ["input"]
+    assert vae.latent_prior().event_shape == (2,)
+    assert ELBO()(vae, torch.rand(5, *EVENT).round(), torch.tensor(0)).loss.isfinite().all()
+    before = vae.prior.calls
+    with vae.fixed_prior():
+        ImportanceSampling(num_samples=300)(vae, torch.rand(5, *EVENT).round())
+    assert vae.prior.calls == before + 1
+
+
+class WithoutMean(td.Independent):
+    """A distribution that has samples and a density, and no mean, like a flow."""
+
+    @property
+    def mean(self):
+        raise NotImplementedError
+
+
+class Flowing(DiagonalGaussian):
+    def independent(self, elements):
+        return WithoutMean(elements, len(self.event_shape), validate_args=False)
+
+
+class FlowingPrior(StandardNormal):
+    def forward(self, encode):
+        return WithoutMean(super().forward(encode).base_dist, 1, validate_args=False)
+
+
+def test_no_part_assumes_a_mean():
+    parts = partial(Conditional, head=Flowing)
+    vae = make_vae(EVENT, 2, parts, parts, FlowingPrior, NETWORK, NETWORK)
+    x = torch.rand(30, *EVENT)
+    assert vae.reconstruct(x).shape == x.shape
+    for figure in (figures.reconstructions(vae, x[:4]), figures.samples(vae), figures.manifold(vae, 3)):
+        assert figure.axes
+    assert "posterior_mean" not in latent_values(vae, x, Aggregate(vae, [x]))

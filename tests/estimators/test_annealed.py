@@ -19,7 +19,7 @@ def seeded():
 
 def tempered(vae, x, beta, scale):
     """Mean [batch, latent] and variances [latent] of the density proportional to p(z) p(x|z)^beta."""
-    w, b = vae.decoder.head.loc.weight, vae.decoder.head.loc.bias
+    w, b = vae.decoder.head.loc.linear.weight, vae.decoder.head.loc.linear.bias
     precision = 1 + beta * w.square().sum(0) / scale**2
     return beta * (x.flatten(1) - b) @ w / scale**2 / precision, 1 / precision
 
@@ -30,7 +30,7 @@ def test_transitions_lead_from_the_prior_to_the_tempered_posterior(beta):
     vae, _ = linear_gaussian(2, scale=0.5)
     x = draw_data(vae, 2)
     dynamics = Hamiltonian(vae, x, num_leapfrogs=3, max_batch_elements=10**6)
-    state = dynamics.at(vae.prior().sample((3000, 2)))
+    state = dynamics.at(vae.latent_prior().sample((3000, 2)))
     mean, variance = tempered(vae, x, beta, scale=0.5)
     step_size = torch.full((2,), 1.2 * variance.min().sqrt().item(), dtype=torch.float64)
     accepted = []
@@ -80,7 +80,7 @@ def test_bounds_from_both_sides_close_on_the_evidence(latent_dim, event_shape, t
     scale = 0.5 if latent_dim == 50 else 1.0
     vae, log_evidence = linear_gaussian(latent_dim, event_shape, scale=scale)
     ais = AnnealedImportanceSampling(temperatures, num_chains=16, num_leapfrogs=leapfrogs)
-    z = vae.prior().sample((examples,))
+    z = vae.latent_prior().sample((examples,))
     x = vae.decode(z).sample()
     log_weights, step_sizes, acceptance = ais.forward(vae, x)
     forward, backward = of_weights(log_weights), of_weights(ais.backward(vae, x, z, step_sizes))
@@ -124,7 +124,7 @@ def test_the_encoder_has_no_part_in_it():
     for _ in range(2):
         torch.manual_seed(3)
         found.append(AnnealedImportanceSampling(5, 4, 2, num_simulated=2)(vae, x).known())
-        torch.nn.init.constant_(vae.encoder.head.loc.weight, math.nan)
+        torch.nn.init.constant_(vae.encoder.head.loc.linear.weight, math.nan)
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 

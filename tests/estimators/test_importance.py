@@ -123,7 +123,7 @@ def test_a_posterior_of_scale_0_is_refused():
     vae, _ = linear_gaussian(2)
     x = draw_data(vae, 3)
     with torch.no_grad():
-        vae.encoder.head.scale.linear.bias.fill_(-math.inf)
+        vae.encoder.head.scale.layer.linear.bias.fill_(-math.inf)
     with pytest.raises(PointMassError, match="3 of 3 examples"):
         ImportanceSampling(10)(vae, x)
 

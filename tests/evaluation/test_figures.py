@@ -36,8 +36,8 @@ def test_reconstructions_stand_below_the_data():
 def test_manifold_is_a_grid_of_quantiles_with_z1_across_and_z2_upwards():
     vae, _ = linear_gaussian(2, event_shape=(1, 1, 2))
     with torch.no_grad():  # the decoder's mean is z itself: an image of two pixels
-        vae.decoder.head.loc.weight.copy_(torch.eye(2))
-        vae.decoder.head.loc.bias.zero_()
+        vae.decoder.head.loc.linear.weight.copy_(torch.eye(2))
+        vae.decoder.head.loc.linear.bias.zero_()
     tiles = picture(figures.manifold(vae, size=5))
     quantiles = norm.ppf([0.1, 0.3, 0.5, 0.7, 0.9])
     np.testing.assert_allclose(tiles[0, ::2], quantiles, atol=1e-6)  # z1 along the first row

@@ -54,7 +54,7 @@ def test_posteriors_of_another_family_have_the_same_aggregate(monkeypatch):
 
 def test_narrow_posteriors_keep_their_digits():
     vae, _ = linear_gaussian(3)
-    vae.encoder.head.scale.linear.bias.data.fill_(2 * math.log(1e-4))
+    vae.encoder.head.scale.layer.linear.bias.data.fill_(2 * math.log(1e-4))
     x = draw_data(vae, 30)
     with torch.no_grad():
         q = vae.encode(x)
@@ -85,7 +85,7 @@ def test_of_an_exact_posterior_both_have_closed_forms():
 
 def test_a_posterior_that_tells_every_example_apart_saturates_at_log_n():
     vae, _ = linear_gaussian(5)
-    vae.encoder.head.scale.linear.bias.data.fill_(2 * math.log(1e-3))
+    vae.encoder.head.scale.layer.linear.bias.data.fill_(2 * math.log(1e-3))
     found = latent_summary(values_of(vae, draw_data(vae, 200)))
     assert found["mutual_information"] == pytest.approx(math.log(200), abs=1e-6)
     assert found["mutual_information_limit"] == pytest.approx(math.log(200))
@@ -94,7 +94,7 @@ def test_a_posterior_that_tells_every_example_apart_saturates_at_log_n():
 def test_a_collapsed_posterior_has_no_active_unit_and_no_information():
     vae, _ = linear_gaussian(4)
     head = vae.encoder.head
-    for parameter in (head.loc.weight, head.loc.bias, head.scale.linear.bias):
+    for parameter in (head.loc.linear.weight, head.loc.linear.bias, head.scale.layer.linear.bias):
         parameter.data.zero_()
     found = latent_summary(values_of(vae, draw_data(vae, 300)))
     assert found["active_units"] == 0
@@ -105,7 +105,7 @@ def test_a_collapsed_posterior_has_no_active_unit_and_no_information():
 @pytest.mark.parametrize("share", [1, 2, 3])
 def test_active_units_are_those_whose_mean_varies(share):
     vae, _ = linear_gaussian(4)
-    vae.encoder.head.loc.weight.data[share:] *= 1e-3
+    vae.encoder.head.loc.linear.weight.data[share:] *= 1e-3
     assert latent_summary(values_of(vae, draw_data(vae, 300)))["active_units"] == share
 
 
@@ -118,6 +118,6 @@ def test_one_example_has_no_active_units_and_no_nan():
 
 def test_a_point_mass_is_an_error_that_says_what_to_do():
     vae, _ = linear_gaussian(2)
-    vae.encoder.head.scale.linear.bias.data.fill_(-math.inf)
+    vae.encoder.head.scale.layer.linear.bias.data.fill_(-math.inf)
     with pytest.raises(PointMassError, match=r"5 of 5 examples.*min_scale"):
         values_of(vae, draw_data(vae, 5))

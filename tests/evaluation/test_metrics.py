@@ -12,7 +12,10 @@ from vaelab.evaluation.advice import verdicts
 from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
 from vaelab.evaluation.per_example import Records
 from vaelab.heads import Bernoulli, DiagonalGaussian, Logistic
+from vaelab.networks import Network
 
+NETWORK = Network((2,), (1, 8, 8), (2,))
+BERNOULLI = Bernoulli(NETWORK)
 IMPORTANCE = ImportanceSampling(5000)
 FINE = {"log_likelihood": -90.0, "standard_error": 0.01, "bias": -0.001, "mutual_information": 2.0}
 FINE |= {"mutual_information_limit": 9.2, "active_units": 10, "latent_dim": 10, "num_samples": 5000}
@@ -33,23 +36,23 @@ def records(n=5, **more):
 def test_the_bound_in_bits_has_the_jacobian_of_the_datas_own_levels(head):
     found = Records()
     found.add((0, 0), dict.fromkeys(("elbo", "reconstruction", "kl"), torch.zeros(3)))
-    assert bound_summary(found, Digits(), head(2, (1, 8, 8)))["bits_per_dim"] == pytest.approx(math.log2(17))
+    assert bound_summary(found, Digits(), head(NETWORK))["bits_per_dim"] == pytest.approx(math.log2(17))
 
 
 def test_binary_pixels_have_no_bits():
-    found = summary(records(log_likelihood=torch.zeros(5)), {"": IMPORTANCE}, Digits(), Bernoulli(2, (1, 8, 8)))
+    found = summary(records(log_likelihood=torch.zeros(5)), {"": IMPORTANCE}, Digits(), BERNOULLI)
     assert not [name for name in found if "bits" in name]
 
 
 def test_rate_distortion_and_how_far_another_split_may_lie():
-    found = summary(records(), {}, Digits(), Bernoulli(2, (1, 8, 8)))
+    found = summary(records(), {}, Digits(), BERNOULLI)
     assert (found["elbo"], found["rate"], found["distortion"]) == (-100, 20, 80)
     assert found["sampling_error"] == pytest.approx(math.sqrt(62.5 / 5))
     assert found["num_examples"] == 5
 
 
 def test_of_one_example_there_is_no_spread():
-    found = summary(records(1), {}, Digits(), Bernoulli(2, (1, 8, 8)))
+    found = summary(records(1), {}, Digits(), BERNOULLI)
     assert "sampling_error" not in found
     assert all(math.isfinite(value) for value in found.values())
 

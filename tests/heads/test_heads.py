@@ -20,14 +20,20 @@ from vaelab.heads import (
     PerPixelScale,
     SharedScale,
 )
+from vaelab.networks import Network
 
 EVENT = (1, 2, 3)
 SCALES = {
     "per_pixel": PerPixelScale,
     "shared": SharedScale,
-    "fixed": lambda *shapes: FixedScale(*shapes, value=0.3),
+    "fixed": lambda network: FixedScale(network, value=0.3),
     "optimal": OptimalScale,
 }
+
+
+def vector(features, event_shape):
+    """A network that gives vectors of so many features."""
+    return Network((1,), event_shape, (features,))
 
 
 def weights(layer):
@@ -35,9 +41,9 @@ def weights(layer):
 
 
 def test_bernoulli_is_the_formula_of_appendix_c1():
-    head, h = Bernoulli(4, EVENT).double(), torch.randn(7, 4, dtype=torch.float64)
+    head, h = Bernoulli(vector(4, EVENT)).double(), torch.randn(7, 4, dtype=torch.float64)
     x = torch.randint(0, 2, (7, *EVENT), dtype=torch.float64)
-    w2, b2 = weights(head.logits)
+    w2, b2 = weights(head.logits.linear)
     y = 1 / (1 + np.exp(-(h.numpy() @ w2.T + b2)))
     flat = x.flatten(1).numpy()
     expected = (flat * np.log(y) + (1 - flat) * np.log(1 - y)).sum(1)
@@ -46,17 +52,20 @@ def test_bernoulli_is_the_formula_of_appendix_c1():
 
 
 def test_bernoulli_masses_sum_to_one():
-    p = Bernoulli(4, (1, 1, 3)).double()(torch.randn(4, dtype=torch.float64))
+    p = Bernoulli(vector(4, (1, 1, 3))).double()(torch.randn(4, dtype=torch.float64))
     events = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3).view(8, 1, 1, 3)
     assert p.log_prob(events).exp().sum().item() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("sigmoid_mean", [False, True])
 def test_gaussian_is_the_formula_of_appendix_c2(sigmoid_mean):
-    head, h = DiagonalGaussian(4, EVENT, sigmoid_mean=sigmoid_mean).double(), torch.randn(7, 4, dtype=torch.float64)
+    head, h = (
+        DiagonalGaussian(vector(4, EVENT), sigmoid_mean=sigmoid_mean).double(),
+        torch.randn(7, 4, dtype=torch.float64),
+    )
     x = torch.rand(7, *EVENT, dtype=torch.float64)
-    w4, b4 = weights(head.loc)
-    w5, b5 = weights(head.scale.linear)
+    w4, b4 = weights(head.loc.linear)
+    w5, b5 = weights(head.scale.layer.linear)
     mu = h.numpy() @ w4.T + b4
     mu = 1 / (1 + np.exp(-mu)) if sigmoid_mean else mu
     log_variance = h.numpy() @ w5.T + b5
@@ -68,14 +77,14 @@ def test_gaussian_is_the_formula_of_appendix_c2(sigmoid_mean):
 
 
 def test_mean_and_log_variance_are_parallel_layers_on_one_h():
-    head = DiagonalGaussian(4, EVENT)
-    assert head.loc.in_features == head.scale.linear.in_features == 4
-    assert head.loc.weight is not head.scale.linear.weight
+    head = DiagonalGaussian(vector(4, EVENT))
+    assert head.loc.linear.in_features == head.scale.layer.linear.in_features == 4
+    assert head.loc.linear.weight is not head.scale.layer.linear.weight
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_gaussian_density_integrates_to_one(scale):
-    head = DiagonalGaussian(3, (1, 1, 1), scale=SCALES[scale]).double().eval()
+    head = DiagonalGaussian(vector(3, (1, 1, 1)), scale=SCALES[scale]).double().eval()
     p = head(torch.randn(3, dtype=torch.float64))
     centre, width = p.mean.item(), p.stddev.item()
 
@@ -91,7 +100,7 @@ def test_gaussian_density_integrates_to_one(scale):
 @pytest.mark.parametrize("head", [Bernoulli, DiagonalGaussian, Logistic])
 def test_batch_shape_is_the_features_leading_dimensions(head, batch, latent):
     for event in (EVENT, (latent,)):
-        p = head(5, event)(torch.randn(*batch, 5))
+        p = head(vector(5, event))(torch.randn(*batch, 5))
         assert p.batch_shape == tuple(batch)
         assert p.event_shape == event
         assert p.log_prob(p.sample()).shape == tuple(batch)
@@ -99,7 +108,7 @@ def test_batch_shape_is_the_features_leading_dimensions(head, batch, latent):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_scales_keep_shape_with_zero_one_and_two_leading_dimensions(scale):
-    head = DiagonalGaussian(5, EVENT, scale=SCALES[scale])
+    head = DiagonalGaussian(vector(5, EVENT), scale=SCALES[scale])
     for batch in ((), (2,), (3, 2)):
         p = head(torch.randn(*batch, 5))
         assert (p.batch_shape, p.event_shape) == (batch, EVENT)
@@ -108,7 +117,7 @@ def test_scales_keep_shape_with_zero_one_and_two_leading_dimensions(scale):
 @pytest.mark.parametrize("head", [Bernoulli, DiagonalGaussian, Logistic])
 def test_samples_have_the_moments_that_the_distribution_says(head):
     torch.manual_seed(0)
-    p = head(4, EVENT)(torch.randn(4))
+    p = head(vector(4, EVENT))(torch.randn(4))
     draws = p.sample((20_000,))
     error = p.stddev / math.sqrt(20_000)
     assert ((draws.mean(0) - p.mean).abs() < 5 * error).all()
@@ -117,10 +126,10 @@ def test_samples_have_the_moments_that_the_distribution_says(head):
 
 
 def test_floor_holds_and_is_counted():
-    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: PerPixelScale(*shapes, min_scale=0.01))
+    head = DiagonalGaussian(vector(4, EVENT), scale=lambda network: PerPixelScale(network, min_scale=0.01))
     with torch.no_grad():
-        head.scale.linear.weight.zero_()
-        head.scale.linear.bias.copy_(torch.tensor([-80.0, -80.0, -80.0, 0.0, 0.0, 0.0]))
+        head.scale.layer.linear.weight.zero_()
+        head.scale.layer.linear.bias.copy_(torch.tensor([-80.0, -80.0, -80.0, 0.0, 0.0, 0.0]))
     p = head(torch.randn(9, 4))
     assert p.stddev.min().item() == pytest.approx(0.01)
     assert head.monitors()["scale_at_floor"].item() == pytest.approx(0.5)
@@ -129,36 +138,36 @@ def test_floor_holds_and_is_counted():
 
 
 def test_gradient_survives_at_the_floor():
-    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: PerPixelScale(*shapes, min_scale=0.01))
+    head = DiagonalGaussian(vector(4, EVENT), scale=lambda network: PerPixelScale(network, min_scale=0.01))
     with torch.no_grad():
-        head.scale.linear.bias.fill_(math.log(0.01**2))
+        head.scale.layer.linear.bias.fill_(math.log(0.01**2))
     head(torch.zeros(1, 4)).log_prob(torch.full((1, *EVENT), 5.0)).sum().backward()
-    assert (head.scale.linear.bias.grad.abs() > 0).all()
+    assert (head.scale.layer.linear.bias.grad.abs() > 0).all()
 
 
 def test_without_a_floor_a_tiny_variance_has_finite_gradients():
-    head = DiagonalGaussian(4, EVENT)
+    head = DiagonalGaussian(vector(4, EVENT))
     with torch.no_grad():
-        head.scale.linear.bias.fill_(-120.0)  # exp(-120) is 0 in float32
+        head.scale.layer.linear.bias.fill_(-120.0)  # exp(-120) is 0 in float32
     head(torch.randn(2, 4)).base_dist.scale.sum().backward()
-    assert torch.isfinite(head.scale.linear.bias.grad).all()
+    assert torch.isfinite(head.scale.layer.linear.bias.grad).all()
 
 
 def test_shared_scale_is_one_learnt_number():
-    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: SharedScale(*shapes, initial=0.2))
+    head = DiagonalGaussian(vector(4, EVENT), scale=lambda network: SharedScale(network, initial=0.2))
     p = head(torch.randn(5, 4))
     torch.testing.assert_close(p.stddev, torch.full((5, *EVENT), 0.2))
     assert [name for name, _ in head.scale.named_parameters()] == ["value"]
 
 
 def test_fixed_scale_is_never_learnt():
-    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: FixedScale(*shapes, value=0.3))
+    head = DiagonalGaussian(vector(4, EVENT), scale=lambda network: FixedScale(network, value=0.3))
     torch.testing.assert_close(head(torch.randn(5, 4)).stddev, torch.full((5, *EVENT), 0.3))
     assert not list(head.scale.parameters())
 
 
 def test_optimal_scale_is_the_root_mean_square_of_training_residuals_and_frozen_in_evaluation():
-    head = DiagonalGaussian(4, EVENT, scale=lambda *shapes: OptimalScale(*shapes, momentum=0.999))
+    head = DiagonalGaussian(vector(4, EVENT), scale=lambda network: OptimalScale(network, momentum=0.999))
     residuals = []
     for _ in range(50):
         p, x = head(torch.randn(8, 4)), torch.randn(8, *EVENT)
@@ -171,7 +180,7 @@ def test_optimal_scale_is_the_root_mean_square_of_training_residuals_and_frozen_
 
 
 def test_optimal_scale_maximises_the_likelihood_of_what_it_observed():
-    head = DiagonalGaussian(4, EVENT, scale=OptimalScale)
+    head = DiagonalGaussian(vector(4, EVENT), scale=OptimalScale)
     features, x = torch.randn(64, 4), torch.randn(64, *EVENT)
     head.observe(head(features), x)
     best = head(features).log_prob(x).mean()
@@ -185,10 +194,10 @@ def test_optimal_scale_maximises_the_likelihood_of_what_it_observed():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: PerPixelScale(4, EVENT, min_scale=-1),
-        lambda: SharedScale(4, EVENT, initial=0),
-        lambda: FixedScale(4, EVENT, value=-0.1),
-        lambda: OptimalScale(4, EVENT, momentum=1),
+        lambda: PerPixelScale(vector(4, EVENT), min_scale=-1),
+        lambda: SharedScale(vector(4, EVENT), initial=0),
+        lambda: FixedScale(vector(4, EVENT), value=-0.1),
+        lambda: OptimalScale(vector(4, EVENT), momentum=1),
     ],
 )
 def test_scales_refuse_what_cannot_be_meant(make):
@@ -198,9 +207,9 @@ def test_scales_refuse_what_cannot_be_meant(make):
 
 @pytest.mark.parametrize("sigmoid_mean", [False, True])
 def test_logistic_head_is_scipys_logistic_of_two_parallel_layers(sigmoid_mean):
-    head, h = Logistic(4, EVENT, sigmoid_mean=sigmoid_mean).double(), torch.randn(7, 4, dtype=torch.float64)
+    head, h = Logistic(vector(4, EVENT), sigmoid_mean=sigmoid_mean).double(), torch.randn(7, 4, dtype=torch.float64)
     x = torch.rand(7, *EVENT, dtype=torch.float64)
-    (w, b), (w_scale, b_scale) = weights(head.loc), weights(head.scale.linear)
+    (w, b), (w_scale, b_scale) = weights(head.loc.linear), weights(head.scale.layer.linear)
     mu = h.numpy() @ w.T + b
     mu = 1 / (1 + np.exp(-mu)) if sigmoid_mean else mu
     s = np.exp((h.numpy() @ w_scale.T + b_scale) / 2)
@@ -210,11 +219,11 @@ def test_logistic_head_is_scipys_logistic_of_two_parallel_layers(sigmoid_mean):
 
 def test_logistic_head_refuses_the_scale_that_is_optimal_for_a_gaussian():
     with pytest.raises(ValueError, match=r"found OptimalScale, .* choose vaelab.heads.SharedScale"):
-        Logistic(4, EVENT, scale=OptimalScale)
+        Logistic(vector(4, EVENT), scale=OptimalScale)
 
 
 def test_logistic_head_shows_a_scale_of_the_users_own_the_squared_residuals():
-    head, seen = Logistic(4, EVENT, scale=SharedScale), []
+    head, seen = Logistic(vector(4, EVENT), scale=SharedScale), []
     head.scale.observe = seen.append
     p = head(torch.randn(5, 4))
     head.observe(p, p.mean + 2)
@@ -224,18 +233,18 @@ def test_logistic_head_shows_a_scale_of_the_users_own_the_squared_residuals():
 class Laplace(Head):
     pixels, measure, family = "unit", "density", td.Laplace
 
-    def __init__(self, in_features, event_shape):
-        super().__init__(in_features, event_shape)
-        self.loc = self.linear()
+    def __init__(self, network):
+        super().__init__(network)
+        self.loc = network.output_layer()
 
     def forward(self, features):
-        loc = self.as_event(self.loc(features)).sigmoid()
+        loc = self.loc(features).sigmoid()
         return self.independent(self.family(loc, torch.full_like(loc, 0.2)))
 
 
 class Joint(Laplace):
     def forward(self, features):
-        flat = self.loc(features)
+        flat = self.loc(features).flatten(-3)
         return td.LowRankMultivariateNormal(flat, torch.ones(flat.shape[-1], 1), torch.ones(flat.shape[-1]))
 
 
@@ -243,7 +252,7 @@ class Joint(Laplace):
 @pytest.mark.parametrize("head", [DiagonalGaussian, Logistic, Laplace])
 def test_over_levels_sums_to_one_and_is_the_mass_of_each_cell(head, levels):
     torch.manual_seed(0)
-    unit, h = head(4, (1, 1, 2)).double(), torch.randn(3, 4, dtype=torch.float64)
+    unit, h = head(vector(4, (1, 1, 2))).double(), torch.randn(3, 4, dtype=torch.float64)
     p, known = OverLevels(unit, levels)(h), unit(h)
     assert (p.batch_shape, p.event_shape) == ((3,), (1, 1, 2))
     one_pixel = p.base_dist.log_prob(torch.arange(levels, dtype=torch.float64).view(-1, 1, 1, 1, 1))
@@ -259,10 +268,10 @@ def test_over_levels_sums_to_one_and_is_the_mass_of_each_cell(head, levels):
 
 
 def test_over_levels_shares_and_trains_the_parameters_of_the_head():
-    unit = Logistic(4, EVENT)
+    unit = Logistic(vector(4, EVENT))
     head = OverLevels(unit, 256)
     assert (head.pixels, head.measure) == ("levels", "mass")
-    assert (head.in_features, head.event_shape) == (4, EVENT)
+    assert head.event_shape == EVENT
     assert {id(p) for p in head.parameters()} == {id(p) for p in unit.parameters()}
     p = head(torch.randn(9, 4))
     x = p.sample()
@@ -272,7 +281,7 @@ def test_over_levels_shares_and_trains_the_parameters_of_the_head():
 
 
 def test_over_levels_shows_the_optimal_scale_residuals_of_unit_pixels():
-    head = OverLevels(DiagonalGaussian(4, EVENT, scale=OptimalScale), 256)
+    head = OverLevels(DiagonalGaussian(vector(4, EVENT), scale=OptimalScale), 256)
     features, x = torch.randn(64, 4), torch.randint(0, 256, (64, *EVENT)).float()
     head.observe(head(features), x)
     residual = (x + 0.5) / 256 - head.head(features).mean
@@ -282,13 +291,16 @@ def test_over_levels_shows_the_optimal_scale_residuals_of_unit_pixels():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OverLevels(Bernoulli(4, EVENT), 256), "found Bernoulli, of a mass over binary pixels"),
+        (lambda: OverLevels(Bernoulli(vector(4, EVENT)), 256), "found Bernoulli, of a mass over binary pixels"),
         (
-            lambda: OverLevels(OverLevels(Logistic(4, EVENT), 256), 256),
+            lambda: OverLevels(OverLevels(Logistic(vector(4, EVENT)), 256), 256),
             "found OverLevels, of a mass over levels pixels",
         ),
-        (lambda: OverLevels(Logistic(4, EVENT), 1), "at least 2, found 1"),
-        (lambda: OverLevels(Joint(4, EVENT), 256)(torch.zeros(4)), "independent pixels, found LowRank.* of Joint"),
+        (lambda: OverLevels(Logistic(vector(4, EVENT)), 1), "at least 2, found 1"),
+        (
+            lambda: OverLevels(Joint(vector(4, EVENT)), 256)(torch.zeros(4)),
+            "independent pixels, found LowRank.* of Joint",
+        ),
     ],
 )
 def test_over_levels_refuses_what_has_no_levels(make, message):

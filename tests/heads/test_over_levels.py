@@ -50,24 +50,24 @@ def test_everything_after_works_on_levels():
     assert vae.encode(x).mean.isfinite().all()
     estimate = ImportanceSampling(num_samples=10)(vae, x)
     assert (estimate.log_likelihood < 0).all()  # a mass
-    assert module.objective(vae, x).elbo.isfinite().all()
+    assert module.objective(vae, x, torch.tensor(0)).loss.isfinite().all()
     assert data.record()["pixels"] == "levels"
 
 
 class Beta(Head):
     pixels, measure = "unit", "density"
 
-    def __init__(self, in_features, event_shape):
-        super().__init__(in_features, event_shape)
-        self.a = self.linear()
+    def __init__(self, network):
+        super().__init__(network)
+        self.a = network.output_layer()
 
     def forward(self, features):
-        return self.independent(td.Beta(self.as_event(self.a(features)).exp(), torch.tensor(1.0), validate_args=False))
+        return self.independent(td.Beta(self.a(features).exp(), torch.tensor(1.0), validate_args=False))
 
 
 def test_a_head_without_masses_of_intervals_is_refused_and_nothing_is_changed():
     data, module = built("gaussian")
-    head = module.vae.decoder.head = Beta(8, data.event_shape)
+    head = module.vae.decoder.head = Beta(module.vae.decoder.network)
     with pytest.raises(ConfigError, match="Beta cannot be scored over levels"):
         scored_as_mass(module.vae, data)
     assert module.vae.decoder.head is head

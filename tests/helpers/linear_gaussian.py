@@ -11,21 +11,19 @@ from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from vaelab.heads import DiagonalGaussian
-from vaelab.networks import Trunk
+from vaelab.networks import Network
 from vaelab.priors import StandardNormal
 from vaelab.vae import VAE, Conditional
 
 
-class Flat(Trunk):
+class Flat(Network):
     """The context itself as features."""
 
-    def __init__(self, context_shape) -> None:
-        super().__init__()
-        self.context_dims = len(context_shape)
-        self.out_features = math.prod(context_shape)
+    def __init__(self, context_shape, event_shape) -> None:
+        super().__init__(context_shape, event_shape, (math.prod(context_shape),))
 
     def forward(self, context: Tensor) -> Tensor:
-        return context.flatten(-self.context_dims)
+        return context.flatten(-len(self.context_shape))
 
 
 def linear_gaussian(latent_dim: int, event_shape=(1, 4, 5), scale: float = 0.5, seed: int = 0, detune: float = 0.0):
@@ -38,19 +36,19 @@ def linear_gaussian(latent_dim: int, event_shape=(1, 4, 5), scale: float = 0.5, 
     vae = VAE(
         Conditional(event_shape, (latent_dim,), Flat, DiagonalGaussian),
         Conditional((latent_dim,), event_shape, Flat, DiagonalGaussian),
-        StandardNormal((latent_dim,)),
+        StandardNormal((latent_dim,), event_shape),
     ).double()
     precision = scale**2 + w.square().sum(0)
     with torch.no_grad():
         decoder, encoder = vae.decoder.head, vae.encoder.head
-        decoder.loc.weight.copy_(w)
-        decoder.loc.bias.copy_(b)
-        decoder.scale.linear.weight.zero_()
-        decoder.scale.linear.bias.fill_(2 * math.log(scale))
-        encoder.loc.weight.copy_((w / precision).T)
-        encoder.loc.bias.copy_(-(w / precision).T @ b + detune)
-        encoder.scale.linear.weight.zero_()
-        encoder.scale.linear.bias.copy_((scale**2 / precision).log() + detune)
+        decoder.loc.linear.weight.copy_(w)
+        decoder.loc.linear.bias.copy_(b)
+        decoder.scale.layer.linear.weight.zero_()
+        decoder.scale.layer.linear.bias.fill_(2 * math.log(scale))
+        encoder.loc.linear.weight.copy_((w / precision).T)
+        encoder.loc.linear.bias.copy_(-(w / precision).T @ b + detune)
+        encoder.scale.layer.linear.weight.zero_()
+        encoder.scale.layer.linear.bias.copy_((scale**2 / precision).log() + detune)
     covariance = (w @ w.T + scale**2 * torch.eye(size, dtype=torch.float64)).numpy()
 
     def log_evidence(x: Tensor) -> Tensor:
@@ -62,4 +60,4 @@ def linear_gaussian(latent_dim: int, event_shape=(1, 4, 5), scale: float = 0.5, 
 def draw_data(vae: VAE, n: int) -> Tensor:
     """x ~ p(x)."""
     with torch.no_grad():
-        return vae.decode(vae.prior().sample((n,))).sample()
+        return vae.decode(vae.latent_prior().sample((n,))).sample()

@@ -3,14 +3,12 @@
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from tests.helpers.two_processes import at_the_posterior_mean
 from vaelab.objectives import ELBO, Terms
 from vaelab.randomness import stream
 from vaelab.runs.processes.cores import this_process
@@ -18,14 +16,6 @@ from vaelab.training.step import add_up_gradients, average
 from vaelab.vae import VAE
 
 
-class WithoutNoise(ELBO):
-    """A bound without noise, so that the number of processes draws no other."""
-
-    def __call__(self, vae: VAE, x: torch.Tensor) -> Terms:
-        return at_the_posterior_mean(vae, x)
-
-
-@dataclass
 class Eventful(ELBO):
     """The usual bound, but something happens once: right before a training step of one of the processes.
 
@@ -36,29 +26,25 @@ class Eventful(ELBO):
         step: counted from 1.
     """
 
-    act: str = "raise"
-    mark: str = "mark"
-    rank: int = 1
-    step: int = 22
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, act: str = "raise", mark: str = "mark", rank: int = 1, step: int = 22, **bound: Any) -> None:
+        super().__init__(**bound)
+        self.act, self.mark, self.rank, self.at = act, mark, rank, step
         self.calls = 0
 
-    def __call__(self, vae: VAE, x: torch.Tensor) -> Terms:
+    def forward(self, vae: VAE, x: torch.Tensor, step: torch.Tensor) -> Terms:
         self.calls += vae.training
-        due = vae.training and self.calls == self.step and this_process()[0] == self.rank
+        due = vae.training and self.calls == self.at and this_process()[0] == self.rank
         if due and not Path(self.mark).exists():
             Path(self.mark).touch()
-            return ACTS[self.act](super().__call__(vae, x))
-        return super().__call__(vae, x)
+            return ACTS[self.act](super().forward(vae, x, step))
+        return super().forward(vae, x, step)
 
 
 class Breaking(ELBO):
     """The usual bound, but that of the first example of process 1 is no number at step 22."""
 
-    def __call__(self, vae: VAE, x: torch.Tensor) -> Terms:
-        terms = super().__call__(vae, x)
+    def forward(self, vae: VAE, x: torch.Tensor, step: torch.Tensor) -> Terms:
+        terms = super().forward(vae, x, step)
         if vae.training and torch.initial_seed() == stream("train", 0, 1, 6, 1):
             terms.loss[0] += float("nan")
         return terms

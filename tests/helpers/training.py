@@ -13,6 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from tests.helpers.commands import composing, fast
 from vaelab.data.splits import SplitName
+from vaelab.objectives import Objective
 from vaelab.randomness import generator, seed_draws
 from vaelab.runs.build import build, make_trainer
 from vaelab.training import VAEModule
@@ -104,6 +105,7 @@ def by_hand(
     after_step: Callable[[Any], Any] = id,
     after_epoch: Callable[[Any], Any] = id,
     leave_out: Callable[[torch.Tensor], bool] = lambda indices: False,
+    objective: Objective | None = None,
 ) -> VAE:
     """The training of `fit`, as a loop that anybody would write."""
     data, module = build(configured(*overrides))
@@ -115,7 +117,8 @@ def by_hand(
         for step, indices in enumerate(order.split(data.batch_size)):
             seed_draws("cpu", "train", module.seed, epoch, step, 0)
             if not leave_out(indices):
-                terms = module.objective(vae, data.draw("train", indices))
+                taken = torch.tensor(epoch * data.batches_per_epoch + step)
+                terms = (objective or module.objective)(vae, data.draw("train", indices), taken)
                 optimizer.zero_grad()
                 (terms.loss.sum() / len(indices)).backward()
                 after_backward(list(vae.parameters()))

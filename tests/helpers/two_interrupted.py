@@ -15,7 +15,9 @@ import torch
 import torch.distributed as dist
 from hydra.utils import instantiate
 
+from tests.helpers.objectives import Changed
 from tests.helpers.training import configured
+from vaelab.objectives import Terms
 from vaelab.randomness import stream
 from vaelab.runs.build import build
 from vaelab.signals import Interrupted, heeding
@@ -63,15 +65,14 @@ def at_step(number: int, rank: int, act: Callable[[], None]) -> None:
 
 def breaking(module: Any) -> None:
     """Has the bound of the first example of this process's share be no number at step 22 of process 1."""
-    objective, noise = module.objective, stream("train", 0, 1, 6, 1)
+    noise = stream("train", 0, 1, 6, 1)
 
-    def broken(vae: Any, x: torch.Tensor) -> Any:
-        terms = objective(vae, x)
+    def broken(terms: Terms, vae: Any) -> Terms:
         if vae.training and torch.initial_seed() == noise:
             terms.loss[0] += float("nan")
         return terms
 
-    module.objective = broken
+    module.objective = Changed(broken)
 
 
 if __name__ == "__main__":

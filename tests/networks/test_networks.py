@@ -1,56 +1,115 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from vaelab.networks import MLP, Chain, normal_init
+from vaelab.networks import MLP, Chain, ConvNet, Network, normal_init
+
+LATENT, VECTOR = (3,), partial(MLP, hidden_features=6)
+IMAGES = [(1, 8, 8), (1, 28, 20), (3, 9, 13)]
 
 
 def test_one_tanh_layer_is_the_papers():
-    mlp, x = MLP((1, 2, 3), 5).double(), torch.randn(4, 1, 2, 3, dtype=torch.float64)
+    mlp, x = MLP((1, 2, 3), LATENT, 5).double(), torch.randn(4, 1, 2, 3, dtype=torch.float64)
     layer = mlp.layers[0]
     expected = np.tanh(x.flatten(1).numpy() @ layer.weight.detach().numpy().T + layer.bias.detach().numpy())
     np.testing.assert_allclose(mlp(x).detach().numpy(), expected, rtol=1e-12)
-    assert mlp.out_features == 5
-
-
-@pytest.mark.parametrize("context_shape", [(7,), (1, 2, 3)])
-@pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
-def test_any_number_of_leading_dimensions(context_shape, batch):
-    assert MLP(context_shape, [4, 6])(torch.randn(*batch, *context_shape)).shape == (*batch, 6)
+    assert mlp.features_shape == (5,)
 
 
 @pytest.mark.parametrize(
     ("activation", "kind"), [("relu", torch.nn.ReLU), ("SiLU", torch.nn.SiLU), (torch.nn.GELU, torch.nn.GELU)]
 )
 def test_activation_by_name_or_class(activation, kind):
-    mlp = MLP((3,), [4, 5], activation)
+    mlp = MLP((3,), LATENT, [4, 5], activation)
     assert [type(m) for m in mlp.layers[1::2]] == [kind, kind]
 
 
 @pytest.mark.parametrize("hidden", [0, [], [4, 0], -1])
 def test_refuses_widths_below_one(hidden):
     with pytest.raises(ValueError, match="hidden_features"):
-        MLP((3,), hidden)
+        MLP((3,), LATENT, hidden)
 
 
 def test_refuses_an_unknown_activation():
     with pytest.raises(ValueError, match="tanhh"):
-        MLP((3,), 4, "tanhh")
+        MLP((3,), LATENT, 4, "tanhh")
 
 
 def test_chain_applies_one_after_the_other():
-    first, second = MLP((3,), 4), MLP((4,), 5)
+    first, second = MLP((3,), LATENT, 4), MLP((4,), LATENT, 5)
     chain, x = Chain(first, second), torch.randn(2, 3)
     torch.testing.assert_close(chain(x), second(first(x)))
-    assert chain.out_features == 5
+    assert chain.features_shape == (5,)
 
 
-def test_normal_init_draws_all_weights_and_biases_with_its_standard_deviation():
-    mlp = MLP((300,), [300, 300])
-    normal_init(mlp, std=0.01)
-    draws = torch.cat([p.flatten() for p in mlp.parameters()])
+def test_chain_refuses_a_map():
+    with pytest.raises(ValueError, match="gives a vector"):
+        Chain(ConvNet(LATENT, (1, 8, 8)), MLP((4,), ()))
+
+
+SHAPES = [
+    *((VECTOR, context, event) for context in (LATENT, *IMAGES) for event in (LATENT, *IMAGES)),
+    *((ConvNet, image, LATENT) for image in IMAGES),
+    *((ConvNet, LATENT, image) for image in IMAGES),
+    (ConvNet, IMAGES[1], IMAGES[2]),
+]
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
+@pytest.mark.parametrize(("network", "context", "event"), SHAPES)
+def test_output_layers_have_the_shapes_that_they_promise(network, context, event, batch):
+    net = network(context, event)
+    features = net(torch.randn(*batch, *context))
+    assert features.shape == (*batch, *net.features_shape)
+    assert net.output_layer()(features).shape == (*batch, *event)
+    assert net.output_layer(numbers=4)(features).shape == (*batch, *event, 4)
+    assert net.output_layer("vector", 5)(features).shape == (*batch, 5)
+    if len(event) == 3:
+        assert net.output_layer("pixel")(features).shape == (*batch, *event[1:])
+        assert net.output_layer("pixel", 4)(features).shape == (*batch, *event[1:], 4)
+    else:
+        with pytest.raises(ValueError, match="need an image"):
+            net.output_layer("pixel")
+
+
+@pytest.mark.parametrize(("network", "owners"), [(VECTOR, 2 * 8 * 8), (ConvNet, 2)])
+def test_each_number_of_an_output_layer_has_weights_of_its_own(network, owners):
+    net = network(LATENT, (2, 8, 8))
+    layer, features = net.output_layer(numbers=3), net(torch.randn(4, *LATENT))
+    weight = next(layer.parameters())
+    (gradient,) = torch.autograd.grad(layer(features)[..., 1].sum(), [weight])
+    assert (gradient != 0).flatten(1).any(1).sum() == owners == len(weight) / 3
+
+
+def test_a_conv_net_sees_where_things_are():
+    net = ConvNet((1, 28, 28), LATENT)
+    image = torch.zeros(1, 28, 28)
+    image[0, 3, 3] = 1
+    assert not torch.allclose(net(image), net(image.roll(10, -1)))
+
+
+@pytest.mark.parametrize(
+    ("context", "event", "channels", "message"),
+    [
+        (LATENT, LATENT, [8], "expects images of at least 8x8"),
+        ((1, 7, 8), LATENT, [8], "expects images of at least 8x8"),
+        (LATENT, (1, 8, 8), [], "channels"),
+        (LATENT, (1, 8, 8), [8, 0], "channels"),
+    ],
+)
+def test_conv_net_refuses_what_it_cannot_do(context, event, channels, message):
+    with pytest.raises(ValueError, match=message):
+        ConvNet(context, event, channels)
+
+
+@pytest.mark.parametrize("network", [partial(MLP, hidden_features=[300, 300]), ConvNet])
+def test_normal_init_draws_all_weights_and_biases(network):
+    net: Network = network((1, 28, 28), LATENT)
+    normal_init(net, torch.zeros(1, 1, 28, 28), std=0.01)
+    draws = torch.cat([p.flatten() for p in net.parameters()])
     assert draws.std().item() == pytest.approx(0.01, rel=5 / math.sqrt(2 * len(draws)))
     assert abs(draws.mean().item()) < 5 * 0.01 / math.sqrt(len(draws))
-    assert all(p.abs().max() < 0.1 for p in mlp.parameters())  # the biases too: by default they reach 0.06
+    assert all(p.abs().max() < 0.1 for p in net.parameters())  # the biases too: by default they reach 0.06

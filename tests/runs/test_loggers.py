@@ -89,7 +89,7 @@ def test_wandb_has_the_full_resolved_configuration_as_nested_plain_data(logged: 
     stored = yaml.safe_load((path / "config.yaml").read_text())
     del stored["format_version"]
     assert {name: value for name, value in read.config.items() if name != "data_dir"} == stored
-    assert read.config["encoder"]["trunk"]["hidden_features"] == 8
+    assert read.config["network"]["hidden_features"] == 8
 
 
 def test_wandb_says_nothing_on_the_terminal_and_we_say_how_to_send_the_run(run_fast: Run) -> None:

@@ -108,7 +108,7 @@ def test_what_cannot_change_the_result_is_no_part_of_the_identity(override: str,
     [
         *("seed=1", "latent_dim=3", "hidden_features=8", "hidden_features=[500]", "batch_size=50"),
         *("data=digits", "data.seed=1", "data.binarize=threshold", "data.binarize=fixed"),
-        *("model=shared", "encoder.trunk.activation=relu", "decoder=gaussian", "objective.beta=2"),
+        *("model=shared", "network.activation=relu", "decoder=gaussian", "objective.beta=2"),
         *("objective.closed_form=false", "objective.num_samples=2", "estimator.num_samples=7"),
         *("optimizer=adagrad", "optimizer.lr=0.1", "initialization=normal", "weight_prior=normal"),
         *("lr_schedule=cosine", "gradient_clip=norm", "trainer.val_check_interval=7"),
@@ -177,7 +177,7 @@ def test_the_stored_configuration_is_plain_and_whole_and_holds_no_path_of_this_m
     stored = yaml.safe_load((finished.path / "config.yaml").read_text())
     assert stored["format_version"] == FORMAT_VERSION
     assert stored["latent_dim"] == 2
-    assert stored["encoder"]["trunk"]["hidden_features"] == 8  # interpolations are resolved
+    assert stored["network"]["hidden_features"] == 8  # interpolations are resolved
     assert not OmegaConf.missing_keys(OmegaConf.create(stored))
     texts = [str(value) for value in flatten(stored).values()]
     assert not [text for text in texts if text.startswith(("/", "~")) or str(finished.cwd) in text or "${" in text]
@@ -570,14 +570,14 @@ def test_a_sweep_is_a_folder_of_run_folders_that_the_same_line_finds_and_finishe
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     line = ("-m", "decoder=bernoulli,gaussian", "+callbacks.fault.act=none,raise", FAULT, "+callbacks.fault.once=true")
-    run_fast(*line, "encoder.trunk.activation=tanh", code=1)
+    run_fast(*line, "network.activation=tanh", code=1)
     (sweep,) = tmp_path.glob("logs/sweeps/*")
     jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
     assert len(jobs) == 4
     states = [status(path)["state"] for path in jobs]
     assert sorted(states) == ["done", "done", "failed", "failed"]
     before = {path: files(path) for path, state in zip(jobs, states, strict=True) if state == "done"}
-    run_fast(*line, "encoder.trunk.activation=tanh")
+    run_fast(*line, "network.activation=tanh")
     assert list(tmp_path.glob("logs/sweeps/*")) == [sweep]
     assert sorted(path for path in sweep.iterdir() if path.is_dir()) == jobs
     assert [status(path)["state"] for path in jobs] == ["done"] * 4

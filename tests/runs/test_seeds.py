@@ -182,12 +182,11 @@ def test_a_buffer_that_is_assigned_anew_is_refused(composed: Any) -> None:
     steps = []
     for seed in range(2):
         data, module = build(composed(*fast(), f"seed={seed}"))
-        module.vae.decoder.trunk.register_buffer("mean", torch.zeros(()))
-        module.vae.decoder.trunk.register_forward_hook(lambda trunk, *_: setattr(trunk, "mean", trunk.mean + 1))
-        bound = partial(module.objective, module.vae)
-        steps.append(Step(module.vae, bound, data, torch.optim.Adam(module.vae.parameters())))
+        module.vae.decoder.network.register_buffer("mean", torch.zeros(()))
+        module.vae.decoder.network.register_forward_hook(lambda network, *_: setattr(network, "mean", network.mean + 1))
+        steps.append(Step(module.vae, module.objective, data, torch.optim.Adam(module.vae.parameters())))
     keys = tuple(("train", seed, 0, 0, 0) for seed in range(2))
-    with pytest.raises(RuntimeError, match=r"vae.decoder.trunk.mean is assigned anew"):
+    with pytest.raises(RuntimeError, match=r"vae.decoder.network.mean is assigned anew"):
         StackedStep(steps)(torch.arange(20).view(2, 10), 10, keys)  # type: ignore[arg-type]
 
 

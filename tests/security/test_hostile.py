@@ -153,7 +153,7 @@ SLOW = (
     *("our own writer, later", "torch.save", "a file opened", "a log file", "a folder", "a link", "numpy.save"),
     *("a private name", "a shell of ours"),
 )
-PLACES = ("data", "decoder", "encoder.trunk", "decoder.head.scale", "decoder.trunk.activation", "prior", "model")
+PLACES = ("data", "decoder", "encoder.network", "decoder.head.scale", "decoder.network.activation", "prior", "model")
 
 
 def fires(node: Config, planted: Planted) -> bool:
@@ -187,7 +187,7 @@ def test_a_class_that_is_no_model_is_neither_made_nor_imported(
 @pytest.mark.parametrize(
     ("key", "wrap"),
     [
-        ("decoder.trunk.hidden_features", lambda node: [8, node]),
+        ("decoder.network.hidden_features", lambda node: [8, node]),
         ("encoder.head.scale", lambda node: {"a": [{"b": [[node]]}]}),
         ("latent_dim", lambda node: node),
         ("seed", lambda node: [node]),
@@ -239,7 +239,7 @@ def test_what_evaluation_does_not_need_is_never_made(
         ("prior", {"a": 1}, ("prior", "_target_")),
         ("decoder._target_", "vaelab.networks.MLP", ("config.yaml", "MLP")),
         ("model._target_", "vaelab.heads.Bernoulli", ("config.yaml", "Bernoulli")),
-        ("decoder.trunk.activation", "\x1b]0;title\x07", ("decoder.trunk.activation", "\\x1b")),
+        ("decoder.network.activation", "\x1b]0;title\x07", ("decoder.network.activation", "\\x1b")),
         ("objective.num_samples", HUGE, ("objective.num_samples", "at most 1,000")),
         ("estimator.num_samples", HUGE, ("estimator.num_samples", "at most")),
         ("estimator.max_batch_elements", HUGE, ("estimator.max_batch_elements", "at most")),
@@ -294,7 +294,7 @@ def test_what_cannot_be_trusted(value: str, stranger: Path) -> None:
     ("key", "value", "fired"),
     [
         ("name", "${oc.env:SECRET}", "hunter2"),
-        ("decoder.trunk.activation", "${oc.env:SECRET}", "hunter2"),
+        ("decoder.network.activation", "${oc.env:SECRET}", "hunter2"),
         ("latent_dim", "${oc.decode:'2'}", 2),
         ("logger.project", "${data._target_}", "vaelab.data.Digits"),
         ("${oc.env:SECRET}", 1, None),
@@ -565,7 +565,7 @@ def expanded(folder: Path) -> None:
         if name.endswith("layers.0.weight") and "encoder" in name:
             checkpoint["state_dict"][name] = torch.ones(1).expand(2**30, *tensor.shape[1:])
     torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
-    plant(folder, "encoder.trunk.hidden_features", 2**30)
+    plant(folder, "encoder.network.hidden_features", 2**30)
 
 
 MEMORY = {
@@ -575,9 +575,9 @@ MEMORY = {
     "expanded weights": expanded,
     "latent_dim": lambda folder: plant(folder, "latent_dim", HUGE),
     "latent_dim below": lambda folder: plant(folder, "latent_dim", 2**30),
-    "hidden_features": lambda folder: plant(folder, "decoder.trunk.hidden_features", HUGE),
-    "many layers": lambda folder: plant(folder, "decoder.trunk.hidden_features", [4000] * 9000),
-    "hidden_features beyond all": lambda folder: plant(folder, "decoder.trunk.hidden_features", 2**62),
+    "hidden_features": lambda folder: plant(folder, "decoder.network.hidden_features", HUGE),
+    "many layers": lambda folder: plant(folder, "decoder.network.hidden_features", [4000] * 9000),
+    "hidden_features beyond all": lambda folder: plant(folder, "decoder.network.hidden_features", 2**62),
     "objective.num_samples": lambda folder: plant(folder, "objective.num_samples", 10**7),
 }
 PEAK = """

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.helpers.commands import Run, assert_same_weights, results, weights
-from tests.helpers.training import Fitted, assert_same_state, by_hand, fit
+from tests.helpers.objectives import Changed, WarmingUp, moved
+from tests.helpers.training import Fitted, assert_same_state, by_hand, fit, same
 from vaelab.data import ImageData
 from vaelab.errors import DivergedError
 from vaelab.objectives import ELBO, Terms
@@ -46,15 +47,14 @@ def broken_at(draws: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> Callab
 
     def breaks(places: dict[tuple[int, int], float], seed: int = 0) -> None:
         spoilt = {tuple(images_of(*place, seed)): value for place, value in places.items()}
-        call = ELBO.__call__
+        forward = ELBO.forward
 
-        def objective(self: ELBO, vae: Any, x: Tensor) -> Terms:
-            terms = call(self, vae, x)
+        def objective(self: ELBO, vae: Any, x: Tensor, step: Tensor) -> Terms:
+            terms = forward(self, vae, x, step)
             value = spoilt.get(tuple(draws[-1]), 0.0)
-            first = torch.zeros_like(terms.elbo).index_fill(0, torch.tensor([0]), value)
-            return Terms(terms.elbo + first, terms.reconstruction + first, terms.kl, terms.loss - first)
+            return moved(terms, torch.zeros_like(terms.loss).index_fill(0, torch.tensor([0]), value))
 
-        monkeypatch.setattr(ELBO, "__call__", objective)
+        monkeypatch.setattr(ELBO, "forward", objective)
 
     return breaks
 
@@ -117,12 +117,12 @@ def spoil_parameter(name: str, value: float) -> Callable[[VAEModule], None]:
 @pytest.mark.parametrize(
     ("name", "value", "overrides", "first"),
     [
-        ("decoder.head.logits.bias", float("nan"), (), "the output of decoder.head.logits (Linear)"),
-        ("encoder.trunk.layers.0.weight", float("inf"), (), "the output of encoder.trunk.layers.0 (Linear)"),
-        ("encoder.head.loc.bias", float("nan"), (), "the output of encoder.head.loc (Linear)"),
+        ("decoder.head.logits.linear.bias", float("nan"), (), "the output of decoder.head.logits.linear (Linear)"),
+        ("encoder.network.layers.0.weight", float("inf"), (), "the output of encoder.network.layers.0 (Linear)"),
+        ("encoder.head.loc.linear.bias", float("nan"), (), "the output of encoder.head.loc.linear (Linear)"),
         (
-            *("decoder.head.scale.linear.bias", float("nan"), ("decoder=gaussian",)),
-            "the output of decoder.head.scale.linear (Linear)",
+            *("decoder.head.scale.layer.linear.bias", float("nan"), ("decoder=gaussian",)),
+            "the output of decoder.head.scale.layer.linear (Linear)",
         ),
     ],
 )
@@ -167,14 +167,11 @@ def test_a_gradient_that_breaks_while_the_bound_is_finite_is_found_at_its_own_st
             return gradient * (float("nan") if ctx.bad else 1), None
 
     def prepare(module: VAEModule) -> None:
-        objective = module.objective
-
-        def wrapped(vae: Any, x: Tensor) -> Terms:
-            terms = objective(vae, x)
+        def wrapped(terms: Terms, vae: Any) -> Terms:
             bad = module.training and torch.initial_seed() == bad_stream
-            return Terms(terms.elbo, terms.reconstruction, terms.kl, Root.apply(terms.loss, bad))
+            return Terms(Root.apply(terms.loss, bad), terms.metrics)  # type: ignore[arg-type]
 
-        module.objective = wrapped
+        module.objective = Changed(wrapped)
 
     bad_stream = stream("train", 0, 0, 9, 0)
     with pytest.raises(DivergedError) as caught:
@@ -355,7 +352,7 @@ def test_a_stacked_run_that_breaks_says_so_and_leaves_the_others(
         call(self, indices, size, key)
         if next(calls) == 20:
             with torch.no_grad():
-                self.bounds[1].get_parameter("vae.decoder.head.logits.bias").fill_(float("nan"))
+                self.bounds[1].get_parameter("vae.decoder.head.logits.linear.bias").fill_(float("nan"))
 
     monkeypatch.setattr(StackedStep, "__call__", spoilt)
     outcome = run_fast("seeds=3", "stacked=true", "trainer.max_epochs=3")
@@ -373,18 +370,17 @@ def test_the_guard_keeps_one_state_in_so_many_steps(monkeypatch: pytest.MonkeyPa
     assert len(kept) == 1  # of 150 steps
 
 
-class Warming(nn.Module):
-    """An objective that counts its calls in a tensor, as one that raises beta slowly does."""
+class Counting(ELBO):
+    """The usual bound, with a running count in a buffer, as a running scale would be."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("calls", torch.zeros(()))
-        self.elbo = ELBO()
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
 
-    def forward(self, vae: Any, x: Tensor) -> Terms:
+    def forward(self, vae: Any, x: Tensor, step: Tensor) -> Terms:
         if vae.training:
             self.calls += 1
-        return self.elbo(vae, x)
+        return super().forward(vae, x, step)
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
@@ -392,34 +388,44 @@ def test_an_objectives_own_tensors_are_put_back_as_well(policy: str, broken_at: 
     broken_at({(1, 6): float("nan")})
 
     def prepare(module: VAEModule) -> None:
-        module.objective = Warming()
+        module.objective = Counting()
 
     fitted = fit(f"on_nan={policy}", "steps_per_call=4", prepare=prepare)
     assert fitted.module.objective.calls == (29 if policy == "skip" else 15 + 8)  # type: ignore[attr-defined]
 
 
+def test_a_schedule_in_the_objective_goes_by_the_step_whatever_was_undone(broken_at: Any) -> None:
+    broken_at({(0, 6): float("nan")})
+    line = ("on_nan=skip", "steps_per_call=4", "trainer.max_epochs=1")
+    fitted = fit(*line, prepare=lambda module: setattr(module, "objective", WarmingUp()))
+    seen: list[int] = []
+
+    class Watched(WarmingUp):
+        def forward(self, vae: Any, x: Tensor, step: Tensor) -> Terms:
+            seen.append(int(step))
+            return super().forward(vae, x, step)
+
+    expected = by_hand(epochs=1, leave_out=lambda indices: indices.tolist() == images_of(0, 6), objective=Watched())
+    assert seen == [*range(6), *range(7, 15)]
+    assert same(fitted.module.vae.state_dict(), expected.state_dict())
+
+
 def test_an_optimizer_that_can_move_no_more_is_found_while_all_else_is_finite(broken_at: Any) -> None:
     with pytest.raises(DivergedError) as caught:
         fit("optimizer=adagrad", prepare=with_a_gradient_of(1e30))
-    assert caught.value.details["not_finite"].startswith("the optimizer's sum of encoder.trunk.layers.0")
+    assert caught.value.details["not_finite"].startswith("the optimizer's sum of encoder.network.layers.0")
     assert caught.value.details["step"] == 4
 
 
 def with_a_gradient_of(scale: float) -> Callable[[VAEModule], None]:
     def prepare(module: VAEModule) -> None:
-        objective, calls = module.objective, stream("train", 0, 0, 3, 0)
+        noise = stream("train", 0, 0, 3, 0)
 
-        def steep(vae: Any, x: Tensor) -> Terms:
-            terms = objective(vae, x)
-            factor = scale if vae.training and torch.initial_seed() == calls else 1.0
-            return Terms(
-                terms.elbo,
-                terms.reconstruction,
-                terms.kl,
-                terms.loss + (factor - 1) * (terms.loss - terms.loss.detach()),
-            )
+        def steep(terms: Terms, vae: Any) -> Terms:
+            factor = scale if vae.training and torch.initial_seed() == noise else 1.0
+            return Terms(terms.loss + (factor - 1) * (terms.loss - terms.loss.detach()), terms.metrics)
 
-        module.objective = steep
+        module.objective = Changed(steep)
 
     return prepare
 

@@ -163,7 +163,7 @@ def test_a_compiled_objective_draws_the_same_noise_and_has_the_same_bound() -> N
     assert not same(compiled.state, plain.state)  # it was compiled
     for name, value in plain.state.items():
         torch.testing.assert_close(compiled.state[name], value, rtol=1e-4, atol=1e-6, msg=name)
-    assert compiled.module.train_elbo == pytest.approx(plain.module.train_elbo, rel=1e-6)
+    assert compiled.module.latest == pytest.approx(plain.module.latest, rel=1e-6)
     assert compiled.curve("val/elbo")[0][1] == pytest.approx(plain.curve("val/elbo")[0][1], rel=1e-6)
 
 
@@ -264,7 +264,7 @@ def test_steps_per_call_may_change_inside_an_epoch(before: int, after: int, tmp_
     run = fit(*inside, f"steps_per_call={after}", path=tmp_path / "parts", resume=True)
     assert_same_state(run, whole)
     assert run.curve("val/elbo") == whole.curve("val/elbo")[-len(run.curve("val/elbo")) :]
-    assert math.isfinite(run.module.train_elbo)
+    assert math.isfinite(run.module.latest)
 
 
 # several processes

@@ -107,9 +107,11 @@ class MeanOverPixels(nn.Module):
 
 def over_images(module: nn.Module, images: Tensor) -> Tensor:
     """Apply a module for `[batch, C, H, W]` to `[*batch, C, H, W]`, with any number of leading dimensions."""
-    if images.dim() <= 4:
+    if images.dim() == 4:
         return module(images)
-    return module(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
+    batch = images.shape[:-3]
+    mapped = module(images.reshape(-1, *images.shape[-3:]))
+    return mapped.unflatten(0, batch) if batch else mapped.squeeze(0)
 
 
 class Chain(Network):
