@@ -4,9 +4,12 @@ import copy
 import io
 import logging
 import os
+import random
 import re
 import shutil
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxtyping
+import numpy as np
 import pooch
 import pytest
 import requests
@@ -197,6 +201,14 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def the_same_draws() -> None:
+    """Seed every generator that is global, so that no test depends on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on the user's environment, or on a network."""
     for name in [name for name in os.environ if name.startswith(("WANDB_", "HYDRA_"))]:
@@ -222,6 +234,15 @@ def no_composing_twice() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
         yield
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for something to come true; fail once `process` has ended, or after more time than a busy machine takes."""
+    deadline = time.monotonic() + 600
+    while not true():
+        assert process is None or process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def weights(path: Path, name: str = "last") -> dict[str, torch.Tensor]:
