@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -218,6 +219,16 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         raise requests.ConnectionError(f"no network in tests: {url}")
 
     monkeypatch.setattr(pooch, "retrieve", no_network)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Undo what a shell does that starts the tests in the background: they, and their children, would ignore SIGINT."""
+    former = signal.getsignal(signal.SIGINT)
+    if former == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -371,9 +371,12 @@ def test_seeds_that_are_stopped_are_interrupted_and_can_go_on(
     line = command("seeds=2", f"stacked={stacked}", "trainer.max_epochs=100000")
     environ = os.environ | {"OMP_NUM_THREADS": "2"}  # so that both are under way
     process = subprocess.Popen(line, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: len(list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt"))) == 2, process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=600)
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt"))) == 2, process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=600)
+    finally:
+        process.kill()  # if it does not heed the signal
     assert process.returncode == 128 + number
     assert "Traceback" not in err
     for path in folders(tmp_path).values():
