@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.helpers.commands import wait_until
 from tests.helpers.two_processes import at_the_posterior_mean
 from vaelab.objectives import ELBO, Terms
 from vaelab.randomness import stream
@@ -30,7 +31,7 @@ class Eventful(ELBO):
     """The usual bound, but something happens once: right before a training step of one of the processes.
 
     Args:
-        act: what.
+        act: what; `wait` is for somebody to remove the mark.
         mark: a file that says that it has happened.
         rank: of the process.
         step: counted from 1.
@@ -48,8 +49,12 @@ class Eventful(ELBO):
     def __call__(self, vae: VAE, x: torch.Tensor) -> Terms:
         self.calls += vae.training
         due = vae.training and self.calls == self.step and this_process()[0] == self.rank
-        if due and not Path(self.mark).exists():
-            Path(self.mark).touch()
+        mark = Path(self.mark)
+        if due and not mark.exists():
+            mark.touch()
+            if self.act == "wait":
+                wait_until(lambda: not mark.exists())
+                return super().__call__(vae, x)
             return ACTS[self.act](super().__call__(vae, x))
         return super().__call__(vae, x)
 
@@ -77,7 +82,6 @@ def signalling(number: int, find: Callable[[], int]) -> Callable[[Terms], Terms]
 
 
 ACTS: dict[str, Callable[[Terms], Terms]] = {
-    "only mark": lambda terms: terms,
     "raise": fail,
     "kill": signalling(signal.SIGKILL, os.getpid),
     "tell one": signalling(signal.SIGTERM, os.getpid),
