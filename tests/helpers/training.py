@@ -107,9 +107,17 @@ def script_validations(
     publish = VAEModule.publish
 
     def scripted(self: VAEModule, split: SplitName, metrics: dict[str, float]) -> dict[str, float]:
-        return publish(self, split, metrics | ({name: value(self.steps)} if split == "val" else {}))
+        return publish(self, split, metrics | ({name: value(steps_of(self))} if split == "val" else {}))
 
     patch.setattr(VAEModule, "publish", scripted)
+
+
+def steps_of(module: VAEModule) -> int:
+    """After how many steps the weights were what is evaluated."""
+    if module.weights == "last":
+        return module.steps
+    best = Path(module.trainer.default_root_dir) / "checkpoints" / "best.ckpt"
+    return torch.load(best, weights_only=True)["counts"]["steps"]
 
 
 def by_hand(
