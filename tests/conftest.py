@@ -1,16 +1,20 @@
 """Fixtures of all tests."""
 
 import os
+import random
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jaxtyping
+import numpy as np
 import pooch
 import pytest
 import requests
+import torch
 from hydra._internal.hydra import Hydra
 from hypothesis import settings
 from omegaconf import DictConfig
@@ -94,6 +98,14 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def the_same_draws() -> None:
+    """Seed every generator that is global, so that no test depends on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on the user's environment, or on a network."""
     for name in [name for name in os.environ if name.startswith(("WANDB_", "HYDRA_"))]:
@@ -103,6 +115,16 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         raise requests.ConnectionError(f"no network in tests: {url}")
 
     monkeypatch.setattr(pooch, "retrieve", no_network)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Undo what a shell does that starts the tests in the background: they, and their children, would ignore SIGINT."""
+    former = signal.getsignal(signal.SIGINT)
+    if former == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -333,7 +333,7 @@ def test_neither_memory_nor_the_other_estimators_change_a_number(
     assert "evaluated before" in run_evaluate(*less).out
     assert "evaluated before" not in run_evaluate(*less, "rerun=true").out
     for name, value in numbers(folder).items():
-        assert value == pytest.approx(before[name], rel=1e-5, abs=1e-5), name
+        assert value == pytest.approx(before[name], rel=1e-4, abs=1e-4), name  # log weights in float32, near -40
 
 
 # several processes
@@ -342,8 +342,8 @@ def test_neither_memory_nor_the_other_estimators_change_a_number(
 def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """The command as a user types it, in a process of its own."""
     line = [sys.executable, "-m", "vaelab.evaluate", f"run_dir={folder}", *overrides]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums are then those of this process
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600, check=False)
 
 
 @pytest.mark.slow

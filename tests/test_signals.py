@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results
+from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results, wait_until
+from tests.helpers.training import script_validations
 from vaelab.runs.tracking.loggers import CSV
 from vaelab.signals import Interrupted, heeding
 from vaelab.sweeps.progress import SweepProgress
@@ -125,7 +125,8 @@ def test_schedules_and_validations_inside_an_epoch_do_not_notice(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = ("trainer.val_check_interval=4", "lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "logger=csv")
-    line = (*line, "optimizer.lr=0.1", "trainer.max_epochs=3", "steps_per_call=3")
+    line = (*line, "trainer.max_epochs=3", "steps_per_call=3")
+    script_validations(monkeypatch)
     for call in (8, 9, 2):  # in the middle of a chunk, at its end, after the last step before a validation
         with monkeypatch.context() as patch:
             patch.setattr(Step, "__call__", signalling(Step.__call__, {call: signal.SIGTERM}))
@@ -200,7 +201,7 @@ def waiting_for_a_signal(function: Callable[..., Any], call: int, folder: Path) 
             assert callable(former)
             signal.signal(signal.SIGTERM, lambda *told_by: (former(*told_by), told.set()))
             (folder / f"{os.getpid()}.mark").touch()
-            assert told.wait(60)
+            assert told.wait(600)
         return function(*args, **kwargs)
 
     return wrapped
@@ -211,8 +212,8 @@ def once_there_are(count: int, folder: Path, function: Callable[..., Any]) -> Ca
     parent = os.getpid()
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        while os.getpid() == parent and len(list(folder.glob("*.mark"))) < count:
-            time.sleep(0.1)
+        if os.getpid() == parent:
+            wait_until(lambda: len(list(folder.glob("*.mark"))) >= count)
         return function(*args, **kwargs) if os.getpid() == parent else wait(*args, **kwargs)
 
     return wrapped
@@ -377,7 +378,7 @@ train.main()
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, to find W&B's process")
 def test_a_signal_to_wandbs_process_as_well_costs_its_last_lines_and_nothing_else(tmp_path: Path) -> None:
     line = [sys.executable, "-c", ALL_TOLD, *fast(*FOUR, "logger=wandb")]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 143, done.stderr
     assert "Traceback" not in done.stderr
     path = only_run(tmp_path)

@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import yaml
 
 from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results
+from tests.helpers.training import script_validations, scripted_bound
 from vaelab.training.step import Step
 
 HEAD = '''
@@ -205,13 +207,15 @@ def test_evaluate_reproduces_the_metrics_of_the_last_weights_to_the_last_digit(
     assert results(run_folder) == before
 
 
-@pytest.mark.parametrize("rate", ["0.001", "0.3"])  # best is last, and before
+@pytest.mark.parametrize(("bound", "best"), [(float, 75), (scripted_bound, 45)])  # best is last, and before
 def test_evaluate_reproduces_the_metrics_of_the_best_weights_to_the_last_digit(
-    rate: str, run_fast: Run, run_evaluate: Run
+    bound: Callable[[int], float], best: int, run_fast: Run, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = run_fast("trainer.max_epochs=6", f"optimizer.lr={rate}").path
+    with monkeypatch.context() as patch:
+        script_validations(patch, bound)
+        path = run_fast("trainer.max_epochs=5").path
     before = results(path)
-    assert (before["best/steps"] == before["steps"]) == (rate == "0.001")
+    assert (before["best/steps"], before["steps"]) == (best, 75)
     run_evaluate(f"run_dir={path}", "checkpoint=best")
     found = evaluation(path)
     assert found["checkpoint"] == "best"

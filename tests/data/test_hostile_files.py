@@ -167,7 +167,7 @@ def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_what_is_not_a_regular_file_is_refused_at_once(irregular: Path) -> None:
     digest = hashlib.sha256(b"").hexdigest()
     for read in (regular, read_idx, read_frames, lambda path: fetch(path, digest, [])):
-        found, mebibytes = in_bounds(lambda read=read: read(irregular), seconds=20)
+        found, mebibytes = in_bounds(lambda read=read: read(irregular))
         assert found.startswith("DataError: "), found
         assert "not_a_file" in found
         assert mebibytes < MOST_MIB

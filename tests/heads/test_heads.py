@@ -47,8 +47,8 @@ def test_bernoulli_is_the_formula_of_appendix_c1():
     y = 1 / (1 + np.exp(-(h.numpy() @ w2.T + b2)))
     flat = x.flatten(1).numpy()
     expected = (flat * np.log(y) + (1 - flat) * np.log(1 - y)).sum(1)
-    np.testing.assert_allclose(head(h).log_prob(x).detach().numpy(), expected, rtol=1e-12)
-    np.testing.assert_allclose(expected, scipy.stats.bernoulli.logpmf(flat, y).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(head(h).log_prob(x).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(expected, scipy.stats.bernoulli.logpmf(flat, y).sum(1), rtol=1e-12, atol=1e-12)
 
 
 def test_bernoulli_masses_sum_to_one():
@@ -72,8 +72,10 @@ def test_gaussian_is_the_formula_of_appendix_c2(sigmoid_mean):
     flat = x.flatten(1).numpy()
     expected = (-0.5 * (np.log(2 * np.pi) + log_variance + (flat - mu) ** 2 / np.exp(log_variance))).sum(1)
     found = head(h).log_prob(x).detach().numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    np.testing.assert_allclose(found, scipy.stats.norm.logpdf(flat, mu, np.exp(log_variance / 2)).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        found, scipy.stats.norm.logpdf(flat, mu, np.exp(log_variance / 2)).sum(1), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_mean_and_log_variance_are_parallel_layers_on_one_h():
@@ -214,7 +216,7 @@ def test_logistic_head_is_scipys_logistic_of_two_parallel_layers(sigmoid_mean):
     mu = 1 / (1 + np.exp(-mu)) if sigmoid_mean else mu
     s = np.exp((h.numpy() @ w_scale.T + b_scale) / 2)
     expected = scipy.stats.logistic.logpdf(x.flatten(1).numpy(), mu, s).sum(1)
-    np.testing.assert_allclose(head(h).log_prob(x).detach().numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(head(h).log_prob(x).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_logistic_head_refuses_the_scale_that_is_optimal_for_a_gaussian():

@@ -14,7 +14,7 @@ MIB = 2**20
 STATM = Path("/proc/self/statm")
 
 
-def in_bounds(function: Callable[[], Any], mebibytes: int = 512, seconds: int = 60) -> tuple[str, float]:
+def in_bounds(function: Callable[[], Any], mebibytes: int = 512, seconds: int = 300) -> tuple[str, float]:
     """What `function` returned or raised, as text, and by how many MiB the child's peak memory rose meanwhile.
 
     The child may allocate `mebibytes` more than it has, touched or not, and is killed after `seconds`: a hang, a crash

@@ -5,7 +5,9 @@ import io
 import logging
 import os
 import re
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
@@ -136,3 +138,12 @@ def results(path: Path) -> dict[str, float]:
     """A run folder's metrics, without the time that they took."""
     metrics = RunFolder(path, {}, rerun=True).metrics
     return {name: value for name, value in metrics.items() if name != "seconds"}
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for something to come true; fail once `process` has ended, or after more time than a busy machine takes."""
+    deadline = time.monotonic() + 600
+    while not true():
+        assert process is None or process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.helpers.commands import wait_until
 from vaelab.objectives import ELBO, Terms
 from vaelab.randomness import stream
 from vaelab.runs.processes.cores import this_process
@@ -20,7 +21,7 @@ class Eventful(ELBO):
     """The usual bound, but something happens once: right before a training step of one of the processes.
 
     Args:
-        act: what.
+        act: what; `wait` is for somebody to remove the mark.
         mark: a file that says that it has happened.
         rank: of the process.
         step: counted from 1.
@@ -34,8 +35,12 @@ class Eventful(ELBO):
     def forward(self, vae: VAE, x: torch.Tensor, step: torch.Tensor) -> Terms:
         self.calls += vae.training
         due = vae.training and self.calls == self.at and this_process()[0] == self.rank
-        if due and not Path(self.mark).exists():
-            Path(self.mark).touch()
+        mark = Path(self.mark)
+        if due and not mark.exists():
+            mark.touch()
+            if self.act == "wait":
+                wait_until(lambda: not mark.exists())
+                return super().forward(vae, x, step)
             return ACTS[self.act](super().forward(vae, x, step))
         return super().forward(vae, x, step)
 
@@ -63,7 +68,6 @@ def signalling(number: int, find: Callable[[], int]) -> Callable[[Terms], Terms]
 
 
 ACTS: dict[str, Callable[[Terms], Terms]] = {
-    "only mark": lambda terms: terms,
     "raise": fail,
     "kill": signalling(signal.SIGKILL, os.getpid),
     "tell one": signalling(signal.SIGTERM, os.getpid),

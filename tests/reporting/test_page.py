@@ -158,8 +158,7 @@ def test_the_theme_follows_the_system_and_the_button_and_the_plots_follow_it(ope
     assert page.evaluate(ink) == dark
     button.click()
     page.emulate_media(color_scheme="light")
-    page.wait_for_timeout(500)
-    assert page.evaluate(text) == light
+    page.wait_for_function(f"light => {text} === light", arg=light, timeout=60_000)
 
 
 LOW_CONTRAST = """() => {

@@ -1,5 +1,6 @@
 import math
 import os
+import time
 from contextlib import suppress
 
 import pytest
@@ -8,7 +9,7 @@ from filelock import FileLock
 
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.per_example import Records
-from vaelab.runs.evaluating.cache import KeptEvaluation, columns_of, digest
+from vaelab.runs.evaluating.cache import SECONDS, KeptEvaluation, columns_of, digest
 
 NEEDED = {(i, 0): (size, ["elbo"]) for i, size in enumerate((3, 3, 3, 3, 2))} | {(0, 1): (2, ["slow"])}
 
@@ -97,11 +98,13 @@ def test_nothing_new_is_not_written(tmp_path):
 def test_it_is_written_every_few_seconds_and_no_more_often(tmp_path, monkeypatch):
     kept = KeptEvaluation(tmp_path, "x")
     kept.folder.mkdir()
-    kept.keep(records(0))
-    assert kept.parts() == []
-    monkeypatch.setattr("vaelab.runs.evaluating.cache.SECONDS", 0.0)
-    kept.keep(records(0))
-    assert kept.parts() == [kept.own]
+    began, clock = kept.written, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    for later, parts in ((1.0, []), (SECONDS - 0.1, []), (SECONDS + 0.1, [kept.own])):
+        clock[0] = began + later
+        kept.keep(records(0))
+        assert kept.parts() == parts
+    assert kept.written == clock[0]
 
 
 def test_anew_forgets_what_was_found(tmp_path):

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 import ray
 from filelock import FileLock
 
-from tests.helpers.commands import Outcome, Run, fast, run_main
+from tests.helpers.commands import Outcome, Run, fast, run_main, wait_until
 from tests.helpers.faults import FAULT
 from vaelab import train
 from vaelab.errors import SweepError
@@ -228,11 +227,12 @@ def test_a_signal_to_the_sweep_stops_all_jobs_with_checkpoints(number: int, tmp_
     line = fast("-m", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=5000")
     command = [sys.executable, "-m", "vaelab.train", *line]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while len(list(tmp_path.glob("logs/sweeps/*/*/checkpoints/last.ckpt"))) < 2:
-        assert process.poll() is None
-        time.sleep(0.2)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("logs/sweeps/*/*/checkpoints/last.ckpt"))) >= 2, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=600)
+    finally:
+        process.kill()  # if it does not heed the signal
     assert process.returncode == 128 + number, err
     assert "Traceback" not in err
     found = jobs(tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.utils
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from tests.helpers.commands import ROOT
@@ -159,8 +160,13 @@ def test_a_clipped_training_is_the_loop_written_by_hand(overrides: tuple[str, ..
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.usefixtures("as_users_have_it")  # the checks of the tests cannot be compiled
 def test_a_compiled_objective_draws_the_same_noise_and_has_the_same_bound() -> None:
-    compiled, plain = fit("compile=true", "trainer.max_epochs=1"), fit("trainer.max_epochs=1")
-    assert not same(compiled.state, plain.state)  # it was compiled
+    # SGD keeps rounding small, where Adam may turn the sign of a gradient near 0 into a whole step
+    line = ("trainer.max_epochs=1", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01")
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = fit("compile=true", *line)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # it was compiled
+    plain = fit(*line)
     for name, value in plain.state.items():
         torch.testing.assert_close(compiled.state[name], value, rtol=1e-4, atol=1e-6, msg=name)
     assert compiled.module.latest == pytest.approx(plain.module.latest, rel=1e-6)
@@ -275,7 +281,7 @@ def of_two_processes(path: Path) -> list[dict[str, Any]]:
     launch = ("torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0")
     command = [sys.executable, "-m", *launch, "-m", "tests.helpers.two_processes", path]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return [torch.load(f"{path}.{rank}", weights_only=True) for rank in range(2)]
 

@@ -8,7 +8,6 @@ import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.distributions import draw
 from vaelab.metric import Metric
 from vaelab.vae import VAE, Image
 
@@ -64,28 +63,27 @@ class Objective(nn.Module):
         return any(metric.name == OWN_BOUND for metric in self.metrics)
 
 
-def sample_and_kl(
-    q: td.Distribution, p: td.Distribution, num_samples: int = 1, closed_form: bool = True
-) -> tuple[Float[Tensor, "*samples latent_dim"], Float[Tensor, "*batch"]]:
-    """Draw z ~ q, and return it with KL(q || p) in nats: in closed form where PyTorch has one, else from the samples.
+def kl_divergence(
+    q: td.Distribution,
+    p: td.Distribution,
+    z: Float[Tensor, "*samples latent_dim"],
+    log_q: Float[Tensor, "*samples"] | None = None,
+    closed_form: bool = True,
+) -> Float[Tensor, "*batch"]:
+    """Return KL(q || p) in nats: in closed form where PyTorch has one, else from samples of q.
 
     The Monte Carlo estimate is the mean over samples of log q(z) - log p(z). It is unbiased, and negative at times.
 
     Args:
         q, p: distributions over z, q of batch shape `[*batch]`.
-        num_samples: how many z for each; a single one gets no axis of its own, which would cost time.
+        z: samples of q, `[*batch, latent_dim]`, with any number of leading dimensions before.
+        log_q: log q(z) in nats, where it came with the samples; see `vaelab.distributions.draw`.
         closed_form: whether to use a closed form at all.
-
-    Returns:
-        z, `[*batch, latent_dim]` or `[num_samples, *batch, latent_dim]`, and the KL, `[*batch]`.
     """
-    shape = () if num_samples == 1 else (num_samples,)
-    z, log_q = draw(q, shape)
-    kl = closed_form_kl(q, p) if closed_form else None
-    if kl is None:
-        log_ratio = (q.log_prob(z) if log_q is None else log_q) - p.log_prob(z)
-        kl = mean_over_samples(log_ratio, q.batch_shape)
-    return z, kl
+    if closed_form and (kl := closed_form_kl(q, p)) is not None:
+        return kl
+    log_ratio = (q.log_prob(z) if log_q is None else log_q) - p.log_prob(z)
+    return mean_over_samples(log_ratio, q.batch_shape)
 
 
 def closed_form_kl(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch"] | None:

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
+from vaelab.distributions import draw
 from vaelab.metric import Metric
-from vaelab.objectives.base import Objective, Terms, mean_over_samples, sample_and_kl
+from vaelab.objectives.base import Objective, Terms, kl_divergence, mean_over_samples
 from vaelab.vae import VAE, Image
 
 
@@ -39,7 +40,8 @@ class ELBO(Objective):
 
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         q = vae.encode(x)
-        z, kl = sample_and_kl(q, vae.latent_prior(), self.num_samples, self.closed_form)
+        z, log_q = draw(q, () if self.num_samples == 1 else (self.num_samples,))  # an axis of one would cost time
         reconstruction = mean_over_samples(vae.decoder.log_prob(x, z), q.batch_shape)
+        kl = kl_divergence(q, vae.latent_prior(), z, log_q, self.closed_form)
         loss = (kl if self.beta == 1 else self.beta * kl) - reconstruction
         return Terms(loss, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl})
