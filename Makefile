@@ -42,8 +42,9 @@ audit: .venv/.project .venv/.audit ## ask for known vulnerabilities of what is i
 	.venv/audit/bin/pip-audit --vulnerability-service osv --skip-editable \
 		--path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
-docker: ## build the image vaelab; another engine with DOCKER=podman
-	$(DOCKER) build --tag vaelab $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) .
+# a TORCH_INDEX that is given goes to the image, an empty one too: it asks for pip's default index instead of the image's
+docker: ## build the image vaelab; with CUDA: TORCH_INDEX= ; another engine: DOCKER=podman
+	$(DOCKER) build --tag vaelab $(if $(filter-out file,$(origin TORCH_INDEX)),--build-arg TORCH_INDEX='$(TORCH_INDEX)') .
 
 clean: ## remove .venv and what the tools left; logs/ and data/ stay
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
