@@ -215,8 +215,8 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
         ("limit=x", "limit must be a whole number"),
         ("split=train", "test or val"),
         ("measure=volume", "null or mass"),
-        ("trainer.devices=0", "trainer.devices must be a whole number of at least 1"),
-        ("trainer.devices=[]", "trainer.devices must be"),
+        ("devices=0", "devices must be a whole number of at least 1"),
+        ("devices=[]", "devices must be"),
         ("wandb_mode=loud", "offline, online or disabled"),
         ("rerun=maybe", "false or true"),
         ("estimator=guess", "guess"),
@@ -362,7 +362,7 @@ def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(
     overrides = (*estimator, "rerun=true")
     run_evaluate("run_dir=run", *overrides)
     expected = evaluation(folder)
-    outcome = command(folder, *overrides, f"trainer.devices={num_processes}")
+    outcome = command(folder, *overrides, f"devices={num_processes}")
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stderr == ""
     found = evaluation(folder)
@@ -379,7 +379,7 @@ def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) 
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["state_dict"]["vae.encoder.head.scale.layer.linear.bias"].fill_(-1e9)
     torch.save(checkpoint, last)
-    outcome = command(folder, "trainer.devices=2")
+    outcome = command(folder, "devices=2")
     assert outcome.returncode == 1
     assert "of 2 failed:" in outcome.stderr
     assert "has no density" in outcome.stderr

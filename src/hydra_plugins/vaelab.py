@@ -65,7 +65,7 @@ class ResumableOptuna(Sweeper):
         from vaelab.sweeps.optuna_search import make_sweeper
 
         self.directory = str(config.hydra.sweep.dir)
-        self.retry_failed = config.get("retry_failed") is not False
+        self.retry_failed = config.runtime.retry_failed is not False
         self.sweeper = make_sweeper(self.options)
         self.sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 

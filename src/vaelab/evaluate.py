@@ -26,8 +26,8 @@ from vaelab.runs.validate import check_evaluation, processes_of
 def run(cfg: DictConfig) -> float:
     """Completes the evaluation that `cfg` describes, and returns the bound in nats."""
     check_evaluation(cfg)
-    evaluation, num_processes = Evaluation(cfg), processes_of(cfg.trainer)
-    with KeptEvaluation(evaluation.folder, evaluation.name).held(anew=cfg.rerun):
+    evaluation, num_processes = Evaluation(cfg), processes_of(cfg.runtime)
+    with KeptEvaluation(evaluation.folder, evaluation.name).held(anew=cfg.runtime.rerun):
         evaluated = evaluation.run() if num_processes == 1 else launch(evaluate_share, num_processes, contents(cfg))
     file = write(evaluation, evaluated)
     split, own = cfg.split, evaluated.comparability
@@ -53,7 +53,7 @@ def write(evaluation: Evaluation, evaluated: Evaluated) -> Path:
     return evaluation.folder / "evaluation.json"
 
 
-main = entry_point(run)
+main = entry_point(run, "evaluate")
 
 if __name__ == "__main__":
     main()

@@ -38,11 +38,11 @@ def check_single(cfg: DictConfig) -> None:
     """
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=joblib")
-    if (name := OmegaConf.select(cfg, "sweep.name")) is not None:
+    if (name := OmegaConf.select(cfg, "runtime.sweep.name")) is not None:
         raise ConfigError(f"sweep.name={name} names a sweep, and this is a single run: type -m, or name=")
 
 
-main = entry_point(concluding(run), sweeps=True)
+main = entry_point(concluding(run), "train", sweeps=True)
 
 if __name__ == "__main__":
     main()

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from vaelab.runs.configuration import CONF
+from vaelab.runs.configuration import CONF, full_keys
 from vaelab.runs.folder.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +118,7 @@ def composing(*overrides: str, config: str = "train") -> DictConfig:
 @cache
 def _composed(config: str, overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(CONF, version_base="1.3"):
-        return compose(config, list(overrides))
+        return compose(config, full_keys(config, overrides))
 
 
 def weights(path: Path, name: str = "last") -> dict[str, torch.Tensor]:

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning.loggers.logger import Logger
 
 from tests.helpers.commands import composing, fast
 from vaelab.data.splits import SplitName
 from vaelab.objectives import Objective
 from vaelab.randomness import generator, seed_draws
-from vaelab.runs.build import build, make_trainer
+from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.training import VAEModule
 from vaelab.vae import VAE
 
@@ -75,7 +74,7 @@ def fit(
     if "lr_schedule=plateau" in overrides:
         script_bounds(module)
     prepare(module)
-    callbacks = [] if path == Path("nowhere") else [instantiate(cfg.callbacks.checkpoints)]
+    callbacks = [] if path == Path("nowhere") else make_callbacks(cfg, bar=False)
     fitted = Fitted(module, make_trainer(cfg, path, callbacks))
     fitted.trainer.loggers = [fitted.recorder]
     last = path / "checkpoints" / "last.ckpt" if resume else None

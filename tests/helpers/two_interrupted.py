@@ -13,17 +13,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from hydra.utils import instantiate
 
 from tests.helpers.objectives import Changed
 from tests.helpers.training import configured
 from vaelab.objectives import Terms
 from vaelab.randomness import stream
-from vaelab.runs.build import build
+from vaelab.runs.build import build, make_callbacks
 from vaelab.signals import Interrupted, heeding
 from vaelab.training.step import Step
 
-LINE = ("trainer.max_epochs=3", "steps_per_call=5", "lr_schedule=cosine", "callbacks.checkpoints.every_n_steps=5")
+LINE = ("trainer.max_epochs=3", "steps_per_call=5", "lr_schedule=cosine", "checkpoint_every_n_steps=5")
 
 
 def train(path: Path, *overrides: str, resume: bool = False, prepare: Callable[[Any], Any] = id) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def train(path: Path, *overrides: str, resume: bool = False, prepare: Callable[[
     trainer = pl.Trainer(
         max_epochs=3,
         default_root_dir=path,
-        callbacks=[instantiate(cfg.callbacks.checkpoints)],
+        callbacks=make_callbacks(cfg, bar=False),
         use_distributed_sampler=False,
         **{"devices": 2, "strategy": "ddp", "accelerator": "cpu"},  # type: ignore[arg-type]
         **quiet,

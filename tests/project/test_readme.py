@@ -95,7 +95,7 @@ SWEEPS = re.findall(r"^python -m vaelab.train (.*)$", (ROOT / "docs" / "sweeps.m
 @pytest.mark.slow
 @pytest.mark.parametrize("command", dict.fromkeys(line for line in SWEEPS if not re.search("slurm|ray", line)))
 def test_commands_of_the_sweeps_page_run(command, run_train):
-    few = {"trainer.devices=2": "trainer.accelerator=cpu", "optuna": "hydra.sweeper.n_trials=2"}
+    few = {"devices=2": "accelerator=cpu", "optuna": "hydra.sweeper.n_trials=2"}
     quick = [*QUICK, "data=digits", *(override for word, override in few.items() if word in command)]
     arguments = [argument for argument in shlex.split(command) if not argument.startswith(("data=", "-m"))]
     out = run_train("-m", *dict.fromkeys([*arguments, "~callbacks.figures", *quick])).out

@@ -243,9 +243,7 @@ def test_what_is_no_sweep_that_wandb_knows_is_refused(what: str, copied_sweep: P
         (path,) = copied_sweep.glob("*gaussian*")
     else:
         for config in copied_sweep.glob("*/config.yaml"):
-            config.write_text(
-                config.read_text().replace("vaelab.runs.tracking.loggers.wandb", "vaelab.runs.tracking.loggers.csv")
-            )
+            config.write_text(config.read_text().replace("vaelab.runs.tracking.wandb", "vaelab.runs.tracking.csv"))
     (line,) = run_dashboard(f"sweep={path}", code=1).err.splitlines()
     assert line.startswith(f"vaelab: {path} has no job that W&B knows: type sweep=logs/sweeps/NAME")
     assert what != "nothing" or not path.exists()

@@ -17,7 +17,7 @@ from tests.runs.test_loggers import wandb_files
 from tests.test_signals import only_run, status, steps_in
 from vaelab.runs import execute as complete
 
-TWO = "trainer=ddp"
+TWO = "devices=2"
 # three minibatches of 479 and a last one of a single example, of which one of two processes gets none
 WITHOUT_NOISE = (
     *("objective._target_=tests.helpers.sharing.WithoutNoise", "data.binarize=threshold", "batch_size=479"),

@@ -23,7 +23,7 @@ from vaelab.training import Checkpoints
 from vaelab.training.step import Step
 
 LINES = {
-    "chunks, checkpoints inside the epoch": ("steps_per_call=4", "callbacks.checkpoints.every_n_steps=3"),
+    "chunks, checkpoints inside the epoch": ("steps_per_call=4", "checkpoint_every_n_steps=3"),
     "buffers, Adagrad, weight prior": (
         *("decoder=gaussian_optimal", "optimizer=adagrad", "weight_prior=normal"),
         *("initialization=normal", "initialization.std=0.1", "steps_per_call=1"),
@@ -35,10 +35,10 @@ LINES = {
     "schedule of steps, momentum, shared layers, several samples": (
         *("lr_schedule=cosine", "lr_schedule.interval=step", "optimizer._target_=torch.optim.SGD"),
         *("+optimizer.momentum=0.9", "optimizer.lr=1e-3", "model=shared", "decoder=gaussian"),
-        *("objective.num_samples=2", "objective.closed_form=false", "callbacks.checkpoints.every_n_steps=4"),
+        *("objective.num_samples=2", "objective.closed_form=false", "checkpoint_every_n_steps=4"),
     ),
     "fixed binarisation, rollback": (
-        *("data.binarize=fixed", "on_nan=rollback", "steps_per_call=7", "callbacks.checkpoints.every_n_steps=7"),
+        *("data.binarize=fixed", "on_nan=rollback", "steps_per_call=7", "checkpoint_every_n_steps=7"),
         *("objective.beta=4", "trainer.max_steps=40"),
     ),
 }

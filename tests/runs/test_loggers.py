@@ -80,8 +80,8 @@ def test_wandb_is_the_default_and_stays_offline_and_inside_the_run_folder(
     logged: tuple[Path, Read], composed: Any
 ) -> None:
     path, _ = logged
-    logger = composed()["logger"]
-    assert (logger["_target_"], logger["mode"]) == ("vaelab.runs.tracking.loggers.wandb", "offline")
+    logger = composed()["runtime"]["logger"]
+    assert (logger["_target_"], logger["mode"]) == ("vaelab.runs.tracking.wandb", "offline")
     assert [file.name for file in path.parents[2].iterdir()] == ["logs"]
 
 
@@ -89,7 +89,7 @@ def test_wandb_has_the_full_resolved_configuration_as_nested_plain_data(logged: 
     path, read = logged
     stored = yaml.safe_load((path / "config.yaml").read_text())
     del stored["format_version"]
-    assert {name: value for name, value in read.config.items() if name != "data_dir"} == stored
+    assert read.config | {"runtime": {k: v for k, v in read.config["runtime"].items() if k != "data_dir"}} == stored
     assert read.config["network"]["hidden_features"] == 8
 
 

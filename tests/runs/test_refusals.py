@@ -69,7 +69,7 @@ TRAIN = [
     ("+trainer.gradient_clip_val=1", USAGE, "trainer.gradient_clip_val", "gradient_clip=norm"),
     ("+trainer.gradient_clip_algorithm=value", USAGE, "trainer.gradient_clip_algorithm", "gradient_clip=value"),
     ("+trainer.accumulate_grad_batches=2", USAGE, "trainer.accumulate_grad_batches", "batch_size"),
-    ("callbacks.checkpoints.every_n_steps=0", USAGE, "callbacks.checkpoints.every_n_steps", "at least 1", "found 0"),
+    ("checkpoint_every_n_steps=0", USAGE, "checkpoint_every_n_steps", "at least 1", "found 0"),
     ("gradient_clip=foo", USAGE, "gradient_clip", "foo", "norm"),
     ("gradient_clip=norm +gradient_clip.foo=1", USAGE, "foo", "gradient_clip"),
     ("gradient_clip=norm gradient_clip.max_norm=-1", USAGE, "gradient_clip", "limits must be positive"),
@@ -79,11 +79,14 @@ TRAIN = [
     ("lr_schedule=plateau lr_schedule.scheduler.factor=2", USAGE, "lr_schedule", "1.0"),
     ("lr_schedule=warmup lr_schedule.scheduler.start_factor=2", USAGE, "lr_schedule", "less or equal to 1"),
     ("lr_schedule=cosine trainer.max_epochs=null trainer.max_steps=9", USAGE, "lr_schedule", "NoneType"),
-    ("+trainer.num_nodes=2", USAGE, "trainer.num_nodes", "one machine", "trainer.devices=2"),
-    ("+trainer.strategy=ddp", USAGE, "trainer.strategy", "trainer.devices=2"),
+    ("+trainer.num_nodes=2", USAGE, "trainer.num_nodes", "one machine", "devices=2"),
+    ("+trainer.strategy=ddp", USAGE, "trainer.strategy", "devices=2"),
     ("+trainer.limit_train_batches=2", USAGE, "trainer.limit_train_batches", "trainer.max_steps"),
     ("+trainer.limit_val_batches=0", USAGE, "trainer.limit_val_batches", "whole splits"),
     ("+trainer.fast_dev_run=true", USAGE, "trainer.fast_dev_run", "trainer.max_steps=1"),
+    ("trainer.devices=2", USAGE, "trainer.devices", "type devices=2"),
+    ("trainer=ddp", USAGE, "trainer=ddp", "type devices=2"),
+    ("+runtime.trainer.precision=bf16-mixed", USAGE, "runtime.trainer.precision"),
     ("trainer.precision=16-mixed", USAGE, "trainer.precision", "bf16-mixed"),
     ("trainer.max_epochs=null", USAGE, "trainer.max_epochs", "None"),
     ("decoder=null", USAGE, "override"),
@@ -112,14 +115,14 @@ TRAIN = [
     ("data._target_=nowhere.Data", USAGE, "nowhere"),
     ("initialization=normal initialization.std=-1", USAGE, "std", "-1"),
     ("+callbacks.collapse.foo=1", USAGE, "foo", "callbacks.collapse"),
-    ("trainer.accelerator=foo", USAGE, "foo"),
+    ("accelerator=foo", USAGE, "foo"),
     ("on_nan=maybe", USAGE, "on_nan", "skip", "'maybe'"),
     ("seeds=2 stacked=true on_nan=skip", USAGE, "stacked=false", "on_nan=stop"),
     ("+decoder.event_shape=[1,2]", USAGE, "event_shape"),
-    ("trainer.devices=0", USAGE, "trainer.devices", "at least 1", "found 0"),
-    ("trainer.devices=auto", USAGE, "trainer.devices", "at least 1", "found auto"),
-    ("trainer.devices=[0,0]", USAGE, "trainer.devices=[0, 0]", "twice"),
-    ("seeds=2 stacked=true trainer.devices=2", USAGE, "stacked=false", "trainer.devices=1"),
+    ("devices=0", USAGE, "devices", "at least 1", "found 0"),
+    ("devices=auto", USAGE, "devices", "at least 1", "found auto"),
+    ("devices=[0,0]", USAGE, "devices=[0, 0]", "twice"),
+    ("seeds=2 stacked=true devices=2", USAGE, "stacked=false", "devices=1"),
     ("sweep.name=mine", USAGE, "sweep.name=mine", "single run", "type -m"),
     ("-m seed=1,2 seed.foo=1", USAGE, "seed"),
     ("-m seed=1,2 +hydra.launcher.foo=3", USAGE, "hydra.launcher has no foo", "n_jobs"),
@@ -185,7 +188,7 @@ MORE = [
     ("hidden_features=abc", USAGE, "hidden_features", "abc"),
     ("hidden_features=2.5", USAGE, "hidden_features", "2.5"),
     ("trainer.val_check_interval=abc", USAGE, "trainer.val_check_interval", "'abc'"),
-    ("callbacks.checkpoints.every_n_steps=2.5", USAGE, "callbacks.checkpoints.every_n_steps", "2.5"),
+    ("checkpoint_every_n_steps=2.5", USAGE, "checkpoint_every_n_steps", "2.5"),
     ("gradient_clip=norm gradient_clip.max_norm=0", USAGE, "gradient_clip", "limits must be positive"),
     ("gradient_clip=norm gradient_clip.max_norm=abc", USAGE, "gradient_clip"),
     ("lr_schedule=foo", USAGE, "lr_schedule", "foo", "cosine"),
@@ -297,12 +300,12 @@ def test_images_of_mnist_that_have_the_right_hash_and_are_wrong_are_refused_in_o
 @pytest.mark.parametrize(
     ("gpus", "line", "words"),
     [
-        (0, "trainer.accelerator=gpu", ("trainer.accelerator=gpu", "no GPU", "trainer.accelerator=cpu")),
-        (0, "trainer.accelerator=cuda", ("trainer.accelerator=cuda", "no GPU", "trainer.accelerator=cpu")),
-        (0, "trainer.devices=[0]", ("trainer.devices=[0]", "of 0 that there are", "trainer.devices=1")),
-        (2, "trainer.devices=[2]", ("trainer.devices=[2]", "of 2 that there are", "trainer.devices=1")),
-        (2, "trainer.accelerator=cpu trainer.devices=[0]", ("trainer.devices=[0]", "trainer.devices=1")),
-        (2, "trainer.accelerator=gpu trainer.devices=4", ("trainer.devices=4", "2 GPUs", "type trainer.devices=2")),
+        (0, "accelerator=gpu", ("accelerator=gpu", "no GPU", "accelerator=cpu")),
+        (0, "accelerator=cuda", ("accelerator=cuda", "no GPU", "accelerator=cpu")),
+        (0, "devices=[0]", ("devices=[0]", "of 0 that there are", "devices=1")),
+        (2, "devices=[2]", ("devices=[2]", "of 2 that there are", "devices=1")),
+        (2, "accelerator=cpu devices=[0]", ("devices=[0]", "devices=1")),
+        (2, "accelerator=gpu devices=4", ("devices=4", "2 GPUs", "type devices=2")),
     ],
 )
 def test_a_gpu_that_is_not_there_is_refused(
@@ -375,6 +378,7 @@ def test_who_asks_for_it_gets_the_traceback_of_a_refusal(run_fast: Any, monkeypa
         ("config.yaml", b"", ("config.yaml", "format_version")),
         ("config.yaml", b"just words", ("config.yaml", "format_version")),
         ("config.yaml", b"format_version: 99", ("config.yaml", "format_version 99")),
+        ("config.yaml", b"format_version: 1", ("config.yaml", "an earlier version", "rerun=true")),
         ("status.json", b"{", ("status.json", "damaged", "rerun=true")),
         ("status.json", b"[1]", ("status.json", "damaged", "rerun=true")),
         ("metrics.json", b"{", ("metrics.json", "damaged", "rerun=true")),
@@ -411,6 +415,7 @@ EVALUATE = [
     ("run_dir=truncated_checkpoint", FAILURE, "last.ckpt", "cannot be loaded"),
     ("run_dir=other_model", FAILURE, "last.ckpt", "cannot be loaded"),
     ("run_dir=other_format", FAILURE, "format_version 99"),
+    ("run_dir=earlier_version", FAILURE, "earlier_version", "an earlier version of vaelab", "train the run again"),
     ("run_dir=needs_mnist data_dir=empty", FAILURE, "train-images-idx3-ubyte.gz", "empty/mnist"),
 ]
 
@@ -419,7 +424,15 @@ EVALUATE = [
 def folders(finished: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folders that the command lines above speak of."""
     root = tmp_path_factory.mktemp("folders")
-    names = ("here", "no_checkpoint", "damaged_checkpoint", "truncated_checkpoint", "other_model", "other_format")
+    names = (
+        "here",
+        "no_checkpoint",
+        "damaged_checkpoint",
+        "truncated_checkpoint",
+        "other_model",
+        "other_format",
+        "earlier_version",
+    )
     for name in (*names, "needs_mnist"):
         shutil.copytree(finished.path, root / name)
     shutil.rmtree(root / "no_checkpoint" / "checkpoints")
@@ -427,7 +440,8 @@ def folders(finished: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Path
     last = root / "truncated_checkpoint" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-500])
     edit(root / "other_model" / "config.yaml", "latent_dim: 2", "latent_dim: 3")
-    edit(root / "other_format" / "config.yaml", "format_version: 1", "format_version: 99")
+    edit(root / "other_format" / "config.yaml", "format_version: 2", "format_version: 99")
+    edit(root / "earlier_version" / "config.yaml", "format_version: 2", "format_version: 1")
     edit(root / "needs_mnist" / "config.yaml", "vaelab.data.Digits", "vaelab.data.MNIST")
     (root / "a_file").write_text("not a folder")
     return root

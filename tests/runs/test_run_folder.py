@@ -90,13 +90,11 @@ def id_of(composed: Any, *overrides: str) -> str:
     "override",
     [
         *("logger=csv", "logger=none", "logger.project=other", "logger.mode=online", "name=other", "rerun=true"),
-        *("data_dir=elsewhere", "sweep.name=other", "steps_per_call=7", "compile=true", "cuda_graphs=false"),
-        "callbacks.checkpoints.every_n_steps=7",
-        *("trainer.max_epochs=99", "trainer.max_steps=99", "trainer.accelerator=cpu", "trainer.devices=[0]"),
-        "+trainer.default_root_dir=/elsewhere",
-        *("trainer.enable_progress_bar=true", "trainer.enable_model_summary=true", "trainer.log_every_n_steps=10"),
+        *("data_dir=elsewhere", "sweep.name=other", "steps_per_call=7", "cuda_graphs=false", "retry_failed=false"),
+        *("seeds=4", "stacked=true", "checkpoint_every_n_steps=7", "+runtime.trainer.profiler=simple"),
+        *("trainer.max_epochs=99", "trainer.max_steps=99", "accelerator=cpu", "devices=[0]"),
         *("~callbacks.figures", "~callbacks.progress", "~callbacks.collapse", "+callbacks.figures.num_images=3"),
-        "+callbacks.collapse.threshold=0.1",
+        *("+callbacks.collapse.threshold=0.1", "+runtime.anything=1", "decoder.head._target_=vaelab.moved.Bernoulli"),
     ],
 )
 def test_what_cannot_change_the_result_is_no_part_of_the_identity(override: str, composed: Any) -> None:
@@ -112,11 +110,20 @@ def test_what_cannot_change_the_result_is_no_part_of_the_identity(override: str,
         *("objective.closed_form=false", "objective.num_samples=2", "estimator.num_samples=7"),
         *("optimizer=adagrad", "optimizer.lr=0.1", "initialization=normal", "weight_prior=normal"),
         *("lr_schedule=cosine", "gradient_clip=norm", "trainer.val_check_interval=7"),
-        *("+trainer.precision=bf16-true", "+callbacks.mine._target_=mine.Callback", "+prior.extra=1"),
+        *("trainer.precision=bf16-mixed", "+callbacks.mine._target_=mine.Callback", "+prior.extra=1"),
+        *("compile=true", "on_nan=skip", "matmul_precision=high", "callbacks.checkpoints.monitor=val/kl"),
+        *("+nobody_thought_of=1", "+trainer.nor_of_this=1", "decoder.head._target_=vaelab.heads.Gaussian"),
     ],
 )
 def test_what_can_change_the_result_is_part_of_the_identity(override: str, composed: Any) -> None:
     assert id_of(composed, override) != id_of(composed)
+
+
+def test_only_our_classes_go_by_their_short_names(composed: Any) -> None:
+    stored = plain(composed("+callbacks.mine=[{_target_: vaelab.a.C}]"))
+    moved = plain(composed("+callbacks.mine=[{_target_: vaelab.b.c.C}]"))
+    assert identity(stored) == identity(moved)
+    assert id_of(composed, "optimizer._target_=mine.Adam") != id_of(composed, "optimizer._target_=yours.Adam")
 
 
 @pytest.mark.parametrize(
@@ -502,7 +509,7 @@ train.main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), ("callbacks.checkpoints.every_n_steps=3", "steps_per_call=2")])
+@pytest.mark.parametrize("more", [(), ("checkpoint_every_n_steps=3", "steps_per_call=2")])
 def test_a_run_killed_in_the_middle_of_an_epoch_is_completed_by_the_same_command_to_the_last_bit(
     more: tuple[str, ...], run_fast: Run, tmp_path: Path, long_run: Path
 ) -> None:

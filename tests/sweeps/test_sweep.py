@@ -249,8 +249,8 @@ def test_jobs_of_two_processes_each_are_themselves_and_leave_nothing(
     launcher: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
-    line = ("-m", FAULT, "+callbacks.fault.act=none,raise", "seed=3,4", "trainer=ddp", "trainer.devices=2")
-    outcome = run_fast(*line, "trainer.accelerator=cpu", "logger=wandb", f"hydra/launcher={launcher}", code=1)
+    line = ("-m", FAULT, "+callbacks.fault.act=none,raise", "seed=3,4", "devices=2")
+    outcome = run_fast(*line, "accelerator=cpu", "logger=wandb", f"hydra/launcher={launcher}", code=1)
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["sweeps"]
     found = jobs(tmp_path)
     assert {name: job.state for name, job in found.items()} == {

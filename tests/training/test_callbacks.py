@@ -104,7 +104,7 @@ def test_checkpoints_hold_no_path_of_this_machine(finished: Outcome) -> None:
 
 
 def test_the_weights_load_into_a_model_built_from_the_stored_configuration(finished: Outcome) -> None:
-    stored = OmegaConf.create(read_config(finished.path) | {"data_dir": "nowhere"})
+    stored = OmegaConf.merge(read_config(finished.path), {"runtime": {"data_dir": "nowhere"}})
     _, module = build(stored)
     module.load_state_dict(weights(finished.path))
 
@@ -150,7 +150,7 @@ def test_last_is_written_inside_an_epoch_too_once_so_many_steps_have_passed(tmp_
         save = module.on_save_checkpoint
         module.on_save_checkpoint = lambda checkpoint: (saved.append(module.steps), save(checkpoint))[1]
 
-    often = ("callbacks.checkpoints.every_n_steps=6", "callbacks.checkpoints.monitor=none")
+    often = ("checkpoint_every_n_steps=6", "callbacks.checkpoints.monitor=none")
     fit(*often, "steps_per_call=4", path=tmp_path, prepare=watch)
     assert saved == [8, 15, 23, 30]
     saved.clear()
@@ -226,7 +226,7 @@ def weights_of(module: VAEModule) -> dict[str, torch.Tensor]:
 
 def kl_per_dimension(path: Path) -> list[float]:
     """KL(q(z_j|x) || N(0, 1)) = (mu^2 + sigma^2 - log sigma^2 - 1) / 2, mean over the validation split."""
-    data, module = build(OmegaConf.create(read_config(path) | {"data_dir": "nowhere"}))
+    data, module = build(OmegaConf.merge(read_config(path), {"runtime": {"data_dir": "nowhere"}}))
     module.load_state_dict(weights(path))
     module.eval()
     torch.manual_seed(0)

@@ -247,7 +247,7 @@ def test_a_checkpoint_of_a_captured_run_loads_without_a_gpu(tmp_path: Path) -> N
 # on a GPU
 
 on_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
-GPU = ("trainer.accelerator=gpu", "trainer.max_epochs=14")
+GPU = ("accelerator=gpu", "trainer.max_epochs=14")
 
 
 def assert_close(one: Fitted, other: Fitted) -> None:

@@ -36,7 +36,7 @@ CHANGES_THE_WEIGHTS = SCHEDULES | {
 LEAVES_THE_WEIGHTS = {
     "validation inside": ("trainer.val_check_interval=4",),
     "rarer validation": ("trainer.check_val_every_n_epoch=2",),
-    "checkpoints inside": ("callbacks.checkpoints.every_n_steps=7",),
+    "checkpoints inside": ("checkpoint_every_n_steps=7",),
 }
 FEATURES = {
     **CHANGES_THE_WEIGHTS,
@@ -233,7 +233,7 @@ FAST_STOPS = [("plateau and validation inside", 12), ("plateau and validation in
 def test_a_run_goes_on_from_inside_an_epoch(
     name: str, stop: int, saved: int, whole: Callable[[str], Fitted], tmp_path: Path
 ) -> None:
-    more = (*LONG, "callbacks.checkpoints.every_n_steps=6")
+    more = (*LONG, "checkpoint_every_n_steps=6")
     with pytest.raises(Bang):
         fitted(name, *more, path=tmp_path / "parts", prepare=stopping_after(stop))
     found = []
@@ -263,7 +263,7 @@ def test_steps_per_call_may_change_inside_an_epoch(before: int, after: int, tmp_
     whole = fit(*inside, path=tmp_path / "whole")
     with pytest.raises(Bang):
         fit(
-            *(*inside, f"steps_per_call={before}", "callbacks.checkpoints.every_n_steps=1"),
+            *(*inside, f"steps_per_call={before}", "checkpoint_every_n_steps=1"),
             path=tmp_path / "parts",
             prepare=stopping_after(20),
         )

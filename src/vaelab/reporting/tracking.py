@@ -49,7 +49,7 @@ def logger_of(folder: Path) -> Mapping[str, Any] | None:
         except RunFolderError:
             continue
         if logs_to_wandb(config):
-            return config["logger"]
+            return config["runtime"]["logger"]
     return None
 
 

@@ -58,7 +58,7 @@ class LoggedSweep:
             )
         settled = {}
         for name in ("entity", "project"):
-            found = {at(job.config, f"logger.{name}") or "" for job in jobs}
+            found = {at(job.config, f"runtime.logger.{name}") or "" for job in jobs}
             given = place.get(name)
             if given is None and len(found) > 1:
                 listed = ", ".join(sorted(filter(None, found)))

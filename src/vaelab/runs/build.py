@@ -20,7 +20,7 @@ from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.runs.model import build_objective, build_vae
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.validate import check, processes_of, refusing
-from vaelab.training import VAEModule
+from vaelab.training import Checkpoints, VAEModule
 from vaelab.training.step import check_clip
 from vaelab.vae import VAE
 
@@ -28,53 +28,72 @@ log = logging.getLogger(__name__)
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
-    """The trainer of a run whose folder is `path`; the logger comes later. Settles the precision of products as well.
+    """Return the trainer of a run whose folder is `path`; the logger comes later. Set the precision of products.
 
     Raises:
         ConfigError: arguments that Lightning does not take, or a device that is neither a CPU nor a CUDA GPU.
     """
-    check_device(cfg.trainer)
+    check_device(cfg.runtime)
     # a process that is lost ends the others, by way of `distributed`; one that takes long is waited for
-    strategy = DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.trainer) > 1 else "auto"
+    strategy = DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.runtime) > 1 else "auto"
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # of this process, until the next run
+    ours = {
+        "accelerator": cfg.runtime.accelerator,
+        "devices": cfg.runtime.devices,
+        "max_epochs": -1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs,
+        "max_steps": -1,  # the module counts optimiser steps; the trainer would count chunks
+        "val_check_interval": None,  # likewise
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,  # ours is among the callbacks
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "callbacks": callbacks,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "logger": False,
+        "strategy": strategy,
+        "default_root_dir": str(path),
+        # not SLURM's, which has signals and checkpoints of its own
+        "plugins": [LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
+    }
+    for key in cfg.runtime.trainer:
+        if key in ours or key in cfg.trainer:
+            raise ConfigError(f"runtime.trainer.{key} is settled elsewhere: leave it out (--help lists what there is)")
+    given = {"_target_": "pytorch_lightning.Trainer", **cfg.trainer, **cfg.runtime.trainer}
+    node = OmegaConf.create({"trainer": given})  # for errors, which name it
     with refusing("the trainer"):
-        trainer: Trainer = instantiate(
-            cfg.trainer,
-            max_epochs=-1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs,
-            max_steps=-1,  # the module counts optimiser steps; the trainer would count chunks
-            val_check_interval=None,  # likewise
-            callbacks=callbacks,
-            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-            logger=False,
-            strategy=strategy,
-            default_root_dir=str(path),
-            # not SLURM's, which has signals and checkpoints of its own
-            plugins=[LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
-        )
+        trainer: Trainer = instantiate(node.trainer, **ours)
     device = trainer.strategy.root_device.type
     if device not in ("cpu", "cuda"):
-        raise ConfigError(f"a run trains on cpu or cuda, found {device}: type trainer.accelerator=cpu")
+        raise ConfigError(f"a run trains on cpu or cuda, found {device}: type accelerator=cpu")
     return trainer
 
 
-def check_device(trainer: DictConfig) -> None:
+def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
+    """Return the callbacks that `cfg` chooses; without the progress bar if `bar` is false."""
+    harmless = {name: node for name, node in cfg.runtime.callbacks.items() if bar or name != "progress"}
+    callbacks = [instantiate(node) for node in {**cfg.callbacks, **harmless}.values() if node is not None]
+    for callback in callbacks:
+        if isinstance(callback, Checkpoints):
+            callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps
+    return callbacks
+
+
+def check_device(runtime: DictConfig) -> None:
     """Refuses a GPU that is not there.
 
     Raises:
         ConfigError: says how many there are.
     """
-    accelerator, devices, gpus = trainer.accelerator, trainer.devices, torch.cuda.device_count()
+    accelerator, devices, gpus = runtime.accelerator, runtime.devices, torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and gpus == 0:
-        raise ConfigError(f"trainer.accelerator={accelerator}, and PyTorch finds no GPU: type trainer.accelerator=cpu")
+        raise ConfigError(f"accelerator={accelerator}, and PyTorch finds no GPU: type accelerator=cpu")
     there = 0 if accelerator == "cpu" else gpus
     if not OmegaConf.is_list(devices):
         if gpus and accelerator != "cpu" and int(devices) > gpus:
-            raise ConfigError(f"trainer.devices={devices}, and PyTorch finds {gpus} GPUs: type trainer.devices={gpus}")
+            raise ConfigError(f"devices={devices}, and PyTorch finds {gpus} GPUs: type devices={gpus}")
     else:
         if not set(devices) <= set(range(there)):
-            raise ConfigError(
-                f"trainer.devices={devices} names a GPU by number, of {there} that there are: type trainer.devices=1"
-            )
+            raise ConfigError(f"devices={devices} names a GPU by number, of {there} that there are: type devices=1")
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
@@ -89,7 +108,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
     data = build_data(cfg)
     with refusing("the model"):
         vae = build_vae(cfg, data)
-    objective = build_objective(cfg.objective, processes_of(cfg.trainer))
+    objective = build_objective(cfg.objective, processes_of(cfg.runtime))
     optimizer = instantiate(cfg.optimizer)
     with refusing("the optimizer"):
         trial = optimizer(vae.parameters())  # made to fail here, if it does, and not when training begins
@@ -113,9 +132,9 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         lr_schedule=lr_schedule,
         seed=cfg.seed,
         max_steps=cfg.trainer.max_steps,
-        compile_objective=cfg.get("compile", False),
-        cuda_graphs=cfg.get("cuda_graphs", True),
-        on_nan=cfg.get("on_nan", "stop"),
+        compile_objective=cfg.compile,
+        cuda_graphs=cfg.runtime.cuda_graphs,
+        on_nan=cfg.on_nan,
     )
     return data, module
 
@@ -124,9 +143,9 @@ def build_data(cfg: DictConfig) -> ImageData:
     """The data that `cfg` chooses, before it is known which pixels they serve."""
     return instantiate(
         cfg.data,
-        data_dir=cfg.data_dir,
+        data_dir=cfg.runtime.data_dir,
         batch_size=cfg.batch_size,
-        batches_per_chunk=cfg.steps_per_call,
+        batches_per_chunk=cfg.runtime.steps_per_call,
         shuffle_seed=cfg.seed,
         pause_every=cfg.trainer.get("val_check_interval"),
     )

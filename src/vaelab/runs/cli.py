@@ -28,6 +28,7 @@ from vaelab.errors import (
     RunFolderError,
     SweepError,
 )
+from vaelab.runs.configuration import full_keys
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.signals import Interrupted, heeding
@@ -41,11 +42,12 @@ WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.
 speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several runs a warning is of
 
 
-def entry_point(hydra_main: Callable[[], Any], sweeps: bool = False) -> Callable[[], None]:
-    """Runs a `hydra.main` function; an error that the user can mend becomes one line and an exit code.
+def entry_point(hydra_main: Callable[[], Any], config: str | None = None, sweeps: bool = False) -> Callable[[], None]:
+    """Make a command of a `hydra.main` function; an error that the user can mend becomes one line and an exit code.
 
     Args:
         hydra_main: the function.
+        config: the configuration whose `runtime.` need not be typed; None for one that has no such node.
         sweeps: whether it takes `-m`.
     """
 
@@ -58,6 +60,8 @@ def entry_point(hydra_main: Callable[[], Any], sweeps: bool = False) -> Callable
             sys.path.append(os.getcwd())  # for a user's own classes, as `python -m` has it
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
         try:
+            if config is not None:
+                sys.argv[1:] = full_keys(config, sys.argv[1:])
             with redacting_output(), heeding():
                 hydra_main()
         except Interrupted as interrupted:

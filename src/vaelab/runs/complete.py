@@ -19,7 +19,7 @@ def complete_job(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> 
         Columns for `results.show`, the first of which has the job's value, and a line that says what was done.
     """
     check(cfg)
-    if cfg.seeds > 1:
+    if cfg.runtime.seeds > 1:
         return complete_seeds(cfg, path, group, stop)
     metrics, closing = complete(cfg, path, group, stop)
     return both(metrics), closing

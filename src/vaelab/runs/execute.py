@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers.logger import Logger
 
-from vaelab.runs.build import build, make_trainer
+from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.log import logging_to
 from vaelab.runs.folder.run_folder import RunFolder
@@ -49,7 +49,7 @@ def complete(
         Interrupted: a signal told the program to stop; the run can go on.
         ProcessError: one of several processes failed, which ended the others.
     """
-    folder, num_processes = RunFolder(path, plain(cfg), rerun=cfg.rerun), processes_of(cfg.trainer)
+    folder, num_processes = RunFolder(path, plain(cfg), rerun=cfg.runtime.rerun), processes_of(cfg.runtime)
     if folder.finished:
         return folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)"
     training = Training(cfg, path, bar)
@@ -78,8 +78,7 @@ class Training:
     def __init__(self, cfg: DictConfig, path: Path, bar: bool) -> None:
         self.cfg = cfg
         self.data, self.module = build(cfg)
-        nodes = {name: node for name, node in (cfg.get("callbacks") or {}).items() if bar or name != "progress"}
-        self.trainer = make_trainer(cfg, path, [instantiate(node) for node in nodes.values() if node is not None])
+        self.trainer = make_trainer(cfg, path, make_callbacks(cfg, bar))
 
     def run(self, folder: RunFolder, group: str | None, stop: Stop, together: Together | None = None) -> Metrics:
         """Trains and evaluates, in this process or, in one of several, its share; returns the metrics of the whole.
@@ -133,4 +132,4 @@ def _unheard() -> Iterator[None]:
 def make_logger(cfg: DictConfig, folder: RunFolder, group: str | None) -> Logger | None:
     """The logger that `cfg` chooses, for a run folder that is held."""
     with refusing("the logger"):
-        return instantiate(cfg.logger)(folder, group)
+        return instantiate(cfg.runtime.logger)(folder, group)

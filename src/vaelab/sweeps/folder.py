@@ -14,7 +14,15 @@ from filelock import FileLock, Timeout
 
 from vaelab.errors import RunFolderError
 from vaelab.files import write_atomically
-from vaelab.runs.folder.contents import FORMAT_VERSION, START_OVER, read_config, read_json, read_metrics, read_status
+from vaelab.runs.folder.contents import (
+    FORMAT_VERSION,
+    START_OVER,
+    check_format_version,
+    read_config,
+    read_json,
+    read_metrics,
+    read_status,
+)
 from vaelab.security.redaction import redact
 
 JobState = Literal["waiting", "running", "done", "interrupted", "failed", "killed"]
@@ -105,7 +113,9 @@ class SweepFolder:
         """Folder name → overrides, of all jobs that were ever planned here."""
         stored = read_json(self.path / PLAN)
         jobs = stored.get("jobs", {})
-        if stored and (stored.get("format_version") != FORMAT_VERSION or not _is_plan(jobs)):
+        if stored:
+            check_format_version(stored.get("format_version"), self.path / PLAN)
+        if not _is_plan(jobs):
             raise RunFolderError(f"{self.path / PLAN} is not the plan of a sweep; {START_OVER}")
         return jobs
 

@@ -26,12 +26,12 @@ from vaelab.training.progress import PROGRESS_IN_FILE
 def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
     """What became of a job before, if nothing is left to do about it; not even to say what is wrong."""
     try:
-        members = members_of(cfg, path) if cfg.seeds > 1 else [Member(cfg, path)]
-        folders = [RunFolder(member.path, plain(member.cfg), cfg.rerun) for member in members]
+        members = members_of(cfg, path) if cfg.runtime.seeds > 1 else [Member(cfg, path)]
+        folders = [RunFolder(member.path, plain(member.cfg), cfg.runtime.rerun) for member in members]
         if all(folder.finished for folder in folders):
             return Outcome("done", value_of(over_seeds([folder.metrics for folder in folders])))
         failed = [job for folder in folders if (job := Job(folder.path)).state in ("failed", "killed")]
-        return Outcome("failed", error=failed[0].error) if failed and not cfg.retry_failed else None
+        return Outcome("failed", error=failed[0].error) if failed and not cfg.runtime.retry_failed else None
     except (RunFolderError, ValueError, TypeError, KeyError):
         return None
 

@@ -21,13 +21,12 @@ from vaelab.runs.build import build_data, module_for_evaluation
 from vaelab.runs.folder.contents import check_same_data, read_config
 from vaelab.runs.folder.weights import Weights
 from vaelab.runs.model import build_vae, model_for
-from vaelab.runs.validate import check
+from vaelab.runs.validate import MODEL_PARTS, check
 from vaelab.security.allow_list import check_plain, check_trusted
 from vaelab.security.checkpoint_scan import check_weights
 from vaelab.security.redaction import at_home, redacted
 from vaelab.security.untrusted import reason_of
 
-PARTS = ("data", "model", "network", "encoder", "decoder", "prior", "objective", "estimator")
 NUMBERS = ("latent_dim", "batch_size", "seed")
 SPARE_BYTES = 2**24  # for what a model holds beside its weights
 
@@ -44,22 +43,26 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     file = folder / "config.yaml"
     stored = at_home(read_config(folder))
     check_plain(stored, file)
-    needed = {name: stored.get(name) for name in (*PARTS, *NUMBERS)}
+    needed = {name: stored.get(name) for name in (*MODEL_PARTS, *NUMBERS)}
     if cfg.get("estimator") is not None:
         needed["estimator"] = OmegaConf.to_container(cfg.estimator, resolve=True)
     if cfg.num_samples is not None:
         set_num_samples(needed["estimator"], cfg.num_samples)
     check_trusted(needed, trusted, file)
-    for name in PARTS:
+    for name in MODEL_PARTS:
         node = needed[name]
         if not isinstance(node, dict) or "_target_" not in node:
             raise RunFolderError(f"{file}: {name} names no class: expected _target_")
     trainer = stored.get("trainer")
     precision = trainer.get("precision") if isinstance(trainer, dict) else None
-    needed |= {"matmul_precision": stored.get("matmul_precision"), "data_dir": cfg.data_dir, "steps_per_call": 1}
-    own = OmegaConf.create(needed | {"trainer": OmegaConf.to_container(cfg.trainer, resolve=True)})
-    own.trainer.precision = precision
-    check(own, PARTS)
+    runtime = OmegaConf.to_container(cfg.runtime, resolve=True)
+    assert isinstance(runtime, dict)
+    own = OmegaConf.create(
+        needed
+        | {"matmul_precision": stored.get("matmul_precision"), "trainer": {"max_epochs": 1, "precision": precision}}
+        | {"runtime": runtime | {"steps_per_call": 1, "trainer": {}}}
+    )
+    check(own, MODEL_PARTS)
     return own
 
 

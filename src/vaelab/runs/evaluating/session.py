@@ -19,11 +19,12 @@ from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.objectives import ELBO
 from vaelab.runs.build import check_estimator, make_trainer
 from vaelab.runs.evaluating.cache import KeptEvaluation, Needed, digest
-from vaelab.runs.evaluating.reopen import PARTS, blaming, reopen, stored_config
+from vaelab.runs.evaluating.reopen import blaming, reopen, stored_config
 from vaelab.runs.folder.contents import environment
 from vaelab.runs.folder.weights import read_weights
 from vaelab.runs.model import scored_as_mass
 from vaelab.runs.processes.cores import this_process
+from vaelab.runs.validate import MODEL_PARTS
 from vaelab.security.allow_list import trusted_packages
 from vaelab.training import ProgressBar
 
@@ -77,7 +78,7 @@ class Evaluation:
             self.trainer = make_trainer(self.own, self.folder, [ProgressBar()])
         names = "-".join(self.comparability["estimators"])
         # without the estimator's node, which also says how much memory it may take
-        told = [name for name in (*PARTS, "latent_dim", "seed") if name != "estimator"]
+        told = [name for name in (*MODEL_PARTS, "latent_dim", "seed") if name != "estimator"]
         identity = {
             "comparability": self.comparability,
             "parts": OmegaConf.to_container(OmegaConf.masked_copy(self.own, told), resolve=True),

@@ -16,7 +16,7 @@ from vaelab.runs.folder.identity import BUDGET, flatten
 from vaelab.runs.processes.cores import threads_of_each
 from vaelab.security.untrusted import CONFIG_LIMIT, JSON_LIMIT, LARGEST, opened, plain_yaml, read_text, reason_of, shown
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 START_OVER = "train it anew with rerun=true"
 
 
@@ -86,14 +86,27 @@ def read_config(path: Path) -> dict[str, Any]:
         ) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: not UTF-8
         raise RunFolderError(f"{file} is not plain YAML ({reason_of(error)})") from error
-    found = config.pop("format_version", None) if isinstance(config, dict) else None
-    if found != FORMAT_VERSION:
-        raise RunFolderError(f"{file} has format_version {shown(found)}, expected {FORMAT_VERSION}; {START_OVER}")
+    check_format_version(config.pop("format_version", None) if isinstance(config, dict) else None, file)
     flat = flatten(config)
     for key in BUDGET:
         if not (flat.get(key) is None or _is_number(flat[key])):
             raise RunFolderError(f"{file} has {key}={shown(flat[key])}, expected a number; {START_OVER}")
     return config
+
+
+def check_format_version(found: Any, file: Path) -> None:
+    """Refuse a file of another format than this version writes.
+
+    Raises:
+        RunFolderError: says which, and what to type.
+    """
+    if found == 1:
+        raise RunFolderError(
+            f"{file} was written by an earlier version of vaelab, and this one can neither go on with it nor evaluate "
+            f"it: train the run again in a folder of its own, or here with rerun=true"
+        )
+    if found != FORMAT_VERSION:
+        raise RunFolderError(f"{file} has format_version {shown(found)}, expected {FORMAT_VERSION}; {START_OVER}")
 
 
 def _is_number(value: Any) -> bool:

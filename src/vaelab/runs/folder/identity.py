@@ -2,41 +2,17 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
+from vaelab.runs.configuration import RUNTIME
+
 BUDGET = ("trainer.max_epochs", "trainer.max_steps")  # how long, not what: a larger one continues
-NOT_SCIENCE = (
-    *BUDGET,
-    "name",
-    "rerun",
-    "retry_failed",
-    "data_dir",
-    "logger",
-    "sweep",
-    "steps_per_call",
-    "compile",
-    "cuda_graphs",
-    "seeds",
-    "stacked",
-    "callbacks.checkpoints.every_n_steps",
-    "callbacks.collapse",
-    "callbacks.figures",
-    "callbacks.progress",
-    "trainer.accelerator",
-    "trainer.default_root_dir",
-    "trainer.devices",
-    "trainer.enable_model_summary",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.num_sanity_val_steps",
-    "trainer.profiler",
-)
-AS_IF_ABSENT = (("on_nan", "stop"),)  # a run that stops has no result
 Flat = dict[str, Any]
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists and empty dicts are values."""
+    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`; lists and empty dicts are values."""
     flat: Flat = {}
     for key, value in config.items():
         nested = isinstance(value, dict) and value
@@ -45,27 +21,37 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
 
 
 def science(config: dict[str, Any]) -> Flat:
-    """The part of a resolved configuration that can change the result, flat; a null is as if it were not there."""
-    known = {key: _number(value) for key, value in flatten(config).items() if not is_control(key)}
-    return {key: value for key, value in known.items() if value is not None and (key, value) not in AS_IF_ABSENT}
+    """Return all of a resolved configuration but `runtime` and the budget, flat.
+
+    A null is left out, as if its key were not there. Our own classes go by their short names, so that moving a file
+    does not rename a run.
+    """
+    flat = flatten({key: _comparable(value) for key, value in config.items()})
+    return {key: value for key, value in flat.items() if value is not None and not is_control(key)}
 
 
 def identity(config: dict[str, Any]) -> str:
-    """Eight hex digits that name the scientific configuration."""
+    """Return eight hex digits that name the scientific configuration."""
     return hashlib.sha256(json.dumps(science(config), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def is_control(key: str) -> bool:
-    """Whether a dotted key is one that cannot change the result, or lies below one."""
-    return any(key == name or key.startswith(name + ".") for name in NOT_SCIENCE)
+    """Return whether a key, typed or stored, cannot change the result: it is of the budget, or below `runtime`."""
+    return key in BUDGET or re.split("[./@]", key)[0] == RUNTIME
 
 
 def budget(config: dict[str, Any]) -> dict[str, float]:
-    """How long a configuration trains: epochs and steps, infinite where not limited."""
+    """Return how long a configuration trains: epochs and steps, infinite where not limited."""
     flat = flatten(config)
     return {key: float("inf") if flat.get(key) in (None, -1) else flat[key] for key in BUDGET}
 
 
-def _number(value: Any) -> Any:
-    # 1 and 1.0 are one value, however they were typed
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _comparable(node: Any, key: str = "") -> Any:
+    """Return a configuration's node in which what is the same is equal: 1 and 1.0, and our classes by any path."""
+    if isinstance(node, dict):
+        return {name: _comparable(value, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_comparable(value) for value in node]
+    if key == "_target_" and isinstance(node, str) and node.startswith("vaelab."):
+        return node.rpartition(".")[2]
+    return int(node) if isinstance(node, float) and node.is_integer() else node

@@ -15,14 +15,14 @@ from vaelab.security.redaction import redact
 def run_name(_root_: DictConfig) -> str:
     """Folder of a single run: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`."""
     cfg, choices = _root_, _root_.hydra.runtime.choices
-    prefix = cfg.name or f"{choices.data}-{choices.decoder}-z{cfg.latent_dim}-s{cfg.seed}"
+    prefix = cfg.runtime.name or f"{choices.data}-{choices.decoder}-z{cfg.latent_dim}-s{cfg.seed}"
     return f"{_safe(prefix)}-{identity(plain(cfg))}"
 
 
 def job_name(_root_: DictConfig) -> str:
     """Folder of a job in a sweep: its overrides, readably, and the hash."""
     overrides = _scientific(_root_.hydra.overrides.task)
-    prefix = _root_.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
+    prefix = _root_.runtime.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
     return f"{_safe(prefix)[:160]}-{identity(plain(_root_))}"
 
 
@@ -35,9 +35,10 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
     prefix = path.name.removesuffix(f"-{identity(plain(cfg))}")
     if prefix == path.name:
         raise ConfigError(
-            f"seeds={cfg.seeds} makes a folder for each seed, found hydra.run.dir={path.name}: type name= instead"
+            f"seeds={cfg.runtime.seeds} makes a folder for each seed, found hydra.run.dir={path.name}: "
+            "type name= instead"
         )
-    if not cfg.name:
+    if not cfg.runtime.name:
         prefix, told = re.subn(rf"((?:^|-)seed_|-s){cfg.seed}(?=-|$)", rf"\g<1>{own.seed}", prefix)
         prefix += "" if told else f"-seed_{own.seed}"
     return path.with_name(f"{prefix}-{identity(plain(own))}")

@@ -17,6 +17,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.errors import DivergedError, ProcessError, RunFolderError
 from vaelab.files import write_atomically
+from vaelab.runs.configuration import RUNTIME
 from vaelab.runs.folder.contents import (
     FORMAT_VERSION,
     START_OVER,
@@ -249,4 +250,6 @@ class RunFolder:
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != "data_dir"}
+    if "data_dir" not in config.get(RUNTIME, {}):
+        return config
+    return config | {RUNTIME: {key: value for key, value in config[RUNTIME].items() if key != "data_dir"}}

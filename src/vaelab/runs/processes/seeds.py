@@ -58,16 +58,16 @@ class Member:
     def finished(self) -> bool:
         """Whether nothing is left to do; a folder that cannot be read is for `complete` to speak of."""
         try:
-            return RunFolder(self.path, plain(self.cfg), self.cfg.rerun).finished
+            return RunFolder(self.path, plain(self.cfg), self.cfg.runtime.rerun).finished
         except RunFolderError:
             return False
 
 
 def members_of(cfg: DictConfig, path: Path) -> list[Member]:
-    """The runs that `cfg.seeds` asks for, beginning with that of `cfg.seed`, whose folder is `path`."""
+    """The runs that `cfg.runtime.seeds` asks for, beginning with that of `cfg.seed`, whose folder is `path`."""
     found = []
-    for seed in range(cfg.seed, cfg.seed + cfg.seeds):
-        own = OmegaConf.merge(cfg, {"seed": seed, "seeds": 1})
+    for seed in range(cfg.seed, cfg.seed + cfg.runtime.seeds):
+        own = OmegaConf.merge(cfg, {"seed": seed, "runtime": {"seeds": 1}})
         assert isinstance(own, DictConfig)
         found.append(Member(own, path if seed == cfg.seed else folder_of_seed(path, cfg, own)))
     return found
@@ -92,20 +92,20 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
 
 
 def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:
-    """How the runs are completed: on a CPU in processes, on a GPU stacked; as `cfg.stacked` says, if it says so.
+    """Return how the runs are completed: on a CPU in processes, on a GPU stacked, or as `stacked=` says.
 
     On a GPU runs that are not to be stacked, or to be compiled, or may skip steps, come one after another; and so do
     those that several processes share.
     """
-    if cfg.stacked:
+    if cfg.runtime.stacked:
         return stacked
-    if processes_of(cfg.trainer) > 1:
+    if processes_of(cfg.runtime) > 1:
         return one_by_one
     # in this order: a process that has asked for GPUs cannot have children that use one
-    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    on_gpu = cfg.runtime.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if not on_gpu:
         return in_processes
-    return one_by_one if cfg.stacked is False or cfg.compile or cfg.on_nan != "stop" else stacked
+    return one_by_one if cfg.runtime.stacked is False or cfg.compile or cfg.on_nan != "stop" else stacked
 
 
 def stacked(members: Sequence[Member], group: str | None, stop: Stop) -> None:

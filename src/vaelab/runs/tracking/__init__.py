@@ -1,1 +1,5 @@
 """Loggers, and what W&B is told."""
+
+from vaelab.runs.tracking.loggers import csv, none, tensorboard, wandb
+
+__all__ = ["csv", "none", "tensorboard", "wandb"]

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from vaelab.files import replacing
 from vaelab.runs.folder.contents import read_config, read_status
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.tracking.wandb_runs import LOGGER, define_metrics, tags_of
+from vaelab.runs.tracking.wandb_runs import LOGGER, at, define_metrics, tags_of
 from vaelab.security.redaction import redact, redacted
 from vaelab.signals import Interrupted
 
@@ -156,7 +156,7 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
         mode: `offline`, `online` or `disabled`.
     """
     config, status = read_config(path), read_status(path)
-    node = config.get("logger")
+    node = at(config, "runtime.logger")
     node = node if isinstance(node, dict) else {}
     known = node.get("_target_") == LOGGER and "run_id" in status
     if not known or mode == "disabled" or (path / "wandb").is_symlink():

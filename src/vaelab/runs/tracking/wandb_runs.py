@@ -16,7 +16,7 @@ from vaelab.runs.results import Metrics
 BEST = {"val/elbo": max, "val/bits_per_dim": min}  # metrics that a curve's best value is known of
 TAGGED = ("data", "decoder.head", "prior", "objective")
 LONGEST_TAG = 64  # characters; W&B refuses more
-LOGGER = "vaelab.runs.tracking.loggers.wandb"  # the logger's name in configurations
+LOGGER = "vaelab.runs.tracking.wandb"  # the logger's name in configurations
 
 
 def define_metrics(run: Any) -> None:
@@ -53,7 +53,7 @@ def decoder_of(config: Mapping[str, Any]) -> str:
 
 def logs_to_wandb(config: Mapping[str, Any]) -> bool:
     """Whether a run of this configuration has a W&B run."""
-    return at(config, "logger._target_") == LOGGER and at(config, "logger.mode") != "disabled"
+    return at(config, "runtime.logger._target_") == LOGGER and at(config, "runtime.logger.mode") != "disabled"
 
 
 def tags_of(config: Mapping[str, Any]) -> list[str]:

@@ -69,15 +69,15 @@ def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) ->
     """What each of the jobs that run at a time may use, as environment variables: its threads and its GPUs.
 
     Args:
-        jobs: all jobs, for what `trainer` asks.
+        jobs: all jobs, for what `runtime` asks.
         n_jobs: so many at a time; None: as many as there are devices for.
         jobs_per_gpu: so many share a GPU.
     """
-    trainers = [job.config["trainer"] for job in jobs]
-    width = max(map(processes_of, trainers))
-    on_gpus = all(trainer["accelerator"] != "cpu" for trainer in trainers)
+    runtimes = [job.config["runtime"] for job in jobs]
+    width = max(map(processes_of, runtimes))
+    on_gpus = all(runtime["accelerator"] != "cpu" for runtime in runtimes)
     gpus = visible_gpus() if on_gpus and torch.cuda.device_count() else []
-    by_number = any(isinstance(trainer["devices"], list) for trainer in trainers)
+    by_number = any(isinstance(runtime["devices"], list) for runtime in runtimes)
     places = 1 if by_number else max(1, len(gpus) // width)
     number = n_jobs or (places * jobs_per_gpu if gpus else max(1, cores() // width))
     share = max(1, cores() // number)

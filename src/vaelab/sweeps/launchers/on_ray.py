@@ -23,7 +23,7 @@ class Ray:
     Args:
         init: arguments of `ray.init`, such as `address`.
         remote: options of the task, such as `num_cpus`; `num_gpus` is 1 / `jobs_per_gpu` for each of
-            `trainer.devices` where the cluster has GPUs, if it is not given.
+            `devices` where the cluster has GPUs, if it is not given.
         jobs_per_gpu: so many share a GPU.
     """
 
@@ -61,9 +61,9 @@ class Ray:
 
     def options(self, job: JobSpec) -> dict[str, Any]:
         """What the task of a job asks of Ray."""
-        devices = processes_of(job.config["trainer"])
+        devices = processes_of(job.config["runtime"])
         gpus = {"num_gpus": devices if devices > 1 else 1 / self.jobs_per_gpu}
-        wants_gpus = job.config["trainer"]["accelerator"] != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+        wants_gpus = job.config["runtime"]["accelerator"] != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         given = {name: value for name, value in self.remote.items() if value is not None}
         return {"num_cpus": devices} | (gpus if wants_gpus else {}) | given
 
