@@ -1,4 +1,4 @@
-"""Trains one VAE, or a sweep of them: `python -m vaelab.train [-m] key=value ...`; `--help` tells more."""
+"""Train one VAE, or a sweep of them: `python -m vaelab.train [-m] key=value ...`; `--help` tells more."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.runs.cli import entry_point, task
-from vaelab.runs.complete import complete_job, value_of
+from vaelab.runs.complete import complete_runs, value_of
 from vaelab.runs.configuration import CONF
 from vaelab.runs.folder.names import register_resolvers
 from vaelab.runs.results import show
@@ -22,16 +22,19 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
 @task
 def run(cfg: DictConfig) -> float:
-    """Completes the run that `cfg` describes, or those of its seeds; returns the (mean) validation bound in nats."""
+    """Complete the run that `cfg` describes, or those of its seeds; return the (mean) validation bound in nats.
+
+    `vaelab.runs.execute.complete` opens the run folder, builds the parts, fits and evaluates.
+    """
     check_single(cfg)
     with heeding() as stop:
-        columns, closing = complete_job(cfg, Path(HydraConfig.get().runtime.output_dir), None, stop)
+        columns, closing = complete_runs(cfg, Path(HydraConfig.get().runtime.output_dir), None, stop)
     show(columns, closing)
     return value_of(columns)
 
 
 def check_single(cfg: DictConfig) -> None:
-    """Refuses what is for sweeps.
+    """Refuse what is for sweeps.
 
     Raises:
         ConfigError: a name of a sweep, or a launcher that does not do jobs by `vaelab.sweeps.sweep`.

@@ -155,7 +155,7 @@ def test_a_sweeps_name_holds_no_separator_that_hydra_or_the_file_system_reads(
 def test_a_sweeps_name_follows_from_its_definition_alone() -> None:
     swept = ["latent_dim=2,3", "data=digits"]
     assert sweep_name(None, swept) == sweep_name(None, swept[::-1])
-    assert sweep_name(None, swept) == sweep_name(None, [*swept, "logger=none", "data_dir=there"])
+    assert sweep_name(None, swept) == sweep_name(None, [*swept, "runtime/logger=none", "runtime.data_dir=there"])
     assert sweep_name(None, swept) != sweep_name(None, ["latent_dim=2,4", "data=digits"])
     assert "latent_dim" in sweep_name(None, swept)
 
@@ -696,4 +696,4 @@ def test_a_run_folder_may_be_moved_and_go_on(run_fast: Run, copied: Path, tmp_pa
 def test_checkpoints_are_the_only_callback_whose_state_the_resumed_run_needs(run_fast: Run, long_run: Path) -> None:
     run_fast("trainer.max_epochs=2", "~callbacks.progress", "~callbacks.collapse")
     assert_same_run(run_fast("trainer.max_epochs=4").path, long_run)
-    assert Checkpoints().state_dict() == {"best": -float("inf")}
+    assert Checkpoints().state_dict() == {"best": -float("inf"), "best_at": -1}

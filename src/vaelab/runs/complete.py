@@ -12,11 +12,11 @@ from vaelab.runs.validate import check
 from vaelab.signals import Stop
 
 
-def complete_job(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
-    """Completes the run that `cfg` describes, or those of its seeds.
+def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
+    """Complete the run that `cfg` describes, or those of its seeds.
 
     Returns:
-        Columns for `results.show`, the first of which has the job's value, and a line that says what was done.
+        Columns for `results.show`, and a line that says what was done.
     """
     check(cfg)
     if cfg.runtime.seeds > 1:
@@ -26,5 +26,5 @@ def complete_job(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> 
 
 
 def value_of(columns: Mapping[str, Metrics]) -> float:
-    """What a sweeper is to maximise: the validation bound in nats."""
+    """Return what a search maximises: the validation bound in nats, from the first column."""
     return next(iter(columns.values()))["val/elbo"]

@@ -48,6 +48,22 @@ def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
     return [_full_key(override, *_keys(config)) for override in overrides]
 
 
+def choices() -> str:
+    """Return each group's choices, each with the first comment of its file, for `--help`."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(Path(CONF).rglob("*.yaml")):
+        group = str(file.parent.relative_to(CONF)).removeprefix(f"{RUNTIME}/")
+        if group not in (".", "hydra/help") and not group.startswith("reporting"):
+            found.setdefault(group, []).append(file)
+    lines = []
+    for group in sorted(found, key=lambda group: (group.startswith("hydra"), group)):
+        lines.append(f"  {group}")
+        for file in found[group]:
+            comments = re.findall("^# (?!@)(.*)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            lines.append(f"    {file.stem:18} {comments[0] if comments else ''}".rstrip())
+    return "\n".join(lines).replace("$", "$$")  # Hydra substitutes in the text
+
+
 def short_key(key: str) -> str:
     """Return a dotted key as it is typed, without `runtime.`."""
     return key.removeprefix(f"{RUNTIME}.")

@@ -13,7 +13,7 @@ from vaelab.errors import RunFolderError
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.per_example import Records
 from vaelab.runs.folder.contents import START_OVER, load_checkpoint
-from vaelab.training import VAEModule
+from vaelab.training import Checkpoints, VAEModule
 
 Metrics = dict[str, float]
 log = logging.getLogger(__name__)
@@ -41,14 +41,15 @@ def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageDa
 
 
 def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path, last: Metrics) -> Metrics:
+    best_at = [callback.best_at for callback in trainer.checkpoint_callbacks if isinstance(callback, Checkpoints)]
+    if module.steps in best_at:
+        return last | {"steps": module.steps, "samples_seen": module.samples_seen}
     try:
         checkpoint = load_checkpoint(best)
     except RunFolderError as error:  # it is of an earlier time, and cannot be made again
         log.warning("no numbers of the best weights: %s", str(error).removesuffix(f"; {START_OVER}"))
         return {}
     counts = checkpoint["counts"]
-    if counts["steps"] == module.steps:
-        return last | counts
     last_weights = {name: value.clone() for name, value in module.state_dict().items()}
     module.load_state_dict(checkpoint["state_dict"])
     module.weights, module.samples_seen, last_seen = "best", counts["samples_seen"], module.samples_seen

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from vaelab.errors import RunFolderError
 from vaelab.runs.cli import one_line, quieten_console, show_traceback
-from vaelab.runs.complete import complete_job, value_of
+from vaelab.runs.complete import complete_runs, value_of
 from vaelab.runs.configuration import plain
 from vaelab.runs.folder.run_folder import OUTPUT, RunFolder
 from vaelab.runs.processes.seeds import Member, members_of, over_seeds
@@ -57,7 +57,7 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
         stop = None
         try:
             with heeding(answerable) as stop:
-                columns, _ = complete_job(spec.cfg, spec.path, spec.group, stop)
+                columns, _ = complete_runs(spec.cfg, spec.path, spec.group, stop)
                 return Outcome("done", value_of(columns))
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and stop is not None and stop.asked is not None:

@@ -4,13 +4,9 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any
 
-from vaelab.runs.processes.cores import death, end_with_parent
+from vaelab.runs.processes.child import Child, DiedError
 from vaelab.sweeps.folder import tell_how_it_ended
 from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.perform import guarded, perform
@@ -35,8 +31,7 @@ def _perform(spec: JobSpec) -> Outcome:
     return perform(spec, answerable=False)
 
 
-@dataclass
-class Isolated:
+class Isolated(Child):
     """A job that runs in a process of its own.
 
     Args:
@@ -44,49 +39,25 @@ class Isolated:
         work: does it, in that process.
     """
 
-    spec: JobSpec
-    work: Callable[[JobSpec], Outcome] = _perform
-
-    def __post_init__(self) -> None:
-        context: Any = multiprocessing.get_context(_method())
-        self.receiver, sender = context.Pipe(duplex=False)
-        self.process: BaseProcess = context.Process(
-            target=_in_process, args=(self.work, self.spec, dict(os.environ), sender)
-        )
-        self.process.start()
-        sender.close()
-
-    @property
-    def sentinel(self) -> int:
-        """Ready, for `multiprocessing.connection.wait`, when the job has ended."""
-        return self.process.sentinel
-
-    def send(self, number: int) -> None:
-        """Sends it a signal."""
-        if self.process.is_alive() and self.process.pid is not None:
-            os.kill(self.process.pid, number)
+    def __init__(self, spec: JobSpec, work: Callable[[JobSpec], Outcome] = _perform) -> None:
+        self.spec = spec
+        super().__init__(multiprocessing.get_context(_method()), _in_process, work, spec, dict(os.environ))
 
     def outcome(self, stopping: bool = False) -> Outcome:
-        """What became of it; waits for its end. If it was told to stop, it may not have come as far as to say so."""
+        """Wait for its end, and say what became of it; told to stop, it may not have come as far as to say so."""
         try:
-            found = self.receiver.recv()
-        except EOFError:
-            found = None
-        self.process.join()
-        self.receiver.close()
-        if found is None:
-            code = self.process.exitcode or 0
-            told = stopping and code in (-signal.SIGTERM, -signal.SIGINT, 1)
-            found = Outcome("interrupted" if told else "failed", error=f"its process {death(code)}")
+            return self.answer()
+        except DiedError as error:
+            told = stopping and self.process.exitcode in (-signal.SIGTERM, -signal.SIGINT, 1)
+            found = Outcome("interrupted" if told else "failed", error=str(error))
             tell_how_it_ended(self.spec.path, found.state, found.error)
-        return found
+            return found
 
 
-def _in_process(work: Callable[[JobSpec], Outcome], spec: JobSpec, environ: dict[str, str], parent: Connection) -> None:
+def _in_process(work: Callable[[JobSpec], Outcome], spec: JobSpec, environ: dict[str, str]) -> Outcome:
     os.environ.clear()
     os.environ.update(environ)  # which the server may have from an earlier time
-    end_with_parent()
-    parent.send(guarded(work, spec))
+    return guarded(work, spec)
 
 
 def _method() -> str:

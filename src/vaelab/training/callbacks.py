@@ -39,6 +39,7 @@ class Checkpoints(Checkpoint):
         self.monitor = monitor
         self.every_n_steps = every_n_steps
         self.best = -float("inf")
+        self.best_at = -1  # optimiser steps
         self.saved_at = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -64,7 +65,7 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = float(trainer.callback_metrics.get(self.monitor, -float("inf")))
         if trainer.state.fn == "fit" and not trainer.sanity_checking and value > self.best:  # not NaN
-            self.best = value
+            self.best, self.best_at = value, trainer.global_step
             self.save(trainer, "best")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -87,10 +88,10 @@ class Checkpoints(Checkpoint):
             log.warning("no best.ckpt: callbacks.checkpoints.monitor=%s was never a number (%s)", self.monitor, known)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "best_at": self.best_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        self.best, self.best_at = state_dict["best"], state_dict["best_at"]
 
 
 class Figures(Callback):

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
-from vaelab.runs.configuration import plain
+from vaelab.runs.configuration import choices, plain
 from vaelab.runs.folder.identity import BUDGET, identity, is_control
 from vaelab.security.redaction import redact
 
@@ -71,7 +71,8 @@ def swept_keys(overrides: Sequence[str]) -> set[str]:
 
 
 def register_resolvers() -> None:
-    """Makes the names above available in `conf/`."""
+    """Make the names above, and the choices that there are, available in `conf/`."""
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
     # cached, since a sweep's jobs see the overrides of their own

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,12 +126,18 @@ class RunFolder:
         return self.status["run_id"]
 
     @contextmanager
-    def running(self, record: dict[str, Any], num_processes: int = 1) -> Iterator[None]:
-        """Holds the folder while the run is under way, and writes down how it ended.
+    def running(
+        self,
+        record: dict[str, Any],
+        num_processes: int = 1,
+        check: Callable[[dict[str, Any], Path], None] | None = None,
+    ) -> Iterator[None]:
+        """Hold the folder while the run is under way, and write down how it ended.
 
         Args:
             record: what was served and where, for `record.json`.
             num_processes: that share the training.
+            check: refuses a checkpoint, before anything is written, that training cannot go on from.
 
         Raises:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
@@ -148,10 +154,12 @@ class RunFolder:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
             if self.stored is not None:
                 check_same_data(self.path, record.get("data"))
+            self.found = self.find_checkpoint()
+            if self.found is not None and check is not None:
+                check(*self.found)
+            changed = self._other_environment(record)
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # of a process that was killed
-            self.found = self.find_checkpoint()  # again, likewise
-            changed = self._other_environment(record)
             for damaged in self.damaged:
                 damaged.replace(damaged.with_suffix(".damaged"))  # not to become previous.ckpt
             self.status.setdefault("run_id", secrets.token_hex(4))

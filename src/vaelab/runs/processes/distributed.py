@@ -22,7 +22,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from vaelab.errors import ProcessError
 from vaelab.runs.cli import one_line, quieten_console
-from vaelab.runs.processes.cores import death, launched, threads_of_each
+from vaelab.runs.processes.child import death
+from vaelab.runs.processes.cores import launched, threads_of_each
 from vaelab.security.redaction import redact
 from vaelab.signals import Interrupted, heeding
 

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,8 @@ from vaelab.runs.execute import complete
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.names import folder_of_seed
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.processes.cores import cores, death, end_with_parent
+from vaelab.runs.processes.child import Child, DiedError
+from vaelab.runs.processes.cores import cores
 from vaelab.runs.results import Metrics
 from vaelab.runs.validate import processes_of
 from vaelab.signals import Interrupted, Stop, heeding
@@ -124,49 +124,42 @@ def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None
 
 
 def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> None:
-    """Completes the runs in processes of one thread each, as many at a time as there are cores."""
+    """Complete the runs in processes of one thread each, as many at a time as there are cores."""
     forks = sys.platform == "linux" and not torch.cuda.is_initialized()
-    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
-    waiting, running = list(members), dict[int, tuple[Member, BaseProcess, Connection]]()
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    waiting, running = list(members), dict[Any, tuple[Member, Child]]()
+    with_bar: Any = None  # the process that shows the progress bar
     try:
         while waiting or running:
             while waiting and len(running) < cores():
-                ours, theirs = context.Pipe(duplex=False)
-                bar = not any(process.name == "bar" for _, process, _ in running.values())
-                name = "bar" if bar else None
-                process = context.Process(target=_in_process, args=(waiting[0], group, bar, theirs), name=name)
-                process.start()
-                theirs.close()
-                running[process.sentinel] = waiting.pop(0), process, ours
+                member, bar = waiting.pop(0), with_bar not in running
+                child = Child(context, _in_process, member, group, bar)
+                running[child.sentinel] = member, child
+                with_bar = child.sentinel if bar else with_bar
             for sentinel in wait(list(running)):
-                _end(*running.pop(cast(int, sentinel)))
+                member, child = running.pop(sentinel)
+                try:
+                    member.error, member.usage = child.answer()
+                except DiedError as error:
+                    member.error = str(error)
     except BaseException:  # each finishes its step and writes a checkpoint
-        for process in multiprocessing.active_children():
-            process.terminate()
-        for process in multiprocessing.active_children():
-            process.join()
+        for _, child in running.values():
+            child.send(signal.SIGTERM)
+        for _, child in running.values():
+            child.process.join()
         raise
 
 
-def _in_process(member: Member, group: str | None, bar: bool, parent: Connection) -> None:
+def _in_process(member: Member, group: str | None, bar: bool) -> tuple[str | None, bool]:
     torch.set_num_threads(1)  # which is also safe after a fork
     if not logging.getLogger().handlers:  # not forked
         quieten_console()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         if callable(signal.getsignal(number)):  # the parent's, after a fork
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    end_with_parent()
     with suppress(Interrupted), heeding(answerable=False) as stop:
         member.complete(group, stop, bar=bar)
-    parent.send((member.error, member.usage))
-
-
-def _end(member: Member, process: BaseProcess, child: Connection) -> None:
-    process.join()
-    try:
-        member.error, member.usage = child.recv()
-    except EOFError:
-        member.error = f"its process {death(process.exitcode or 0)}"
+    return member.error, member.usage
 
 
 def check_all_done(members: Sequence[Member]) -> None:
