@@ -133,12 +133,6 @@ def test_annealed_importance_sampling_has_bounds_from_both_sides(folder: Path, r
     assert "nats apart" in outcome.out
 
 
-def test_the_harmonic_estimator_tells_whether_its_chains_have_mixed(folder: Path, run_evaluate: Run) -> None:
-    run_evaluate("run_dir=run", *QUICK_HMC)
-    assert math.isfinite(evaluation(folder)["test/log_likelihood"])
-    assert evaluation(folder)["test/r_hat"] > 0.9
-
-
 def test_the_harmonic_estimator_is_refused_above_five_dimensions(
     gaussian: Path, run_evaluate: Run, run_train: Run
 ) -> None:
@@ -347,22 +341,11 @@ def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("num_processes", "estimator"),
-    [
-        (3, ("estimator=importance", "num_samples=30")),  # of two blocks, one process gets none
-        (2, ("estimator=importance", "num_samples=30")),
-        (2, QUICK_ALL),
-        (3, QUICK_ALL),
-    ],
-)
-def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(
-    num_processes: int, estimator: tuple[str, ...], folder: Path, run_evaluate: Run
-) -> None:
-    overrides = (*estimator, "rerun=true")
+def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(folder: Path, run_evaluate: Run) -> None:
+    overrides = (*QUICK_ALL, "rerun=true")
     run_evaluate("run_dir=run", *overrides)
     expected = evaluation(folder)
-    outcome = command(folder, *overrides, f"devices={num_processes}")
+    outcome = command(folder, *overrides, "devices=3")
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stderr == ""
     found = evaluation(folder)
@@ -403,11 +386,6 @@ def test_an_evaluation_joins_the_runs_own_wandb_run(run_fast: Run, run_evaluate:
     assert other.run["project"] == "mine"
     assert other.last("evaluation/test/log_likelihood") == evaluation(path)["test/log_likelihood"]
     assert other.exit_code == 0
-
-
-def test_a_run_that_wandb_does_not_know_is_not_logged(folder: Path, run_evaluate: Run) -> None:
-    run_evaluate("run_dir=run")
-    assert not (folder / "wandb").exists()
 
 
 def test_a_users_own_estimator_must_say_what_it_is(run_fast: Run) -> None:

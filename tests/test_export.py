@@ -55,10 +55,8 @@ OPTIMAL = ("decoder=gaussian_optimal", "hidden_features=[8,9]")
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        *((("model=shared",), "last"), (OPTIMAL, "best")),
-        *(pytest.param((), name, marks=pytest.mark.slow) for name in ("last", "best")),
-        pytest.param(("model=shared",), "best", marks=pytest.mark.slow),
-        pytest.param(OPTIMAL, "last", marks=pytest.mark.slow),
+        (("model=shared",), "last"),
+        (OPTIMAL, "best"),
     ],
 )
 def test_what_is_shared_evaluates_to_the_same_numbers(
@@ -112,16 +110,13 @@ def damaged(kind: str, path: Path) -> None:
     changes: dict[str, Any] = {
         "empty": lambda: path.write_bytes(b""),
         "cut short": lambda: path.write_bytes(content[:-10]),
-        "longer": lambda: path.write_bytes(content + b"x"),
         "a huge header": lambda: path.write_bytes((2**60).to_bytes(8, "little") + content[8:]),
         "a header that is none": lambda: path.write_bytes(content[:8] + b"x" * (len(content) - 8)),
         "no metadata": lambda: save_file(state, path),
         "another format": lambda: save_file(state, path, good | {"format_version": "2"}),
         "steps of words": lambda: save_file(state, path, good | {"steps": "many"}),
-        "steps below 0": lambda: save_file(state, path, good | {"steps": "-1"}),
         "too many steps": lambda: save_file(state, path, good | {"steps": "9" * 5000}),
         "another name": lambda: save_file(state | {"more": tensor.clone()}, path, good),
-        "another shape": lambda: save_file(state | {first: tensor[:1].clone()}, path, good),
         "another type": lambda: save_file(state | {first: tensor.half()}, path, good),
         "a link": lambda: (path.rename(path.with_name("moved")), path.symlink_to(path.with_name("moved"))),
     }
@@ -129,20 +124,15 @@ def damaged(kind: str, path: Path) -> None:
 
 
 DAMAGED = {
-    **dict.fromkeys(("empty", "cut short", "longer", "a huge header", "a header that is none"), "cannot be loaded"),
+    **dict.fromkeys(("empty", "cut short", "a huge header", "a header that is none"), "cannot be loaded"),
     **dict.fromkeys(("no metadata", "another format"), "is not a checkpoint of vaelab (expected format=vaelab"),
-    **dict.fromkeys(("steps of words", "steps below 0", "too many steps"), "expected counts"),
-    **dict.fromkeys(("another name", "another shape", "another type"), "cannot be loaded into the model"),
+    **dict.fromkeys(("steps of words", "too many steps"), "expected counts"),
+    **dict.fromkeys(("another name", "another type"), "cannot be loaded into the model"),
     "a link": "expected a file",
 }
 
 
-SLOW = ("longer", "a huge header", "another format", "steps of words", "steps below 0", "another shape")
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW else []) for kind in DAMAGED]
-)
+@pytest.mark.parametrize("kind", DAMAGED)
 def test_a_damaged_file_is_refused_in_one_line(kind: str, folder: Path) -> None:
     exported(folder)
     (folder / "checkpoints" / "last.ckpt").unlink()
@@ -169,9 +159,3 @@ def test_an_export_without_weights_says_so(folder: Path) -> None:
     shutil.rmtree(folder / "checkpoints")
     outcome = run_main(export.main, folder.parent, "run_dir=run", code=FAILURE)
     assert_one_line(outcome, "last.ckpt", "does not exist")
-
-
-def test_the_help_of_export_says_what_it_does(folder: Path) -> None:
-    text = run_main(export.main, folder.parent, "--help").out
-    for part in ("python -m vaelab.export run_dir=", "checkpoint: last", "safetensors"):
-        assert part in text

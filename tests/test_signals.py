@@ -21,7 +21,7 @@ from tests.helpers.training import script_validations
 from vaelab.runs.tracking.loggers import CSV
 from vaelab.signals import Interrupted, heeding
 from vaelab.sweeps.progress import SweepProgress
-from vaelab.training import VAEModule
+from vaelab.training import Checkpoints, VAEModule
 from vaelab.training.step import Step
 
 FOUR = ("trainer.max_epochs=4",)  # of 15 optimiser steps each
@@ -54,15 +54,9 @@ def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[...
     return wrapped
 
 
-@pytest.fixture
-def whole(long_run: Path) -> Path:
-    """A run of four epochs that nothing interrupts."""
-    return long_run
-
-
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 def test_a_signal_lets_the_step_end_and_the_run_goes_on_after_that_very_step(
-    number: signal.Signals, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Step, "__call__", signalling(Step.__call__, {22: number}))
@@ -75,24 +69,21 @@ def test_a_signal_lets_the_step_end_and_the_run_goes_on_after_that_very_step(
         f"vaelab: {number.name}: stopping after this step, with a checkpoint; Ctrl-C stops at once"
     ]
     assert run_fast(*FOUR).err == ""
-    assert_same_weights(path, whole)
-    assert_same_weights(path, whole, "best")
-    assert results(path) == results(whole)
+    assert_same_weights(path, long_run)
+    assert_same_weights(path, long_run, "best")
+    assert results(path) == results(long_run)
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "call", "steps"),
     [
         (VAEModule, "training_step", 1, 1),
-        pytest.param(VAEModule, "on_train_epoch_start", 2, 15, marks=pytest.mark.slow),
         (VAEModule, "validation_step", 3, 30),  # validation is finished, since it belongs to the step
-        pytest.param(VAEModule, "on_train_epoch_end", 3, 45, marks=pytest.mark.slow),
-        pytest.param(VAEModule, "on_train_end", 1, 60, marks=pytest.mark.slow),
         (VAEModule, "test_step", 1, 60),
     ],
 )
 def test_a_signal_may_come_at_any_time(
-    owner: Any, name: str, call: int, steps: int, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: Any
+    owner: Any, name: str, call: int, steps: int, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: Any
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, signalling(getattr(owner, name), {call: signal.SIGTERM}))
@@ -101,13 +92,13 @@ def test_a_signal_may_come_at_any_time(
     assert steps_in(path) == steps
     assert status(path)["state"] == "interrupted"
     run_fast(*FOUR)
-    assert_same_weights(path, whole)
-    assert_same_weights(path, whole, "best")
-    assert results(path) == results(whole)
+    assert_same_weights(path, long_run)
+    assert_same_weights(path, long_run, "best")
+    assert results(path) == results(long_run)
 
 
 def test_a_run_that_is_interrupted_again_and_again_still_ends_as_if_it_had_not_been(
-    run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+    run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
     for call in (1, 3, 14, 1, 20, 7):
@@ -117,8 +108,8 @@ def test_a_run_that_is_interrupted_again_and_again_still_ends_as_if_it_had_not_b
         steps.append(steps_in(only_run(tmp_path)))
     assert steps == [1, 4, 18, 19, 39, 46]
     path = run_fast(*FOUR, "logger=csv").path
-    assert_same_weights(path, whole)
-    assert results(path) == results(whole)
+    assert_same_weights(path, long_run)
+    assert results(path) == results(long_run)
 
 
 def test_schedules_and_validations_inside_an_epoch_do_not_notice(
@@ -143,7 +134,7 @@ def table(path: Path) -> list[dict[str, str]]:
     return [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
 
 
-def test_a_second_ctrl_c_stops_at_once(run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: Any) -> None:
+def test_a_second_ctrl_c_stops_at_once(run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: Any) -> None:
     body = Step.body
     twice = signalling(signalling(body, {22: signal.SIGINT}), {22: signal.SIGINT})
     with monkeypatch.context() as patch:
@@ -153,7 +144,7 @@ def test_a_second_ctrl_c_stops_at_once(run_fast: Run, tmp_path: Path, whole: Pat
     assert steps_in(path) == 15  # of the epoch's end: this step was not finished
     assert status(path)["state"] == "interrupted"
     run_fast(*FOUR)
-    assert_same_weights(path, whole)
+    assert_same_weights(path, long_run)
 
 
 def test_a_second_sigterm_is_patient(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,33 +229,23 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_slurm_job_that_is_warned_writes_one_checkpoint_and_goes_back_into_the_queue_once(
-    scontrol: Path, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+    scontrol: Path, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[str] = []
-    from vaelab.training import Checkpoints
-
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     save = Checkpoints.save
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", lambda self, trainer, name: (saved.append(name), save(self, trainer, name)))
         patch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
         outcome = run_fast(*FOUR, code=138)
     assert saved == ["last"]
-    assert scontrol.read_text() == "requeue 77\n"
-    assert "SLURM job 77 goes back into its queue" in outcome.err
+    assert scontrol.read_text() == "requeue 70_3\n"  # of an array, by its own number
+    assert "SLURM job 70_3 goes back into its queue" in outcome.err
     path = only_run(tmp_path)
     assert not list(tmp_path.rglob("hpc_ckpt*"))
     run_fast(*FOUR)
-    assert_same_weights(path, whole)
-
-
-def test_a_task_of_a_slurm_array_goes_back_by_its_own_number(
-    scontrol: Path, run_fast: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
-    run_fast(*FOUR, code=138)
-    assert scontrol.read_text() == "requeue 70_3\n"
+    assert_same_weights(path, long_run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -317,20 +298,6 @@ def test_sigterm_is_left_to_who_handles_it(run_fast: Run, monkeypatch: pytest.Mo
     finally:
         signal.signal(signal.SIGTERM, former)
     assert told == [signal.SIGTERM]
-
-
-def test_who_handles_sigterm_keeps_it_while_lightning_trains(
-    run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[int] = []
-    former = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
-    try:
-        monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {22: signal.SIGTERM}))
-        path = run_fast(*FOUR).path
-    finally:
-        signal.signal(signal.SIGTERM, former)
-    assert told == [signal.SIGTERM]
-    assert_same_weights(path, whole)
 
 
 def test_a_logger_whose_process_the_signal_ended_as_well_does_not_cost_the_checkpoint(
@@ -397,7 +364,7 @@ def test_between_two_jobs_of_a_sweep_a_warning_puts_the_sweep_back_into_the_queu
 
 
 def test_a_requeued_rerun_goes_on_instead_of_starting_over(
-    scontrol: Path, run_fast: Run, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+    scontrol: Path, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
@@ -405,7 +372,7 @@ def test_a_requeued_rerun_goes_on_instead_of_starting_over(
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     path = run_fast(*FOUR, "rerun=true").path
     assert [folder.name for folder in path.parent.iterdir()] == [path.name]  # nothing was put aside
-    assert_same_weights(path, whole)
+    assert_same_weights(path, long_run)
     monkeypatch.setenv("SLURM_JOB_ID", "78")  # another job, that has come as far as this run
     run_fast(*FOUR, "rerun=true")
     assert len(list(path.parent.iterdir())) == 2

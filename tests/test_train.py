@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results
 from tests.helpers.training import script_validations, scripted_bound
+from vaelab.runs.configuration import CONF
 from vaelab.training.step import Step
 
 HEAD = '''
@@ -61,6 +63,7 @@ def evaluation(path: Path) -> dict[str, Any]:
 
 
 def test_a_run_leaves_its_artefacts_and_names_its_folder(finished: Outcome) -> None:
+    assert finished.err == ""
     assert finished.path.parent == finished.cwd / "logs" / "runs"
     for name in ("config.yaml", "record.json", "status.json", "metrics.json", "train.log"):
         assert (finished.path / name).stat().st_size > 0
@@ -68,10 +71,6 @@ def test_a_run_leaves_its_artefacts_and_names_its_folder(finished: Outcome) -> N
         *("last.ckpt", "best.ckpt", "previous.ckpt"),
     }
     assert [file.name for file in finished.cwd.iterdir()] == ["logs"]  # and nothing anywhere else
-
-
-def test_a_run_says_nothing_on_stderr(finished: Outcome) -> None:
-    assert finished.err == ""
 
 
 def test_metrics_have_the_promised_names_and_are_numbers(finished: Outcome) -> None:
@@ -121,9 +120,7 @@ def test_another_seed_gives_other_weights_on_the_same_data(run_fast: Run) -> Non
     assert hashes[0] == hashes[1]
 
 
-@pytest.mark.parametrize(
-    "interruptions", [[], [20, 22], *(pytest.param([steps], marks=pytest.mark.slow) for steps in (7, 15))]
-)
+@pytest.mark.parametrize("interruptions", [[], [20, 22]])
 def test_every_epoch_trains_on_every_example_once_in_an_order_of_its_own(
     interruptions: list[int], run_fast: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,16 +145,11 @@ def test_training_raises_the_bound(run_fast: Run) -> None:
     assert results(long)["val/elbo"] > results(short)["val/elbo"] + 5
 
 
-@pytest.mark.parametrize("decoder", ["gaussian", "gaussian_shared", "gaussian_fixed", "gaussian_optimal"])
-def test_a_gaussian_decoder_trains_on_the_same_digits(decoder: str, run_fast: Run) -> None:
-    metrics = results(run_fast(f"decoder={decoder}").path)
+def test_a_gaussian_decoder_trains_on_the_same_digits(run_fast: Run) -> None:
+    metrics = results(run_fast("decoder=gaussian_shared").path)
     # the density's bound in bits per dimension, of dequantised pixels of 17 levels
     expected = -metrics["test/elbo"] / (64 * math.log(2)) + math.log2(17)
     assert metrics["test/bits_per_dim"] == pytest.approx(expected)
-
-
-def test_a_bernoulli_decoder_has_no_bits_per_dimension(finished: Outcome) -> None:
-    assert not [name for name in results(finished.path) if "bits_per_dim" in name]
 
 
 def test_frey_face_trains_with_the_gaussian_decoder(data_dir: Path, run_fast: Run) -> None:
@@ -168,13 +160,6 @@ def test_frey_face_trains_with_the_gaussian_decoder(data_dir: Path, run_fast: Ru
     assert metrics["samples_seen"] == 5 * 1565
     assert 3 < metrics["test/bits_per_dim"] < 8  # 8 is what a uniform density gives
     assert (path / "figures" / "latent.png").exists()  # without labels
-
-
-@pytest.mark.slow
-def test_mnist_trains_and_is_evaluated_again(data_dir: Path, run_fast: Run, run_evaluate: Run) -> None:
-    path = run_fast("data=mnist", "trainer.max_steps=5", "estimator.num_samples=1", "data.binarize=fixed").path
-    run_evaluate(f"run_dir={path}")
-    assert evaluation(path)["test/elbo"] == results(path)["test/elbo"]
 
 
 def test_the_embedded_digits_are_the_default_and_need_nothing(run_train: Run, tmp_path: Path) -> None:
@@ -223,25 +208,9 @@ def test_evaluate_reproduces_the_metrics_of_the_best_weights_to_the_last_digit(
         assert found[name] == before[f"best/{name}"], name
 
 
-def test_evaluate_takes_more_samples_for_the_likelihood_and_leaves_the_bound_alone(
-    run_folder: Path, run_evaluate: Run
-) -> None:
-    before = results(run_folder)
-    run_evaluate(f"run_dir={run_folder}", "num_samples=64")
-    found = evaluation(run_folder)
-    assert found["test/num_samples"] == 64
-    assert found["test/log_likelihood"] > before["test/log_likelihood"]
-    assert found["test/elbo"] == before["test/elbo"]
-
-
 @pytest.mark.parametrize(
     ("decoder", "model"),
-    [
-        ("gaussian", "shared"),
-        ("gaussian_optimal", "vae"),
-        pytest.param("gaussian", "vae", marks=pytest.mark.slow),
-        pytest.param("gaussian_optimal", "shared", marks=pytest.mark.slow),
-    ],
+    [("gaussian", "shared"), ("gaussian_optimal", "vae")],
 )
 def test_evaluate_reproduces_other_models_to_the_last_digit(
     decoder: str, model: str, run_fast: Run, run_evaluate: Run
@@ -264,25 +233,15 @@ def test_cfg_job_prints_the_configuration_and_runs_nothing(run_train: Run, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cfg_job_resolve_shows_every_value(run_train: Run) -> None:
-    config = yaml.safe_load(run_train("--cfg=job", "--resolve", "hidden_features=7").out)
-    assert config["network"]["hidden_features"] == 7
-
-
 def test_help_lists_commands_choices_and_values(run_train: Run, tmp_path: Path) -> None:
     text = run_train("--help").out
     for part in ("python -m vaelab.train", "-m", "vaelab.evaluate", "--config-dir", "latent_dim: 20"):
         assert part in text
-    for choice in ("mnist5k", "frey_face", "bernoulli", "gaussian_optimal", "adagrad", "aevb_mnist", "wandb"):
-        assert choice in text
+    for file in Path(CONF).glob("[!hr]*/*.yaml"):
+        comments = re.findall("^# (?!@)(.*)", file.read_text(), flags=re.MULTILINE)
+        assert re.search(rf"^ *{file.stem} +{re.escape(comments[0])}$", text, flags=re.MULTILINE), file
     assert "hydra.run" not in text  # ours, not Hydra's own
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_help_of_evaluate_says_what_it_does(run_evaluate: Run) -> None:
-    text = run_evaluate("--help").out
-    for part in ("python -m vaelab.evaluate run_dir=", "checkpoint: last", "evaluation.json"):
-        assert part in text
 
 
 # sweeps
@@ -300,13 +259,6 @@ def test_a_sweep_over_latents_and_decoders_makes_a_run_of_each(run_fast: Run, tm
             config = yaml.safe_load((path / "config.yaml").read_text())
             made.add((config["latent_dim"], config["decoder"]["head"]["_target_"].rpartition(".")[2]))
     assert made == {(z, head) for z in (2, 3) for head in ("Bernoulli", "DiagonalGaussian")}
-
-
-def test_a_run_of_a_sweep_can_be_evaluated_by_its_path(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
-    run_fast("-m", "network.activation=tanh,relu", "hidden_features=[8],[4,4]", "trainer.max_steps=3")
-    for path in tmp_path.glob("logs/sweeps/*/*/metrics.json"):
-        run_evaluate(f"run_dir={path.parent.relative_to(tmp_path)}")
-        assert evaluation(path.parent)["test/elbo"] == results(path.parent)["test/elbo"]
 
 
 # a head of the user's own
@@ -332,12 +284,6 @@ def test_a_users_own_head_of_20_lines_trains_and_is_evaluated(run_fast: Run, run
     shutil.rmtree(tmp_path / "my_conf")  # the run folder is enough, and the module
     run_evaluate(f"run_dir={path}", "trust=[my_heads]")
     assert evaluation(path)["test/log_likelihood"] == results(path)["test/log_likelihood"]
-
-
-@pytest.mark.usefixtures("my_head")
-def test_a_users_own_head_sweeps_beside_the_shipped_ones(run_fast: Run, tmp_path: Path) -> None:
-    run_fast("-m", "--config-dir=my_conf", "decoder=laplace,gaussian")
-    assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 2
 
 
 @pytest.mark.slow

@@ -157,15 +157,6 @@ def test_seeds_come_one_after_another_where_each_takes_several_processes(run_fas
     assert [status(path)["state"] for path in tmp_path.glob("logs/runs/*")] == ["done", "done"]
 
 
-@pytest.mark.slow
-def test_the_bound_does_not_depend_on_the_number_of_processes(run_fast: Run) -> None:
-    line = ("trainer.max_epochs=10", "hidden_features=32")
-    alone = [results(run_fast(*line, f"seed={seed}").path)["test/elbo"] for seed in range(6)]
-    shared = [results(run_fast(*line, f"seed={seed}", TWO).path)["test/elbo"] for seed in range(10, 13)]
-    spread = np.std(alone, ddof=1) * np.sqrt(1 / 6 + 1 / 3)
-    assert abs(np.mean(shared) - np.mean(alone)) < 4 * spread
-
-
 def test_a_finished_run_starts_no_processes(copied: Path, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(complete, "launch", lambda *_: pytest.fail("started"))
     assert "finished before" in run_fast("trainer.max_epochs=2", TWO, figures=True).out

@@ -179,32 +179,6 @@ def test_a_run_that_is_killed_while_it_writes_a_checkpoint_is_completed_to_the_l
         assert_completed(cwd, line, expected)
 
 
-@pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = LINES["chunks, checkpoints inside the epoch"]
-    assert in_child(lambda: run_main(train.main, whole(tmp_path), *command(line)).code)[0] == 0
-    expected = outcome(tmp_path / "whole")
-    step, rng, kills = Step.__call__, random.Random(0), 0
-    for _ in range(100):  # far more than it takes
-        calls, fatal = iter(range(1, 1000)), rng.randrange(4, 15)
-
-        def killed(*args: Any, calls: Any = calls, fatal: int = fatal) -> None:
-            if next(calls) == fatal:
-                kill()
-            step(*args)
-
-        monkeypatch.setattr(Step, "__call__", killed)
-        code, _ = in_child(lambda: run_main(train.main, tmp_path, *command(line)).code)
-        assert code in (0, -signal.SIGKILL)
-        kills += code == -signal.SIGKILL
-        if code == 0:
-            break
-    assert code == 0
-    assert kills >= 4
-    found = outcome(tmp_path)
-    assert {key: found[key] for key in expected} == expected
-
-
 def whole(tmp_path: Path) -> Path:
     (tmp_path / "whole").mkdir()
     return tmp_path / "whole"
@@ -277,16 +251,13 @@ def begun(after_40_steps: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "damage",
-    ["truncated", "lost", *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("empty", "another file"))],
-)
+@pytest.mark.parametrize("damage", ["truncated", "lost"])
 def test_a_damaged_last_checkpoint_is_told_of_and_the_one_before_is_used(
     damage: str, begun: Path, tmp_path: Path, expected: dict[str, Any]
 ) -> None:
     last = begun / "checkpoints" / "last.ckpt"
     content = last.read_bytes()
-    last.write_bytes({"empty": b"", "truncated": content[: len(content) // 2]}.get(damage, b"something else"))
+    last.write_bytes(content[: len(content) // 2])
     if damage == "lost":
         last.unlink()
     completed = run_main(train.main, tmp_path, *command(CHUNKS))
@@ -300,14 +271,6 @@ def test_a_damaged_last_checkpoint_is_told_of_and_the_one_before_is_used(
         assert found[key] == expected[key], key
 
 
-def test_where_both_are_damaged_nothing_is_lost_silently(begun: Path, tmp_path: Path) -> None:
-    for name in ("last", "previous"):
-        (begun / "checkpoints" / f"{name}.ckpt").write_bytes(b"")
-    failed = run_main(train.main, tmp_path, *command(()), code=1)
-    assert "last.ckpt cannot be loaded" in failed.err
-    assert "rerun=true" in failed.err
-
-
 def test_another_number_of_threads_is_told_of(begun: Path, tmp_path: Path) -> None:
     record = begun / "record.json"
     text = record.read_text().replace(f'"threads": {torch.get_num_threads()}', '"threads": 99')
@@ -318,13 +281,14 @@ def test_another_number_of_threads_is_told_of(begun: Path, tmp_path: Path) -> No
     assert len(told.splitlines()) == 1
 
 
-def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(copied: Path, run_fast: Run) -> None:
-    before = results(copied)
-    (copied / "metrics.json").unlink()
-    (copied / "checkpoints" / "best.ckpt").write_bytes(b"")
-    told = run_fast("trainer.max_epochs=2").err
-    assert "no numbers of the best weights" in told
-    assert results(copied) == {name: value for name, value in before.items() if not name.startswith("best/")}
+def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(run_fast: Run) -> None:
+    line = ("trainer.max_epochs=6", "optimizer.lr=0.3")  # of which an earlier epoch has the best weights
+    path = run_fast(*line).path
+    before = results(path)
+    (path / "metrics.json").unlink()
+    (path / "checkpoints" / "best.ckpt").write_bytes(b"")
+    assert "no numbers of the best weights" in run_fast(*line).err
+    assert results(path) == {name: value for name, value in before.items() if not name.startswith("best/")}
 
 
 def test_a_damaged_last_checkpoint_never_takes_the_place_of_the_one_before(

@@ -106,7 +106,8 @@ def test_wandb_names_the_run_after_its_folder_and_keeps_its_id(logged: tuple[Pat
     path, read = logged
     assert read.run["display_name"] == path.name
     assert read.run["run_id"] == json.loads((path / "status.json").read_text())["run_id"]
-    assert read.run["project"] == "vaelab"
+    assert (read.run["project"], read.exit_code, read.run.get("run_group")) == ("vaelab", 0, None)
+    assert [metric for metric in read.metrics if metric.get("glob_name") == "*"][-1]["step_metric"] == "samples_seen"
 
 
 def test_wandb_has_the_curves_over_samples_seen(logged: tuple[Path, Read]) -> None:
@@ -116,12 +117,6 @@ def test_wandb_has_the_curves_over_samples_seen(logged: tuple[Path, Read]) -> No
     assert read.at(2 * EPOCH) >= TRAIN | VAL | TEST
     for name in VAL | TEST:
         assert read.last(name) == results(path)[name]
-
-
-def test_wandb_draws_every_curve_over_samples_seen(logged: tuple[Path, Read]) -> None:
-    _, read = logged
-    everything = [metric for metric in read.metrics if metric.get("glob_name") == "*"]
-    assert everything[-1]["step_metric"] == "samples_seen"
 
 
 def test_wandb_shows_the_figures_as_images(logged: tuple[Path, Read]) -> None:
@@ -150,6 +145,10 @@ def test_wandb_keeps_the_best_of_the_validations(run_fast: Run, monkeypatch: pyt
     bounds = [row["val/elbo"] for row in read.history if "val/elbo" in row]
     assert max(bounds) > bounds[-1]
     assert read.summary["val/elbo"] == {"max": max(bounds), "last": results(path)["val/elbo"]}
+    assert results(path)["best/steps"] < results(path)["steps"]
+    for name in ("test/elbo", "val/elbo", "test/log_likelihood"):
+        assert read.last(f"best/{name}") == results(path)[f"best/{name}"]
+        assert read.last(name) == results(path)[name]
     (defined,) = [metric for metric in read.metrics if metric.get("name") == "val/elbo"]
     assert defined["step_metric"] == "samples_seen"
     assert defined["summary"] == {"max": True, "last": True}
@@ -164,26 +163,6 @@ def test_wandb_keeps_masses_and_densities_apart(run_fast: Run) -> None:
         assert only(path).summary[names[0]] == results(path)["test/log_likelihood"]
     bits = [row["val/bits_per_dim"] for row in only(path).history if "val/bits_per_dim" in row]
     assert only(path).summary["val/bits_per_dim"] == {"min": min(bits), "last": bits[-1]}  # of which binary has none
-
-
-def test_a_run_that_ends_well_has_exit_code_0_in_wandb(logged: tuple[Path, Read]) -> None:
-    assert logged[1].exit_code == 0
-
-
-def test_a_single_run_has_no_group_in_wandb(logged: tuple[Path, Read]) -> None:
-    assert not logged[1].run.get("run_group")
-
-
-def test_the_best_weights_metrics_have_names_of_their_own_in_wandb(
-    run_fast: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script_validations(monkeypatch)
-    path = run_fast("trainer.max_epochs=5", "logger=wandb").path
-    assert results(path)["best/steps"] < results(path)["steps"]
-    read = only(path)
-    for name in ("test/elbo", "val/elbo", "test/log_likelihood"):
-        assert read.last(f"best/{name}") == results(path)[f"best/{name}"]
-        assert read.last(name) == results(path)[name]
 
 
 def failing(*args: Any, **kwargs: Any) -> None:
@@ -266,19 +245,10 @@ def test_wandb_can_be_disabled(by: str, run_fast: Run, monkeypatch: pytest.Monke
     assert "wandb sync" not in outcome.out
 
 
-def test_the_command_line_comes_before_the_environment(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "online")
-    assert only(run_fast("logger=wandb", "logger.mode=offline").path).exit_code == 0
-
-
-def test_more_arguments_reach_wandb(run_fast: Run) -> None:
-    line = ("logger=wandb", "logger.project=mine", "logger.entity=us", "+logger.notes=why")
-    read = only(run_fast(*line).path)
-    assert (read.run["project"], read.run["entity"], read.run["notes"]) == ("mine", "us", "why")
-
-
 def test_tags_are_what_the_model_is_made_of_and_the_users_own(run_fast: Run) -> None:
-    read = only(run_fast("logger=wandb", "decoder=gaussian", "logger.tags=[first,ELBO]").path)
+    line = ("logger=wandb", "logger.project=mine", "logger.entity=us", "+logger.notes=why")
+    read = only(run_fast(*line, "decoder=gaussian", "logger.tags=[first,ELBO]").path)
+    assert (read.run["project"], read.run["entity"], read.run["notes"]) == ("mine", "us", "why")
     assert read.run["tags"] == ["Digits", "DiagonalGaussian", "PerPixelScale", "StandardNormal", "ELBO", "first"]
     assert read.run["job_type"] == "train"
 
@@ -325,11 +295,6 @@ def test_csv_has_the_curves_at_samples_seen(run_fast: Run) -> None:
     assert list(curve(path, "test/elbo")) == [2 * EPOCH]
     for name in VAL | TEST:
         assert curve(path, name)[2 * EPOCH] == results(path)[name]
-
-
-def test_csv_has_a_row_for_each_call_of_many_steps(run_fast: Run) -> None:
-    path = run_fast("logger=csv", "steps_per_call=4").path
-    assert list(curve(path, "train/elbo")) == [400, 800, 1200, EPOCH]
 
 
 def test_csv_keeps_the_curves_of_the_former_attempts(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:

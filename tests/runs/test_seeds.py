@@ -102,18 +102,6 @@ def test_stacked_runs_are_those_of_separate_commands(
     assert not torch.equal(next(iter(weights(made[0]).values())), next(iter(weights(made[1]).values())))
 
 
-@pytest.mark.slow
-def test_a_seed_that_ran_before_is_not_run_again_and_the_others_join_it(run_fast: Run, alone: Any) -> None:
-    path = run_fast("seed=1").path
-    before = (path / "status.json").read_bytes()
-    outcome = run_fast("seeds=3", "stacked=true")
-    assert (path / "status.json").read_bytes() == before
-    for seed, folder in alone(3).items():
-        assert_close_runs(folders(outcome.cwd)[seed], folder)
-    assert f"finished before: {path.relative_to(outcome.cwd)}" in run_fast("seed=1").out
-    assert "finished before" in run_fast("seed=2").out  # nor does a stacked one run again alone
-
-
 def test_seeds_that_stopped_at_different_steps_go_on_together(
     run_fast: Run, alone: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,22 +117,23 @@ def test_seeds_that_stopped_at_different_steps_go_on_together(
         assert_close_runs(folders(outcome.cwd)[seed], folder)
 
 
-@pytest.mark.slow
-def test_stacked_runs_that_were_cut_short_are_completed_stacked_or_alone(run_fast: Run, alone: Any) -> None:
-    line = ("trainer.max_epochs=2", "optimizer.lr=0.01")
-    run_fast(*line, "seeds=2", "stacked=true", "trainer.max_steps=20")
-    run_fast(*line, "seed=1")
-    outcome = run_fast(*line, "seeds=2", "stacked=true")
-    for seed, folder in alone(2, *line).items():
-        assert results(folders(outcome.cwd)[seed])["steps"] == 30
-        assert_close_runs(folders(outcome.cwd)[seed], folder)
-
-
-def test_a_checkpoint_of_a_stacked_run_is_as_small_as_that_of_one_alone(run_fast: Run, alone: Any) -> None:
-    made, expected = folders(run_fast("seeds=3", "stacked=true").cwd), alone(1)
-    for name in ("last", "best"):
-        size = (made[0] / "checkpoints" / f"{name}.ckpt").stat().st_size
-        assert size < 1.05 * (expected[0] / "checkpoints" / f"{name}.ckpt").stat().st_size
+def test_stacked_runs_share_a_table_and_have_files_of_their_own(run_fast: Run, alone: Any) -> None:
+    outcome = run_fast("seeds=3", "stacked=true", "logger=wandb", "name=here")
+    paths = list(outcome.cwd.glob("logs/runs/*"))
+    assert {path.name.rpartition("-")[0] for path in paths} == {"here"}
+    assert len({status(path)["run_id"] for path in paths}) == 3
+    for path in paths:
+        (offline,) = path.glob("wandb/offline-run-*")
+        assert offline.name.endswith(status(path)["run_id"])
+        assert f"logs/runs/{path.name}" in outcome.out
+        for name in ("last", "best"):
+            size = (path / "checkpoints" / f"{name}.ckpt").stat().st_size
+            assert size < 1.05 * (alone(1)[0] / "checkpoints" / f"{name}.ckpt").stat().st_size
+    bounds = [results(path)["test/elbo"] for path in paths]
+    row = next(line for line in outcome.out.splitlines() if "ELBO" in line)
+    assert "mean of 3 seeds" in outcome.out
+    assert f"{np.mean(bounds):.2f}" in row
+    assert f"{np.std(bounds, ddof=1):.2f}" in row
 
 
 def test_a_seed_that_fails_leaves_the_others_training(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,26 +205,6 @@ def test_runs_that_are_told_to_stop_are_told_by_the_signal_they_share() -> None:
     assert len(stopped) == 2
 
 
-def test_each_stacked_seed_has_a_wandb_run_of_its_own(run_fast: Run) -> None:
-    outcome = run_fast("seeds=2", "stacked=true", "logger=wandb")
-    ids = [status(path)["run_id"] for path in folders(outcome.cwd).values()]
-    assert len(set(ids)) == 2
-    for path, run_id in zip(folders(outcome.cwd).values(), ids, strict=True):
-        (offline,) = path.glob("wandb/offline-run-*")
-        assert offline.name.endswith(run_id)
-
-
-def test_the_table_shows_mean_and_standard_deviation_over_the_seeds(run_fast: Run) -> None:
-    outcome = run_fast("seeds=3", "stacked=true")
-    bounds = [results(path)["test/elbo"] for path in folders(outcome.cwd).values()]
-    assert "mean of 3 seeds" in outcome.out
-    row = next(line for line in outcome.out.splitlines() if "ELBO" in line)
-    assert f"{np.mean(bounds):.2f}" in row
-    assert f"{np.std(bounds, ddof=1):.2f}" in row
-    for path in folders(outcome.cwd).values():
-        assert f"logs/runs/{path.name}" in outcome.out
-
-
 def test_a_seed_without_a_number_leaves_the_others_theirs() -> None:
     average, spread = over_seeds([{"a": 1.0, "b": math.nan}, {"a": 3.0, "b": 1.0}]).values()
     assert average["a"] == 2
@@ -284,11 +253,6 @@ def test_seeds_of_a_sweep_stand_beside_each_other(run_fast: Run) -> None:
         assert name.rpartition("-")[0].endswith(f"latent_dim_{z}-seed_{seed}")
 
 
-def test_seeds_of_a_named_run_share_the_name(run_fast: Run) -> None:
-    outcome = run_fast("name=here", "seeds=2", "stacked=true")
-    assert {path.name.rpartition("-")[0] for path in outcome.cwd.glob("logs/runs/*")} == {"here"}
-
-
 def test_one_folder_for_many_seeds_is_refused(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast("hydra.run.dir=there", "seeds=2", code=2)
     assert "name=" in outcome.err
@@ -307,11 +271,6 @@ def test_names_hold_the_seed_where_they_held_one_before(composed: Any) -> None:
     }.items():
         path = Path("runs") / f"{before}{hash_of(cfg)}"
         assert folder_of_seed(path, cfg, own).name == f"{after}{hash_of(own)}"
-
-
-def test_a_name_of_the_users_own_is_left_as_it_is(composed: Any) -> None:
-    cfg, own = composed("seed=0", "name=exp-s0"), composed("seed=1", "name=exp-s0")
-    assert folder_of_seed(Path(f"exp-s0-{hash_of(cfg)}"), cfg, own).name == f"exp-s0-{hash_of(own)}"
 
 
 def hash_of(cfg: Any) -> str:
@@ -355,30 +314,24 @@ def test_a_seed_whose_folder_cannot_be_written_fails_alone(tmp_path: Path, alone
     assert len(list(tmp_path.glob("logs/runs/*/metrics.json"))) == 2
 
 
-@pytest.mark.parametrize("stacked", ["true", pytest.param("false", marks=pytest.mark.slow)])
-def test_what_no_seed_can_be_is_refused_in_one_line(stacked: str, run_fast: Run, tmp_path: Path) -> None:
-    run = run_fast if stacked == "true" else partial(in_a_process, tmp_path)
-    outcome = run("seeds=2", f"stacked={stacked}", "hidden_features=0", code=2)
+def test_what_no_seed_can_be_is_refused_in_one_line(run_fast: Run) -> None:
+    outcome = run_fast("seeds=2", "stacked=true", "hidden_features=0", code=2)
     assert outcome.err.count("\n") == 1
     assert "hidden_features" in outcome.err
     assert "seeds" not in outcome.err
 
 
-@pytest.mark.parametrize("stacked", ["false", pytest.param("true", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_seeds_that_are_stopped_are_interrupted_and_can_go_on(
-    stacked: str, number: signal.Signals, tmp_path: Path
-) -> None:
-    line = command("seeds=2", f"stacked={stacked}", "trainer.max_epochs=100000")
+def test_seeds_that_are_stopped_are_interrupted_and_can_go_on(tmp_path: Path) -> None:
+    line = command("seeds=2", "stacked=false", "trainer.max_epochs=100000")
     environ = os.environ | {"OMP_NUM_THREADS": "2"}  # so that both are under way
     process = subprocess.Popen(line, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True)
     try:
         wait_until(lambda: len(list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt"))) == 2, process)
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=600)
     finally:
         process.kill()  # if it does not heed the signal
-    assert process.returncode == 128 + number
+    assert process.returncode == 130
     assert "Traceback" not in err
     for path in folders(tmp_path).values():
         assert status(path)["state"] == "interrupted"
