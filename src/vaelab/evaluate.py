@@ -1,4 +1,4 @@
-"""Evaluates a run again, from its folder and the data alone: `python -m vaelab.evaluate run_dir=logs/runs/NAME`.
+"""Evaluate a run again, from its folder and the data alone: `python -m vaelab.evaluate run_dir=logs/runs/NAME`.
 
 The folder may be a stranger's: see `vaelab.runs.evaluating.reopen`.
 """
@@ -24,7 +24,7 @@ from vaelab.runs.validate import check_evaluation, processes_of
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
 @task
 def run(cfg: DictConfig) -> float:
-    """Completes the evaluation that `cfg` describes, and returns the bound in nats."""
+    """Complete the evaluation that `cfg` describes; return the bound in nats."""
     check_evaluation(cfg)
     evaluation, num_processes = Evaluation(cfg), processes_of(cfg.runtime)
     with KeptEvaluation(evaluation.folder, evaluation.name).held(anew=cfg.runtime.rerun):
@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> float:
 
 
 def write(evaluation: Evaluation, evaluated: Evaluated) -> Path:
-    """Writes `evaluation.json`, and the same under the evaluation's own name beside the values of single examples."""
+    """Write `evaluation.json`, and the same content under the evaluation's own name in `evaluations/`."""
     told = {name: getattr(evaluated, name) for name in ("kl_per_dimension", "comparability", "notes")}
     numbers = {
         name: value if math.isfinite(value) else None for name, value in evaluated.metrics.items()

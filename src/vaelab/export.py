@@ -1,4 +1,4 @@
-"""Writes a run's weights as safetensors, to be shared: `python -m vaelab.export run_dir=logs/runs/NAME`."""
+"""Write a run's weights as safetensors, to be shared: `python -m vaelab.export run_dir=logs/runs/NAME`."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ from vaelab.runs.validate import check_choice
 @hydra.main(version_base="1.3", config_path=CONF, config_name="export")
 @task
 def run(cfg: DictConfig) -> None:
-    """Writes `checkpoints/NAME.safetensors` beside the checkpoint that `cfg` names."""
+    """Write `checkpoints/NAME.safetensors` beside the checkpoint that `cfg` names."""
     check_choice("checkpoint", cfg.checkpoint, ("last", "best"))
     folder = Path(cfg.run_dir)
     read_config(folder)

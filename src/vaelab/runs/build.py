@@ -79,7 +79,7 @@ def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
 
 
 def check_device(runtime: DictConfig) -> None:
-    """Refuses a GPU that is not there.
+    """Refuse a GPU that is not there.
 
     Raises:
         ConfigError: says how many there are.
@@ -97,7 +97,7 @@ def check_device(runtime: DictConfig) -> None:
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
-    """Makes the data, then the model for its shape, and tells the data which pixels the decoder's head models.
+    """Make the data, and the module that trains a model of their shape.
 
     Raises:
         ConfigError: a number out of range, or pixels that the head does not model.
@@ -140,7 +140,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
 
 
 def build_data(cfg: DictConfig) -> ImageData:
-    """The data that `cfg` chooses, before it is known which pixels they serve."""
+    """Make the data that `cfg` chooses, before it is known which pixels they serve."""
     return instantiate(
         cfg.data,
         data_dir=cfg.runtime.data_dir,
@@ -152,13 +152,13 @@ def build_data(cfg: DictConfig) -> ImageData:
 
 
 def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
-    """`vae` with its objective and estimator, and nothing that training needs."""
+    """Make the module that evaluates `vae`, without what only training needs."""
     objective, estimator = build_objective(cfg.objective, num_processes=1), instantiate(cfg.estimator)
     return EvaluationModule(vae, objective, estimator, cfg.seed)
 
 
 def check_estimator(estimator: Any, latent_dim: int) -> None:
-    """Refuses an estimator that is none, or not for a latent of this size.
+    """Refuse an estimator that is none, or not for a latent of this size.
 
     Raises:
         ConfigError: says why.

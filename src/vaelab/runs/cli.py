@@ -85,7 +85,7 @@ def entry_point(hydra_main: Callable[[], Any], config: str | None = None, sweeps
 
 
 def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wraps what Hydra calls: that which lacks a value, or is refused, ends here, in one line."""
+    """Wrap what Hydra calls: print in one line what is missing, and errors that the user can mend."""
 
     @functools.wraps(function)
     def wrapped(cfg: DictConfig) -> Any:
@@ -102,7 +102,7 @@ def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 
 def quieten_console() -> None:
-    """On the terminal: our own warnings, and errors; a run's `train.log` has everything."""
+    """Show our own warnings, and errors, on the terminal; a run's `train.log` has everything."""
     console = logging.StreamHandler()
     console.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
     console.addFilter(_is_for_console)
@@ -115,24 +115,24 @@ def quieten_console() -> None:
 
 
 def refuse(error: Exception) -> NoReturn:
-    """Prints the error in one line and exits: 2 for usage, 1 for failure."""
+    """Print the error in one line and exit: 2 for usage, 1 for failure."""
     print(f"vaelab: {one_line(error)}", file=sys.stderr)
     sys.exit(2 if is_usage(error) else 1)
 
 
 def is_usage(error: BaseException) -> bool:
-    """Whether the command line is at fault, and not what it speaks of."""
+    """Return whether the command line is at fault, and not a file that it names."""
     failed = isinstance(error, InstantiationException) and isinstance(error.__cause__, (DataError, OSError))
     return isinstance(error, USAGE) and not failed
 
 
 def show_traceback(error: BaseException) -> None:
-    """Prints the traceback of an error, redacted."""
+    """Print the traceback of an error, redacted."""
     print(printable(redact("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error, or of what caused Hydra to raise it, redacted, in one line."""
+    """Return the message of an error, or of what caused Hydra to raise it, redacted, in one line."""
     where = ""
     if isinstance(error, InterpolationResolutionError) and isinstance(error.__cause__, ConfigError):
         error = error.__cause__
@@ -160,7 +160,7 @@ def _is_for_console(record: logging.LogRecord) -> bool:
 
 
 def redact_file(path: Path) -> None:
-    """Redacts the text of a file, if it is there."""
+    """Redact the text of a file, if it is there."""
     # Hydra writes a sweep's down before it calls us; several jobs may be doing this at once
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if (written := redact(text)) != text:

@@ -10,7 +10,7 @@ OURS = {
 
 
 def register_plugins() -> None:
-    """Has `conf/hydra` take the place of Hydra's own launchers and sweepers of the same names, in this program."""
+    """Replace Hydra's own launchers and sweepers by those of the same names in `conf/hydra`."""
     Plugins.instance()  # which register theirs
     store = ConfigStore.instance().repo["hydra"]
     for group, names in OURS.items():

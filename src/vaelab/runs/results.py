@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> Metrics:
-    """Validates and tests the module's weights: flat names, means over examples, in nats (and bits per dimension)."""
+    """Validate and test the module's weights; return means over examples, in nats (and bits per dimension)."""
     module.found, module.tested = {}, Records()
     for stage in (trainer.validate, trainer.test):
         stage(module, datamodule=data, verbose=False)
@@ -28,7 +28,7 @@ def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> 
 
 
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
-    """Metrics of the weights that training ended with, and under `best/` those with the best validation bound."""
+    """Return metrics of the last weights, and under `best/` those of the weights with the best validation bound."""
     metrics = evaluate(trainer, module, data)
     epochs = -(-module.steps // data.batches_per_epoch)  # a last one cut short included
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
@@ -60,13 +60,13 @@ def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best
 
 
 def both(metrics: Metrics) -> dict[str, Metrics]:
-    """What a run's `metrics.json` holds, as columns for `show`."""
+    """Return the metrics of a run as columns for `show`."""
     best = {name.removeprefix("best/"): value for name, value in metrics.items() if name.startswith("best/")}
     return {"last weights": metrics} | ({"best weights": best} if best else {})
 
 
 def show(columns: dict[str, Metrics], closing: str) -> None:
-    """Prints the short table that a run ends with, a column for each set of weights."""
+    """Print the short table that a run ends with, a column for each set of weights."""
     table = Table("", *columns, title="test split, nats per example", title_justify="left")
 
     def add(label: str, name: str, form: str) -> None:

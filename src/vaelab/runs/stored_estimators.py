@@ -15,7 +15,7 @@ from vaelab.security.allow_list import check_plain, check_trusted
 
 
 def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> Key:
-    """The comparability of what a run's `metrics.json` says of its test.
+    """Return the comparability key of the test metrics in a run's `metrics.json`.
 
     Args:
         config: the stored configuration.
@@ -31,7 +31,7 @@ def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> 
 
 
 def stored_estimators(node: Any, file: Path) -> dict[str, Any]:
-    """Name → settings of the estimators in a stored configuration; of a class that is not ours, what stands there.
+    """Return name → settings of the estimators in a stored configuration; of a foreign class, what is stored.
 
     Raises:
         RunFolderError: no estimator, or one that could not be evaluated either.

@@ -48,7 +48,7 @@ class KeptEvaluation:
 
     @contextmanager
     def held(self, anew: bool) -> Iterator[None]:
-        """Makes the folder, and keeps other processes from the same evaluation.
+        """Make the folder, and keep other processes from the same evaluation.
 
         Args:
             anew: forget what was found before.
@@ -81,7 +81,7 @@ class KeptEvaluation:
         return sorted(self.folder.glob(f"{self.name}.part-*.safetensors"))
 
     def load(self, needed: Needed) -> Records:
-        """What was found before; a file that is damaged is as if it were not there.
+        """Read what was found before; pass over a file that is damaged, with a warning.
 
         Args:
             needed: of each block and part of the evaluation, how many examples it has, and the names of the values
@@ -97,13 +97,13 @@ class KeptEvaluation:
         return records
 
     def keep(self, records: Records) -> None:
-        """Writes what this process knows, if some time has passed."""
+        """Write what this process knows, if some time has passed."""
         if time.monotonic() > self.written + SECONDS:
             self.write(self.own, records)
 
     @contextmanager
     def keeping(self, records: Records) -> Iterator[None]:
-        """Writes what this process knows at the end of the block, even if that fails or is interrupted."""
+        """Write what this process knows if the block fails or is interrupted."""
         before = len(records.blocks)
         try:
             yield
@@ -122,14 +122,14 @@ class KeptEvaluation:
         self.written = time.monotonic()
 
     def finish(self, records: Records) -> None:
-        """Writes all values to one file; the parts go."""
+        """Write all values to one file, and remove the parts."""
         self.write(self.whole, records)
         for path in self.parts():
             path.unlink(missing_ok=True)
 
 
 def columns_of(records: Records) -> dict[str, Tensor]:
-    """All values as tensors by name, in the order of their blocks, and how to tell these apart."""
+    """Return all values as tensors by name, in the order of their blocks, with a table of the blocks."""
     names, keys = sorted(records.names), sorted(records.blocks)
     layout = [[*key, *(len(records.blocks[key].get(name, ())) for name in names)] for key in keys]
     values = {name: [records.blocks[key][name].cpu() for key in keys if name in records.blocks[key]] for name in names}
@@ -137,7 +137,7 @@ def columns_of(records: Records) -> dict[str, Tensor]:
 
 
 def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
-    """The values of `columns_of`, block by block.
+    """Read the values of `columns_of`, block by block.
 
     Raises:
         ValueError: they are not of an evaluation with these blocks, and with the values that are needed of each.
@@ -167,7 +167,7 @@ def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
 
 
 def digest(parts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Eight hex digits that name an evaluation: of all that can change its numbers, the weights included."""
+    """Return a hash, in eight hex digits, of all that can change an evaluation's numbers, the weights included."""
     sha = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for name, tensor in sorted(state.items()):
         sha.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

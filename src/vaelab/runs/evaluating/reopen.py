@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> DictConfig:
-    """What evaluation needs of a folder's configuration, once it is known to be harmless; the rest is of `cfg`.
+    """Return what evaluation needs of a folder's configuration, checked to be harmless; the rest is from `cfg`.
 
     Raises:
         ConfigError: a number out of range.
@@ -67,7 +67,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
 
 
 def set_num_samples(estimator: Any, num_samples: int) -> None:
-    """Has an estimator, or those of several that draw samples, draw so many.
+    """Set the number of samples of an estimator, or of those of several that draw samples.
 
     Raises:
         ConfigError: none does.
@@ -83,7 +83,7 @@ def set_num_samples(estimator: Any, num_samples: int) -> None:
 def reopen(
     cfg: DictConfig, weights: Weights, folder: Path, trusted: Sequence[str]
 ) -> tuple[ImageData, EvaluationModule]:
-    """The data and the model of a run, with the weights given.
+    """Make the data and the model of a run, with the weights given.
 
     Args:
         cfg: of `stored_config`.
@@ -109,7 +109,7 @@ def reopen(
 
 
 def check_outline(cfg: DictConfig, data: ImageData, weights: Weights) -> None:
-    """Compares the model with the weights before it takes any memory: a configuration may claim any size.
+    """Compare the model with the weights before it takes any memory, because a configuration may claim any size.
 
     Raises:
         RunFolderError: they differ, or the model holds far more than its weights.
@@ -139,7 +139,7 @@ def _can_be_outlined(cfg: DictConfig, data: ImageData) -> bool:
 
 @contextmanager
 def blaming(folder: Path, trusted: Sequence[str]) -> Iterator[None]:
-    """Takes an error that comes of a stored configuration for the folder's; with trusted classes it may be a bug."""
+    """Blame the folder for an error in the block, except where trusted classes run, which may have a bug."""
     try:
         yield
     except (ConfigError, DataError, RunFolderError, PointMassError, HydraException, OmegaConfBaseException, OSError):

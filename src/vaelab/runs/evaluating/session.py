@@ -89,7 +89,7 @@ class Evaluation:
         self.name = f"{cfg.split}-{cfg.checkpoint}-{names}-{digest(identity, weights.state)}"
 
     def describe_data(self) -> None:
-        """Settles what the pixels are."""
+        """Settle what the pixels are."""
         if self.cfg.measure == "mass":
             scored_as_mass(self.module.vae, self.data)
         if self.cfg.dequantizations > 1:
@@ -99,7 +99,7 @@ class Evaluation:
 
     @property
     def needed(self) -> Needed:
-        """Of each block and part, how many examples it has, and the names of what is needed of each."""
+        """Return, of each block and part, how many examples it has, and which values each needs."""
         module, found = self.module, {}
         for block in self.data.tested_blocks(module.part_size):
             estimates = [f"{prefix}log_likelihood" for prefix in module.estimators_of(block)]
@@ -108,12 +108,12 @@ class Evaluation:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What is served; hashing it takes a while."""
+        """Return what the data serve; hashing it takes a while."""
         return self.data.record()
 
     @cached_property
     def comparability(self) -> Key:
-        """What another evaluation must share for its numbers to stand in one ranking with these."""
+        """Return what another evaluation must share for its numbers to stand in one ranking with these."""
         size = len(self.data.split[self.cfg.split])
         return comparability(
             self.record,
@@ -125,7 +125,7 @@ class Evaluation:
         )
 
     def run(self) -> Evaluated:
-        """Evaluates what is left, in this process or, in one of several, its share."""
+        """Evaluate what is left, in this process or, as one of several, its share."""
         kept = KeptEvaluation(self.folder, self.name, *this_process())
         needed = self.needed
         self.module.tested = kept.load(needed)
@@ -146,7 +146,7 @@ class Evaluation:
         return self.evaluated(found_before=left == 0)
 
     def evaluated(self, found_before: bool) -> Evaluated:
-        """What all values come to, once there are all."""
+        """Return what all values come to, once they are all there."""
         module, estimators = self.module, self.module.estimators
         metrics = module.test_summary(self.data)
         names = module.tested.names
@@ -160,12 +160,12 @@ class Evaluation:
 
 
 def evaluate_share(cfg: Mapping[str, Any]) -> Evaluated:
-    """The share of one of several processes."""
+    """Evaluate the share of one of several processes."""
     return Evaluation(OmegaConf.create(dict(cfg))).run()
 
 
 def check_dequantized(data: ImageData, estimators: Iterable[Estimator]) -> None:
-    """Refuses to draw noise again that is not there, or for estimators that do not take it.
+    """Refuse to draw dequantisation noise where there is none, or for estimators that do not take it.
 
     Raises:
         ConfigError: the pixels are not dequantised, or there is no importance sampling.
@@ -180,7 +180,7 @@ def check_dequantized(data: ImageData, estimators: Iterable[Estimator]) -> None:
 
 
 def left_out(module: EvaluationModule) -> list[str]:
-    """Which of several estimators are not for this model, and why."""
+    """Return which of several estimators are not for this model, and why."""
     if not isinstance(module.estimator, Several):
         return []
     named = module.estimator.for_latent(module.vae.latent_dim)

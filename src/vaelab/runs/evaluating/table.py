@@ -14,7 +14,7 @@ Add = Callable[..., None]
 def show_evaluation(
     title: str, metrics: Metrics, estimators: Mapping[str, Estimator], notes: Sequence[str], closing: str
 ) -> None:
-    """Prints what `vaelab.evaluation.metrics.summary` found, what is to be thought of it, and a last line."""
+    """Print the numbers of `vaelab.evaluation.metrics.summary`, the advice on them, and a last line."""
     in_bits = any(name.endswith("bits_per_dim") for name in metrics)
     table = Table(
         "", "nats", "+-", *(["bits/dim"] if in_bits else []), "", title=title, caption="+-: one standard error"
@@ -45,7 +45,7 @@ def show_evaluation(
 
 
 def add_bound(add: Add, metrics: Metrics) -> None:
-    """The bound, with how far another split's would lie away, and its two parts."""
+    """Add the bound, its standard error over examples, and its two parts."""
     error = metrics.get("sampling_error")
     note = "" if error is None else "+- of other examples"
     add("ELBO", metrics["elbo"], error, metrics.get("bits_per_dim"), note)
@@ -54,7 +54,7 @@ def add_bound(add: Add, metrics: Metrics) -> None:
 
 
 def add_estimate(add: Add, own: Metrics, estimator: Estimator) -> None:
-    """log p(x) by one estimator, with its own error, and what that rests on."""
+    """Add log p(x) by one estimator, its Monte Carlo error, and diagnostics."""
     notes = [f"K={own['num_samples']:.0f}"] if "num_samples" in own else []
     notes += [f"ESS {own['effective_sample_size']:.1f}"] if "effective_sample_size" in own else []
     notes += [f"k {own['pareto_k']:.2f}"] if "pareto_k" in own else []
@@ -71,7 +71,7 @@ def add_estimate(add: Add, own: Metrics, estimator: Estimator) -> None:
 
 
 def add_latent(add: Add, metrics: Metrics) -> None:
-    """How the posterior uses the latent."""
+    """Add how the posterior uses the latent."""
     limit = f"at most log N = {metrics['mutual_information_limit']:.2f}"
     active = "active_units" in metrics
     add("mutual information", metrics["mutual_information"], metrics.get("mutual_information_error"), note=limit)

@@ -21,7 +21,7 @@ START_OVER = "train it anew with rerun=true"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing if it is not there.
+    """Read a JSON file; empty if it is not there.
 
     Raises:
         RunFolderError: not JSON, or not a mapping.
@@ -38,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What `status.json` holds; nothing if it is not there.
+    """Read `status.json`; empty if it is not there.
 
     Raises:
         RunFolderError: see `read_json`; or a `run_id` or `seconds` that we would not write.
@@ -56,7 +56,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """What `metrics.json` holds; nothing if it is not there.
+    """Read `metrics.json`; empty if it is not there.
 
     Raises:
         RunFolderError: see `read_json`; or something that is no number.
@@ -72,7 +72,7 @@ def read_metrics(folder: Path) -> dict[str, float]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The configuration that a run folder stores, without its format version.
+    """Read the configuration that a run folder stores, without its format version.
 
     Raises:
         RunFolderError: no run folder there, not plain YAML, not a mapping, or another format.
@@ -114,7 +114,7 @@ def _is_number(value: Any) -> bool:
 
 
 def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
-    """Compares what the data serve now (`ImageData.record()`) with what the run in `path` was trained on.
+    """Compare what the data serve now (`ImageData.record()`) with what the run in `path` was trained on.
 
     Raises:
         RunFolderError: other data than `record.json` tells of.
@@ -129,7 +129,7 @@ def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds: plain data and tensors, on the CPU, and no more of them than the file has bytes.
+    """Load a checkpoint: plain data and tensors, on the CPU, and no more of them than the file has bytes.
 
     Raises:
         RunFolderError: no such file, not a whole checkpoint, or not one of ours.
@@ -158,7 +158,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def environment(num_processes: int = 1) -> dict[str, Any]:
-    """What a result was made with, for the record; by so many processes, with so many threads each."""
+    """Return what a result was made with: versions, number of processes, threads of each."""
     import torch
 
     packages = ("vaelab", "torch", "pytorch-lightning", "hydra-core", "numpy")

@@ -20,7 +20,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Sends all logging to `path`, but for that of other runs in threads of theirs."""
+    """Send all logging to `path`, except that of other runs in other threads."""
     token = _log.set(path)
     handler = _LogFile(path, encoding="utf-8")
     handler.addFilter(lambda record: _log.get() in (None, path))

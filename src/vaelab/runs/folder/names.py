@@ -13,21 +13,21 @@ from vaelab.security.redaction import redact
 
 
 def run_name(_root_: DictConfig) -> str:
-    """Folder of a single run: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`."""
+    """Return the folder of a single run: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`."""
     cfg, choices = _root_, _root_.hydra.runtime.choices
     prefix = cfg.runtime.name or f"{choices.data}-{choices.decoder}-z{cfg.latent_dim}-s{cfg.seed}"
     return f"{_safe(prefix)}-{identity(plain(cfg))}"
 
 
 def job_name(_root_: DictConfig) -> str:
-    """Folder of a job in a sweep: its overrides, readably, and the hash."""
+    """Return the folder of a job in a sweep: its overrides, readably, and the hash."""
     overrides = _scientific(_root_.hydra.overrides.task)
     prefix = _root_.runtime.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
     return f"{_safe(prefix)[:160]}-{identity(plain(_root_))}"
 
 
 def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
-    """Folder of a run that differs from the one in `path` by its seed: beside it, named alike, with a hash of its own.
+    """Return the folder, beside `path`, of the run that differs from that one by its seed.
 
     Raises:
         ConfigError: `path` has a name of the user's own.
@@ -45,7 +45,7 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
 
 
 def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> str:
-    """Folder of a sweep: `sweep.name`, or one that follows from its definition: the same line finds it again.
+    """Return the folder of a sweep: `sweep.name`, or one made of its definition, so that the same line finds it again.
 
     Args:
         name: `sweep.name`.
@@ -66,7 +66,7 @@ def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, 
 
 
 def swept_keys(overrides: Sequence[str]) -> set[str]:
-    """The keys that are given several values."""
+    """Return the keys that are given several values."""
     return {_key(override) for override in overrides if "," in override or "(" in override}
 
 

@@ -81,13 +81,13 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether all that is asked for was done here before."""
+        """Return whether all that is asked for was done here before."""
         done = self.status.get("state") == "done" and (self.path / "metrics.json").exists()
         return done and self.stored is not None and budget(self.config) == budget(self.stored)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What `metrics.json` holds."""
+        """Read `metrics.json`."""
         return read_metrics(self.path)
 
     @property
@@ -95,7 +95,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def find_checkpoint(self) -> tuple[dict[str, Any], Path] | None:
-        """The checkpoint that training goes on from, if it ever began: the last, or if that is damaged the one before.
+        """Load the checkpoint that training goes on from: the last, or the one before if the last is damaged.
 
         Returns:
             What it holds, and where it is.
@@ -122,7 +122,7 @@ class RunFolder:
 
     @property
     def run_id(self) -> str:
-        """Names the run in W&B: eight random letters and digits, the same after an interruption."""
+        """Return the run's name in W&B: eight random hexadecimal digits, the same after an interruption."""
         return self.status["run_id"]
 
     @contextmanager
@@ -189,7 +189,7 @@ class RunFolder:
         self._set("done")
 
     def _locked(self) -> AcquireReturnProxy:
-        """Makes the folder and takes its lock; leaving the block gives it back."""
+        """Make the folder and take its lock; leaving the block gives it back."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             return FileLock(self.path / ".lock").acquire(timeout=0.3)  # who only looks whether it is held is quicker
@@ -201,7 +201,7 @@ class RunFolder:
             ) from error
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Writes the final metrics to `metrics.json`, with the seconds over all attempts but those that were killed."""
+        """Write the final metrics to `metrics.json`, with the seconds of all attempts that were not killed."""
         write_atomically(self.path / "metrics.json", json.dumps(metrics | {"seconds": self._seconds()}, indent=2))
 
     def _seconds(self) -> float:

@@ -32,7 +32,7 @@ class Weights:
 
 
 def read_weights(folder: Path, name: str) -> Weights:
-    """The weights `last` or `best` of a run folder: of `NAME.ckpt`, or of `NAME.safetensors` where there is no other.
+    """Read the weights `last` or `best` of a run folder: of `NAME.ckpt`, or else of `NAME.safetensors`.
 
     Raises:
         RunFolderError: neither is there, or what is there is damaged or not one of ours.
@@ -45,7 +45,7 @@ def read_weights(folder: Path, name: str) -> Weights:
 
 
 def read_safetensors(path: Path) -> Weights:
-    """The weights of a file that `write_safetensors` wrote.
+    """Read the weights of a file that `write_safetensors` wrote.
 
     Raises:
         RunFolderError: it is damaged, or not one of ours.
@@ -69,12 +69,12 @@ def read_safetensors(path: Path) -> Weights:
 
 
 def counts_of(counts: dict[str, Any]) -> dict[str, int]:
-    """Steps and samples seen alone."""
+    """Return steps and samples seen alone."""
     return {name: counts[name] for name in ("steps", "samples_seen")}
 
 
 def write_safetensors(path: Path, weights: Weights) -> None:
-    """Writes weights whole or not at all, each tensor for itself where several share their memory."""
+    """Write weights whole or not at all; copy tensors that share memory."""
     from safetensors.torch import save
 
     metadata = FORMAT | {"steps": str(weights.steps), "samples_seen": str(weights.samples_seen)}

@@ -32,7 +32,7 @@ class Child:
 
     @property
     def sentinel(self) -> int:
-        """What `multiprocessing.connection.wait` takes, and is ready when the process has ended."""
+        """Return what `multiprocessing.connection.wait` takes; it is ready when the process has ended."""
         return self.process.sentinel
 
     def send(self, number: int) -> None:

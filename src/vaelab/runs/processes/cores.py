@@ -12,16 +12,16 @@ CORES = "VAELAB_CORES"  # a job's share, of a sweep whose jobs run side by side
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(there, int(os.environ.get(CORES, there)))
 
 
 def threads_of_each(num_processes: int) -> int:
-    """How many threads each of several processes gets: as OMP_NUM_THREADS says, or its share of the cores."""
+    """Return how many threads each of several processes gets: OMP_NUM_THREADS, or its share of the cores."""
     return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // num_processes))
 
 
 def this_process() -> tuple[int, int]:
-    """The number of this process among those of `distributed`, and how many there are; 0 of 1 outside of them."""
+    """Return rank and world size of this process: those that `distributed` gave it, or 0 and 1."""
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched.get() else (0, 1)

@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,31 +30,12 @@ LAUNCHERS = ("torch.distributed.elastic", "torch.multiprocessing", "torchelastic
 PATIENCE = 600  # seconds that processes have for their checkpoint, after a signal
 
 
-@dataclass
-class _Report:
-    """What a process says of its end, before it ends.
-
-    Attributes:
-        rank: its number.
-        error: in one line.
-        details: the error's own, if it has some.
-        traceback: of the error, redacted.
-        at: when, in seconds.
-    """
-
-    rank: int
-    error: str
-    details: dict[str, Any] | None
-    traceback: str
-    at: float
-
-
 class _ElsewhereError(Exception):
     """The traceback of another process, for the log."""
 
 
 def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
-    """Runs `function(*args)` in so many processes, which find each other; when one fails, all are ended.
+    """Run `function(*args)` in so many processes, which find each other; when one fails, end all.
 
     After a signal they are told to stop, and waited for; a second Ctrl-C ends them. What the launcher changes in this
     process is put back.
@@ -88,7 +68,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
             rank, failure = error.get_first_failure()
             if failure.exitcode > 128:
                 raise Interrupted(failure.exitcode - 128) from None
-            raise _what_failed(rank, failure, num_processes, Path(folder)) from _elsewhere(Path(folder))
+            raise _what_failed(rank, failure, num_processes, Path(folder))  # noqa: B904
 
 
 def _configuration(num_processes: int, folder: str) -> LaunchConfig:
@@ -118,36 +98,29 @@ def _in_process(function: Callable[..., Any], folder: Path, *args: Any) -> Any:
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
     except Exception as error:
-        text = redact("".join(traceback.format_exception(error)))
-        rank = int(os.environ["RANK"])
-        report = _Report(rank, one_line(error), getattr(error, "details", None), text, time.time())
-        (folder / f"{rank}.report").write_bytes(pickle.dumps(report))
+        report = {"rank": int(os.environ["RANK"]), "error": one_line(error), "details": getattr(error, "details", None)}
+        report |= {"traceback": redact("".join(traceback.format_exception(error))), "at": time.time()}
+        (folder / f"{report['rank']}.report").write_bytes(pickle.dumps(report))
         time.sleep(1)  # if another was killed, which broke our connection, the launcher is to see that one first
         sys.exit(1)
 
 
-def _reports(folder: Path) -> list[_Report]:
-    """In the order in which the processes failed: the later ones may have done so because of the first."""
-    found = [pickle.loads(path.read_bytes()) for path in folder.glob("*.report")]
-    return sorted(found, key=lambda report: report.at)
-
-
 def _what_failed(rank: int, failure: ProcessFailure, num_processes: int, folder: Path) -> ProcessError:
-    reports = _reports(folder)
+    # in the order in which the processes failed: the first may have made the others fail
+    reports = sorted((pickle.loads(path.read_bytes()) for path in folder.glob("*.report")), key=lambda told: told["at"])
     if failure.exitcode < 0 or not reports:
-        return ProcessError(f"process {rank} of {num_processes} {death(failure.exitcode)}")
-    first = reports[0]
-    return ProcessError(f"process {first.rank} of {num_processes} failed: {first.error}", first.details)
-
-
-def _elsewhere(folder: Path) -> _ElsewhereError | None:
-    texts = [f"in process {report.rank}:\n{report.traceback}" for report in _reports(folder)]
-    return _ElsewhereError("\n".join(texts)) if texts else None
+        error = ProcessError(f"process {rank} of {num_processes} {death(failure.exitcode)}")
+    else:
+        first = reports[0]
+        error = ProcessError(f"process {first['rank']} of {num_processes} failed: {first['error']}", first["details"])
+    texts = [f"in process {told['rank']}:\n{told['traceback']}" for told in reports]
+    error.__cause__ = _ElsewhereError("\n".join(texts)) if texts else None
+    return error
 
 
 @contextmanager
 def _sharing_cores(num_processes: int) -> Iterator[None]:
-    """Divides the cores among the processes; afterwards the environment is as before."""
+    """Divide the cores among the processes; restore the environment afterwards."""
     former = dict(os.environ)
     os.environ["OMP_NUM_THREADS"] = str(threads_of_each(num_processes))
     try:
@@ -160,7 +133,7 @@ def _sharing_cores(num_processes: int) -> Iterator[None]:
 
 @contextmanager
 def _no_survivors() -> Iterator[None]:
-    """Ends processes that the block has started and, because of a second signal, not ended."""
+    """End processes that the block has started and, because of a second signal, not ended."""
     others = set(multiprocessing.active_children())
     try:
         yield

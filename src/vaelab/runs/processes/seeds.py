@@ -1,4 +1,4 @@
-"""Completes the runs of several seeds of one configuration together: `seeds=16`."""
+"""Complete the runs of several seeds of one configuration together: `seeds=16`."""
 
 import logging
 import multiprocessing
@@ -44,7 +44,7 @@ class Member:
     stop: BaseException | None = None  # that told it to stop
 
     def complete(self, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True) -> None:
-        """Completes the run; an error ends it alone."""
+        """Complete the run; keep an error, so that the others go on."""
         speaker.set(f"seed {self.cfg.seed}: ")
         try:
             complete(self.cfg, self.path, group, stop, together, bar)
@@ -56,7 +56,7 @@ class Member:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do; a folder that cannot be read is for `complete` to speak of."""
+        """Return whether nothing is left to do; `complete` will refuse a folder that cannot be read."""
         try:
             return RunFolder(self.path, plain(self.cfg), self.cfg.runtime.rerun).finished
         except RunFolderError:
@@ -64,7 +64,7 @@ class Member:
 
 
 def members_of(cfg: DictConfig, path: Path) -> list[Member]:
-    """The runs that `cfg.runtime.seeds` asks for, beginning with that of `cfg.seed`, whose folder is `path`."""
+    """Return the runs that `seeds=` asks for, beginning with that of `cfg.seed`, whose folder is `path`."""
     found = []
     for seed in range(cfg.seed, cfg.seed + cfg.runtime.seeds):
         own = OmegaConf.merge(cfg, {"seed": seed, "runtime": {"seeds": 1}})
@@ -74,7 +74,7 @@ def members_of(cfg: DictConfig, path: Path) -> list[Member]:
 
 
 def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
-    """Completes the run of each seed, in its own folder; see `way_of`.
+    """Complete the run of each seed, in its own folder; see `way_of`.
 
     Returns:
         Mean and standard deviation over the seeds of what `metrics.json` holds, and a line that names the folders.
@@ -109,14 +109,14 @@ def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], No
 
 
 def stacked(members: Sequence[Member], group: str | None, stop: Stop) -> None:
-    """Completes the runs in this process, with one training step for all of them."""
+    """Complete the runs in this process, with one training step for all of them."""
     ensemble = Ensemble(stop)
     runs = [partial(member.complete, group, stop, ensemble, bar=i == 0) for i, member in enumerate(members)]
     ensemble.conduct(runs)
 
 
 def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None:
-    """Completes the runs one after another: what is left where they may not be stacked, and one takes all there is."""
+    """Complete the runs one after another, because they cannot be stacked and each takes all devices."""
     for member in members:
         member.complete(group, stop)
         if member.stop is not None:
@@ -127,25 +127,23 @@ def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> No
     """Complete the runs in processes of one thread each, as many at a time as there are cores."""
     forks = sys.platform == "linux" and not torch.cuda.is_initialized()
     context = multiprocessing.get_context("fork" if forks else "spawn")
-    waiting, running = list(members), dict[Any, tuple[Member, Child]]()
-    with_bar: Any = None  # the process that shows the progress bar
+    waiting, running = list(members), dict[Any, tuple[Member, Child, bool]]()
     try:
         while waiting or running:
             while waiting and len(running) < cores():
-                member, bar = waiting.pop(0), with_bar not in running
+                member, bar = waiting.pop(0), not any(shown for _, _, shown in running.values())
                 child = Child(context, _in_process, member, group, bar)
-                running[child.sentinel] = member, child
-                with_bar = child.sentinel if bar else with_bar
+                running[child.sentinel] = member, child, bar
             for sentinel in wait(list(running)):
-                member, child = running.pop(sentinel)
+                member, child, _ = running.pop(sentinel)
                 try:
                     member.error, member.usage = child.answer()
                 except DiedError as error:
                     member.error = str(error)
     except BaseException:  # each finishes its step and writes a checkpoint
-        for _, child in running.values():
+        for _, child, _ in running.values():
             child.send(signal.SIGTERM)
-        for _, child in running.values():
+        for _, child, _ in running.values():
             child.process.join()
         raise
 
@@ -163,7 +161,7 @@ def _in_process(member: Member, group: str | None, bar: bool) -> tuple[str | Non
 
 
 def check_all_done(members: Sequence[Member]) -> None:
-    """Raises what became of the runs that are not done; see `complete_seeds`."""
+    """Raise what became of the runs that are not done; see `complete_seeds`."""
     failed = [member for member in members if member.error is not None]
     if not failed:
         return
@@ -175,7 +173,7 @@ def check_all_done(members: Sequence[Member]) -> None:
 
 
 def over_seeds(metrics: Sequence[Metrics]) -> dict[str, Metrics]:
-    """Mean and standard deviation of each metric that all have."""
+    """Return mean and standard deviation of each metric that all runs have."""
     names = [name for name in metrics[0] if all(name in found for found in metrics)]
     values = {name: [found[name] for found in metrics] for name in names}
     spread = {name: float(np.std(found, ddof=1)) for name, found in values.items() if len(set(found)) > 1}

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def wandb(
     run: RunFolder, group: str | None, project: str, mode: str = "offline", tags: Sequence[str] | None = (), **more: Any
 ) -> Logger:
-    """A W&B run of its own in the run folder, under an id that an interrupted run keeps; x = samples seen.
+    """Make a W&B run in the run folder, under an id that an interrupted run keeps; x = samples seen.
 
     Args:
         group: the sweep's name.
@@ -89,7 +89,7 @@ class CSV(Logger):
         return ""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run folder has them."""
+        """Do nothing: the run folder has them."""
 
     @rank_zero_only
     def save(self) -> None:
@@ -112,22 +112,22 @@ def _number(text: str) -> float:
 
 
 def csv(run: RunFolder, group: str | None) -> Logger:
-    """`csv/metrics.csv` in the run folder."""
+    """Make a logger that writes `csv/metrics.csv` in the run folder."""
     return CSV(run.path / "csv" / "metrics.csv", run.samples_seen)
 
 
 def tensorboard(run: RunFolder, group: str | None) -> Logger:
-    """TensorBoard's event files in the run folder."""
+    """Make a logger that writes TensorBoard's event files in the run folder."""
     return pl_loggers.TensorBoardLogger(run.path, name=None, version="tensorboard")
 
 
 def none(run: RunFolder, group: str | None) -> None:
-    """No curves."""
+    """Make no logger."""
 
 
 @contextmanager
 def closing(logger: Logger | None) -> Iterator[Logger | None]:
-    """Finishes a W&B run with the exit code that the block deserves, so that the next job gets one of its own."""
+    """Finish a W&B run with the block's exit code, so that the next job gets a run of its own."""
     code = 1
     try:
         yield logger
@@ -148,7 +148,7 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
 
 
 def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
-    """Sends the metrics of an evaluation, as `evaluation/...`, to the W&B run of a run folder, if it has one.
+    """Send the metrics of an evaluation, as `evaluation/...`, to the W&B run of a run folder, if it has one.
 
     Args:
         path: the run folder.

@@ -20,7 +20,7 @@ LOGGER = "vaelab.runs.tracking.wandb"  # the logger's name in configurations
 
 
 def define_metrics(run: Any) -> None:
-    """Has W&B draw every curve over `samples_seen`, and keep the best value of those in `BEST`."""
+    """Make W&B draw every curve over `samples_seen`, and keep the best value of those in `BEST`."""
     run.define_metric("samples_seen")
     run.define_metric("*", step_metric="samples_seen")
     for name, best in BEST.items():
@@ -28,7 +28,7 @@ def define_metrics(run: Any) -> None:
 
 
 def classes(config: Any) -> Iterator[str]:
-    """Names of the classes that a plain configuration makes, outermost first."""
+    """Yield the names of the classes that a plain configuration makes, outermost first."""
     if isinstance(config, Mapping):
         if isinstance(target := config.get("_target_"), str):
             yield target.rpartition(".")[2]
@@ -40,30 +40,30 @@ def classes(config: Any) -> Iterator[str]:
 
 
 def at(config: Any, key: str) -> Any:
-    """What a plain configuration has at a dotted key; None where it has nothing."""
+    """Return what a plain configuration has at a dotted key, or None."""
     for part in key.split("."):
         config = config.get(part) if isinstance(config, Mapping) else None
     return config
 
 
 def decoder_of(config: Mapping[str, Any]) -> str:
-    """Names the likelihood: its head's class, with those of what the head is made of."""
+    """Return the likelihood's name: its head's class, with the classes of the head's parts."""
     return " ".join(classes(at(config, "decoder.head")))
 
 
 def logs_to_wandb(config: Mapping[str, Any]) -> bool:
-    """Whether a run of this configuration has a W&B run."""
+    """Return whether a run of this configuration has a W&B run."""
     return at(config, "runtime.logger._target_") == LOGGER and at(config, "runtime.logger.mode") != "disabled"
 
 
 def tags_of(config: Mapping[str, Any]) -> list[str]:
-    """Names of the classes of data, likelihood, prior and objective."""
+    """Return the names of the classes of data, likelihood, prior and objective."""
     names = [name[:LONGEST_TAG] for key in TAGGED for name in classes(at(config, key))]
     return list(dict.fromkeys(names))
 
 
 def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Names the data, what their pixels are, and the estimator; log-likelihoods of two such names do not compare.
+    """Return a name for data, pixels and estimator; log-likelihoods under two such names do not compare.
 
     Importance sampling goes by its K, any other estimator by its class and a hash of its settings.
 
@@ -88,7 +88,7 @@ def _estimator_of(config: Mapping[str, Any]) -> str | None:
 
 
 def within(protocol: str, metric: str) -> str:
-    """The name that a final metric has in W&B's summary a second time.
+    """Return the second name that a final metric has in W&B's summary.
 
     W&B's panels show all runs that have a metric, so a mass and a density need names of their own to be kept apart.
     """
@@ -96,13 +96,13 @@ def within(protocol: str, metric: str) -> str:
 
 
 def is_log_likelihood(metric: str) -> bool:
-    """Whether a final metric is an estimate of log p(x) on the test split, under the last weights."""
+    """Return whether a final metric is an estimate of log p(x) on the test split, under the last weights."""
     return metric.startswith("test/") and metric.rpartition("/")[2] == "log_likelihood"
 
 
 @rank_zero_only
 def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Has W&B's summary of a finished run say what `metrics.json` does, under the same names.
+    """Write the content of `metrics.json` into W&B's summary of a finished run, under the same names.
 
     Those in `BEST` have two values there: `last`, of the weights that training ended with, and `max` or `min`, over
     all validations. Estimates of log p(x) have two names, see `within`.
@@ -129,7 +129,7 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], 
 
 
 def check_login() -> None:
-    """Sees whether this machine knows a W&B key; asks neither the user nor W&B.
+    """Check that this machine knows a W&B key; ask neither the user nor W&B.
 
     Raises:
         PermissionError: it does not, or `WANDB_MODE` says to stay offline.
@@ -144,7 +144,7 @@ def check_login() -> None:
 
 
 def sync_line(*folders: Path) -> str | None:
-    """The command that sends offline W&B runs to the user's account, to be typed where this process stands.
+    """Return the command that sends offline W&B runs to the user's account, for the current folder.
 
     Args:
         folders: run folders, or a sweep's folder.
