@@ -17,7 +17,7 @@ from tests.helpers.commands import Outcome, Run, fast, run_main, wait_until
 from tests.helpers.faults import FAULT
 from vaelab import train
 from vaelab.errors import SweepError
-from vaelab.runs.processes.cores import death
+from vaelab.runs.processes.child import death
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers import on_submitit
