@@ -20,7 +20,7 @@ from vaelab.runs import execute as complete
 TWO = "devices=2"
 # three minibatches of 479 and a last one of a single example, of which one of two processes gets none
 WITHOUT_NOISE = (
-    *("objective._target_=tests.helpers.sharing.WithoutNoise", "data.binarize=threshold", "batch_size=479"),
+    *("objective._target_=tests.helpers.two_processes.WithoutNoise", "data.binarize=threshold", "batch_size=479"),
     *("optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01", "weight_prior=normal", "trainer.max_epochs=2"),
 )
 
