@@ -1,4 +1,4 @@
-"""Data sets: images in memory, cut into splits and served as the pixels that a decoder models."""
+"""Data sets: images in memory, cut into splits and drawn as the pixels that a decoder models."""
 
 from vaelab.data.base import ImageData
 from vaelab.data.datasets.array import Array

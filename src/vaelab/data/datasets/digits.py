@@ -1,4 +1,4 @@
-"""Digits: the 1797 handwritten digits of 8 x 8 pixels and 17 levels that ship with scikit-learn; for quick tests."""
+"""Digits: the 1797 handwritten digits, 8 x 8, that ship with scikit-learn; for quick tests."""
 
 from typing import Any
 
@@ -11,7 +11,9 @@ FRACTIONS = (0.8, 0.1, 0.1)
 
 
 class Digits(ImageData):
-    """Stratified into about 80 / 10 / 10 percent by `seed`.
+    """Scikit-learn's digits, split 80 / 10 / 10 percent by `seed` with equal shares of each class; needs no download.
+
+    The event shape is `[1, 8, 8]`, with 17 levels.
 
     Args:
         kwargs: see `ImageData`.
