@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # a likelihood of such pixels is one of these
+
+
 def bits_per_dim(nats: float, event_shape: Sequence[int], measure: str, pixels: str, num_levels: int) -> float:
     """Convert a bound or log-likelihood, in nats per example, to bits per dimension; lower is better.
 
