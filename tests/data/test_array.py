@@ -301,7 +301,7 @@ def test_other_labels_are_one_data_error(labels: Any, words: tuple[str, ...], tm
         assert word in str(caught.value)
 
 
-def test_labels_too_rare_to_be_in_every_split_are_one_data_error(tmp_path: Path) -> None:
+def test_labels_too_rare_for_a_split_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.arange(40))
     with pytest.raises(DataError, match=r"val split would be empty.*label by label \(40 labels\).*data.labels=null"):
         made(tmp_path, labels="labels.npy")

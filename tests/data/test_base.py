@@ -236,7 +236,7 @@ def test_a_contiguous_split_keeps_the_order_of_the_film() -> None:
 
 @given(st.lists(st.integers(0, 3), min_size=10, max_size=300), SEEDS)
 def test_a_stratified_split_shares_each_label_alike(labels: list[int], seed: int) -> None:
-    splits = stratified_split(numbered(len(labels), np.array(labels)), (0.8, 0.1, 0.1), seed)
+    splits = stratified_split(numbered(len(labels), np.array(labels)), seed)
     assert sorted(in_all(splits)) == list(range(len(labels)))
     for split, fraction in zip(splits.values(), (0.8, 0.1, 0.1), strict=True):
         assert split.labels is not None
@@ -246,7 +246,7 @@ def test_a_stratified_split_shares_each_label_alike(labels: list[int], seed: int
 
 
 def test_a_stratified_split_depends_on_the_seed() -> None:
-    first, again, other = (stratified_split(numbered(100, np.arange(100) % 2), (0.8, 0.1, 0.1), n) for n in (1, 1, 2))
+    first, again, other = (stratified_split(numbered(100, np.arange(100) % 2), n) for n in (1, 1, 2))
     assert in_all(first) == in_all(again) != in_all(other)
 
 

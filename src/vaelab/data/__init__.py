@@ -8,12 +8,4 @@ from vaelab.data.datasets.mnist import MNIST
 from vaelab.data.datasets.mnist5k import MNIST5k
 from vaelab.data.splits import Split
 
-__all__ = [
-    "MNIST",
-    "Array",
-    "Digits",
-    "FreyFace",
-    "ImageData",
-    "MNIST5k",
-    "Split",
-]
+__all__ = ["MNIST", "Array", "Digits", "FreyFace", "ImageData", "MNIST5k", "Split"]

@@ -56,7 +56,7 @@ def sizes_of(fractions: Sequence[float], counts: NDArray[np.integer]) -> NDArray
     return np.diff(ends, axis=1, prepend=0, append=counts[:, None])
 
 
-def stratified_split(data: Split, fractions: tuple[float, float, float], seed: int) -> Splits:
+def stratified_split(data: Split, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> Splits:
     """Permute and cut `data` by `seed` label by label, so that every split has the same share of each label."""
     assert data.labels is not None
     members: dict[SplitName, list[NDArray[np.integer]]] = {"train": [], "val": [], "test": []}

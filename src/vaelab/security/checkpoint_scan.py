@@ -143,14 +143,11 @@ def check_resumable(model: LightningModule, checkpoint: dict[str, Any], path: Pa
         RunFolderError: it has weights of another model, or lacks the state of the loops or of the optimiser.
     """
     check_weights(model, checkpoint["state_dict"], path)
-    optimizers, loops = checkpoint.get("optimizer_states"), checkpoint.get("loops")
-    if not (isinstance(loops, dict) and isinstance(loops.get("fit_loop"), dict)):
-        raise not_ours(path, "the state of the loops to resume from", f"loops={shown(loops)}")
-    if not (isinstance(optimizers, list) and len(optimizers) == 1 and isinstance(optimizers[0], dict)):
-        raise not_ours(path, "the state of one optimizer to resume from", shown(type(optimizers).__name__))
     try:
-        held = [index for group in optimizers[0]["param_groups"] for index in group["params"]]
-    except (KeyError, TypeError) as error:
-        raise not_ours(path, "an optimizer's state with param_groups", shown(list(optimizers[0]))) from error
+        (optimizer,) = checkpoint["optimizer_states"]
+        held = [index for group in optimizer["param_groups"] for index in group["params"]]
+        checkpoint["loops"]["fit_loop"]["state_dict"]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise not_ours(path, "states of the loops and of one optimizer", shown(list(checkpoint))) from error
     if len(held) != (number := len(list(model.parameters()))):
         raise not_ours(path, f"an optimizer's state of {number} parameters", f"{len(held)}")

@@ -62,7 +62,7 @@ class Array(ImageData):
         _warn(images, self.num_levels)
         data = Split(images, labels)
         if labels is not None:
-            return stratified_split(data, self.fractions, self.seed)
+            return stratified_split(data, self.seed, self.fractions)
         train, val, test = sizes_of(self.fractions, np.array([len(images)]))[0].tolist()
         return shuffled_split(data, (train, val, test), self.seed)
 

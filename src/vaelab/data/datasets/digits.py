@@ -7,8 +7,6 @@ import numpy as np
 from vaelab.data.base import ImageData
 from vaelab.data.splits import Split, Splits, stratified_split
 
-FRACTIONS = (0.8, 0.1, 0.1)
-
 
 class Digits(ImageData):
     """Scikit-learn's digits, split 80 / 10 / 10 percent by `seed` with equal shares of each class; needs no download.
@@ -29,4 +27,4 @@ class Digits(ImageData):
 
         pixels, labels = load_digits(return_X_y=True)
         images = np.asarray(pixels, np.uint8).reshape(-1, 1, 8, 8)
-        return stratified_split(Split(images, np.asarray(labels)), FRACTIONS, self.seed)
+        return stratified_split(Split(images, np.asarray(labels)), self.seed)

