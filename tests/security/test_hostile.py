@@ -535,7 +535,7 @@ MEMORY = {
     "expanded weights": expanded,
     "latent_dim": lambda folder: plant(folder, "latent_dim", HUGE),
     "hidden_features": lambda folder: plant(folder, "network.hidden_features", HUGE),
-    "many layers": lambda folder: plant(folder, "network.hidden_features", [4000] * 9000),
+    "many layers": lambda folder: plant(folder, "network.hidden_features", [4000] * 4500),
     "objective.num_samples": lambda folder: plant(folder, "objective.num_samples", 10**7),
 }
 PEAK = """
