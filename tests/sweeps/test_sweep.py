@@ -27,7 +27,7 @@ from vaelab.sweeps.launchers.local import slots_for
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = (
     "basic",
-    pytest.param("joblib", marks=pytest.mark.slow),
+    pytest.param("local", marks=pytest.mark.slow),
     pytest.param("submitit_local", marks=pytest.mark.slow),
     pytest.param("ray", marks=pytest.mark.slow),
 )
@@ -165,7 +165,7 @@ def test_a_job_that_another_process_holds_stays_what_it_is(run_fast: Run, tmp_pa
 
 @pytest.mark.parametrize("option", ["n_jobs=-1", "n_jobs=0", "jobs_per_gpu=0"])
 def test_a_senseless_option_of_a_launcher_is_refused_in_one_line(option: str, run_fast: Run) -> None:
-    outcome = run_fast("-m", "seed=1,2", "hydra/launcher=joblib", f"hydra.launcher.{option}", code=2)
+    outcome = run_fast("-m", "seed=1,2", "hydra/launcher=local", f"hydra.launcher.{option}", code=2)
     assert outcome.err.count("\n") == 1
     assert f"hydra.launcher.{option.split('=')[0]} must be" in outcome.err
 
@@ -225,7 +225,7 @@ def test_two_jobs_that_are_one_run_are_done_once(run_fast: Run, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_sweep_stops_all_jobs_with_checkpoints(number: int, tmp_path: Path) -> None:
-    line = fast("-m", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=5000")
+    line = fast("-m", "seed=1,2,3", "hydra/launcher=local", "hydra.launcher.n_jobs=2", "trainer.max_epochs=5000")
     command = [sys.executable, "-m", "vaelab.train", *line]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while len(list(tmp_path.glob("logs/sweeps/*/*/checkpoints/last.ckpt"))) < 2:
@@ -244,7 +244,7 @@ def test_a_signal_to_the_sweep_stops_all_jobs_with_checkpoints(number: int, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["basic", "local", "submitit_local"])
 def test_jobs_of_two_processes_each_are_themselves_and_leave_nothing(
     launcher: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +303,7 @@ def test_the_preset_finds_the_sweep_of_the_plain_line(run_fast: Run, tmp_path: P
 
 def test_control_flags_are_no_part_of_a_name(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "seed=1,2", "trainer.max_steps=2")
-    again = run_fast("-m", "seed=1,2", "trainer.max_steps=2", "retry_failed=false", "hydra/launcher=joblib")
+    again = run_fast("-m", "seed=1,2", "trainer.max_steps=2", "retry_failed=false", "hydra/launcher=local")
     assert "2 of 2 jobs need nothing more" in again.out
 
 
@@ -311,7 +311,7 @@ def test_control_flags_are_no_part_of_a_name(run_fast: Run, tmp_path: Path) -> N
 
 
 def spec(devices: object = 1, accelerator: str = "auto") -> JobSpec:
-    return JobSpec({"trainer": {"devices": devices, "accelerator": accelerator}}, Path(), "", Path())
+    return JobSpec({"trainer": {"devices": devices, "accelerator": accelerator}}, Path(), Path())
 
 
 @pytest.mark.parametrize(
