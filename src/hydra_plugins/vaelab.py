@@ -30,7 +30,7 @@ class SweepLauncher(Launcher):
         return self.sweep.launch(job_overrides, initial_job_idx)
 
 
-class SweepSweeper(Sweeper):
+class JobSweeper(Sweeper):
     """Choose the jobs of a sweep for `SweepLauncher`; end with the sweep's table.
 
     Args:

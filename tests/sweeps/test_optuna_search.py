@@ -1,4 +1,4 @@
-"""Searches by Optuna, without training: what the same line again asks for, and what it leaves."""
+"""Searches by Optuna, without training: which jobs a line, and the same line again, runs."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ def no_twos(job: Mapping[str, str]) -> float | None:
 
 
 def failing(job: Mapping[str, str]) -> None:
-    return None
+    pass
 
 
 def searched(
@@ -104,18 +104,6 @@ def test_a_grid_asks_again_for_what_failed(retry_failed: bool, tmp_path: Path) -
     assert searched(tmp_path, sampler=GRID, retry_failed=retry_failed) == []
 
 
-def test_more_trials_add_other_points_to_a_grid(tmp_path: Path) -> None:
-    first = searched(tmp_path, sampler=GRID, n_trials=3)
-    assert searched(tmp_path, sampler=GRID, n_trials=3) == []
-    second = searched(tmp_path, sampler=GRID, n_trials=5)
-    assert len({*first, *second}) == len(first + second) == 5
-
-
-def test_a_grid_refuses_a_continuous_range(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a grid needs a list of values for a: type a=choice"):
-        searched(tmp_path, sampler=GRID, space=FLOATS)
-
-
 # samplers
 
 
@@ -134,17 +122,13 @@ def test_failed_trials_can_be_left_but_not_those_cut_short(tmp_path: Path) -> No
     assert states(tmp_path) == {"FAIL": 2, "COMPLETE": 1}
 
 
-@pytest.mark.parametrize("sampler", [TPE, RANDOM])
-def test_a_seeded_sampler_goes_on_with_other_trials(sampler: str, tmp_path: Path) -> None:
-    first = searched(tmp_path, sampler=sampler, space=FLOATS, n_trials=3)
-    second = searched(tmp_path, sampler=sampler, space=FLOATS, n_trials=6)
+@pytest.mark.parametrize(("sampler", "space"), [(TPE, FLOATS), (RANDOM, FLOATS), (GRID, SPACE)])
+def test_more_trials_are_other_trials(sampler: str, space: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    first = searched(tmp_path, sampler=sampler, space=space, n_trials=3)
+    assert searched(tmp_path / "other", sampler=sampler, space=space, n_trials=3) == first
+    second = searched(tmp_path, sampler=sampler, space=space, n_trials=6)
     assert len({*first, *second}) == 6
-
-
-def test_a_seeded_search_is_reproducible(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).mkdir()
-    assert searched(tmp_path / "a", space=FLOATS, n_trials=3) == searched(tmp_path / "b", space=FLOATS, n_trials=3)
 
 
 @pytest.mark.parametrize("storage", [{}, {"storage": None}])
@@ -155,18 +139,19 @@ def test_a_search_without_any_value_ends(sampler: str, storage: dict[str, None],
 
 
 def test_the_best_trial_is_written_down(tmp_path: Path) -> None:
-    searched(tmp_path, sampler=GRID)
+    asked = searched(tmp_path, sampler=GRID, space=("c=7", *SPACE))
+    assert {job[0] for job in asked} == {"c=7"}  # a fixed value is part of each job
     best = OmegaConf.load(tmp_path / "optimization_results.yaml")
     assert best == {"name": "optuna", "best_params": {"a": "3", "b": 2}, "best_value": 5.0}
 
 
-@pytest.mark.parametrize("name", ["tpe", "random", "gp", "cmaes", "nsgaii"])
+@pytest.mark.parametrize("name", sorted(file.stem for file in Path(CONF).glob("hydra/sweeper/sampler/*.yaml")))
 def test_each_sampler_of_the_group_searches(name: str, tmp_path: Path) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", ["hydra/sweeper=optuna", f"hydra/sweeper/sampler={name}"], return_hydra_config=True)
     jobs: Any = Jobs(tmp_path, plus, None, True)
-    search(jobs, parse(["a=interval(1.0,2.0)", "b=interval(1,9)"], None), cfg.hydra.sweeper.sampler, n_trials=3)
-    assert len(set(jobs.asked)) == 3
+    search(jobs, parse(["a=range(1,9)", "b=range(1,9)"], None), cfg.hydra.sweeper.sampler, n_trials=3)
+    assert len(jobs.asked) == 3
 
 
 # what is searched
@@ -187,36 +172,26 @@ def test_each_kind_of_range_has_its_distribution(line: str, expected: Any) -> No
     assert distribution(parse([line], None)["a"]) == expected
 
 
-def test_a_range_that_optuna_refuses_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"cannot search a=interval\(2,1\)"):
-        distribution(parse(["a=interval(2,1)"], None)["a"])
-
-
-def test_a_fixed_value_is_part_of_each_job(tmp_path: Path) -> None:
-    assert searched(tmp_path, space=["b=7", "a=choice(1)"], n_trials=1) == [("b=7", "a=1")]
-
-
-@pytest.mark.parametrize("space", [["a=1"], ["a=choice(1,2)", "a=1"]])
-def test_a_search_of_nothing_is_refused(space: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing to search"):
-        searched(tmp_path, space=space)
-
-
 @pytest.mark.parametrize(
-    ("option", "message"), [({"n_trials": 0}, "n_trials must be"), ({"direction": "up"}, "direction must be")]
+    ("given", "message"),
+    [
+        ({"space": ["a=1"]}, "nothing to search"),
+        ({"space": ["a=choice(1,2)", "a=1"]}, "nothing to search"),
+        ({"space": ["a=interval(2,1)"]}, r"cannot search a=interval\(2,1\)"),
+        ({"space": FLOATS, "sampler": GRID}, "a grid needs a list of values for a: type a=choice"),
+        ({"n_trials": 0}, "n_trials must be"),
+        ({"direction": "up"}, "direction must be"),
+    ],
 )
-def test_a_senseless_option_is_refused(option: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_an_impossible_search_is_refused(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        searched(tmp_path, **option)
+        searched(tmp_path, **given)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"space": ["a=choice(1,2)"]}, "CategoricalDistribution"), ({"direction": "minimize"}, "was")],
-)
-def test_the_study_of_another_search_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"space": ["a=choice(1,2)"]}, {"direction": "minimize"}])
+def test_the_study_of_another_search_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     searched(tmp_path, n_trials=1)
-    with pytest.raises(RunFolderError, match=f"type another sweep.name=.*{message}"):
+    with pytest.raises(RunFolderError, match=r"type another sweep.name="):
         searched(tmp_path, **change)
 
 
