@@ -121,7 +121,7 @@ def train_below(home: Path, *overrides: str, figures: bool = False, **environmen
             marks=pytest.mark.slow,
         ),
         pytest.param(("logger=tensorboard",), ("tensorboard",), marks=pytest.mark.slow),
-        pytest.param(("-m", "seed=1,2", "logger=csv"), ("multirun.yaml",), marks=pytest.mark.slow),
+        pytest.param(("-m", "seed=1,2", "logger=csv"), ("sweep.json",), marks=pytest.mark.slow),
         pytest.param(("seeds=2", "logger=csv"), ("csv/metrics.csv",), marks=pytest.mark.slow),
     ],
     ids=["csv", "wandb", "tensorboard", "sweep", "seeds"],
