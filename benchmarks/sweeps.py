@@ -3,7 +3,7 @@
     python benchmarks/sweeps.py [parallel] [overhead] [again] [--jobs 8] [--short 200] [--finished 1000] [--rounds 3]
 
 - `parallel`: `--jobs` runs of a small network (784-200-20-200-784 on mnist5k, `--epochs` epochs) under
-  `hydra/launcher=basic` with all threads, `basic` with one, and `joblib` with a worker for each core; in alternating
+  `hydra/launcher=basic` with all threads, `basic` with one, and `local` with a worker for each core; in alternating
   rounds, as ratios of the same round.
 - `overhead`: a sweep of `--short` runs of one optimiser step each, beside the seconds that the runs themselves note.
 - `again`: a sweep of `--finished` folders, copies of one that are done, typed again; beside the time in which Hydra
@@ -55,7 +55,7 @@ def timed(cwd: Path, *overrides: str, threads: int | None = None) -> float:
 def parallel(options: argparse.Namespace, cwd: Path) -> dict[str, list[float]]:
     """Seconds of each way, round by round."""
     line = (*SMALL, f"trainer.max_epochs={options.epochs}", f"seed=range({options.jobs})")
-    ways = {"basic, all threads": ("basic", None), "basic, one thread": ("basic", 1), "joblib": ("joblib", None)}
+    ways = {"basic, all threads": ("basic", None), "basic, one thread": ("basic", 1), "local": ("local", None)}
     found: dict[str, list[float]] = {way: [] for way in ways}
     for round_number in range(options.rounds):
         for i, (way, (launcher, threads)) in enumerate(ways.items()):

@@ -9,15 +9,25 @@ class Metric:
     """A number that training or an evaluation reports.
 
     Attributes:
-        name: the part of its name after `train/`, `val/` or `test/`.
+        name: the last part of its full name, such as `test/elbo` or `test/ais/log_likelihood`.
         label: what tables and pages call it.
-        unit: `nats`, `bits/dim`, or empty for a count or a ratio.
-        digits: decimals that tables show.
+        unit: `nats`, `bits/dim`, or empty for a count or a share.
+        form: how tables format it.
         better: whether a higher or a lower value is better; None where neither is.
+        meaning: a sentence for the documentation.
     """
 
     name: str
     label: str
     unit: str = "nats"
-    digits: int = 2
+    form: str = ".2f"
     better: Literal["higher", "lower"] | None = None
+    meaning: str = ""
+
+    def shown(self, value: float | None) -> str:
+        """Return a value as tables show it, and nothing where there is none."""
+        return "" if value is None else format(value, self.form)
+
+    def badness(self, value: float) -> float:
+        """Return a number that is lower for a better value. Without a direction of its own, higher is better."""
+        return value if self.better == "lower" else -value

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
@@ -14,7 +13,6 @@ from vaelab.runs.configuration import CONF
 from vaelab.runs.folder.names import register_resolvers
 from vaelab.runs.results import show
 from vaelab.signals import heeding
-from vaelab.sweeps.sweep import concluding
 
 register_resolvers()
 
@@ -34,18 +32,16 @@ def run(cfg: DictConfig) -> float:
 
 
 def check_single(cfg: DictConfig) -> None:
-    """Refuse what is for sweeps.
+    """Refuse a name of a sweep, which is for sweeps.
 
     Raises:
-        ConfigError: a name of a sweep, or a launcher that does not do jobs by `vaelab.sweeps.sweep`.
+        ConfigError: there is one.
     """
-    if HydraConfig.get().mode is RunMode.MULTIRUN:
-        raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=joblib")
     if (name := OmegaConf.select(cfg, "runtime.sweep.name")) is not None:
         raise ConfigError(f"sweep.name={name} names a sweep, and this is a single run: type -m, or name=")
 
 
-main = entry_point(concluding(run), "train", sweeps=True)
+main = entry_point(run, "train", sweeps=True)
 
 if __name__ == "__main__":
     main()

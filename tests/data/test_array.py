@@ -1,10 +1,9 @@
-"""A user's own array: read value by value, split by fractions, and refused in one line that says what to do."""
+"""A user's own array is read value by value, split by fractions, or refused with what to do."""
 
 import json
 import os
 import pickle
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.bounded import in_bounds
 from tests.helpers.commands import Run, results
 from vaelab.data import Array
 from vaelab.data.splits import sizes_of
@@ -23,7 +21,6 @@ from vaelab.errors import DataError
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 PICTURES = np.random.default_rng(0).integers(0, 256, (40, 6, 5))
 PICTURES[0, 0, 0] = 255
-MOST_MIB = 64
 
 
 def made(folder: Path, array: Any = PICTURES, **options: Any) -> Array:
@@ -33,20 +30,6 @@ def made(folder: Path, array: Any = PICTURES, **options: Any) -> Array:
 
 def served(data: Array) -> np.ndarray:
     return np.concatenate([split.images for split in data.split.values()])
-
-
-def npy(header: str | bytes, data: bytes = b"", version: int = 1, claimed: int | None = None) -> bytes:
-    """A .npy file as its format says: magic, version, the header's length, the header, the data."""
-    content = header if isinstance(header, bytes) else header.encode()
-    length = len(content) if claimed is None else claimed
-    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", length) + content + data
-
-
-def header(shape: str, descr: str = "'|u1'") -> str:
-    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
-
-
-# what is taken
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", ">i4", "u8", "i8", "f2", "f4", ">f8", "longdouble"])
@@ -69,7 +52,7 @@ def test_an_array_with_channels_keeps_them(tmp_path: Path) -> None:
     assert data.draw("train", torch.arange(24)).max() == 3
 
 
-def test_an_array_that_is_checked_in_pieces_is_checked_to_its_end(tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_array_is_checked_to_its_end(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("vaelab.data.datasets.array._PIECE", 100)  # three pictures
     assert len(served(made(tmp_path))) == 40
     array = PICTURES.astype(float)
@@ -87,7 +70,7 @@ def test_booleans_are_two_levels(tmp_path: Path) -> None:
         made(tmp_path, PICTURES > 127)
 
 
-def test_the_split_is_settled_by_the_datas_seed(tmp_path: Path) -> None:
+def test_the_split_depends_on_the_seed_of_the_data_alone(tmp_path: Path) -> None:
     first, again, other = (served(made(tmp_path, seed=seed, shuffle_seed=n)) for n, seed in enumerate((1, 1, 2)))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -108,7 +91,7 @@ def test_with_labels_every_split_has_the_same_share_of_each(labels: np.ndarray, 
 
 
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=5), st.tuples(*[st.floats(0.01, 1)] * 3))
-def test_no_example_is_lost_or_used_twice_whatever_the_fractions(counts: list[int], parts: Any) -> None:
+def test_sizes_of_splits_add_up_for_all_fractions(counts: list[int], parts: Any) -> None:
     fractions = [part / sum(parts) for part in parts]
     sizes = sizes_of(fractions, np.array(counts))
     assert sizes.sum(1).tolist() == counts
@@ -116,7 +99,7 @@ def test_no_example_is_lost_or_used_twice_whatever_the_fractions(counts: list[in
     assert np.abs(sizes - np.outer(counts, fractions)).max() <= 1
 
 
-def test_the_record_tells_the_data_and_no_place(tmp_path: Path) -> None:
+def test_the_record_does_not_depend_on_the_data_folder(tmp_path: Path) -> None:
     records = []
     for folder in (tmp_path / "here", tmp_path / "there"):
         (folder / "deep").mkdir(parents=True)
@@ -125,18 +108,15 @@ def test_the_record_tells_the_data_and_no_place(tmp_path: Path) -> None:
         data.serve("unit")
         records.append(data.record())
     assert records[0] == records[1]
-    assert (records[0]["name"], records[0]["file"], records[0]["fractions"]) == (
-        "array",
-        "deep/mine.npy",
-        [0.8, 0.1, 0.1],
-    )
+    found = [records[0][key] for key in ("name", "file", "fractions")]
+    assert found == ["array", "deep/mine.npy", [0.8, 0.1, 0.1]]
     assert str(tmp_path) not in json.dumps(records)
     other = made(tmp_path, np.where(PICTURES == 7, 8, PICTURES))
     other.serve("unit")
     assert other.record()["sha256"] != records[0]["sha256"]
 
 
-def test_a_dark_array_and_channels_behind_are_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dark_array_and_channels_last_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made(tmp_path)
     made(tmp_path, PICTURES % 16, num_levels=16)
     assert caplog.messages == []
@@ -155,9 +135,7 @@ def test_a_link_to_a_file_elsewhere_is_followed(tmp_path: Path) -> None:
     assert len(Array(file="mine.npy", data_dir=tmp_path / "data").split["train"]) == 32
 
 
-def test_one_run_is_the_same_wherever_the_array_lies_and_evaluates_there(
-    run_fast: Run, run_evaluate: Run, tmp_path: Path
-) -> None:
+def test_a_run_is_the_same_wherever_its_array_lies(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / "mine.npy", PICTURES)
@@ -179,9 +157,7 @@ def test_one_run_is_the_same_wherever_the_array_lies_and_evaluates_there(
     assert "was trained on other data than data=array serves now" in refused.err
 
 
-# what is refused
-
-F, N = PICTURES.astype(float), "[0.8,0.1,0.1]"
+F = PICTURES / 255
 
 
 def with_value(value: float, dtype: str = "f8") -> np.ndarray:
@@ -194,34 +170,24 @@ def with_value(value: float, dtype: str = "f8") -> np.ndarray:
     ("array", "options", "words"),
     [
         (with_value(np.nan), {}, ("nan at [3, 2, 1]", "whole numbers 0 .. 255", "replace what is not a number")),
-        (with_value(np.inf, "f2"), {}, ("inf at [3, 2, 1]", "replace what is not a number")),
         (with_value(-np.inf), {}, ("-inf at [3, 2, 1]",)),
         (with_value(-1, "i4"), {}, ("-1 at [3, 2, 1]", "scale the array to 0 .. 255")),
         (with_value(-1e-30), {}, ("-1e-30 at [3, 2, 1]", "scale the array to 0 .. 255")),
-        (with_value(256, "u2"), {}, ("256 at [3, 2, 1]", "scale the array")),
-        (with_value(2**63, "u8"), {}, ("9223372036854775808 at",)),
-        (with_value(1e300), {}, ("1e+300 at",)),
-        (F / 255, {}, ("at [0, 0, 1]", "multiply by 255 and round")),
-        (F / 255, {"num_levels": 17}, ("multiply by 16 and round",)),
+        (with_value(2**63, "u8"), {}, ("9223372036854775808 at", "scale the array")),
+        (F, {}, ("at [0, 0, 1]", "multiply by 255 and round")),
         (PICTURES, {"num_levels": 17}, ("0 .. 16", "data.num_levels=17", "type data.num_levels=256")),
         (PICTURES * (1 + 0j), {}, ("complex128", "expected booleans or integers or real numbers")),
-        (PICTURES.astype(str), {}, ("type <U", "numpy.save")),
-        (PICTURES.astype("S3"), {}, ("type |S3",)),
+        (PICTURES.astype(str), {}, ("<U", "numpy.save")),
         (PICTURES.astype("M8[s]"), {}, ("datetime64[s]",)),
-        (PICTURES.astype("m8[s]"), {}, ("timedelta64[s]",)),
         (np.zeros((40, 6, 5), [("a", "u1")]), {}, ("'a'",)),
-        (np.zeros((40, 6, 5), [(f"field{i}", "u1") for i in range(99)]), {}, ("...",)),
-        (np.zeros((40, 6, 5), "V3"), {}, ("|V3",)),
         (PICTURES[0], {}, ("shape (6, 5)", "[N, H, W] or [N, C, H, W]")),
-        (PICTURES[None, None], {}, ("shape (1, 1, 40, 6, 5)",)),
         (np.zeros((), "u1"), {}, ("shape ()",)),
-        (PICTURES[:0], {}, ("(0, 6, 5)", "nothing in it")),
-        (PICTURES[:, :0], {}, ("(40, 0, 5)", "nothing in it")),
+        (PICTURES[:, :0], {}, ("(40, 0, 5)", "at least one number")),
         (PICTURES[:2], {}, ("val split would be empty", "2 pictures", "data.fractions are [0.8, 0.1, 0.1]")),
         (PICTURES, {"fractions": [0.98, 0.01, 0.01]}, ("test split would be empty", "larger fraction")),
     ],
 )
-def test_an_array_that_is_no_pictures_is_one_data_error(
+def test_an_array_of_other_things_is_one_data_error(
     array: Any, options: Any, words: tuple[str, ...], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -232,46 +198,16 @@ def test_an_array_that_is_no_pictures_is_one_data_error(
     assert len(str(caught.value)) < 400
 
 
-FILES = {
-    "empty": b"",
-    "text": b"1 2 3\n4 5 6\n",
-    "a magic number alone": b"\x93NUMPY",
-    "half a header": npy(header("(40, 6, 5)"))[:30],
-    "version 9": npy(header("(40, 6, 5)"), bytes(1200), version=9),
-    "a header of code": npy("__import__('os').mkdir('mark')", bytes(1200)),
-    "a header that is not closed": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (40, 6, 5)", bytes(1200)),
-    "a header without a shape": npy("{'descr': '|u1', 'fortran_order': False}", bytes(1200)),
-    "an unknown type": npy(header("(40, 6, 5)", "'|q1'"), bytes(1200)),
-    "a shape of words": npy(header("('a', 6, 5)"), bytes(1200)),
-    "a negative shape": npy(header("(-40, -6, 5)"), bytes(1200)),
-    "3,000 brackets": npy("(" * 3000, bytes(1200)),
-    "9,000 signs": npy("-" * 9000 + "1", bytes(1200)),
-    "a header of 60,000 letters": npy(header("(40, 6, 5)").rstrip() + " " * 60_000, bytes(1200)),
-    "a header that claims 4 GiB": npy(header("(40, 6, 5)"), bytes(1200), version=2, claimed=2**32 - 1),
-    "a header that is not text": npy(b"\xff" * 100, bytes(1200)),
-    "a byte short": npy(header("(40, 6, 5)"), bytes(1199)),
-    "a byte too many": npy(header("(40, 6, 5)"), bytes(1201)),
-    "2^40 elements": npy(header(f"({2**20}, {2**10}, {2**10})"), bytes(1200)),
-    "2^70 elements": npy(header(f"({2**30}, {2**20}, {2**20})"), bytes(1200)),
-    "2^40 pictures of nothing": npy(header(f"({2**40}, 0, 5)")),
-    "elements of 2^40 bytes": npy(header("(40, 6, 5)", f"'|V{2**31 - 1}'"), bytes(1200)),
-    "elements that are arrays of 2^40": npy(header("(40, 6, 5)", f"('|u1', ({2**15}, {2**15}))"), bytes(1200)),
-    "2,000 axes": npy(header("(" + "1, " * 2000 + ")"), b"\0"),
-    "objects without any": npy(header("(40, 6, 5)", "'|O'"), bytes(9600)),
-    "an archive": b"PK\x03\x04" + bytes(100),
-}
-
-
-@pytest.mark.parametrize("name", list(FILES))
-def test_a_file_that_is_no_npy_file_is_one_data_error_in_little_memory(name: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.npy").write_bytes(FILES[name])
-    found, mebibytes = in_bounds(lambda: Array(file="mine.npy", data_dir=tmp_path))
-    assert found.startswith(f"DataError: {tmp_path / 'mine.npy'} h") or "is not a whole .npy file" in found, found
-    assert "expected" in found or "numpy.save" in found
-    assert len(found.splitlines()) == 1
-    assert len(found) < 400
-    assert mebibytes < MOST_MIB
-    assert not Path("mark").exists()
+@pytest.mark.parametrize("kind", ["empty", "text", "half", "short", "vast", "archive"])
+def test_a_damaged_file_is_one_data_error(kind: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", PICTURES)
+    whole = (tmp_path / "mine.npy").read_bytes()
+    vast = whole.replace(b"(40, 6, 5), }           ", b"(1048576, 1024, 1024), }")
+    assert len(vast) == len(whole) != whole.find(b"(40, 6, 5)")
+    damaged = {"empty": b"", "text": b"1 2 3\n4 5 6\n", "half": whole[:30], "short": whole[:-1], "vast": vast}
+    (tmp_path / "mine.npy").write_bytes(damaged.get(kind, b"PK\x03\x04" + bytes(100)))
+    with pytest.raises(DataError, match=r"mine.npy is not a whole .npy file.*save the array again with numpy.save$"):
+        Array(file="mine.npy", data_dir=tmp_path)
 
 
 class Exploit:
@@ -284,7 +220,7 @@ class Exploit:
         return os.mkdir, (str(self.mark),)
 
 
-@pytest.mark.parametrize("kind", ["pictures", "labels", "a field", "a pickle", "an archive"])
+@pytest.mark.parametrize("kind", ["pictures", "labels", "a pickle", "an archive"])
 def test_nothing_is_ever_unpickled(kind: str, tmp_path: Path) -> None:
     mark, file = tmp_path / "mark", tmp_path / ("labels.npy" if kind == "labels" else "mine.npy")
     np.save(tmp_path / "mine.npy", PICTURES)
@@ -295,42 +231,37 @@ def test_nothing_is_ever_unpickled(kind: str, tmp_path: Path) -> None:
         elif kind == "an archive":
             np.savez(stream, arr_0=objects)
         else:
-            array = objects if kind != "a field" else np.array([(Exploit(mark), 1)], dtype=[("a", "O"), ("b", "u1")])
-            np.save(stream, array, allow_pickle=True)
+            np.save(stream, objects, allow_pickle=True)
     loaded = np.load(file, allow_pickle=True)
     _ = loaded["arr_0"] if kind == "an archive" else loaded
     mark.rmdir()  # it was there: the exploit works
     labels = "labels.npy" if kind == "labels" else None
-    with pytest.raises(DataError, match=r"never unpickled|is not a whole .npy file|type \[\('a', 'O'\)"):
+    with pytest.raises(DataError, match="never unpickled"):
         Array(file="mine.npy", labels=labels, data_dir=tmp_path)
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("kind", ["missing", "a folder", "a pipe", "a device", "a link to nothing", "a link to itself"])
+@pytest.mark.parametrize("kind", ["missing", "a folder", "a pipe", "a device"])
 def test_what_is_not_a_regular_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.npy"
     if kind == "a folder":
         path.mkdir()
     elif kind == "a pipe":
         os.mkfifo(path)
-    elif kind != "missing":
-        path.symlink_to({"a device": "/dev/zero", "a link to nothing": "nowhere"}.get(kind, "mine.npy"))
-    found, mebibytes = in_bounds(lambda: Array(file="mine.npy", data_dir=tmp_path), seconds=20)
-    expected = "is not a regular file" if kind in ("a folder", "a pipe", "a device") else "does not exist"
-    assert found.startswith(f"DataError: {path} {expected}"), found
-    assert "VAELAB_DATA_DIR" in found
-    assert mebibytes < MOST_MIB
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    expected = "does not exist" if kind == "missing" else "is not a regular file"
+    with pytest.raises(DataError, match=rf"mine.npy {expected}.*VAELAB_DATA_DIR"):
+        Array(file="mine.npy", data_dir=tmp_path)
 
 
-PATHS = ["/tmp/mine.npy", "../mine.npy", "a/../../mine.npy", "..", ".", "", "C:\\mine.npy", "C:mine.npy", "\\mine.npy"]
-
-
-@pytest.mark.parametrize("file", [*PATHS, "..\\mine.npy", "//host/mine.npy", "mine\0.npy", None, 5, True, ["mine.npy"]])
+@pytest.mark.parametrize(
+    "file",
+    ["/tmp/mine.npy", "a/../../mine.npy", ".", "", "C:\\mine.npy", "C:mine.npy", "..\\mine.npy", 5, ["mine.npy"]],
+)
 @pytest.mark.parametrize("key", ["file", "labels"])
 def test_a_path_that_leaves_the_data_folder_is_refused(file: Any, key: str, tmp_path: Path) -> None:
     np.save(tmp_path / "mine.npy", PICTURES)
-    if (key, file) == ("labels", None):
-        return
     (tmp_path / "data" / "a").mkdir(parents=True)
     options = {"file": "mine.npy"} | {key: file}
     with pytest.raises(ValueError, match=rf"data\.{key} must .*below data_dir, found .*type .*data\.{key}=") as caught:
@@ -339,23 +270,7 @@ def test_a_path_that_leaves_the_data_folder_is_refused(file: Any, key: str, tmp_
 
 
 @pytest.mark.parametrize(
-    "fractions",
-    [
-        [0.8, 0.1, 0.2],
-        [0.8, 0.1],
-        [0.7, 0.1, 0.1, 0.1],
-        [1.2, -0.1, -0.1],
-        [1, 0, 0],
-        [np.nan, 0.5, 0.5],
-        [np.inf, 0.1, 0.1],
-        ["0.8", "0.1", "0.1"],
-        [True, 0.5, -0.5],
-        [],
-        None,
-        0.8,
-        "abc",
-        [[0.8], 0.1, 0.1],
-    ],
+    "fractions", [[0.8, 0.1, 0.2], [0.8, 0.1], [1.2, -0.1, -0.1], [np.nan, 0.5, 0.5], ["0.8", "0.1", "0.1"], None, 0.8]
 )
 def test_other_fractions_are_refused(fractions: Any, tmp_path: Path) -> None:
     with pytest.raises(
@@ -364,7 +279,7 @@ def test_other_fractions_are_refused(fractions: Any, tmp_path: Path) -> None:
         made(tmp_path, fractions=fractions)
 
 
-@pytest.mark.parametrize("num_levels", [1, 0, -5, 257, 2.5, 256.0, True, None, "256"])
+@pytest.mark.parametrize("num_levels", [1, 257, 2.5, True, None, "256"])
 def test_other_numbers_of_levels_are_refused(num_levels: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data.num_levels must be a whole number from 2 to 256.*found"):
         made(tmp_path, num_levels=num_levels)
@@ -374,17 +289,11 @@ def test_other_numbers_of_levels_are_refused(num_levels: Any, tmp_path: Path) ->
     ("labels", "words"),
     [
         (np.arange(39), ("39 labels for 40 pictures", "one for each")),
-        (np.arange(41), ("41 labels for 40 pictures",)),
         (np.arange(40.0), ("float64", "expected integers")),
-        (np.arange(40) > 3, ("bool", "expected integers")),
-        (np.array(["a"] * 40), ("<U1", "expected integers")),
         (np.zeros((40, 10), int), ("shape (40, 10)", "[N]")),
-        (np.array([], int), ("nothing in it",)),
     ],
 )
-def test_labels_that_are_not_of_the_pictures_are_one_data_error(
-    labels: Any, words: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_other_labels_are_one_data_error(labels: Any, words: tuple[str, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", labels)
     with pytest.raises(DataError) as caught:
         made(tmp_path, labels="labels.npy")
@@ -392,7 +301,7 @@ def test_labels_that_are_not_of_the_pictures_are_one_data_error(
         assert word in str(caught.value)
 
 
-def test_labels_too_rare_to_be_in_every_split_are_one_data_error(tmp_path: Path) -> None:
+def test_labels_too_rare_for_a_split_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.arange(40))
     with pytest.raises(DataError, match=r"val split would be empty.*label by label \(40 labels\).*data.labels=null"):
         made(tmp_path, labels="labels.npy")

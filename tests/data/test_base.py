@@ -1,4 +1,4 @@
-"""Pixels as each head models them, the splits, the record of what was served, and batches as indices."""
+"""Pixels as each head models them, splits, the record of the data, and batches as indices."""
 
 from collections import Counter
 from pathlib import Path
@@ -61,8 +61,8 @@ def draw_all(data: ImageData) -> torch.Tensor:
 # pixels
 
 
-@pytest.mark.parametrize(("level", "num_levels"), [(1, 256), (77, 256), (200, 256), (254, 256), (5, 17), (15, 17)])
-def test_dynamic_binarisation_is_one_with_probability_level_over_the_largest_level(level: int, num_levels: int) -> None:
+@pytest.mark.parametrize(("level", "num_levels"), [(1, 256), (200, 256), (15, 17)])
+def test_dynamic_binarisation_has_the_probability_of_the_level(level: int, num_levels: int) -> None:
     x = draw_all(served(Levels(level, num_levels), "binary"))
     p = level / (num_levels - 1)
     assert set(x.unique().tolist()) <= {0.0, 1.0}
@@ -82,9 +82,10 @@ def test_binarised_black_is_never_one_and_binarised_white_always(binarize: Any, 
     assert draw_all(served(Levels(num_levels - 1, num_levels, binarize=binarize), "binary")).min() == 1
 
 
-def test_dynamic_binarisation_differs_between_draws() -> None:
-    data = served(Levels(128), "binary")
-    assert 0.4 < (draw_all(data) != draw_all(data)).float().mean() < 0.6
+@pytest.mark.parametrize("pixels", ["binary", "unit"])
+def test_pixels_are_resampled_at_every_draw(pixels: str) -> None:
+    data = served(Levels(128), pixels)
+    assert (draw_all(data) != draw_all(data)).float().mean() > 0.4
 
 
 @pytest.mark.parametrize("num_levels", [256, 17])
@@ -96,20 +97,15 @@ def test_threshold_is_one_above_half_of_the_largest_level(num_levels: int) -> No
     assert x.tolist() == [float(level / (num_levels - 1) > 0.5) for level in ramp]
 
 
-def test_fixed_binarisation_is_the_same_at_every_draw() -> None:
-    data = served(Levels(100, binarize="fixed"), "binary")
-    first = draw_all(data)
-    torch.manual_seed(1)
-    assert torch.equal(first, draw_all(data))
-    assert abs(first.mean().item() - 100 / 255) < 5 * 0.5 / np.sqrt(first.numel())
-
-
-def test_fixed_binarisation_is_settled_by_the_seed_of_the_data_alone() -> None:
+def test_fixed_binarisation_depends_on_the_seed_of_the_data_alone() -> None:
     def drawn(**seeds: int) -> torch.Tensor:
         return draw_all(served(Levels(100, binarize="fixed", **seeds), "binary"))
 
-    assert torch.equal(drawn(seed=1, shuffle_seed=1), drawn(seed=1, shuffle_seed=2))
-    assert not torch.equal(drawn(seed=1), drawn(seed=2))
+    first = drawn(seed=1, shuffle_seed=1)
+    torch.manual_seed(1)
+    assert torch.equal(first, drawn(seed=1, shuffle_seed=2))
+    assert not torch.equal(first, drawn(seed=2))
+    assert abs(first.mean().item() - 100 / 255) < 5 * 0.5 / np.sqrt(first.numel())
 
 
 def test_fixed_binarisation_differs_between_the_splits() -> None:
@@ -132,7 +128,7 @@ def test_dequantised_pixels_are_uniform_on_their_cell(level: int, num_levels: in
 
 @pytest.mark.parametrize("noise", [0.0, 1 - 2.0**-24])  # the ends of what torch.rand returns
 @pytest.mark.parametrize("num_levels", [256, 17])
-def test_unit_pixels_lie_strictly_inside_zero_and_one_whatever_the_noise(
+def test_unit_pixels_lie_strictly_inside_zero_and_one(
     noise: float, num_levels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, noise))
@@ -140,11 +136,6 @@ def test_unit_pixels_lie_strictly_inside_zero_and_one_whatever_the_noise(
         x = draw_all(served(Levels(level, num_levels), "unit"))
         assert x.min() > 0
         assert x.max() < 1
-
-
-def test_unit_pixels_differ_between_draws() -> None:
-    data = served(Levels(3), "unit")
-    assert (draw_all(data) != draw_all(data)).float().mean() > 0.99
 
 
 def test_levels_are_the_bytes_as_floats() -> None:
@@ -182,7 +173,7 @@ def block(number: int, start: int = 0) -> Block:
 
 
 @pytest.mark.parametrize("pixels", ["binary", "unit"])
-def test_a_block_is_drawn_alike_whatever_was_drawn_before_and_whatever_the_models_seed(pixels: str) -> None:
+def test_the_draw_of_a_block_depends_on_its_number_alone(pixels: str) -> None:
     data = served(Levels(100, shuffle_seed=0), pixels)
     first = data.draw_block("test", block(0))
     torch.manual_seed(5)
@@ -192,7 +183,7 @@ def test_a_block_is_drawn_alike_whatever_was_drawn_before_and_whatever_the_model
     assert torch.equal(first, served(Levels(100, shuffle_seed=9), pixels).draw_block("test", block(0)))
 
 
-def test_blocks_splits_and_seeds_of_the_data_differ_in_their_draws() -> None:
+def test_draws_differ_between_blocks_splits_and_seeds() -> None:
     data, other = served(Levels(100, seed=0), "unit"), served(Levels(100, seed=1), "unit")
     draws = [
         data.draw_block("val", block(0)),
@@ -229,7 +220,7 @@ def in_all(splits: dict[Any, Split]) -> list[int]:
 
 
 @given(SEEDS)
-def test_a_shuffled_split_is_disjoint_exhaustive_and_a_function_of_the_seed(seed: int) -> None:
+def test_a_shuffled_split_permutes_by_the_seed(seed: int) -> None:
     splits = shuffled_split(numbered(100), SIZES, seed)
     assert sorted(in_all(splits)) == list(range(100))
     assert tuple(len(split) for split in splits.values()) == SIZES
@@ -244,8 +235,8 @@ def test_a_contiguous_split_keeps_the_order_of_the_film() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=10, max_size=300), SEEDS)
-def test_a_stratified_split_is_disjoint_exhaustive_and_shares_each_label_alike(labels: list[int], seed: int) -> None:
-    splits = stratified_split(numbered(len(labels), np.array(labels)), (0.8, 0.1, 0.1), seed)
+def test_a_stratified_split_shares_each_label_alike(labels: list[int], seed: int) -> None:
+    splits = stratified_split(numbered(len(labels), np.array(labels)), seed)
     assert sorted(in_all(splits)) == list(range(len(labels)))
     for split, fraction in zip(splits.values(), (0.8, 0.1, 0.1), strict=True):
         assert split.labels is not None
@@ -254,15 +245,9 @@ def test_a_stratified_split_is_disjoint_exhaustive_and_shares_each_label_alike(l
             assert abs((split.labels == label).sum() - fraction * size) <= 1
 
 
-@given(SEEDS)
-def test_a_stratified_split_is_a_function_of_the_seed(seed: int) -> None:
-    labels = np.arange(100) % 2
-
-    def split(seed: int) -> list[int]:
-        return in_all(stratified_split(numbered(100, labels), (0.8, 0.1, 0.1), seed))
-
-    assert split(seed) == split(seed)
-    assert split(seed) != split(seed + 1)
+def test_a_stratified_split_depends_on_the_seed() -> None:
+    first, again, other = (stratified_split(numbered(100, np.arange(100) % 2), n) for n in (1, 1, 2))
+    assert in_all(first) == in_all(again) != in_all(other)
 
 
 def test_sizes_that_do_not_add_up_are_refused() -> None:
@@ -270,7 +255,7 @@ def test_sizes_that_do_not_add_up_are_refused() -> None:
         contiguous_split(numbered(99), SIZES)
 
 
-def test_digits_are_8x8_with_17_levels_in_shares_of_80_10_10() -> None:
+def test_digits_have_17_levels_in_shares_of_80_10_10() -> None:
     data = Digits(seed=3)
     assert data.event_shape == (1, 8, 8)
     assert data.num_levels == 17
@@ -278,31 +263,22 @@ def test_digits_are_8x8_with_17_levels_in_shares_of_80_10_10() -> None:
     assert max(split.images.max() for split in data.split.values()) == 16
 
 
-@pytest.fixture(scope="module")
-def digits_5k() -> MNIST5k:
-    return MNIST5k()
-
-
-def test_mnist5k_has_400_50_50_of_each_class(digits_5k: MNIST5k) -> None:
+def test_mnist5k_has_400_50_50_of_each_class() -> None:
+    data = MNIST5k()
     for name, size in (("train", 400), ("val", 50), ("test", 50)):
-        labels = digits_5k.split[name].labels
+        labels = data.split[name].labels
         assert labels is not None
         assert np.bincount(labels).tolist() == [size] * 10
-    assert digits_5k.event_shape == (1, 28, 28)
-
-
-def test_mnist5k_serves_each_of_its_5000_digits_once(digits_5k: MNIST5k) -> None:
-    served = Counter(image.tobytes() for split in digits_5k.split.values() for image in split.images)
-    again = Counter(image.tobytes() for split in MNIST5k(seed=1).split.values() for image in split.images)
-    assert served.total() == 5000
-    assert served == again
+    assert data.event_shape == (1, 28, 28)
+    found = Counter(image.tobytes() for split in data.split.values() for image in split.images)
+    assert found.total() == 5000
+    assert found == Counter(image.tobytes() for split in MNIST5k(seed=1).split.values() for image in split.images)
 
 
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
         ({"dtype": "float32"}, "expected images of uint8, found float32"),
-        ({"dtype": "int64"}, "expected images of uint8, found int64"),
         ({"sizes": (30, 0, 7)}, "the val split is empty"),
         ({"shape": (1, 0, 4)}, "expected one shape of image"),
     ],
@@ -332,7 +308,7 @@ def test_the_binarisation_is_recorded_for_binary_pixels_only() -> None:
     assert "binarize" not in served(Digits(), "unit").record()
 
 
-def test_a_hash_of_the_record_changes_when_one_byte_of_its_split_changes() -> None:
+def test_one_byte_changes_the_hash_of_its_split_alone() -> None:
     data = served(Levels(7), "binary")
     before = data.record()["sha256"]
     data.images["val"][-1, 0, -1, -1] += 1
@@ -348,10 +324,10 @@ def test_the_record_tells_protocols_apart(one: dict[str, Any]) -> None:
 # a user's own images
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 4), (1, 7, 3), (2, 1, 6)])
+@pytest.mark.parametrize("shape", [(3, 5, 4), (2, 1, 6)])
 @pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("model", ["vae", "shared"])
-def test_a_users_own_images_of_any_shape_make_a_model_of_that_shape(
+def test_images_of_any_shape_make_a_model_of_that_shape(
     shape: tuple[int, ...], decoder: str, model: str, composed: Any
 ) -> None:
     cfg = composed("data=digits", f"decoder={decoder}", f"model={model}", "hidden_features=6", "latent_dim=3")
@@ -366,14 +342,7 @@ def test_a_users_own_images_of_any_shape_make_a_model_of_that_shape(
     assert (p.batch_shape, p.event_shape) == ((2, 4), shape)
 
 
-@pytest.mark.parametrize(
-    ("shape", "latent_dim"),
-    [
-        *(("[3,5,4]", 2), ("[2,6,3]", 1)),
-        *(pytest.param("[3,5,4]", latent_dim, marks=pytest.mark.slow) for latent_dim in (1, 3)),
-        *(pytest.param("[2,6,3]", latent_dim, marks=pytest.mark.slow) for latent_dim in (2, 3)),
-    ],
-)
+@pytest.mark.parametrize(("shape", "latent_dim"), [("[3,5,4]", 2), ("[2,6,3]", 1)])
 def test_a_users_own_images_train_to_the_end(shape: str, latent_dim: int, run_fast: Any) -> None:
     target = [f"data._target_={__name__}.Colours", f"+data.shape={shape}", "decoder=gaussian"]
     path: Path = run_fast(*target, f"latent_dim={latent_dim}", figures=True).path
@@ -399,7 +368,7 @@ def flat(batches: list[list[int]]) -> list[int]:
 
 
 @given(loaders(), st.integers(0, 5))
-def test_every_epoch_is_a_permutation_and_keeps_the_last_smaller_batch(sizes: dict[str, int], epoch: int) -> None:
+def test_an_epoch_is_a_permutation_with_its_last_smaller_batch(sizes: dict[str, int], epoch: int) -> None:
     loader = ShuffledIndices(**sizes)
     batches = epoch_of(loader, epoch)
     n, size = sizes["num_examples"], sizes["batch_size"]
@@ -428,27 +397,21 @@ def test_epochs_and_seeds_differ_in_their_order() -> None:
 @given(loaders(), st.integers(1, 3), st.integers(0, 3))
 def test_the_shares_of_the_processes_partition_each_batch(sizes: dict[str, int], world_size: int, epoch: int) -> None:
     whole = epoch_of(ShuffledIndices(**sizes), epoch)
-    shares = [epoch_of(ShuffledIndices(**sizes, rank=rank, world_size=world_size), epoch) for rank in range(world_size)]
+    loaders = [ShuffledIndices(**sizes, rank=rank, world_size=world_size) for rank in range(world_size)]
+    shares = [epoch_of(loader, epoch) for loader in loaders]
+    assert all([n for chunk in loader for n in chunk.sizes] == list(map(len, whole)) for loader in loaders)
     for batch, *parts in zip(whole, *shares, strict=True):
         assert sorted(flat(parts)) == sorted(batch)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-@given(loaders(), st.integers(2, 3))
-def test_each_process_knows_the_size_of_the_whole_batch(sizes: dict[str, int], world_size: int) -> None:
-    whole = [size for chunk in ShuffledIndices(**sizes) for size in chunk.sizes]
-    for rank in range(world_size):
-        mine = ShuffledIndices(**sizes, rank=rank, world_size=world_size)
-        assert [size for chunk in mine for size in chunk.sizes] == whole
-
-
 @given(loaders(), st.integers(1, 9))
-def test_the_batches_do_not_depend_on_how_many_make_a_chunk(sizes: dict[str, int], other: int) -> None:
+def test_batches_do_not_depend_on_the_size_of_chunks(sizes: dict[str, int], other: int) -> None:
     assert epoch_of(ShuffledIndices(**sizes), 1) == epoch_of(ShuffledIndices(**sizes | {"batches_per_chunk": other}), 1)
 
 
 @given(loaders(), st.integers(1, 9))
-def test_chunks_end_at_every_pause_and_hold_the_same_batches(sizes: dict[str, int], every: int) -> None:
+def test_chunks_end_at_every_pause(sizes: dict[str, int], every: int) -> None:
     loader = ShuffledIndices(**sizes, pause_every=every)
     assert epoch_of(loader, 1) == epoch_of(ShuffledIndices(**sizes), 1)
     chunks = list(loader)
@@ -460,7 +423,7 @@ def test_chunks_end_at_every_pause_and_hold_the_same_batches(sizes: dict[str, in
 
 
 @given(loaders(), st.integers(0, 200))
-def test_steps_done_resumes_at_the_very_next_batch_of_the_epoch(sizes: dict[str, int], steps: int) -> None:
+def test_a_loader_resumes_at_the_next_batch(sizes: dict[str, int], steps: int) -> None:
     loader = ShuffledIndices(**sizes)
     epoch, done = divmod(steps, loader.batches_per_epoch)
     whole = epoch_of(loader, epoch)
@@ -470,7 +433,7 @@ def test_steps_done_resumes_at_the_very_next_batch_of_the_epoch(sizes: dict[str,
     assert (chunks[0].epoch, chunks[0].first_step) == (epoch, done)
 
 
-def test_an_iterator_that_was_made_before_steps_done_was_set_still_resumes() -> None:
+def test_an_iterator_made_before_steps_done_was_set_resumes() -> None:
     loader = ShuffledIndices(30, 10, 1, seed=0)
     chunks = iter(loader)
     loader.steps_done = 4
@@ -479,7 +442,7 @@ def test_an_iterator_that_was_made_before_steps_done_was_set_still_resumes() -> 
 
 @given(st.integers(1, 1000), st.integers(1, 200), st.integers(1, 5))
 @settings(max_examples=50)
-def test_blocks_over_the_processes_partition_the_blocks_of_one(size: int, block_size: int, world_size: int) -> None:
+def test_the_shares_of_the_processes_partition_the_blocks(size: int, block_size: int, world_size: int) -> None:
     def held(rank: int, of: int) -> list[tuple[int, tuple[int, ...]]]:
         blocks = Blocks(size, block_size, rank, of)
         assert len(blocks) == len(list(blocks))

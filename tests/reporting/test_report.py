@@ -412,7 +412,7 @@ def test_an_estimator_that_is_not_ours_is_not_imported(sweep: Path, run_report: 
     }
     file.write_text(text.replace("mypkg.Evil", "vaelab.files.write_atomically"))
     run_report("sweep=sweep")
-    assert "no part of a model" in told(sweep)["rows"][0]["error"]
+    assert "none of the public names" in told(sweep)["rows"][0]["error"]
 
 
 # strings of strangers

@@ -150,7 +150,7 @@ TRAIN = [
         "put the .npy file there",
     ),
     ("data=array data_dir=own data.file=page.npy", FAILURE, "own/page.npy is not a whole .npy file", "numpy.save"),
-    ("data=array data_dir=own data.file=short.npy", FAILURE, "own/short.npy", "39 bytes", "announces 40", "numpy.save"),
+    ("data=array data_dir=own data.file=short.npy", FAILURE, "own/short.npy is not a whole .npy file", "numpy.save"),
     ("data=array data_dir=own data.file=objects.npy", FAILURE, "own/objects.npy", "never unpickled", "numpy.save"),
     ("data=array data_dir=own data.file=words.npy", FAILURE, "own/words.npy", "<U1", "expected booleans or integers"),
     ("data=array data_dir=own data.file=flat.npy", FAILURE, "own/flat.npy", "(20, 2)", "[N, H, W] or [N, C, H, W]"),
@@ -231,35 +231,6 @@ def test_a_bad_command_line_is_refused_in_one_line_and_leaves_nothing(
     before = left_behind(surroundings)
     assert_one_line(run_fast(*line.split(), code=code), *words)
     assert left_behind(surroundings) == before
-
-
-WHOLE_IDX = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 1, 1) + b"\x00\xff"
-
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (gzip.compress(b"\x89PNG" + WHOLE_IDX), "89504e47, expected 000008xx"),
-        (
-            gzip.compress(WHOLE_IDX.replace(struct.pack(">3I", 2, 1, 1), struct.pack(">3I", 2, 1, 2))),
-            "announces (2, 1, 2)",
-        ),
-        (gzip.compress(b"\x00\x00\x08\x02" + struct.pack(">2I", 2**20, 2**20)), "announces (1048576, 1048576)"),
-        (gzip.compress(WHOLE_IDX)[:-8] + bytes(4) + gzip.compress(WHOLE_IDX)[-4:], "CRC check failed"),
-        (gzip.compress(WHOLE_IDX)[:-4], "not a whole gzip file"),
-    ],
-    ids=["magic", "size", "shape", "CRC", "cut"],  # the bytes hold the time
-)
-def test_images_of_mnist_that_have_the_right_hash_and_are_wrong_are_refused_in_one_line(
-    content: bytes, word: str, tmp_path: Path, run_fast: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "wrong" / "mnist" / "train-images-idx3-ubyte.gz"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(content)
-    monkeypatch.setitem(mnist.SHA256, file.name, hashlib.sha256(content).hexdigest())
-    before = left_behind(tmp_path)
-    assert_one_line(run_fast("data=mnist", "data_dir=wrong", code=FAILURE), file.name, word, "delete it")
-    assert left_behind(tmp_path) == before
 
 
 @pytest.mark.parametrize(

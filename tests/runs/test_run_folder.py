@@ -520,4 +520,4 @@ def test_a_run_folder_may_be_moved_and_go_on(run_fast: Run, copied: Path, tmp_pa
 def test_checkpoints_are_the_only_callback_whose_state_the_resumed_run_needs(run_fast: Run, long_run: Path) -> None:
     run_fast("trainer.max_epochs=2", "~callbacks.progress", "~callbacks.collapse")
     assert_same_run(run_fast("trainer.max_epochs=4").path, long_run)
-    assert Checkpoints().state_dict() == {"best": -float("inf"), "best_at": -1}
+    assert Checkpoints().state_dict() == {"best": float("inf"), "best_at": -1}

@@ -1,4 +1,4 @@
-"""Run folders from a stranger: each exploit works on code that is not careful, and is refused by name here."""
+"""Run folders from a stranger are refused by name; each exploit works on code that does not check."""
 
 import io
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+import vaelab.data
+import vaelab.estimators
+import vaelab.heads
 from tests.helpers.commands import Outcome, Run, results, run_main
 from tests.runs.test_refusals import FAILURE, USAGE, assert_one_line
 from vaelab import evaluate, export
@@ -25,6 +29,7 @@ from vaelab.errors import RunFolderError
 from vaelab.files import write_atomically
 from vaelab.runs.configuration import plain
 from vaelab.runs.folder.contents import load_checkpoint, read_config
+from vaelab.security.allow_list import check_trusted
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
@@ -45,7 +50,7 @@ def config_of(folder: Path) -> Config:
 
 
 def plant(folder: Path, key: str, value: Any) -> None:
-    """Sets a dotted key of a folder's configuration."""
+    """Set a dotted key of a folder's configuration."""
     config = node = config_of(folder)
     *parents, last = [key] if "$" in key else key.split(".")
     for name in parents:
@@ -60,7 +65,7 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
 
 
 def assert_refused(folder: Path, *words: str, main: Any = evaluate.main, more: tuple[str, ...] = ()) -> None:
-    """By one line and exit code 1, and nothing in the working folder has changed."""
+    """Assert one line, exit code 1, and that nothing in the working folder has changed."""
     before = contents(folder.parent)
     assert_one_line(run_main(main, folder.parent, f"run_dir={folder.name}", *more, code=FAILURE), *words)
     assert contents(folder.parent) == before
@@ -82,52 +87,33 @@ class Planted:
         (folder / "evil.py").write_text(f"open({str(self.fired)!r}, 'w')\nclass Head: ...\n")
         (folder / "hubconf.py").write_text(f"open({str(self.fired)!r}, 'w')\ndef model(): ...\n")
         (folder / "pickled").write_bytes(pickle.dumps(Reduced(open, str(self.fired), "w")))
-        paths = (str(folder / name) for name in ("loot", "evil.py", "pickled", "fired"))
-        loot, evil, pickled, fired = paths
-        path = call("pathlib.Path", fired)
+        loot, pickled, fired = (str(folder / name) for name in ("loot", "pickled", "fired"))
         self.nodes = {
-            "shutil.copy": call("shutil.copy", loot, fired),
-            "a module's import": call("torch.serialization.shutil.copy", loot, fired),
-            "our module's import": call("vaelab.runs.folder.contents.os.symlink", loot, fired),
-            "torch.load": call("torch.load", pickled, weights_only=False),
-            "torch.load of a model's module": call("vaelab.heads.scales.torch.load", pickled, weights_only=False),
-            "torch.hub.load": call("torch.hub.load", str(folder), "model", source="local"),
-            "torch.save": call("torch.save", 1, fired),
-            "our own writer": call("vaelab.files.write_atomically", path, "x"),
-            "our own writer, later": call("vaelab.files.write_atomically", path, "x", _partial_=True),
-            "a file opened": call("io.open", fired, "w"),
-            "a log file": call("logging.FileHandler", fired),
-            "a script": call("runpy.run_path", evil),
-            "a module here": {"_target_": "evil.Head"},
-            "a module imported": call("importlib.import_module", "evil"),
-            "a folder": call("os.makedirs", fired),
-            "a link": call("os.symlink", loot, fired),
-            "numpy.save": call("numpy.save", fired + ".npy", 1),
-            "a data file": call("vaelab.data.download.fetch", path, None, []),
-            "a private name": call("vaelab.heads.scales._log_variance_of", 1.0),
-            "a shell": call("os.system", f"touch {fired}"),
-            "a shell of ours": call("vaelab.runs.folder.contents.os.system", f"touch {fired}"),
-            "eval": call("builtins.eval", f"open({fired!r}, 'w')"),
+            "objective": call("shutil.copy", loot, fired),
+            "data": call("torch.serialization.shutil.copy", loot, fired),  # by an import of a module
+            "decoder": call("vaelab.runs.folder.contents.os.symlink", loot, fired),  # by an import of ours
+            "decoder.head": call("vaelab.heads.scales.torch.load", pickled, weights_only=False),
+            "network": call("torch.hub.load", str(folder), "model", source="local"),
+            "prior": call("vaelab.files.write_atomically", call("pathlib.Path", fired), "x"),
+            "model": {"_target_": "evil.Head"},
         }
-        # the list of forbidden names of Hydra has these, or they do nothing by themselves
-        self.silent = (
-            *("our own writer, later", "a data file", "a private name", "a shell", "a shell of ours", "eval"),
-            *("a script", "a module imported"),
-        )
 
-    def has_fired(self) -> bool:
-        return os.path.lexists(self.fired) or self.fired.with_suffix(".npy").exists()
+    def fire(self, node: Config) -> bool:
+        """Return whether the node runs what was planted when it is instantiated unchecked; then forget it."""
+        with suppress(Exception):
+            instantiate(OmegaConf.create({"node": node}))
+        fired = os.path.lexists(self.fired)
+        self.forget()
+        return fired
 
     def forget(self) -> None:
-        for path in (self.fired, self.fired.with_suffix(".npy")):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-        (self.fired.parent / "loot").write_text("secret")
+        shutil.rmtree(self.fired) if self.fired.is_dir() else self.fired.unlink(missing_ok=True)
         sys.modules.pop("evil", None)
         sys.modules.pop("hubconf", None)
 
 
 class Reduced:
-    """Whoever unpickles one calls the function."""
+    """An object that calls the function when it is unpickled."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.called = function, arguments
@@ -143,64 +129,65 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planted:
     return Planted(tmp_path)
 
 
-NODES = (
-    *("shutil.copy", "a module's import", "our module's import", "torch.load", "torch.load of a model's module"),
-    *("torch.hub.load", "torch.save", "our own writer", "our own writer, later", "a file opened", "a log file"),
-    *("a script", "a module here", "a module imported", "a folder", "a link", "numpy.save", "a data file"),
-    *("a private name", "a shell", "a shell of ours", "eval"),
-)
-SLOW = (
-    *("our own writer, later", "torch.save", "a file opened", "a log file", "a folder", "a link", "numpy.save"),
-    *("a private name", "a shell of ours"),
-)
-PLACES = ("data", "decoder", "encoder.network", "decoder.head.scale", "decoder.network.activation", "prior", "model")
+@pytest.mark.parametrize("place", ["objective", "data", "decoder", "decoder.head", "network", "prior", "model"])
+def test_what_is_no_model_is_neither_made_nor_imported(place: str, stranger: Path, planted: Planted) -> None:
+    node = planted.nodes[place]
+    assert planted.fire(node)
+    plant(stranger, place, {key: value for key, value in node.items() if key != "_args_"} | {"x": 1})
+    assert_refused(stranger, "config.yaml", place, node["_target_"])
+    assert "evil" not in sys.modules
 
 
-def fires(node: Config, planted: Planted) -> bool:
-    """Whether a configuration that is instantiated as it stands runs what was planted."""
-    try:
-        instantiate(OmegaConf.create({"node": node}))
-    except Exception as error:
-        print(error)
-    fired = planted.has_fired()
-    planted.forget()
-    return fired
+NOT_PUBLIC = (
+    *("os.system", "builtins.eval", "io.open", "runpy.run_path", "importlib.import_module", "numpy.save", "torch.save"),
+    *("torch.load", "torch.nn.Linear", "torch.nn.functional.tanh", "torch.nn.modules.activation.torch.load"),
+    *("vaelab.data.ImageData", "vaelab.data.Split", "vaelab.data.download.fetch", "vaelab.data.base.np.save"),
+    *("vaelab.heads.bernoulli.Bernoulli", "vaelab.heads.bernoulli", "vaelab.heads.torch", "vaelab.heads.Nothing"),
+    *("vaelab.vae.nn", "vaelab.vae.Head", "vaelab.vae.annotations", "vaelab.evaluate.main", "vaelab.heads"),
+    *("vaelab.files.write_atomically", "vaelab.heads.__builtins__", "..heads", "", None, ["os"]),
+)
+
+
+@pytest.mark.parametrize("part", ["data", "model", "decoder", "objective", "estimator"])
+def test_what_is_not_public_is_refused_everywhere(part: str) -> None:
+    for target in NOT_PUBLIC:
+        with pytest.raises(RunFolderError, match=rf"{part}\.x\._target_ asks for .* none of the public names of"):
+            check_trusted({part: {"x": {"_target_": target}}}, (), Path("config.yaml"))
 
 
 @pytest.mark.parametrize(
-    ("number", "name"),
-    [pytest.param(*pair, marks=[pytest.mark.slow] if pair[1] in SLOW else []) for pair in enumerate(NODES)],
+    ("part", "targets"),
+    [
+        ("data", [f"vaelab.data.{name}" for name in vaelab.data.__all__ if name not in ("ImageData", "Split")]),
+        ("objective", ["vaelab.objectives.ELBO"]),
+        ("estimator", [f"vaelab.estimators.{name}" for name in vaelab.estimators.__all__]),
+        ("decoder", ["vaelab.vae.Conditional", "vaelab.networks.MLP", "torch.nn.Tanh", "torch.nn.ReLU"]),
+        ("prior", [f"vaelab.heads.{name}" for name in vaelab.heads.__all__] + ["vaelab.priors.StandardNormal"]),
+    ],
 )
-def test_a_class_that_is_no_model_is_neither_made_nor_imported(
-    number: int, name: str, stranger: Path, planted: Planted
-) -> None:
-    node = planted.nodes[name]
-    assert fires(node, planted) != (name in planted.silent)
-    node = {key: value for key, value in node.items() if key != "_args_"} | {"x": 1}
-    for place in ("objective", PLACES[number % len(PLACES)]):
-        plant(stranger, place, node)
-        assert_refused(stranger, "config.yaml", place, node["_target_"])
-        assert "evil" not in sys.modules
-        assert not planted.has_fired()
+def test_public_names_pass_for_their_own_part_alone(part: str, targets: list[str]) -> None:
+    others = {"data", "objective", "estimator", "decoder"} - {part, "decoder" if part == "prior" else part}
+    for target in targets:
+        check_trusted({part: {"_target_": target}}, (), Path("config.yaml"))
+        for other in others:
+            with pytest.raises(RunFolderError, match=f"{other}._target_ asks for"):
+                check_trusted({other: {"_target_": target}}, (), Path("config.yaml"))
 
 
 @pytest.mark.parametrize(
     ("key", "wrap"),
     [
-        ("decoder.network.hidden_features", lambda node: [8, node]),
+        ("network.hidden_features", lambda node: [8, node]),
         ("encoder.head.scale", lambda node: {"a": [{"b": [[node]]}]}),
-        ("latent_dim", lambda node: node),
         ("seed", lambda node: [node]),
-        ("estimator.num_samples", lambda node: node),
-        ("data.seed", lambda node: {"c": node}),
     ],
 )
 def test_no_nesting_hides_a_class(key: str, wrap: Callable[[Config], Any], stranger: Path, planted: Planted) -> None:
-    node = planted.nodes["a module here"]
-    assert fires({"x": wrap(node)}, planted)
+    node = planted.nodes["model"]
+    assert planted.fire({"x": wrap(node)})
     plant(stranger, key, wrap(node))
     assert_refused(stranger, key, "evil.Head", "trust=[evil]")
-    assert not planted.has_fired()
+    assert not planted.fired.exists()
 
 
 @pytest.mark.parametrize(
@@ -210,11 +197,11 @@ def test_no_nesting_hides_a_class(key: str, wrap: Callable[[Config], Any], stran
 def test_what_evaluation_does_not_need_is_never_made(
     key: str, stranger: Path, planted: Planted, finished: Outcome
 ) -> None:
-    node = planted.nodes["a module's import"]
-    assert fires(node, planted)
+    node = planted.nodes["data"]
+    assert planted.fire(node)
     plant(stranger, key, node)
     run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}")
-    assert not planted.has_fired()
+    assert not planted.fired.exists()
     found = json.loads((stranger / "evaluation.json").read_text())
     assert found["test/elbo"] == results(finished.path)["test/elbo"]
 
@@ -224,25 +211,16 @@ def test_what_evaluation_does_not_need_is_never_made(
     [
         ("decoder.head._args_", ["x"], ("decoder.head._args_", "_target_, _partial_")),
         ("decoder._recursive_", False, ("decoder._recursive_",)),
-        ("decoder._meta_", 1, ("decoder._meta_",)),
-        ("decoder._target_", ["os.system"], ("decoder._target_", "os.system")),
-        ("decoder._target_", "", ("decoder._target_",)),
-        ("decoder._target_", "..heads", ("decoder._target_",)),
-        ("decoder._target_", "vaelab.heads.base.Nothing", ("vaelab.heads.base.Nothing", "not here")),
-        ("data._target_", "vaelab.heads.Bernoulli", ("data._target_", "no data set")),
-        ("data._target_", "vaelab.data.datasets.frey_face.read_frames", ("read_frames", "no data set")),
-        ("data._target_", "vaelab.data.datasets.mnist.ImageData", ("ImageData", "no data set")),
+        ("data._target_", "vaelab.heads.Bernoulli", ("data._target_", "public names of vaelab.data")),
         ("data.data_dir", "/etc", ("data.data_dir", "type data_dir=")),
-        ("data.shuffle_seed", 3, ("data.shuffle_seed",)),
         ("data", None, ("data", "_target_")),
-        ("decoder", 5, ("decoder", "_target_")),
         ("prior", {"a": 1}, ("prior", "_target_")),
         ("decoder._target_", "vaelab.networks.MLP", ("config.yaml", "MLP")),
         ("model._target_", "vaelab.heads.Bernoulli", ("config.yaml", "Bernoulli")),
-        ("decoder.network.activation", "\x1b]0;title\x07", ("decoder.network.activation", "\\x1b")),
-        ("objective.num_samples", HUGE, ("objective.num_samples", "at most 1,000")),
-        ("estimator.num_samples", HUGE, ("estimator.num_samples", "at most")),
-        ("estimator.max_batch_elements", HUGE, ("estimator.max_batch_elements", "at most")),
+        ("network.activation", "\x1b]0;title\x07", ("network.activation", "\\x1b")),
+        ("objective.num_samples", 10_001, ("objective.num_samples", "at most 10,000")),
+        ("estimator.num_samples", 1_000_001, ("estimator.num_samples", "at most 1,000,000")),
+        ("estimator.max_batch_elements", HUGE, ("estimator.max_batch_elements", "at most 100,000,000")),
         ("estimator.extra", [1] * 20_000, ("more than 20,000 keys and values",)),
     ],
 )
@@ -263,7 +241,7 @@ def test_the_trainer_takes_a_known_precision_alone(name: str, stranger: Path) ->
 # trust
 
 
-def test_a_trusted_package_is_let_through_and_what_it_imports_is_not(
+def test_a_trusted_package_passes_and_what_it_imports_does_not(
     stranger: Path, planted: Planted, finished: Outcome
 ) -> None:
     package = stranger.parent / "mypkg"
@@ -274,15 +252,13 @@ def test_a_trusted_package_is_let_through_and_what_it_imports_is_not(
     run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", "trust=[mypkg]")
     found = json.loads((stranger / "evaluation.json").read_text())
     assert found["test/elbo"] == results(finished.path)["test/elbo"]
-    for target in ("mypkg.os.system", "mypkg.os.rename", "mypkg.Bernoulli", "mypkg.__builtins__", "mypkgs.Mine"):
+    for target in ("mypkg.os.system", "mypkg.Bernoulli", "mypkgs.Mine"):
         plant(stranger, "decoder.head._target_", target)
         assert_refused(stranger, "decoder.head._target_", target, more=("trust=[mypkg]",))
 
 
-@pytest.mark.parametrize(
-    "value", ["[1]", "[my-pkg]", "{a:1}", "null", "['']", "[os]", "[torch]", "[vaelab.runs.folder.contents]"]
-)
-def test_what_cannot_be_trusted(value: str, stranger: Path) -> None:
+@pytest.mark.parametrize("value", ["[1]", "[my-pkg]", "{a:1}", "null", "['']", "[os]", "[torch]", "[vaelab.runs]"])
+def test_a_library_or_no_package_cannot_be_trusted(value: str, stranger: Path) -> None:
     outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", f"trust={value}", code=USAGE)
     assert_one_line(outcome, "trust")
 
@@ -293,13 +269,10 @@ def test_what_cannot_be_trusted(value: str, stranger: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "fired"),
     [
-        ("name", "${oc.env:SECRET}", "hunter2"),
-        ("decoder.network.activation", "${oc.env:SECRET}", "hunter2"),
-        ("latent_dim", "${oc.decode:'2'}", 2),
+        ("network.activation", "${oc.env:SECRET}", "hunter2"),
         ("logger.project", "${data._target_}", "vaelab.data.Digits"),
         ("${oc.env:SECRET}", 1, None),
         ("callbacks.a", ["${seed}"], None),
-        ("seed", "???", None),
         ("trainer.max_epochs", "???", None),
     ],
 )
@@ -325,45 +298,38 @@ def python_tag(folder: Path) -> str:
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 YAML = {
     "an object": (python_tag, "tag"),
-    "a tag": ("seed: !!str 0\n", "tag"),
-    "a tag of their own": ("seed: !evil 0\n", "tag"),
+    "a tag": ("seed: !evil 0\n", "tag"),
     "billion laughs": (LAUGHS, "anchor or alias a0"),
     "an anchor": ("a: &x 1\n", "anchor or alias x"),
     "a merge": ("<<: {seed: 1}\nseed: 2\n", "the key seed twice"),
     "flows in flows": ("a: " + "[" * 5000 + "]" * 5000, "more than 32 levels"),
-    "maps in maps": ("".join(f"{' ' * i}a:\n" for i in range(1000)), "more than 32 levels"),
     "a large file": ("a: " + "x" * 2**21, "more than 1,048,576 bytes"),
     "many values": ("a: [" + "1," * 500_000 + "]", "more than 20,000 keys and values"),
     "a key twice": ("seed: 1\nseed: 2\n", "the key seed twice"),
     "a key that is a number": ("1: 2\n", "the key 1"),
-    "a key that is a list": ("? [a]\n: 1\n", "YAML"),
     "base 60": ("a: 1" + ":1" * 100_000, "64 bits"),
     "a number of a million digits": ("a: 0x" + "f" * 1_000_000, "64 bits"),
-    "a decimal number of many digits": ("a: " + "9" * 5000, "YAML"),
     "a date": ("a: 2020-13-45\n", "YAML"),
-    "two documents": ("a: 1\n---\nb: 2\n", "YAML"),
     "escapes": ('"\\e[2J": 1\n"\\e[2J": 2\n', "\\x1b"),
 }
 
 
 @pytest.mark.parametrize("name", YAML)
-def test_yaml_that_is_more_than_plain_is_refused(name: str, stranger: Path) -> None:
+def test_yaml_that_is_more_than_plain_is_refused(name: str, tmp_path: Path) -> None:
     text, word = YAML[name]
-    text = text(stranger.parent) if callable(text) else text
-    (stranger / "config.yaml").write_text("format_version: 1\n" + text)
-    assert_refused(stranger, "config.yaml", word)
-    assert not (stranger.parent / "fired").exists()
+    text = text(tmp_path) if callable(text) else text
+    (tmp_path / "config.yaml").write_text("format_version: 1\n" + text)
+    with pytest.raises(RunFolderError) as caught:
+        read_config(tmp_path)
+    assert "config.yaml" in str(caught.value)
+    assert word in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert not (tmp_path / "fired").exists()
 
 
-def test_what_careless_readers_of_yaml_make_of_it(stranger: Path) -> None:
-    yaml.unsafe_load(python_tag(stranger.parent))
-    assert (stranger.parent / "fired").is_dir()
-    assert len(str(yaml.safe_load("".join(LAUGHS.splitlines(keepends=True)[:16])))) > 300_000  # 2^15 of them
-    with pytest.raises(RecursionError):
-        yaml.safe_load(YAML["flows in flows"][0])
-    assert yaml.safe_load("seed: 1\nseed: 2\n") == {"seed": 2}
-    with pytest.raises(RecursionError):
-        json.loads("[" * 100_000)
+def test_hostile_yaml_is_refused_in_one_line(stranger: Path) -> None:
+    (stranger / "config.yaml").write_text(LAUGHS)
+    assert_refused(stranger, "config.yaml", "anchor or alias a0")
 
 
 def test_our_own_configurations_pass(composed: Callable[..., Any], tmp_path: Path) -> None:
@@ -373,9 +339,11 @@ def test_our_own_configurations_pass(composed: Callable[..., Any], tmp_path: Pat
         assert read_config(tmp_path) == {key: value for key, value in config.items() if key != "format_version"}
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "record.json", "checkpoints/last.ckpt"])
-@pytest.mark.parametrize("kind", ["pipe", "device", "link", "folder"])
-def test_what_is_no_file_is_refused_at_once(kind: str, file: str, stranger: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("config.yaml", "pipe"), ("record.json", "device"), ("checkpoints/last.ckpt", "link"), ("config.yaml", "folder")],
+)
+def test_what_is_not_a_regular_file_is_refused_at_once(file: str, kind: str, stranger: Path) -> None:
     path = stranger / file
     path.rename(stranger / "moved")
     make = {
@@ -391,9 +359,9 @@ def test_what_is_no_file_is_refused_at_once(kind: str, file: str, stranger: Path
 
 @pytest.mark.parametrize(
     "content",
-    ["[" * 100_000, '{"data": ' + "[" * 100_000, "[]", "x", '{"data": ' + "9" * 9000 + "}", "{}" + " " * 2**22],
+    ["[" * 100_000, "[]", "x", '{"data": ' + "9" * 9000 + "}", "{}" + " " * 2**22],
 )
-def test_a_record_that_is_none_is_refused(content: str, stranger: Path) -> None:
+def test_a_damaged_record_is_refused(content: str, stranger: Path) -> None:
     (stranger / "record.json").write_text(content)
     assert_refused(stranger, "record.json")
 
@@ -402,17 +370,12 @@ def test_a_record_that_is_none_is_refused(content: str, stranger: Path) -> None:
     ("file", "key", "value", "words"),
     [
         ("status.json", "run_id", "../../../etc", ("status.json", "run_id", "eight hexadecimal digits")),
-        ("status.json", "run_id", ["12345678"], ("status.json", "run_id")),
-        ("status.json", "seconds", "1e3", ("status.json", "seconds")),
         ("status.json", "seconds", float("nan"), ("status.json", "seconds")),
-        ("status.json", "seconds", -1, ("status.json", "seconds")),
         ("metrics.json", "val/elbo", "x", ("metrics.json", "val/elbo")),
-        ("metrics.json", "val/elbo", None, ("metrics.json", "val/elbo")),
         ("config.yaml", "trainer.max_epochs", "many", ("config.yaml", "trainer.max_epochs")),
-        ("config.yaml", "trainer.max_steps", [1], ("config.yaml", "trainer.max_steps")),
     ],
 )
-def test_a_run_is_not_completed_from_values_that_we_would_not_write(
+def test_a_run_is_not_completed_from_strange_values(
     file: str, key: str, value: Any, words: tuple[str, ...], copied: Path, tmp_path: Path, run_fast: Run
 ) -> None:
     if file == "config.yaml":
@@ -432,37 +395,48 @@ def checkpoint_of(folder: Path) -> Config:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-def changed(name: str, checkpoint: Config) -> Any:
-    """A checkpoint that is not what it should be."""
-    state = checkpoint["state_dict"]
-    first, tensor = next(iter(state.items()))
-    changes: dict[str, Callable[[], Any]] = {
-        "another name": lambda: checkpoint | {"state_dict": state | {"vae.extra": torch.ones(2)}},
-        "a name less": lambda: checkpoint | {"state_dict": {k: v for k, v in state.items() if k != first}},
-        "another shape": lambda: checkpoint | {"state_dict": state | {first: tensor[:1].clone()}},
-        "another type": lambda: checkpoint | {"state_dict": state | {first: tensor.double()}},
-        "complex": lambda: checkpoint | {"state_dict": state | {first: tensor.to(torch.complex64)}},
-        "sparse": lambda: checkpoint | {"state_dict": state | {first: tensor.to_sparse()}},
-        "no memory": lambda: checkpoint | {"state_dict": state | {first: tensor.to("meta")}},
-        "a number": lambda: checkpoint | {"state_dict": state | {first: 1.0}},
-        "another key": lambda: checkpoint | {"state_dict": state | {3: tensor}},
-        "expanded": lambda: checkpoint | {"state_dict": state | {first: torch.ones(1).expand(HUGE)}},
-        "many views of one": lambda: checkpoint | {"state_dict": views()},
-        "counts of words": lambda: checkpoint | {"counts": {"steps": "30", "samples_seen": 2876}},
-        "counts of truth": lambda: checkpoint | {"counts": {"steps": True, "samples_seen": 2876}},
-        "negative counts": lambda: checkpoint | {"counts": {"steps": -1, "samples_seen": 2876}},
-        "counts too few": lambda: checkpoint | {"counts": {"steps": 30}},
-        "no counts": lambda: {k: v for k, v in checkpoint.items() if k != "counts"},
-        "no weights": lambda: {k: v for k, v in checkpoint.items() if k != "state_dict"},
-        "a list": lambda: [checkpoint],
-        "a tensor": lambda: tensor,
-        "a list of weights": lambda: checkpoint | {"state_dict": list(state)},
-        "an object": lambda: checkpoint | {"hyper_parameters": Reduced(io.StringIO)},
-        "a path": lambda: checkpoint | {"hyper_parameters": {"path": Path("x")}},
-        "much memory": lambda: checkpoint | {"hyper_parameters": Reduced(bytearray, 2**30)},
-        "a set": lambda: checkpoint | {"hyper_parameters": Reduced(set, [1])},
-    }
-    return changes[name]()
+def with_weights(**weights: Any) -> Callable[[Config], Config]:
+    """Return a change of the first weight, named `first`, and of others."""
+
+    def change(checkpoint: Config) -> Config:
+        state = checkpoint["state_dict"]
+        name, tensor = next(iter(state.items()))
+        changed = {name if key == "first" else key: value(tensor) for key, value in weights.items()}
+        return checkpoint | {
+            "state_dict": {key: value for key, value in (state | changed).items() if value is not None}
+        }
+
+    return change
+
+
+def with_counts(**counts: Any) -> Callable[[Config], Config]:
+    return lambda checkpoint: checkpoint | {"counts": counts}
+
+
+def with_object(function: Callable[..., Any], *arguments: Any) -> Callable[[Config], Config]:
+    return lambda checkpoint: checkpoint | {"hyper_parameters": Reduced(function, *arguments)}
+
+
+OTHER_MODELS: dict[str, tuple[str, Callable[[Config], Any]]] = {
+    "another name": ("vae.extra", with_weights(**{"vae.extra": lambda _: torch.ones(2)})),
+    "a name less": ("absent", with_weights(first=lambda _: None)),
+    "another shape": ("[1, ", with_weights(first=lambda tensor: tensor[:1].clone())),
+    "another type": ("float64", with_weights(first=torch.Tensor.double)),
+}
+OTHER_KINDS: dict[str, tuple[str, Callable[[Config], Any]]] = {
+    "sparse": ("expected", with_weights(first=torch.Tensor.to_sparse)),
+    "no memory": ("expected", with_weights(first=lambda tensor: tensor.to("meta"))),
+    "a number": ("names and tensors", with_weights(first=lambda _: 1.0)),
+    "expanded": ("tensors of 4,398", with_weights(first=lambda _: torch.ones(1).expand(HUGE))),
+    "many views of one": ("tensors of 40,0", lambda c: c | {"state_dict": views()}),
+    "counts of words": ("counts", with_counts(steps="30", samples_seen=2876)),
+    "negative counts": ("counts", with_counts(steps=-1, samples_seen=2876)),
+    "no counts": ("expected counts and a state_dict", lambda c: {"state_dict": c["state_dict"]}),
+    "a list": ("found list", lambda c: [c]),
+    "a list of weights": ("found list", lambda c: c | {"state_dict": list(c["state_dict"])}),
+    "an object": ("_io", with_object(io.StringIO)),
+    "much memory": ("bytearray", with_object(bytearray, 2**30)),
+}
 
 
 def views() -> dict[str, torch.Tensor]:
@@ -470,44 +444,28 @@ def views() -> dict[str, torch.Tensor]:
     return {f"view{i}": one[:] for i in range(1000)}
 
 
-CHANGES = {
-    "another name": "vae.extra",
-    "a name less": "absent",
-    "another shape": "[1, 64]",
-    "another type": "float64",
-    "complex": "complex64",
-    "sparse": "expected",
-    "no memory": "expected",
-    "a number": "names and tensors",
-    "another key": "names and tensors",
-    "expanded": "tensors of 4,398",
-    "many views of one": "tensors of 40,0",
-    "counts of words": "counts",
-    "counts of truth": "counts",
-    "negative counts": "counts",
-    "counts too few": "counts",
-    "no counts": "expected counts and a state_dict",
-    "no weights": "expected counts and a state_dict",
-    "a list": "found list",
-    "a tensor": "found Tensor",
-    "a list of weights": "found list",
-    "an object": "_io",
-    "a path": "pathlib",
-    "much memory": "bytearray",
-    "a set": "set",
-}
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_weights_of_another_model_are_refused(name: str, stranger: Path) -> None:
+    word, change = OTHER_MODELS[name]
+    torch.save(change(checkpoint_of(stranger)), stranger / "checkpoints" / "last.ckpt")
+    assert_refused(stranger, "last.ckpt", word)
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", OTHER_KINDS)
 def test_a_checkpoint_of_another_kind_is_refused(name: str, stranger: Path) -> None:
+    word, change = OTHER_KINDS[name]
     path = stranger / "checkpoints" / "last.ckpt"
-    torch.save(changed(name, checkpoint_of(stranger)), path)
-    assert_refused(stranger, "last.ckpt", CHANGES[name])
-    if name not in FITS_NO_MODEL:
-        assert_refused(stranger, "last.ckpt", CHANGES[name], main=export.main)
+    torch.save(change(checkpoint_of(stranger)), path)
+    with pytest.raises(RunFolderError) as caught:
+        load_checkpoint(path)
+    assert "last.ckpt" in str(caught.value)
+    assert word in str(caught.value)
 
 
-FITS_NO_MODEL = ("another name", "a name less", "another shape", "another type", "complex")  # export knows no model
+@pytest.mark.parametrize("main", [evaluate.main, export.main])
+def test_a_hostile_checkpoint_is_refused_in_one_line(main: Any, stranger: Path) -> None:
+    much_memory(stranger)
+    assert_refused(stranger, "last.ckpt", "bytearray", main=main)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -516,12 +474,12 @@ def test_a_pickle_that_calls_is_refused(legacy: bool, stranger: Path, planted: P
     hostile = checkpoint_of(stranger) | {"callbacks": Reduced(os.mkdir, str(planted.fired))}
     torch.save(hostile, path, _use_new_zipfile_serialization=not legacy)
     torch.load(path, weights_only=False)
-    assert planted.has_fired()
+    assert planted.fired.exists()
     planted.forget()
     assert_refused(stranger, "last.ckpt", "cannot be loaded")
 
 
-def test_other_formats_are_refused_even_without_an_exploit_in_them(stranger: Path) -> None:
+def test_other_formats_are_refused_without_an_exploit_too(stranger: Path) -> None:
     path = stranger / "checkpoints" / "last.ckpt"
     whole = checkpoint_of(stranger)
     torch.save(whole, path, _use_new_zipfile_serialization=False)
@@ -534,29 +492,31 @@ def test_other_formats_are_refused_even_without_an_exploit_in_them(stranger: Pat
 # memory: each of these takes gigabytes where nobody looks first
 
 
-def rewrite(path: Path, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED) -> None:
-    """Changes the entries of a checkpoint's archive."""
+def rewrite(
+    path: Path, change: Callable[[str, bytes], list[tuple[str, bytes]]], compression: int = zipfile.ZIP_STORED
+) -> None:
+    """Replace each entry of a checkpoint's archive by those that `change` returns."""
     with zipfile.ZipFile(path) as archive:
         entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
     with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in entries:
-            archive.writestr(name, change(name, content))
+        for entry in (new for old in entries for new in change(*old)):
+            archive.writestr(*entry)
 
 
 def zip_bomb(folder: Path) -> None:
     path = folder / "checkpoints" / "last.ckpt"
     torch.save(checkpoint_of(folder) | {"ballast": torch.zeros(2**26)}, path)
-    rewrite(path, lambda name, content: content, zipfile.ZIP_DEFLATED)
+    rewrite(path, lambda *entry: [entry], zipfile.ZIP_DEFLATED)
 
 
 def much_memory(folder: Path) -> None:
-    torch.save(changed("much memory", checkpoint_of(folder)), folder / "checkpoints" / "last.ckpt")
+    torch.save(OTHER_KINDS["much memory"][1](checkpoint_of(folder)), folder / "checkpoints" / "last.ckpt")
 
 
 def claimed_storage(folder: Path) -> None:
     path = folder / "checkpoints" / "last.ckpt"
     torch.save({"counts": {"steps": 1, "samples_seen": 1}, "state_dict": {"w": torch.ones(77)}}, path)
-    rewrite(path, lambda name, content: content.replace(b"KM", b"J" + (2**30).to_bytes(4, "little")))
+    rewrite(path, lambda name, content: [(name, content.replace(b"KM", b"J" + (2**30).to_bytes(4, "little")))])
 
 
 def expanded(folder: Path) -> None:
@@ -565,7 +525,7 @@ def expanded(folder: Path) -> None:
         if name.endswith("layers.0.weight") and "encoder" in name:
             checkpoint["state_dict"][name] = torch.ones(1).expand(2**30, *tensor.shape[1:])
     torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
-    plant(folder, "encoder.network.hidden_features", 2**30)
+    plant(folder, "network.hidden_features", 2**30)
 
 
 MEMORY = {
@@ -574,10 +534,8 @@ MEMORY = {
     "claimed storage": claimed_storage,
     "expanded weights": expanded,
     "latent_dim": lambda folder: plant(folder, "latent_dim", HUGE),
-    "latent_dim below": lambda folder: plant(folder, "latent_dim", 2**30),
-    "hidden_features": lambda folder: plant(folder, "decoder.network.hidden_features", HUGE),
-    "many layers": lambda folder: plant(folder, "decoder.network.hidden_features", [4000] * 9000),
-    "hidden_features beyond all": lambda folder: plant(folder, "decoder.network.hidden_features", 2**62),
+    "hidden_features": lambda folder: plant(folder, "network.hidden_features", HUGE),
+    "many layers": lambda folder: plant(folder, "network.hidden_features", [4000] * 4500),
     "objective.num_samples": lambda folder: plant(folder, "objective.num_samples", 10**7),
 }
 PEAK = """
@@ -618,26 +576,8 @@ def test_no_folder_takes_more_memory_than_it_has_bytes(stranger: Path) -> None:
     assert {name: value for name, value in grown.items() if value[0] > 100 or value[1] != 1} == {}
 
 
-@pytest.mark.parametrize("name", ["bytearray", pytest.param("zip bomb", marks=pytest.mark.slow)])
-def test_what_loading_plain_data_alone_would_take(name: str, stranger: Path) -> None:
-    MEMORY[name](stranger)
-    code = "import torch; before = peak(); torch.load('stranger/checkpoints/last.ckpt', weights_only=True)"
-    assert int(child(f"{PEAK}{code}; print(peak() - before)", cwd=stranger.parent)) > 200  # megabytes, of a small file
-    assert (stranger / "checkpoints" / "last.ckpt").stat().st_size < 2**20
-
-
-def rezipped(path: Path, change: Callable[[str, bytes], list[tuple[str, bytes]]]) -> None:
-    """An archive of PyTorch's, written anew with other entries."""
-    with zipfile.ZipFile(path) as archive:
-        entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries:
-            for other, written in change(name, content):
-                archive.writestr(other, written)
-
-
 def in_another_case(name: str, content: bytes) -> list[tuple[str, bytes]]:
-    """The pickle twice: PyTorch, which does not tell cases apart, reads the first, which calls something."""
+    """Return the pickle twice: PyTorch ignores case, and reads the first, which calls something."""
     if not name.endswith("data.pkl"):
         return [(name, content)]
     return [(name.replace("data.pkl", "DATA.PKL"), pickle.dumps(Reduced(bytearray, 2**20), 2)), (name, content)]
@@ -651,7 +591,7 @@ def nested(depth: int) -> Any:
 
 
 HIDDEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a pickle in another case": (lambda path: rezipped(path, in_another_case), "archive of torch.save"),
+    "a pickle in another case": (lambda path: rewrite(path, in_another_case), "archive of torch.save"),
     "a pickle of megabytes": (lambda path: torch.save({"x": [{} for _ in range(3_000_000)]}, path), "4,194,304 bytes"),
     "tuples in tuples": (lambda path: torch.save({"counts": nested(40), "state_dict": {}}, path), "counts"),
 }
@@ -665,7 +605,7 @@ def test_what_hides_in_a_checkpoint_is_refused_at_once(name: str, stranger: Path
         load_checkpoint(stranger / "checkpoints" / "last.ckpt")
 
 
-def test_bytes_that_a_disk_lost_are_found(stranger: Path) -> None:
+def test_lost_bytes_in_a_checkpoint_are_found(stranger: Path) -> None:
     path = stranger / "checkpoints" / "last.ckpt"
     with zipfile.ZipFile(path) as archive:
         tensors = [entry for entry in archive.infolist() if "/data/" in entry.filename]
@@ -679,7 +619,7 @@ def test_bytes_that_a_disk_lost_are_found(stranger: Path) -> None:
         load_checkpoint(path)
 
 
-def test_a_record_of_nothing_is_no_record_of_these_data(stranger: Path) -> None:
+def test_an_empty_record_is_of_other_data(stranger: Path) -> None:
     (stranger / "record.json").write_text("{}")
     assert_refused(stranger, "trained on other data")
 
@@ -698,7 +638,7 @@ def test_a_planted_link_is_not_followed(name: str, stranger: Path) -> None:
     assert "test/elbo" in json.loads((stranger / "evaluation.json").read_text())
 
 
-def test_a_planted_folder_is_in_the_way_and_says_so(stranger: Path) -> None:
+def test_a_planted_folder_is_named(stranger: Path) -> None:
     (stranger / "evaluation.json" / "x").mkdir(parents=True)
     outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", code=FAILURE)
     assert len(outcome.err.splitlines()) == 1
@@ -711,10 +651,10 @@ def test_an_export_does_not_leave_the_run_folder(stranger: Path) -> None:
     assert_refused(stranger, "leads out of", main=export.main)
 
 
-# the data, and going on
+# the data, and resuming
 
 
-def test_an_evaluation_is_of_the_data_that_the_run_was_trained_on(stranger: Path) -> None:
+def test_an_evaluation_of_other_data_is_refused(stranger: Path) -> None:
     plant(stranger, "data.seed", 1)
     assert_refused(stranger, "trained on other data than data=digits serves now")
 
@@ -725,32 +665,33 @@ def test_a_folder_without_a_record_is_evaluated_with_a_warning(stranger: Path) -
     assert "no record.json" in outcome.err
 
 
-GOING_ON = {
-    "another shape": "cannot be loaded into the model",
-    "no counts": "expected counts",
-    "no loops": "loops",
-    "no optimizer": "optimizer",
-    "another optimizer": "parameters",
-}
+def without(key: str) -> Callable[[Config], Config]:
+    return lambda checkpoint: {name: value for name, value in checkpoint.items() if name != key}
 
 
-@pytest.mark.parametrize("name", GOING_ON)
-def test_training_does_not_go_on_from_a_checkpoint_of_another_kind(
-    name: str, copied: Path, tmp_path: Path, run_fast: Run
+def with_one_parameter(checkpoint: Config) -> Config:
+    checkpoint["optimizer_states"][0]["param_groups"][0]["params"] = [0]
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (OTHER_MODELS["another shape"][1], "cannot be loaded into the model"),
+        (without("counts"), "expected counts"),
+        (without("loops"), "loops"),
+        (without("optimizer_states"), "optimizer"),
+        (with_one_parameter, "parameters"),
+    ],
+)
+def test_training_does_not_resume_from_another_kind_of_checkpoint(
+    change: Callable[[Config], Config], word: str, copied: Path, tmp_path: Path, run_fast: Run
 ) -> None:
-    checkpoint = checkpoint_of(copied)
-    if name == "no loops":
-        del checkpoint["loops"]
-    elif name == "no optimizer":
-        del checkpoint["optimizer_states"]
-    elif name == "another optimizer":
-        checkpoint["optimizer_states"][0]["param_groups"][0]["params"] = [0]
-    else:
-        checkpoint = changed(name, checkpoint)
+    checkpoint = change(checkpoint_of(copied))
     torch.save(checkpoint, copied / "checkpoints" / "last.ckpt")
     (copied / "checkpoints" / "previous.ckpt").unlink()  # which is what a damaged one would be replaced by
     before = contents(tmp_path)
-    assert_one_line(run_fast("trainer.max_epochs=3", code=FAILURE, figures=True), "last.ckpt", GOING_ON[name])
+    assert_one_line(run_fast("trainer.max_epochs=3", code=FAILURE, figures=True), "last.ckpt", word)
     assert contents(tmp_path) == before
 
 

@@ -121,14 +121,12 @@ def train_below(home: Path, *overrides: str, figures: bool = False, **environmen
             marks=pytest.mark.slow,
         ),
         pytest.param(("logger=tensorboard",), ("tensorboard",), marks=pytest.mark.slow),
-        pytest.param(("-m", "seed=1,2", "logger=csv"), ("multirun.yaml",), marks=pytest.mark.slow),
+        pytest.param(("-m", "seed=1,2", "logger=csv"), ("sweep.json",), marks=pytest.mark.slow),
         pytest.param(("seeds=2", "logger=csv"), ("csv/metrics.csv",), marks=pytest.mark.slow),
     ],
     ids=["csv", "wandb", "tensorboard", "sweep", "seeds"],
 )
-def test_a_run_writes_and_prints_no_secret_and_no_home_folder(
-    overrides: tuple[str, ...], files: tuple[str, ...], home: Path
-) -> None:
+def test_a_run_writes_and_prints_no_secret(overrides: tuple[str, ...], files: tuple[str, ...], home: Path) -> None:
     outcome = train_below(home, *overrides)
     assert_no_sentinel(outcome, *WRITTEN, *files)
     for config in outcome.cwd.glob("logs/**/config.yaml"):
@@ -138,7 +136,7 @@ def test_a_run_writes_and_prints_no_secret_and_no_home_folder(
 
 
 @pytest.mark.slow
-def test_w_and_b_keeps_figures_and_nothing_else_of_the_surroundings_even_if_it_is_to_debug(home: Path) -> None:
+def test_w_and_b_stores_figures_and_nothing_of_the_host(home: Path) -> None:
     outcome = train_below(home, "logger=wandb", *OF_WANDB, figures=True, WANDB_DEBUG="true")
     assert_no_sentinel(outcome, *WRITTEN, ".wandb", "debug-internal.log", ".png")
     assert outcome.err.splitlines() == [
@@ -178,7 +176,7 @@ train.main()
     "overrides",
     [(), *(pytest.param(line, marks=pytest.mark.slow) for line in (("logger=wandb",), ("seeds=2", "stacked=true")))],
 )
-def test_a_bugs_message_is_redacted_wherever_it_is_told(overrides: tuple[str, ...], home: Path) -> None:
+def test_the_message_of_a_bug_is_redacted_everywhere(overrides: tuple[str, ...], home: Path) -> None:
     outcome = run_below(home, "-c", FAILS, *fast(*overrides), code=1)
     assert_no_sentinel(outcome, "train.log", "status.json", "last.ckpt")
     for log in outcome.cwd.glob("logs/runs/*/train.log"):
@@ -192,14 +190,12 @@ def test_a_bugs_message_is_redacted_wherever_it_is_told(overrides: tuple[str, ..
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_leaves_no_secret_and_no_home_folder(home: Path) -> None:
+def test_a_killed_run_leaves_no_secret(home: Path) -> None:
     outcome = run_below(home, "-c", FAILS, *fast("logger=wandb", *OF_WANDB, *ON_PURPOSE), code=-9, DIES="now")
     assert_no_sentinel(outcome, "train.log", "status.json", "last.ckpt", ".wandb", "debug.log", "debug-internal.log")
 
 
-def test_what_w_and_b_logs_of_a_run_is_redacted_when_it_ends(
-    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_logs_of_w_and_b_are_redacted(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", SECRETS["MY_TOKEN"])
 
     def telling(*args: Any) -> None:
@@ -227,7 +223,7 @@ REFUSED: list[tuple[Any, str, int, str]] = [
 @pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize("wants_traceback", [False, True], ids=["line", "traceback"])
 @pytest.mark.parametrize(("main", "line", "code", "words"), REFUSED, ids=[line for _, line, _, _ in REFUSED])
-def test_a_refusal_names_paths_below_the_home_folder_by_a_tilde(
+def test_a_refusal_names_the_home_folder_by_a_tilde(
     main: Any, line: str, code: int, words: str, wants_traceback: bool, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (SECRETS | {"HOME": str(home)}).items():
@@ -261,7 +257,7 @@ def test_a_printed_configuration_is_redacted(home: Path, monkeypatch: pytest.Mon
     assert not [line for line in outcome.out.splitlines() for s in SENTINELS if s in line.encode()]
 
 
-def test_what_hydra_says_of_a_failed_job_of_a_sweep_is_redacted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_of_hydra_is_redacted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(home))
     outcome = run_main(train.main, home, *fast("-m", "latent_dim=0,2", f"+where={home}/x"), code=2)
     assert "latent_dim" in outcome.err

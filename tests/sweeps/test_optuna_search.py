@@ -1,6 +1,5 @@
-"""Searches by Optuna, without training: what the same line again asks for, and what it leaves."""
+"""Searches by Optuna, without training: which jobs a line, and the same line again, runs."""
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,33 +7,43 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hydra import compose, initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from hydra_plugins.vaelab import ResumableOptuna
 from vaelab.errors import ConfigError, RunFolderError
-from vaelab.sweeps.optuna_search import make_sweeper, search
+from vaelab.runs.configuration import CONF
+from vaelab.sweeps.choice import parse
+from vaelab.sweeps.folder import SweepFolder
+from vaelab.sweeps.sweep import Sweep
 
-optuna = pytest.importorskip("optuna", reason="needs optuna: pip install 'vaelab[optuna]'")
-SPACE = ["a=choice(1,2,3)", "b=choice(1,2)"]
-Value = Callable[[Mapping[str, str]], float]
+optuna = pytest.importorskip("optuna", minversion="4", reason="needs Optuna 4: pip install 'vaelab[optuna]'")
+from vaelab.sweeps.optuna_search import distribution, search  # noqa: E402
+
+SPACE = ("a=choice(1,2,3)", "b=range(1,3)")
+POINTS = {(f"a={a}", f"b={b}") for a in (1, 2, 3) for b in (1, 2)}
+FLOATS = ("a=interval(1.0, 2.0)",)
+GRID, RANDOM, TPE = "GridSampler", "RandomSampler", "TPESampler"
+Value = Callable[[Mapping[str, str]], float | None]
 
 
-class Jobs:
+class Jobs(Sweep):
     """In the launcher's place: each job's value is made up, or missing, or the search is cut short there."""
 
-    def __init__(self, value: Value, cut_at: int | None) -> None:
-        self.value, self.cut_at = value, cut_at
+    def __init__(self, folder: Path, value: Value, cut_at: int | None, retry_failed: bool) -> None:
+        self.folder, self.value, self.cut_at = SweepFolder(folder), value, cut_at
+        self.config = OmegaConf.create({"runtime": {"retry_failed": retry_failed}})
         self.asked: list[tuple[str, ...]] = []
 
-    def launch(self, overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+    def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         returned = []
-        for job in overrides:
-            self.asked.append(tuple(sorted(job)))
+        for line in lines:
+            self.asked.append(tuple(line))
             if len(self.asked) - 1 == self.cut_at:
                 raise KeyboardInterrupt
-            value = self.value(dict(override.split("=") for override in job))
-            returned.append(JobReturn(status=JobStatus.COMPLETED, _return_value=value))
+            value = self.value(dict(override.split("=") for override in line))
+            status = JobStatus.FAILED if value is None else JobStatus.COMPLETED
+            returned.append(JobReturn(status=status, _return_value=value))
         return returned
 
 
@@ -42,26 +51,29 @@ def plus(job: Mapping[str, str]) -> float:
     return float(job["a"]) + float(job.get("b", 0))
 
 
-def no_twos(job: Mapping[str, str]) -> Any:
+def no_twos(job: Mapping[str, str]) -> float | None:
     return None if job["a"] == "2" else plus(job)
 
 
-def failing(job: Mapping[str, str]) -> Any:
-    return None
+def failing(job: Mapping[str, str]) -> None:
+    pass
 
 
-def searched(folder: Path, value: Value, sampler: Any, cut_at: int | None = None, **more: Any) -> list[tuple[str, ...]]:
+def searched(
+    folder: Path,
+    value: Value = plus,
+    sampler: str = TPE,
+    space: Sequence[str] = SPACE,
+    cut_at: int | None = None,
+    retry_failed: bool = True,
+    **more: Any,
+) -> list[tuple[str, ...]]:
     """What a search asks for."""
-    retry_failed, space = more.pop("retry_failed", True), more.pop("space", SPACE)
-    nothing = dict.fromkeys(("search_space", "custom_search_space", "params"))
-    options = {"direction": "maximize", "storage": f"sqlite:///{folder}/study.db", "study_name": "vaelab"}
-    options |= {"sampler": sampler, "n_trials": 20, "n_jobs": 1, "max_failure_rate": 1.0, **nothing, **more}
-    sweeper = make_sweeper(options)
-    jobs = Jobs(value, cut_at)
-    sweeper.sweeper.launcher, sweeper.sweeper.hydra_context = jobs, object()
-    sweeper.sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
+    jobs: Any = Jobs(folder, value, cut_at, retry_failed)
+    options = OmegaConf.create({"_target_": f"optuna.samplers.{sampler}"} | ({} if sampler == GRID else {"seed": 0}))
+    given = {"storage": f"sqlite:///{folder}/study.db", "study_name": "vaelab", **more}
     try:
-        assert search(sweeper, str(folder), list(space), retry_failed) is None
+        search(jobs, parse(list(space), None), options, **given)
     except KeyboardInterrupt:
         assert cut_at is not None
     return jobs.asked
@@ -72,113 +84,128 @@ def states(folder: Path) -> Counter[str]:
     return Counter(trial.state.name for trial in study.trials)
 
 
-grid = functools.partial(optuna.samplers.GridSampler)
-tpe = functools.partial(optuna.samplers.TPESampler, seed=0)  # to be made for each line
-POINTS = {(f"a={a}", f"b={b}") for a in (1, 2, 3) for b in (1, 2)}
-
-
 # a grid
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_grid_that_was_cut_short_asks_for_what_is_left(n_jobs: int, tmp_path: Path) -> None:
-    first = searched(tmp_path, plus, grid, cut_at=4, n_jobs=n_jobs)
+    first = searched(tmp_path, sampler=GRID, cut_at=4, n_jobs=n_jobs)
     assert states(tmp_path)["COMPLETE"] == 4
-    second = searched(tmp_path, plus, grid, n_jobs=n_jobs)
+    second = searched(tmp_path, sampler=GRID, n_jobs=n_jobs)
     assert sorted(first[:4] + second) == sorted(POINTS)
-    assert searched(tmp_path, plus, grid, n_jobs=n_jobs) == []
+    assert searched(tmp_path, sampler=GRID, n_jobs=n_jobs) == []
 
 
 @pytest.mark.parametrize("retry_failed", [True, False])
 def test_a_grid_asks_again_for_what_failed(retry_failed: bool, tmp_path: Path) -> None:
-    assert set(searched(tmp_path, no_twos, grid)) == POINTS
-    again = searched(tmp_path, plus, grid, retry_failed=retry_failed)
+    assert set(searched(tmp_path, no_twos, GRID)) == POINTS
+    again = searched(tmp_path, sampler=GRID, retry_failed=retry_failed)
     assert sorted(again) == ([("a=2", "b=1"), ("a=2", "b=2")] if retry_failed else [])
-    assert searched(tmp_path, plus, grid, retry_failed=retry_failed) == []
+    assert searched(tmp_path, sampler=GRID, retry_failed=retry_failed) == []
 
 
-def test_a_part_of_a_grid_stays_that_part_and_more_trials_add_to_it(tmp_path: Path) -> None:
-    first = searched(tmp_path, plus, grid, n_trials=3)
-    assert searched(tmp_path, plus, grid, n_trials=3) == []
-    second = searched(tmp_path, plus, grid, n_trials=5)
-    assert len(set(first + second)) == 5
+# samplers
 
 
-# other samplers
+def test_trials_cut_short_come_first_then_failed_ones(tmp_path: Path) -> None:
+    failed = searched(tmp_path, failing, space=FLOATS, n_trials=3)
+    assert searched(tmp_path, space=FLOATS, n_trials=3, cut_at=1) == failed[:2]
+    assert states(tmp_path) == {"FAIL": 3, "COMPLETE": 1, "RUNNING": 1}
+    assert searched(tmp_path, space=FLOATS, n_trials=3) == failed[1:]
+    assert searched(tmp_path, space=FLOATS, n_trials=3) == []
 
 
-def test_what_waits_in_line_is_not_put_there_twice(tmp_path: Path) -> None:
-    failed = searched(tmp_path, failing, tpe(), n_trials=3, space=["a=interval(1.0, 2.0)"])
-    assert searched(tmp_path, plus, tpe(), cut_at=1, n_trials=3, space=["a=interval(1.0, 2.0)"]) == failed[:2]
-    assert states(tmp_path)["WAITING"] == 1
-    third = searched(tmp_path, plus, tpe(), n_trials=3, space=["a=interval(1.0, 2.0)"])
-    assert sorted(third) == sorted(failed[1:])
-    assert states(tmp_path)["WAITING"] == 0
-
-
-def test_failed_trials_are_left_if_so_asked_but_not_those_cut_short(tmp_path: Path) -> None:
-    space = ["a=interval(1.0, 2.0)"]
-    asked = searched(tmp_path, failing, tpe(), cut_at=2, n_trials=4, space=space)
-    again = searched(tmp_path, plus, tpe(), n_trials=1, retry_failed=False, space=space)
+def test_failed_trials_can_be_left_but_not_those_cut_short(tmp_path: Path) -> None:
+    asked = searched(tmp_path, failing, space=FLOATS, n_trials=4, cut_at=2)
+    again = searched(tmp_path, space=FLOATS, n_trials=1, retry_failed=False)
     assert again == asked[2:]
-    assert states(tmp_path)["WAITING"] == 0
+    assert states(tmp_path) == {"FAIL": 2, "COMPLETE": 1}
 
 
-@pytest.mark.parametrize("storage", ["own", None])
-@pytest.mark.parametrize("make", [tpe, lambda: grid])
-def test_of_a_search_without_any_value_the_sweep_tells(
-    make: Callable[[], Any], storage: str | None, tmp_path: Path
-) -> None:
-    assert len(searched(tmp_path, failing, make(), n_trials=2, **({} if storage else {"storage": None}))) == 2
+@pytest.mark.parametrize(("sampler", "space"), [(TPE, FLOATS), (RANDOM, FLOATS), (GRID, SPACE)])
+def test_more_trials_are_other_trials(sampler: str, space: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    first = searched(tmp_path, sampler=sampler, space=space, n_trials=3)
+    assert searched(tmp_path / "other", sampler=sampler, space=space, n_trials=3) == first
+    second = searched(tmp_path, sampler=sampler, space=space, n_trials=6)
+    assert len({*first, *second}) == 6
 
 
-def test_other_errors_are_raised(tmp_path: Path) -> None:
-    def broken(job: Mapping[str, str]) -> float:
-        raise AssertionError
-
-    searched(tmp_path, failing, tpe(), n_trials=1)
-    with pytest.raises(ValueError, match="GridSampler only supports discrete"):
-        searched(tmp_path, broken, grid, space=["a=interval(1.0, 2.0)"])
+@pytest.mark.parametrize("storage", [{}, {"storage": None}])
+@pytest.mark.parametrize("sampler", [TPE, GRID])
+def test_a_search_without_any_value_ends(sampler: str, storage: dict[str, None], tmp_path: Path) -> None:
+    assert len(searched(tmp_path, failing, sampler, n_trials=2, **storage)) == 2
+    assert not (tmp_path / "optimization_results.yaml").exists()
 
 
-def test_a_search_of_nothing_is_refused(tmp_path: Path) -> None:
-    for space in (["a=1"], ["a=choice(1,2)", "a=1"]):
-        with pytest.raises(ConfigError, match="nothing to search"):
-            searched(tmp_path, plus, tpe(), space=space)
+def test_the_best_trial_is_written_down(tmp_path: Path) -> None:
+    asked = searched(tmp_path, sampler=GRID, space=("c=7", *SPACE))
+    assert {job[0] for job in asked} == {"c=7"}  # a fixed value is part of each job
+    best = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    assert best == {"name": "optuna", "best_params": {"a": "3", "b": 2}, "best_value": 5.0}
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in Path(CONF).glob("hydra/sweeper/sampler/*.yaml")))
+def test_each_sampler_of_the_group_searches(name: str, tmp_path: Path) -> None:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        cfg = compose("train", ["hydra/sweeper=optuna", f"hydra/sweeper/sampler={name}"], return_hydra_config=True)
+    jobs: Any = Jobs(tmp_path, plus, None, True)
+    search(jobs, parse(["a=range(1,9)", "b=range(1,9)"], None), cfg.hydra.sweeper.sampler, n_trials=3)
+    assert len(jobs.asked) == 3
+
+
+# what is searched
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a=choice(x,2,1e-3)", optuna.distributions.CategoricalDistribution(["x", "2", "0.001"])),
+        ("a=1,2", optuna.distributions.CategoricalDistribution(["1", "2"])),
+        ("a=range(1,8,3)", optuna.distributions.IntDistribution(1, 7, step=3)),
+        ("a=range(0,1,0.5)", optuna.distributions.FloatDistribution(0, 0.5, step=0.5)),
+        ("a=int(interval(1,4))", optuna.distributions.IntDistribution(1, 4)),
+        ("a=tag(log,interval(1e-4,1e-2))", optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)),
+    ],
+)
+def test_each_kind_of_range_has_its_distribution(line: str, expected: Any) -> None:
+    assert distribution(parse([line], None)["a"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"space": ["a=1"]}, "nothing to search"),
+        ({"space": ["a=choice(1,2)", "a=1"]}, "nothing to search"),
+        ({"space": ["a=interval(2,1)"]}, r"cannot search a=interval\(2,1\)"),
+        ({"space": FLOATS, "sampler": GRID}, "a grid needs a list of values for a: type a=choice"),
+        ({"n_trials": 0}, "n_trials must be"),
+        ({"direction": "up"}, "direction must be"),
+    ],
+)
+def test_an_impossible_search_is_refused(given: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        searched(tmp_path, **given)
+
+
+@pytest.mark.parametrize("change", [{"space": ["a=choice(1,2)"]}, {"direction": "minimize"}])
+def test_the_study_of_another_search_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    searched(tmp_path, n_trials=1)
+    with pytest.raises(RunFolderError, match=r"type another sweep.name="):
+        searched(tmp_path, **change)
 
 
 # two at once
 
 
-def test_a_second_search_in_a_folder_is_refused_and_takes_no_trial_away(tmp_path: Path) -> None:
+def test_a_second_search_in_a_folder_is_refused(tmp_path: Path) -> None:
     def nested(job: Mapping[str, str]) -> float:
         with pytest.raises(RunFolderError, match=f"another process searches in {tmp_path}; wait for it or stop it"):
-            searched(tmp_path, plus, tpe())
+            searched(tmp_path)
         assert states(tmp_path)["RUNNING"] == 1
         return plus(job)
 
-    searched(tmp_path, nested, tpe(), n_trials=2)
+    searched(tmp_path, nested, n_trials=2)
     assert states(tmp_path) == {"COMPLETE": 2}
     with FileLock(tmp_path / "study.lock").acquire(timeout=0):  # given back
         pass
-
-
-# what Hydra is told
-
-
-@pytest.mark.parametrize(("given", "expected"), [({"retry_failed": False}, False), ({"retry_failed": True}, True)])
-def test_the_sweeper_passes_retry_failed_on(
-    given: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Plugin:
-        def setup(self, **given: Any) -> None:
-            pass
-
-    told: list[Any] = []
-    monkeypatch.setattr("vaelab.sweeps.optuna_search.make_sweeper", lambda options: Plugin())
-    monkeypatch.setattr("vaelab.sweeps.optuna_search.search", lambda *arguments: told.append(arguments))
-    sweeper = ResumableOptuna()
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": "folder"}}, **given})
-    sweeper.setup(hydra_context=None, task_function=None, config=config)
-    sweeper.sweep(["a=1"])
-    assert told[0][1:] == ("folder", ["a=1"], expected)

@@ -1,4 +1,4 @@
-"""Sweeps: every job ends in its own way and takes nothing else with it; the same line again does what is left."""
+"""Sweeps: a job that fails takes no other with it, and the same line again runs what is left."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from vaelab.sweeps.launchers.local import slots_for
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = (
     "basic",
-    pytest.param("joblib", marks=pytest.mark.slow),
+    pytest.param("local", marks=pytest.mark.slow),
     pytest.param("submitit_local", marks=pytest.mark.slow),
     pytest.param("ray", marks=pytest.mark.slow),
 )
@@ -44,6 +44,7 @@ ENDS = {
 @pytest.fixture(autouse=True)
 def tests_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(str(ROOT))
 
 
 def jobs(cwd: Path) -> dict[str, Job]:
@@ -68,7 +69,7 @@ def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("act", ENDS)
-def test_a_job_ends_in_its_own_way_and_takes_nothing_with_it(act: str, faulty: Outcome) -> None:
+def test_a_job_that_fails_takes_no_other_with_it(act: str, faulty: Outcome) -> None:
     job = jobs(faulty.cwd)[act]
     state, error = ENDS[act]
     assert job.state == state
@@ -76,7 +77,7 @@ def test_a_job_ends_in_its_own_way_and_takes_nothing_with_it(act: str, faulty: O
     assert bool(job.metrics) == (state == "done")
 
 
-def test_the_table_tells_of_each_job_what_it_came_to(faulty: Outcome) -> None:
+def test_the_table_shows_how_each_job_ended(faulty: Outcome) -> None:
     for act, (state, error) in ENDS.items():
         assert any(state in line and f"act={act}" in line for line in faulty.out.splitlines()), act
         assert re.search(error or "", faulty.out)
@@ -84,7 +85,7 @@ def test_the_table_tells_of_each_job_what_it_came_to(faulty: Outcome) -> None:
     assert faulty.err.splitlines()[-1] == "vaelab: 4 of 5 jobs are not done; the same line again does what is left"
 
 
-def test_the_log_that_the_table_names_has_the_traceback(faulty: Outcome) -> None:
+def test_the_named_log_has_the_traceback(faulty: Outcome) -> None:
     lines = faulty.out.splitlines()
     for act, part in (("raise", "ZeroDivisionError: my own bug"), ("segfault", "Segmentation fault")):
         start = next(i for i, line in enumerate(lines) if line.startswith("failed:") and f"act={act}" in line)
@@ -93,7 +94,7 @@ def test_the_log_that_the_table_names_has_the_traceback(faulty: Outcome) -> None
         assert "faults.py" in text
 
 
-def test_the_same_line_tries_the_failed_jobs_again_and_only_those(faulty: Outcome) -> None:
+def test_failed_jobs_can_be_left(faulty: Outcome) -> None:
     done = jobs(faulty.cwd)["none"]
     before = {path: path.stat().st_mtime_ns for path in done.path.rglob("*")}
     kept = run_main(train.main, faulty.cwd, *fast(*FAULTS, "retry_failed=false"), code=1)
@@ -105,10 +106,7 @@ def test_the_same_line_tries_the_failed_jobs_again_and_only_those(faulty: Outcom
 # the same line again
 
 
-def test_the_same_line_resumes_interrupted_jobs_retries_failed_ones_and_adds_new_ones(
-    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
+def test_the_same_line_retries_failed_jobs_and_adds_new_ones(run_fast: Run, tmp_path: Path) -> None:
     line = ("-m", FAULT, "+callbacks.fault.once=true", "sweep.name=again", "trainer.max_epochs=2", "steps_per_call=5")
     run_fast(*line, "+callbacks.fault.act=none,raise,kill", code=1)
     before = {act: job.status["run_id"] for act, job in jobs(tmp_path).items()}
@@ -124,8 +122,7 @@ def test_the_same_line_resumes_interrupted_jobs_retries_failed_ones_and_adds_new
 
 
 @pytest.mark.slow
-def test_an_interrupted_job_goes_on(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
+def test_an_interrupted_job_is_resumed(run_fast: Run, tmp_path: Path) -> None:
     line = ("-m", FAULT, "+callbacks.fault.once=true", "+callbacks.fault.act=none,interrupt", "steps_per_call=5")
     run_fast(*line, code=1)
     assert {act: job.state for act, job in jobs(tmp_path).items()} == {"none": "done", "interrupt": "interrupted"}
@@ -141,17 +138,14 @@ def test_rerun_puts_the_finished_runs_aside(run_fast: Run, tmp_path: Path) -> No
     assert len(list(tmp_path.glob("logs/sweeps/twice/*.old1/metrics.json"))) == 2
 
 
-def test_batches_of_a_sweep_go_on_after_a_failure(
-    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
+def test_batches_of_a_sweep_go_on_after_a_failure(run_fast: Run, tmp_path: Path) -> None:
     line = ("-m", FAULT, "+callbacks.fault.act=raise,none", "hydra.sweeper.max_batch_size=1")
     assert "1 of 2 jobs are not done" in run_fast(*line, code=1).err
     assert {act: job.state for act, job in jobs(tmp_path).items()} == {"raise": "failed", "none": "done"}
 
 
 @pytest.mark.slow
-def test_a_job_that_another_process_holds_stays_what_it_is(run_fast: Run, tmp_path: Path) -> None:
+def test_a_job_that_another_process_holds_is_left_alone(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "seed=1,2", "trainer.max_steps=2", "sweep.name=held")
     (job,) = (job for job in jobs(tmp_path).values() if "seed_1" in job.name)
     before = json.dumps(job.status | {"state": "running"})
@@ -162,16 +156,16 @@ def test_a_job_that_another_process_holds_stays_what_it_is(run_fast: Run, tmp_pa
     assert (job.path / "status.json").read_text() == before
 
 
-@pytest.mark.parametrize("option", ["n_jobs=-1", "n_jobs=0", "jobs_per_gpu=0"])
-def test_a_senseless_option_of_a_launcher_is_refused_in_one_line(option: str, run_fast: Run) -> None:
-    outcome = run_fast("-m", "seed=1,2", "hydra/launcher=joblib", f"hydra.launcher.{option}", code=2)
+@pytest.mark.parametrize("option", ["n_jobs=0", "jobs_per_gpu=0"])
+def test_a_launcher_refuses_an_impossible_option_in_one_line(option: str, run_fast: Run) -> None:
+    outcome = run_fast("-m", "seed=1,2", "hydra/launcher=local", f"hydra.launcher.{option}", code=2)
     assert outcome.err.count("\n") == 1
     assert f"hydra.launcher.{option.split('=')[0]} must be" in outcome.err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["init.nope=1", "remote.nope=1"])
-def test_an_option_that_ray_does_not_know_is_one_line(option: str, run_fast: Run, tmp_path: Path) -> None:
+def test_an_option_that_ray_refuses_is_one_line(option: str, run_fast: Run, tmp_path: Path) -> None:
     ray.shutdown()  # that of another test
     outcome = run_fast("-m", "seed=1,2", "hydra/launcher=ray", f"+hydra.launcher.{option}", code=2)
     (line,) = outcome.err.splitlines()
@@ -179,7 +173,7 @@ def test_an_option_that_ray_does_not_know_is_one_line(option: str, run_fast: Run
     assert list(tmp_path.glob("logs/sweeps/*")) == []
 
 
-def test_what_a_launcher_says_before_it_begins_is_what_is_told(
+def test_a_launcher_that_cannot_begin_says_so_in_one_line(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def silent(*_: object) -> None:
@@ -192,9 +186,7 @@ def test_what_a_launcher_says_before_it_begins_is_what_is_told(
     assert list(tmp_path.glob("logs/sweeps/*")) == []
 
 
-def test_slurms_jobs_are_not_submitted_again_while_its_queue_is_not_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_submitted_while_the_queue_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = on_submitit.Submitit("slurm")
     launcher.paths = [tmp_path / "a", tmp_path / "b"]
     answers: Iterator[set[str] | None] = iter([None, {"7_0"}])
@@ -207,14 +199,14 @@ def test_slurms_jobs_are_not_submitted_again_while_its_queue_is_not_known(
     assert {number: job.job_id for number, job in found.items()} == {0: "7_0"}
 
 
-def test_secrets_are_in_no_plan(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_holds_no_secrets(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SECRET_TOKEN", "hunter2hunter2")
     run_fast("-m", "seed=1", "+note=hunter2hunter2", "trainer.max_steps=2")
     texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in texts if b"hunter2hunter2" in text]
 
 
-def test_two_jobs_that_are_one_run_are_done_once(run_fast: Run, tmp_path: Path) -> None:
+def test_two_jobs_with_the_same_run_train_once(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast("-m", "seed=1,1", "trainer.max_steps=2")
     assert "two jobs of the sweep are one run" in outcome.err
     assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 1
@@ -223,8 +215,8 @@ def test_two_jobs_that_are_one_run_are_done_once(run_fast: Run, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_sweep_stops_all_jobs_with_checkpoints(number: int, tmp_path: Path) -> None:
-    line = fast("-m", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=5000")
+def test_a_signal_stops_all_jobs_with_checkpoints(number: int, tmp_path: Path) -> None:
+    line = fast("-m", "seed=1,2,3", "hydra/launcher=local", "hydra.launcher.n_jobs=2", "trainer.max_epochs=5000")
     command = [sys.executable, "-m", "vaelab.train", *line]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -244,11 +236,8 @@ def test_a_signal_to_the_sweep_stops_all_jobs_with_checkpoints(number: int, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
-def test_jobs_of_two_processes_each_are_themselves_and_leave_nothing(
-    launcher: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
+@pytest.mark.parametrize("launcher", ["local", "submitit_local"])
+def test_jobs_of_two_processes_keep_apart(launcher: str, run_fast: Run, tmp_path: Path) -> None:
     line = ("-m", FAULT, "+callbacks.fault.act=none,raise", "seed=3,4", "devices=2")
     outcome = run_fast(*line, "accelerator=cpu", "logger=wandb", f"hydra/launcher={launcher}", code=1)
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["sweeps"]
@@ -271,8 +260,8 @@ def test_jobs_of_two_processes_each_are_themselves_and_leave_nothing(
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_where_it_was(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
+def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", minversion="4")
     space = (FAULT, "+callbacks.fault.act=choice(raise,kill)", "+callbacks.fault.once=true")
     space = (*space, "hydra.sweeper.sampler.seed=0")  # begins with both values, so that no third job is new
     line = fast("-m", "hydra/sweeper=optuna", *space, "trainer.max_steps=2", "sweep.name=search")
@@ -291,7 +280,7 @@ def test_a_search_goes_on_where_it_was(run_fast: Run, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-def test_the_preset_finds_the_sweep_of_the_plain_line(run_fast: Run, tmp_path: Path) -> None:
+def test_the_preset_finds_the_sweep_of_the_plain_line(tmp_path: Path) -> None:
     short = ("hydra.sweeper.params.latent_dim='2,3'", "hydra.sweeper.params.seed='0'", "trainer.max_steps=2")
     values = [override for override in fast(*short) if not override.startswith("latent_dim")]
     run_main(train.main, tmp_path, "-m", "sweep=latent_by_decoder", *values)
@@ -303,7 +292,7 @@ def test_the_preset_finds_the_sweep_of_the_plain_line(run_fast: Run, tmp_path: P
 
 def test_control_flags_are_no_part_of_a_name(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "seed=1,2", "trainer.max_steps=2")
-    again = run_fast("-m", "seed=1,2", "trainer.max_steps=2", "retry_failed=false", "hydra/launcher=joblib")
+    again = run_fast("-m", "seed=1,2", "trainer.max_steps=2", "retry_failed=false", "hydra/launcher=local")
     assert "2 of 2 jobs need nothing more" in again.out
 
 
@@ -311,7 +300,7 @@ def test_control_flags_are_no_part_of_a_name(run_fast: Run, tmp_path: Path) -> N
 
 
 def spec(devices: object = 1, accelerator: str = "auto") -> JobSpec:
-    return JobSpec({"trainer": {"devices": devices, "accelerator": accelerator}}, Path(), "", Path())
+    return JobSpec({"trainer": {"devices": devices, "accelerator": accelerator}}, Path(), Path())
 
 
 @pytest.mark.parametrize(
@@ -333,19 +322,15 @@ def test_each_job_sees_its_own_gpus(
     assert [slot.get("CUDA_VISIBLE_DEVICES") for slot in slots] == expected
 
 
-def test_gpus_keep_the_names_that_this_process_knows_them_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,7")
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots_for([spec()], None, 1)] == ["GPU-a", "7"]
-
-
-def test_a_job_that_names_its_gpu_gets_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert all("CUDA_VISIBLE_DEVICES" not in slot for slot in slots_for([spec([1])], None, 1))
+    assert all("CUDA_VISIBLE_DEVICES" not in slot for slot in slots_for([spec([1])], None, 1))  # names its own
 
 
 @pytest.mark.parametrize(("cores", "width", "expected"), [(8, 1, (8, "1")), (8, 2, (4, "1")), (8, 8, (1, None))])
-def test_cores_are_divided_among_jobs_and_their_processes(
+def test_jobs_and_their_processes_share_the_cores(
     cores: int, width: int, expected: tuple[int, str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vaelab.sweeps.launchers.local.cores", lambda: cores)
@@ -373,7 +358,7 @@ def test_the_plan_keeps_what_was_planned_before(tmp_path: Path) -> None:
     ]
 
 
-def test_a_job_that_says_it_runs_and_does_not_was_killed(tmp_path: Path) -> None:
+def test_a_running_job_without_a_process_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "sweep" / "a"
     path.mkdir(parents=True)
     (path / "config.yaml").write_text("format_version: 1\n")

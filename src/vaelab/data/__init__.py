@@ -1,4 +1,4 @@
-"""Data sets: images in memory, cut into splits and served as the pixels that a decoder models."""
+"""Data sets: images in memory, cut into splits and drawn as the pixels that a decoder models."""
 
 from vaelab.data.base import ImageData
 from vaelab.data.datasets.array import Array
@@ -8,12 +8,4 @@ from vaelab.data.datasets.mnist import MNIST
 from vaelab.data.datasets.mnist5k import MNIST5k
 from vaelab.data.splits import Split
 
-__all__ = [
-    "MNIST",
-    "Array",
-    "Digits",
-    "FreyFace",
-    "ImageData",
-    "MNIST5k",
-    "Split",
-]
+__all__ = ["MNIST", "Array", "Digits", "FreyFace", "ImageData", "MNIST5k", "Split"]

@@ -1,5 +1,6 @@
-"""The base of the data modules: images in memory, split, recorded, and drawn as the decoder's head models them."""
+"""The base class of the data modules: images in memory, split, recorded, and drawn as the pixels that a head models."""
 
+import hashlib
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices
-from vaelab.data.download import sha256
 from vaelab.data.splits import SPLITS, Split, SplitName
 from vaelab.errors import DataError
 from vaelab.randomness import generator, seed_draws
@@ -24,7 +24,14 @@ _LARGEST_BELOW_ONE = 1 - 2.0**-24
 
 @dataclass
 class Tested:
-    """What is tested: a split, or its first `limit` examples, but for blocks that are done; and in which parts."""
+    """What the trainer tests.
+
+    Attributes:
+        split: the split.
+        limit: test its first `limit` examples only; None: all.
+        done: keys of blocks to skip, because their results are known.
+        part_size: follow each block by its parts of so many examples; None: no parts.
+    """
 
     split: SplitName = "test"
     limit: int | None = None
@@ -33,32 +40,34 @@ class Tested:
 
 
 class ImageData(LightningDataModule):
-    """Images in memory as bytes; batches are indices, and what a pixel is depends on the decoder's head.
+    """Images of integer levels, kept in memory as bytes; batches are indices into them.
 
-    A subclass gives `splits()`; everything else is here. Pixels are drawn on the device that holds the bytes:
+    A subclass implements `splits()`. The decoder's head decides which pixels are drawn, on the device with the bytes:
 
-    - `binary`: {0, 1}, by `binarize`: `dynamic` (1 with probability level / (num_levels - 1), anew at every draw),
-      `threshold` (level / (num_levels - 1) > 0.5) or `fixed` (drawn once, by `seed`);
-    - `unit`: `(level + u) / num_levels`, u uniform on [0, 1): uniform dequantisation into (0, 1);
+    - `binary`: {0, 1}, by `binarize`: `dynamic` (1 with probability level / (num_levels - 1), resampled at every
+      draw), `threshold` (1 if level / (num_levels - 1) > 0.5) or `fixed` (sampled once, by `seed`);
+    - `unit`: `(level + u) / num_levels` with u uniform on [0, 1), which is uniform dequantisation into (0, 1);
     - `levels`: the integers 0 .. num_levels - 1.
 
     Args:
-        name: what the set is called in records.
-        binarize: see above; used for `binary` pixels only.
-        seed: settles the split, the fixed binarisation and the draws of evaluation; not the model's.
-        pixels: one of the three above, or None: what the decoder's head asks for.
-        data_dir: the folder that data files belong in.
+        name: name of the data set in records.
+        binarize: see above; matters for `binary` pixels only.
+        seed: seed of the split, the fixed binarisation and the draws of evaluation; not the model's seed.
+        pixels: one of the three above, or None for those that the decoder's head asks for.
+        data_dir: folder of the data files.
         batch_size: examples per optimiser step, over all processes.
         batches_per_chunk: optimiser steps per Lightning step, at most.
-        shuffle_seed: the model's seed, for the order of the training data.
-        pause_every: a Lightning step also ends whenever so many optimiser steps of an epoch are done.
+        shuffle_seed: seed of the order of the training data: the model's.
+        pause_every: end a Lightning step after every so many optimiser steps of an epoch, too; None: do not.
 
     Attributes:
-        tested: what the trainer's `test` is of.
+        num_levels: how many values a stored pixel can have.
+        event_shape: shape of one image, `[channels, height, width]`.
+        tested: what the trainer tests.
 
     Raises:
-        DataError: empty splits, or images that are not one shape of `uint8`.
-        ValueError: an unknown `binarize` or `pixels`.
+        DataError: a split is empty, or the images are not `uint8` of one shape.
+        ValueError: `binarize` is unknown.
     """
 
     num_levels: int = 256
@@ -93,11 +102,15 @@ class ImageData(LightningDataModule):
         self.event_shape = tuple(self.split["train"].images.shape[1:])
 
     def splits(self) -> dict[SplitName, Split]:
-        """The train, val and test split, by `self.seed`."""
+        """Return the train, val and test splits, as a function of `self.seed`."""
         raise NotImplementedError
 
     def serve(self, pixels: str) -> None:
-        """Makes the tensors that `draw` takes from, for heads that model `pixels`."""
+        """Prepare the tensors that `draw` reads, for a head that models `pixels`.
+
+        Raises:
+            ValueError: `pixels` is none of the three kinds.
+        """
         draws = {"binary": (_sixteen_bits, self._binary), "unit": (_uniform, self._unit), "levels": (_none, _as_floats)}
         if pixels not in draws:
             raise ValueError(f"a head's pixels must be one of {', '.join(draws)}, found {pixels!r}")
@@ -114,43 +127,44 @@ class ImageData(LightningDataModule):
 
     @property
     def max_pixel(self) -> float:
-        """The largest value that a drawn pixel can have."""
+        """Largest value of a drawn pixel."""
         return self.num_levels - 1 if self.pixels == "levels" else 1
 
     @property
     def num_train(self) -> int:
+        """Number of training examples."""
         return len(self.split["train"])
 
     def draw(self, split: SplitName, indices: Tensor) -> Tensor:
-        """Draws `x` for examples of a split: `[len(indices), *event_shape]` of floats, from the device's generator."""
+        """Draw `x` of examples of a split, `[len(indices), *event_shape]` of floats, by the device's generator."""
         levels = self.levels(split, indices)
         return self.pixels_from(levels, self.noise(levels, None))
 
     def levels(self, split: SplitName, indices: Tensor) -> Tensor:
-        """The stored bytes of examples; `pixels_from(levels, noise(levels, stream))` is what `draw` makes of them."""
+        """Return the stored bytes of examples; `draw` makes `pixels_from(levels, noise(levels, None))` of them."""
         images = self.images[split]
         return images.index_select(0, indices.to(images.device))
 
     def draw_block(self, split: SplitName, block: Block, again: int = 0) -> Tensor:
-        """Draws a block for evaluation: a function of `seed`, the block's number and how often it was drawn before."""
+        """Draw a block for evaluation, by a seed made of `seed`, the split, `block.number` and the repeat `again`."""
         key = (again,) if again else ()
         seed_draws(self.images[split].device, "pixels", self.seed, SPLITS.index(split), block.number, *key)
         return self.draw(split, block.indices)
 
     def record(self) -> dict[str, Any]:
-        """The protocol as plain data: what was served, by which seed, and a hash of the served bytes."""
+        """Describe the data as plain data: protocol, seed, shapes, sizes and a SHA-256 of the bytes of each split."""
         sizes = {name: len(split) for name, split in self.split.items()}
         protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if self.pixels == "binary" else {})
-        digest = {name: sha256(images.numpy(force=True)) for name, images in self.images.items()}
+        digest = {name: _sha256(images) for name, images in self.images.items()}
         shape = {"event_shape": list(self.event_shape), "num_levels": self.num_levels}
         return {"name": self.name, "seed": self.seed, **protocol, **shape, "sizes": sizes, "sha256": digest}
 
     def _binary(self, levels: Tensor, noise: Tensor) -> Tensor:
-        # a 16-bit u lies below 2^16 level / (num_levels - 1) with probability level / (num_levels - 1), to 2^-16
+        # u, uniform on 0 .. 2^16 - 1, is below 2^16 level / (num_levels - 1) with the probability wanted, to 2^-16
         return noise.float().lt_(levels * (2**16 / (self.num_levels - 1)))
 
     def _unit(self, levels: Tensor, noise: Tensor) -> Tensor:
-        # float32 rounds 255.99999 / 256 up to 1, and u = 0 on level 0 gives 0: both ends are outside the support
+        # 0 and 1 are outside the support: u = 0 on level 0 gives 0, and float32 rounds 255.99999 / 256 up to 1
         return ((levels + noise) / self.num_levels).clamp(2.0**-24, _LARGEST_BELOW_ONE)
 
     def _binarized_once(self, split_number: int, images: Tensor) -> Tensor:
@@ -161,13 +175,13 @@ class ImageData(LightningDataModule):
         return (noise < images).to(torch.uint8)
 
     def to(self, device: torch.device) -> None:
-        """Moves the bytes to where they are drawn from."""
+        """Move the bytes to the device that draws from them."""
         self.device = device
         self.images = {name: images.to(device) for name, images in self.images.items()}
 
     @property
     def batches_per_epoch(self) -> int:
-        """Optimiser steps that an epoch takes."""
+        """Optimiser steps in an epoch."""
         return -(-self.num_train // self.batch_size)
 
     def train_dataloader(self) -> ShuffledIndices:
@@ -183,16 +197,16 @@ class ImageData(LightningDataModule):
 
     @property
     def num_tested(self) -> int:
-        """How many examples are tested."""
+        """Number of examples that are tested."""
         size = len(self.split[self.tested.split])
         return min(size, self.tested.limit or size)
 
     def blocks(self, split: SplitName) -> Blocks:
-        """The blocks of a split, this process's share of them."""
+        """Return this process's share of the blocks of a split."""
         return Blocks(len(self.split[split]), BLOCK_SIZE, *self._process())
 
     def tested_blocks(self, part_size: int | None = None) -> Blocks:
-        """All blocks that are tested, whoever tests them."""
+        """Return all blocks that are tested, over all processes."""
         return Blocks(self.num_tested, BLOCK_SIZE, part_size=part_size)
 
     def transfer_batch_to_device(self, batch: Chunk | Block, device: torch.device, dataloader_idx: int) -> Any:
@@ -203,7 +217,7 @@ class ImageData(LightningDataModule):
 
 
 def _sixteen_bits(levels: Tensor, stream: torch.Generator | None) -> Tensor:
-    # integers uniform on 0 .. 2^16 - 1, four from each 64-bit draw: drawing is what binarising costs
+    # draw 64 bits at a time and cut each into four integers of 0 .. 2^16 - 1, because drawing is the slow part
     whole = torch.empty(-(-levels.numel() // 4), dtype=torch.int64, device=levels.device)
     whole.random_(-(2**63), None, generator=stream)
     return whole.view(torch.uint16)[: levels.numel()].view(levels.shape)
@@ -219,6 +233,10 @@ def _none(levels: Tensor, stream: torch.Generator | None) -> Tensor:
 
 def _as_floats(levels: Tensor, noise: Tensor) -> Tensor:
     return levels.float()
+
+
+def _sha256(images: Tensor) -> str:
+    return hashlib.sha256(images.numpy(force=True).tobytes()).hexdigest()
 
 
 def _checked(splits: dict[SplitName, Split]) -> dict[SplitName, Split]:

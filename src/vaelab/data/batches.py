@@ -1,4 +1,4 @@
-"""Batches as indices: a function of (seed, epoch), dealt to the processes without repeating or losing an example."""
+"""Batches as indices: a function of (seed, epoch), shared among the processes with no example lost or repeated."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from vaelab.randomness import generator
 
 @dataclass
 class Chunk:
-    """Consecutive minibatches of one epoch: the work of one Lightning step, and of many optimiser steps.
+    """Consecutive batches of one epoch: one Lightning step, and one optimiser step for each batch.
 
     Attributes:
-        epoch: which permutation they come from.
-        first_step: position in the epoch of the first of them.
-        batches: the indices of each, this process's share.
-        sizes: how many examples each has over all processes.
+        epoch: number of the epoch.
+        first_step: position of the first batch in the epoch.
+        batches: indices of each batch, this process's share.
+        sizes: number of examples of each batch over all processes.
     """
 
     epoch: int
@@ -30,19 +30,20 @@ class Chunk:
 
 
 class ShuffledIndices:
-    """The training loader: each epoch a permutation of the examples, cut into batches, grouped into `Chunk`s.
+    """The training loader: it permutes the examples in each epoch, cuts them into batches and groups these in `Chunk`s.
 
     The last batch of an epoch may be smaller; it is kept. `batch_size` is global: process `rank` of `world_size` takes
-    every `world_size`-th index of each batch. Where an iteration starts is settled by `steps_done` alone, which the
-    training module sets to its own count: there is no position to save.
+    every `world_size`-th index of each batch. An iteration starts after `steps_done` optimiser steps. The training
+    module sets that to its own count, so the loader has no state to save.
 
     Args:
-        num_examples: size of the split.
+        num_examples: number of examples in the split.
         batch_size: examples per optimiser step, over all processes.
         batches_per_chunk: optimiser steps per item, at most.
         seed: the model's seed.
-        pause_every: a chunk also ends whenever so many optimiser steps of an epoch are done.
-        device: where the indices are wanted.
+        rank, world_size: this process, and the number of processes.
+        pause_every: end a chunk after every so many optimiser steps of an epoch, too; None: do not.
+        device: device of the indices.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class ShuffledIndices:
 
     @property
     def chunk_starts(self) -> list[int]:
-        """Where the chunks of a whole epoch begin, in optimiser steps."""
+        """The optimiser steps of an epoch at which a chunk begins."""
         total = self.batches_per_epoch
         pauses = range(0, total, self.pause_every or total)
         return [s for pause in pauses for s in range(pause, min(pause + pauses.step, total), self.batches_per_chunk)]
 
     def __iter__(self) -> Iterator[Chunk]:
-        # lazy: Lightning asks for the iterator before it restores what was done
+        # a generator reads steps_done at its first item; Lightning makes the iterator before it restores that count
         epoch, first = divmod(self.steps_done, self.batches_per_epoch)
         batches = self.permutation(epoch).to(self.device).split(self.batch_size)
         starts = [first, *(start for start in self.chunk_starts if start > first), len(batches)]
@@ -90,7 +91,7 @@ class ShuffledIndices:
             yield Chunk(epoch, start, shares, [len(batch) for batch in batches[start:end]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: that there is a `state_dict` tells Lightning that the loader can go on inside an epoch."""
+        """Return nothing; Lightning resumes inside an epoch only if the loader has a `state_dict`."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
@@ -101,13 +102,15 @@ class ShuffledIndices:
 
 @dataclass
 class Block:
-    """A fixed run of examples, the unit of evaluation: its draws are seeded by its `number`, whoever evaluates it.
+    """Consecutive examples that are evaluated together; the block's `number` seeds its draws, on whichever process.
+
+    A slow estimator also gets a block in parts, so that an interruption costs little.
 
     Attributes:
-        number: of the block in its split.
+        number: position of the block in its split.
         indices: its examples.
-        part: 0 for the block as a whole; else, for what takes long, the number of a part of it.
-        rows: which of the examples that part is of.
+        part: 0 for the whole block; otherwise the number of one of its parts.
+        rows: the rows of `indices` that belong to the part.
     """
 
     number: int
@@ -124,15 +127,17 @@ class Block:
 
 
 class Blocks:
-    """The evaluation loader: examples in order, in blocks, every `world_size`-th for process `rank`.
+    """The evaluation loader: examples in order, in blocks, every `world_size`-th block for process `rank`.
 
-    All processes get as many: where blocks do not divide, some get an empty one, so that none waits for another.
+    Every process gets the same number of blocks, because a process without one would wait for ever at the next
+    collective operation. Where the numbers do not divide, some get an empty block.
 
     Args:
-        num_examples: of the split, from its beginning.
+        num_examples: number of examples, from the beginning of the split.
         block_size: examples in a block; the last may have fewer.
-        done: keys of blocks, and of parts, that are not needed again.
-        part_size: after each block, its parts of so many examples as well.
+        rank, world_size: this process, and the number of processes.
+        done: keys of blocks and parts to skip.
+        part_size: follow each block by its parts of so many examples; None: no parts.
     """
 
     def __init__(

@@ -1,29 +1,32 @@
-"""Units: nats into bits per dimension, where that is meaningful."""
+"""Convert nats to bits per dimension."""
 
 import math
 from collections.abc import Sequence
 
-MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # what a log-probability of such pixels is of
+MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # a likelihood of such pixels is one of these
 
 
 def bits_per_dim(nats: float, event_shape: Sequence[int], measure: str, pixels: str, num_levels: int) -> float:
-    """Bits per dimension of a bound or log-likelihood of `nats` per example; lower is better.
+    """Convert a bound or log-likelihood, in nats per example, to bits per dimension; lower is better.
 
-    A mass over levels gives `-nats / (D log 2)`. A density over dequantised pixels, `x = (level + u) / num_levels`,
-    has the Jacobian `num_levels^-D`, which adds `log2(num_levels)`; by Jensen's inequality the result is an upper
-    bound of the mass's (Theis et al. 2016, section 3.1). Nothing else has any.
+    A mass over levels gives `-nats / (D log 2)`, with D pixels. A density over dequantised pixels,
+    `x = (level + u) / num_levels`, has the Jacobian `num_levels^-D`, which adds `log2(num_levels)`. By Jensen's
+    inequality the result is an upper bound on the mass's bits (Theis et al. 2016, section 3.1).
 
     Args:
-        measure: `mass` or `density`, as the decoder's head says.
-        pixels: `unit` or `levels`, likewise.
+        nats: log-likelihood or bound per example.
+        event_shape: shape of an image.
+        measure: `mass` or `density`: the head's.
+        pixels: `unit` or `levels`: the head's.
+        num_levels: how many values a stored pixel can have.
 
     Raises:
-        ValueError: binary pixels, or a measure that such pixels do not have.
+        ValueError: the pixels are binary, or the measure is not that of such pixels.
     """
     if pixels == "binary":
         raise ValueError(
-            "binary pixels have no bits per dimension, since theirs is the log-probability of one of 2 values and not "
-            f"of one of {num_levels} levels: report nats"
+            "binary pixels have no bits per dimension, because their likelihood is over 2 values and not over "
+            f"{num_levels} levels: report nats"
         )
     if MEASURES.get(pixels) != measure:
         raise ValueError(

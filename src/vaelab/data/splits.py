@@ -18,7 +18,7 @@ Splits = dict[SplitName, "Split"]
 
 @dataclass
 class Split:
-    """Images `[n, *event_shape]` of integer levels, and their labels `[n]` where there are any."""
+    """Images `[n, *event_shape]` of integer levels, and their labels `[n]`, or None."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.integer] | None = None
@@ -27,28 +27,37 @@ class Split:
         return len(self.images)
 
     def take(self, indices: NDArray[np.integer]) -> "Split":
+        """Return these examples, in this order."""
         return Split(self.images[indices], None if self.labels is None else self.labels[indices])
 
 
 def shuffled_split(data: Split, sizes: tuple[int, int, int], seed: int) -> Splits:
-    """Cuts a permutation of `data`, settled by `seed`, into train, val and test."""
+    """Permute `data` by `seed`, and cut it into train, val and test.
+
+    Raises:
+        DataError: the sizes do not add up to the number of examples.
+    """
     order = torch.randperm(len(data), generator=generator("split", seed)).numpy()
     return _cut(data, order, sizes)
 
 
 def contiguous_split(data: Split, sizes: tuple[int, int, int]) -> Splits:
-    """Cuts `data` in its own order: no test frame stands between two training frames."""
+    """Cut `data` into train, val and test in its own order, so that no test frame lies between two training frames.
+
+    Raises:
+        DataError: the sizes do not add up to the number of examples.
+    """
     return _cut(data, np.arange(len(data)), sizes)
 
 
 def sizes_of(fractions: Sequence[float], counts: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Sizes of train, val and test, `[len(counts), 3]`, of so many examples each: ends are rounded, none is lost."""
+    """Return sizes of train, val and test, `[len(counts), 3]`; each row adds up to its count."""
     ends = np.round(np.cumsum(fractions)[:-1] * counts[:, None]).astype(int)
     return np.diff(ends, axis=1, prepend=0, append=counts[:, None])
 
 
-def stratified_split(data: Split, fractions: tuple[float, float, float], seed: int) -> Splits:
-    """Like `shuffled_split`, label by label, so that each split has the same share of each."""
+def stratified_split(data: Split, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> Splits:
+    """Permute and cut `data` by `seed` label by label, so that every split has the same share of each label."""
     assert data.labels is not None
     members: dict[SplitName, list[NDArray[np.integer]]] = {"train": [], "val": [], "test": []}
     for label in np.unique(data.labels):

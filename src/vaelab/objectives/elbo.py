@@ -23,9 +23,9 @@ class ELBO(Objective):
     """
 
     metrics = (
-        Metric("elbo", "ELBO", better="higher"),
-        Metric("reconstruction", "reconstruction", better="higher"),
-        Metric("kl", "KL"),
+        Metric("elbo", "ELBO", better="higher", meaning="the evidence lower bound of log p(x), whatever is trained"),
+        Metric("reconstruction", "reconstruction", better="higher", meaning="E_q[log p(x|z)]"),
+        Metric("kl", "KL", meaning="KL(q(z|x) || p(z)), so that elbo = reconstruction - kl"),
     )
 
     def __init__(self, closed_form: bool = True, num_samples: int = 1, beta: float = 1.0) -> None:

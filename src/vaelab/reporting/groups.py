@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaelab.evaluation.comparability import Key
+from vaelab.evaluation.declared import metric_of
 from vaelab.reporting.reading import Entry, Result, as_text
 
 NAMED = {
@@ -68,7 +69,7 @@ class Group:
     @property
     def score_name(self) -> str:
         """What they are ranked by, for people."""
-        return "log p(x)" if self.by == "log_likelihood" else "ELBO"
+        return metric_of(self.by).label
 
     @property
     def unranked(self) -> str:

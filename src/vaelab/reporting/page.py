@@ -11,11 +11,13 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from vaelab.evaluation.declared import metric_of
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group, apart
 from vaelab.reporting.pictures import Pictures
 from vaelab.reporting.plots import MOST_LINES, Axes, axes_of, plots_of, shown
 from vaelab.reporting.reading import is_number
+from vaelab.reporting.table import NUMBERS
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_VALUES = 12  # of a setting, to choose from
@@ -35,6 +37,7 @@ def render(report: Report, pictures: Pictures) -> str:
     axes = axes_of(report)
     slots = slots_of(report.groups, axes)
     choices = choices_of(report)
+    bits = any(group.has_bits for group in report.groups)
     return environment.get_template("page.html.jinja").render(
         report=report,
         pictures=pictures,
@@ -45,7 +48,8 @@ def render(report: Report, pictures: Pictures) -> str:
         numeric=[c for c in report.columns if all(is_number(e.settings[c]) for e in report.entries)],
         told_by=lambda entry: {name: setting(entry.settings[name]) for name in choices},
         apart=apart(report.groups),
-        bits=any(group.has_bits for group in report.groups),
+        bits=bits,
+        metrics=[metric_of(name) for name in NUMBERS.values() if bits or name != "log_likelihood_bits_per_dim"],
         plots={group.number: plots_as_data(group, axes, slots) for group in report.groups},
         crowded=[group.number for group in report.groups if is_crowded(group, axes)],
         most_lines=MOST_LINES,

@@ -9,7 +9,7 @@ from typing import Any
 from vaelab.reporting.groups import Group
 from vaelab.reporting.reading import Entry, Result
 
-NUMBERS = {  # column → the number of a result
+NUMBERS = {  # column of the files → the metric, as it is declared
     "log_likelihood": "log_likelihood",
     "standard_error": "standard_error",
     "elbo": "elbo",

@@ -4,7 +4,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 OURS = {
-    "launcher": ("basic", "joblib", "submitit_local", "submitit_slurm", "ray"),
+    "launcher": ("basic", "local", "submitit_local", "submitit_slurm", "ray"),
     "sweeper": ("basic", "optuna"),
 }
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vaelab.data import ImageData
 from vaelab.errors import RunFolderError
+from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.per_example import Records
 from vaelab.runs.folder.contents import START_OVER, load_checkpoint
@@ -69,23 +70,22 @@ def show(columns: dict[str, Metrics], closing: str) -> None:
     """Print the short table that a run ends with, a column for each set of weights."""
     table = Table("", *columns, title="test split, nats per example", title_justify="left")
 
-    def add(label: str, name: str, form: str) -> None:
-        values = [metrics.get(name) for metrics in columns.values()]
+    def add(name: str, label: str | None = None) -> None:
+        metric, values = metric_of(name), [metrics.get(name) for metrics in columns.values()]
         if any(value is not None for value in values):
-            table.add_row(label, *("" if value is None else format(value, form) for value in values))
+            table.add_row(label or metric.label, *map(metric.shown, values))
 
-    add("ELBO", "test/elbo", ".2f")
-    add("reconstruction", "test/reconstruction", ".2f")
-    add("KL", "test/kl", ".2f")
+    for name in ("elbo", "reconstruction", "kl", "bound"):
+        add(f"test/{name}")
     for name in sorted({name for metrics in columns.values() for name in metrics if name.endswith("/log_likelihood")}):
         estimated = re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name)  # not those of the best weights
         if estimated is not None:
             samples = name.replace("log_likelihood", "num_samples")
             weighted = any(samples in metrics for metrics in columns.values())
-            add(f"log p(x), {estimated[1] or ('importance-weighted' if weighted else 'estimated')}", name, ".2f")
-            add("  of so many samples each", samples, ",.0f")
-    add("ELBO in bits per dimension", "test/bits_per_dim", ".3f")
-    add("training samples seen", "samples_seen", ",.0f")
+            add(name, f"log p(x), {estimated[1] or ('importance-weighted' if weighted else 'estimated')}")
+            add(samples, "  of so many samples each")
+    add("test/bits_per_dim")
+    add("samples_seen")
     console = Console()
     console.print(table)
     console.print(closing, highlight=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""Strangers' files: how they are read, what they may ask for, and what is never written."""
+"""Security: read files that anybody may have written, allow what they ask for or refuse it, and redact secrets."""

@@ -1,7 +1,7 @@
-"""What a stored configuration may ask for: vaelab's own models and data, and the classes of packages that are trusted.
+"""The allow-list: what a stored configuration may ask for.
 
-A configuration names classes, and making one runs code. A run folder may be a stranger's, so its configuration is
-looked through before anything that it names is imported.
+A configuration names classes, and making one runs code. A run folder may come from a stranger, so its configuration is
+checked before anything that it names is imported: it may name the public parts of vaelab, and trusted packages.
 """
 
 import inspect
@@ -21,54 +21,39 @@ from vaelab.data import ImageData
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.security.untrusted import shown
 
-MODELS = (
-    *("vaelab.vae", "vaelab.networks", "vaelab.heads", "vaelab.heads.scales", "vaelab.priors.standard_normal"),
-    "torch.nn.modules.activation",
-)
-DATA = tuple(f"vaelab.data.{name}" for name in ("array", "digits", "frey_face", "mnist", "mnist5k"))
-ALLOWED = {"data": DATA, "objective": ("vaelab.objectives",), "estimator": ("vaelab.estimators",)}  # else MODELS
-DEFINED_IN = {"torch.nn": "torch.nn.modules.activation"}  # where what goes by a shorter name is from
+PACKAGES = {"data": ("vaelab.data",), "objective": ("vaelab.objectives",), "estimator": ("vaelab.estimators",)}
+OF_MODELS = ("vaelab.vae", "vaelab.heads", "vaelab.networks", "vaelab.priors", "torch.nn")  # for all other parts
+DEFINED_IN = {"vaelab.vae": "vaelab.vae", "torch.nn": "torch.nn.modules.activation"}  # others: anywhere in vaelab
 HYDRAS = ("_target_", "_partial_", "_convert_")  # `_args_` and `_recursive_` are not needed
 OURS_TO_GIVE = ("data_dir", "batch_size", "batches_per_chunk", "shuffle_seed", "pause_every")
-AT_MOST = {  # so much memory, or time, that it cannot be meant
-    "objective.num_samples": 1_000,
-    "estimator.num_samples": 1_000_000,
-    "estimator.max_batch_elements": 100_000_000,
-    "estimator.num_temperatures": 1_000_000,
-    "estimator.num_chains": 10_000,
-    "estimator.num_leapfrogs": 10_000,
-    "estimator.num_simulated": 10_000,
-    "estimator.num_draws": 1_000_000,
-    "estimator.num_burn_in": 1_000_000,
-}
-Entry = tuple[str, str, Any]
+MOST_COUNTED = {"objective": 10_000, "estimator": 1_000_000}  # by a key that begins with `num_`, such as num_samples
+MOST = 100_000_000  # of any other whole number in the same parts
 
 
 def trusted_packages(trust: Any) -> tuple[str, ...]:
-    """The packages that `trust=` names.
+    """Return the packages that `trust=` names.
 
     Raises:
-        ConfigError: it names something else, or a library that can do anything.
+        ConfigError: it is not a list of packages, or it names a library that can run any code.
     """
     packages = [trust] if isinstance(trust, str) else list(trust) if OmegaConf.is_list(trust) else None
-    if packages is None or not all(_is_package(package) for package in packages):
+    if packages is None or not all(_is_path(package) for package in packages):
         raise ConfigError(f"trust must be a list of packages, found {shown(trust)}: type trust=[mypackage]")
     for package in packages:
-        root = package.split(".")[0]
-        if root in _libraries():
+        if package.split(".")[0] in _libraries():
             raise ConfigError(f"trust={package} would let anything through: name a package of your own models")
     return tuple(packages)
 
 
-def _is_package(name: Any) -> bool:
+def _is_path(name: Any) -> bool:
     return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
 
 
 def check_plain(config: dict[str, Any], file: Path) -> None:
-    """Whether a stored configuration is settled: no interpolation, no value left open, nothing but words and numbers.
+    """Refuse a stored configuration that holds an interpolation, a missing value or anything but words and numbers.
 
     Raises:
-        RunFolderError: names the first key that is not.
+        RunFolderError: names the first such key.
     """
     for path, key, value in entries(config):
         for text in (key, value):
@@ -78,64 +63,68 @@ def check_plain(config: dict[str, Any], file: Path) -> None:
             raise RunFolderError(f"{file}: {shown(path)} is {shown(value)}, expected a word or a number")
 
 
-def entries(node: Any, prefix: str = "") -> Iterator[Entry]:
-    """All entries of nested dicts and lists: where it is, its own key, its value."""
+def entries(node: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield the dotted path, the key and the value of every entry of nested dicts and lists."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
-        path = f"{prefix}{key}"
-        yield path, str(key), value
-        yield from entries(value, f"{path}.")
+        yield f"{prefix}{key}", str(key), value
+        yield from entries(value, f"{prefix}{key}.")
 
 
 def check_trusted(config: dict[str, Any], trusted: Sequence[str], file: Path) -> None:
-    """Whether the part of a stored configuration that is made into objects asks for nothing but models and data.
-
-    What a class is called is not enough, since a module's names lead to all that it imports: it is looked up, once its
-    name says that doing so imports nothing else, and the module that *defines* it must be allowed as well.
+    """Refuse a stored configuration that asks for more than models, data, objectives and estimators of sensible size.
 
     Raises:
-        RunFolderError: names the key, what it asks for, and what to type if that is trusted.
+        RunFolderError: names the key, what it asks for, and what to type if that can be trusted.
     """
     for path, key, value in entries(config):
+        part = path.split(".")[0]
         if not (key.isprintable() and (not isinstance(value, str) or value.isprintable())):
             raise RunFolderError(f"{file}: {shown(path)} holds {shown(value)}, expected a printable word")
         if re.fullmatch("_.*_", key) and key not in HYDRAS:
             raise RunFolderError(f"{file}: {shown(path)} is not for a stored run, expected {', '.join(HYDRAS)}")
-        if path.startswith("data.") and key in OURS_TO_GIVE:
+        if part == "data" and key in OURS_TO_GIVE:
             raise RunFolderError(f"{file}: {shown(path)} is not the folder's to choose: type data_dir=")
-        most = AT_MOST.get(f"{path.split('.')[0]}.{key}")  # of one of several estimators as well
-        if most is not None and isinstance(value, int | float) and value > most:
+        most = MOST_COUNTED.get(part, sys.maxsize) if ".num_" in path else MOST
+        if part in MOST_COUNTED and isinstance(value, int) and value > most:
             raise RunFolderError(f"{file}: {path} must be at most {most:,}, found {shown(value)}")
-        if key == "_target_":
-            check_target(path, value, trusted, file)
+        if key == "_target_" and not (_is_public(part, value) or _is_trusted(value, trusted, file)):
+            wanted = f"none of the public names of {', '.join(PACKAGES.get(part, OF_MODELS))}"
+            raise RunFolderError(f"{file}: {path} asks for {shown(value)}, {wanted}: {_remedy(value)}")
 
 
-def check_target(path: str, target: Any, trusted: Sequence[str], file: Path) -> None:
-    """Whether one `_target_` is a class or function that a stored configuration may ask for.
+def _is_public(part: str, target: Any) -> bool:
+    return any(target in _public(package) for package in PACKAGES.get(part, OF_MODELS)) if _is_path(target) else False
 
-    Raises:
-        RunFolderError: it is not; names it, and what to type if it is trusted.
+
+@cache
+def _public(package: str) -> frozenset[str]:
+    """Return the paths of the classes and functions that a package offers: those in `__all__`, or all that it holds.
+
+    What a package has merely imported is left out, because the names of an imported module lead to everything.
     """
-    part = path.split(".")[0]
-    if isinstance(target, str) and _is_package(target):
-        below = [package for package in trusted if target.startswith(f"{package}.")]
-        if below and _is_defined(_look_up(target, below[0], file), below):
-            return
-        module, _, name = target.rpartition(".")
-        allowed = ALLOWED.get(part, MODELS)
-        if DEFINED_IN.get(module, module) in allowed and not name.startswith("_"):
-            found = _look_up(target, module, file)
-            if _is_defined(found, allowed) and (part != "data" or _is_data(found)):
-                return
-    kind = "data set" if part == "data" else "part of a model"
-    raise RunFolderError(
-        f"{file}: {path} asks for {shown(target)}, which is no {kind} of vaelab's own{_remedy(target)}"
-    )
+    module = import_module(package)
+    names = [name for name in getattr(module, "__all__", vars(module)) if not name.startswith("_")]
+    offered = [name for name in names if _is_defined(getattr(module, name), DEFINED_IN.get(package, "vaelab"))]
+    if package == "vaelab.data":
+        offered = [name for name in offered if _is_data_set(getattr(module, name))]
+    return frozenset(f"{package}.{name}" for name in offered)
 
 
-def _look_up(target: str, begin: str, file: Path) -> Any:
-    # as Hydra does: an attribute where there is one, else a module; both lie textually below what is allowed
-    try:
+def _is_defined(found: Any, package: str) -> bool:
+    return (inspect.isclass(found) or inspect.isfunction(found)) and f"{found.__module__}.".startswith(f"{package}.")
+
+
+def _is_data_set(found: Any) -> bool:
+    return inspect.isclass(found) and issubclass(found, ImageData) and found is not ImageData
+
+
+def _is_trusted(target: Any, trusted: Sequence[str], file: Path) -> bool:
+    below = [package for package in trusted if _is_path(target) and target.startswith(f"{package}.")]
+    if not below:
+        return False
+    begin = below[0]
+    try:  # as Hydra does: an attribute where there is one, else a module
         found = import_module(begin)
         for name in target.removeprefix(f"{begin}.").split("."):
             begin += f".{name}"
@@ -144,29 +133,19 @@ def _look_up(target: str, begin: str, file: Path) -> Any:
         raise RunFolderError(
             f"{file} asks for {target}, which is not here ({error}): stand where it is, or install it"
         ) from error
-    return found
-
-
-def _is_defined(found: Any, allowed: Sequence[str]) -> bool:
-    if not (inspect.isclass(found) or inspect.isfunction(found)):
-        return False
-    return any(found.__module__ == module or found.__module__.startswith(f"{module}.") for module in allowed)
-
-
-def _is_data(found: Any) -> bool:
-    return inspect.isclass(found) and issubclass(found, ImageData) and found is not ImageData
+    return any(_is_defined(found, package) for package in below)
 
 
 def _remedy(target: Any) -> str:
-    root = target.split(".")[0] if isinstance(target, str) and _is_package(target) else ""
-    if not root or "." not in target or root in _libraries():
-        return ": do not trust this folder"
-    return f": type trust=[{root}], but only if you wrote that package or have read it"
+    root, _, name = target.partition(".") if _is_path(target) else ("", "", "")
+    if not name or root in _libraries():
+        return "do not trust this folder"
+    return f"type trust=[{root}], but only if you wrote that package or have read it"
 
 
 @cache
 def _libraries() -> frozenset[str]:
-    """What comes with Python, and what vaelab requires, however indirectly: each of them can do anything."""
+    """Return the top-level names of Python's own packages and of all that vaelab requires; each can run any code."""
     left, required = ["vaelab"], set[str]()
     while left:
         name = _canonical(left.pop())

@@ -1,7 +1,7 @@
-"""What is never written down: the values of secrets, and where the home folder lies. Nor do control characters pass.
+"""Remove secrets, the path of the home folder and control characters from what is written down or shown.
 
-`redact` works on text by what this process can know: its environment, `.netrc`, and the forms of keys. A secret that is
-neither, such as one in a file of the user's own, it cannot tell from other words.
+`redact` finds the secrets that this process can know: those in its environment and in `.netrc`, and keys in the form of
+W&B's or of a JWT. It cannot tell any other secret, such as one in a file of the user's own, from other words.
 """
 
 import json
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 from urllib.parse import quote
 
-LEAST = 8  # characters of a value; a shorter one is hardly a secret, and found in ordinary words
+LEAST = 8  # characters of a secret; a shorter value is hardly one, and would be found in ordinary words
 SECRET_NAME = re.compile(
-    # a word of the name may begin otherwise (PGPASSWORD, OAUTH), not go on (AUTHOR, KEYBOARD, TOKENIZERS)
+    # letters may stand before such a word (PGPASSWORD, OAUTH), not behind it (AUTHOR, KEYBOARD, TOKENIZERS)
     r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|CREDENTIAL|AUTH|COOKIE)S?(?![a-z])",
     re.IGNORECASE,
 )
@@ -26,9 +26,9 @@ HEX = "[0-9a-f]"
 KEY_FORMS = (
     (re.compile(r"://[^\s/?#\"'<>]+@"), "://[credentials]@"),
     (re.compile(r"wandb_v\d+_\w{20,}"), "[W&B key]"),
-    (re.compile(r"local-\w{40,}"), "[W&B key]"),  # of a server of one's own
-    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"), "[JWT]"),  # which W&B takes as keys too
-    # 40 hex digits alone may be a commit's
+    (re.compile(r"local-\w{40,}"), "[W&B key]"),  # of a private server
+    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"), "[JWT]"),  # a key of W&B, too
+    # 40 hexadecimal digits alone may be a commit
     (
         re.compile(rf"((?i:wandb|key|token|login|password|secret|bearer)[^\n]{{0,40}}?)(?<!{HEX}){HEX}{{40}}(?!{HEX})"),
         r"\1[W&B key]",
@@ -39,55 +39,55 @@ Rules = Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
 
 
 def redact(text: str) -> str:
-    """`text` with `~` for the home folder, `[NAME]` for the value of a secret environment variable, and no keys.
+    """Return `text` with `~` for the home folder, and a word in brackets for every secret.
 
-    Secret are the variables whose names say so; also passwords in `.netrc`, W&B's keys in their forms, and what stands
-    before the `@` of a URL.
+    Secrets are the values of environment variables whose names say so, passwords in `.netrc`, keys of W&B, JWTs, and
+    the credentials in a URL.
     """
     return _apply(_rules(), text)
 
 
 def redacted(data: Any) -> Any:
-    """Plain nested data whose texts are redacted, keys included; what is no text, mapping or sequence stays."""
+    """Return nested plain data with every text redacted, keys included."""
     return _each_text(partial(_apply, _rules()), data)
 
 
 def presentable(data: Any) -> Any:
-    """Plain nested data whose texts are redacted and printable: what is shown of a stranger's."""
+    """Return nested plain data with every text redacted and printable, to show what a stranger wrote."""
     rules = _rules()
     return _each_text(lambda text: printable(_apply(rules, text)), data)
 
 
 def at_home(data: Any) -> Any:
-    """Plain nested data in which `~/...` lies in the home folder of who asks: what `redacted` made of paths."""
+    """Return nested plain data with `~/...` below the home folder of this user: the inverse of `redacted` for paths."""
     return _each_text(lambda text: os.path.expanduser(text) if re.match(r"~(/|$)", text) else text, data)
 
 
 def printable(text: str) -> str:
-    """`text` with escapes for control characters other than line ends and tabs: no file can steer a terminal."""
+    """Return `text` with control characters escaped, but for line ends and tabs, so that it cannot steer a terminal."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats as its parent does; what it returns, a traceback included, is redacted and printable."""
+    """A log formatter whose text, traceback included, is redacted and printable."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(redact(super().format(record)))
 
 
 class RedactingStream:
-    """A text stream whose texts are redacted, each by itself, before they reach `stream`; otherwise as `stream`."""
+    """A text stream that redacts each text before it writes it to `stream`; otherwise it behaves as `stream`."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Writes the redacted text; returns the length of what was given."""
+        """Write the redacted text, and return the length of the original."""
         self.stream.write(redact(text))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Writes each."""
+        """Write each line, redacted."""
         for line in lines:
             self.write(line)
 
@@ -97,7 +97,7 @@ class RedactingStream:
 
 @contextmanager
 def redacting_output() -> Iterator[None]:
-    """What any code prints meanwhile, Hydra's own messages and configurations included, is redacted."""
+    """Redact all that is printed inside the `with` block, by Hydra as well."""
     out, err = (cast(TextIO, RedactingStream(stream)) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(out), redirect_stderr(err):
         yield
@@ -126,7 +126,7 @@ def _rules() -> Rules:
 
 
 def _secrets() -> Rules:
-    """Finds the values of secrets, the longest first, however their words are divided into lines."""
+    # the longest first, and with any white space between words, because a text may be folded
     found = {form: "[password in .netrc]" for value in _netrc_passwords() for form in _forms(value)}
     for name, value in os.environ.items():
         if SECRET_NAME.search(name):
@@ -139,7 +139,7 @@ def _secrets() -> Rules:
 
 
 def _forms(value: str) -> set[str]:
-    """How a value may be written: as it is, by the line, and escaped as Python (in either quotes), JSON and URLs do."""
+    """Return how a value may be written: whole or by the line, as it is or escaped by Python, JSON or URLs."""
     parts = {value, *value.splitlines()}
     ways = (repr, lambda part: repr(part + '"')[:-1], json.dumps, lambda part: f"'{quote(os.fsencode(part), safe='')}'")
     escaped = {way(part)[1:-1] for part in parts for way in ways}
@@ -157,19 +157,19 @@ def _netrc_passwords() -> Sequence[str]:
 
 @lru_cache
 def _passwords_in(file: str, modified: int) -> Sequence[str]:
-    # not by `netrc`, which gives up at a file that others put up with
+    # the module `netrc` refuses files that other programs accept
     text = Path(file).read_text(encoding="utf-8", errors="replace")
     return [password.strip("'\"") for password in re.findall(r"\bpassword\s+(\S+)", text)]
 
 
 @lru_cache
 def _homes(home: str) -> Rules:
-    """Finds the home folder, as it is called and as it is resolved, where it is a whole part of a path."""
+    # under both its names, the given and the resolved one, where it is a whole part of a path
     names = {str(Path(home)), os.path.realpath(home)} if os.path.isabs(home) else set()
-    names = {name for name in names if os.path.dirname(name) != name}  # HOME=/ names nothing
+    names = {name for name in names if os.path.dirname(name) != name}  # HOME=/ is in every path
     if not names:
         return []
-    before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # "\n/home", -I/home, colours
+    before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # or after \n, -I, a colour
     after = r"(?![\w-]|\.\w)"
     longest_first = sorted(names, key=len, reverse=True)
     return [(re.compile(f"{before}(?:{'|'.join(map(re.escape, longest_first))}){after}"), "~")]

@@ -1,4 +1,4 @@
-"""Files that anybody may have written: opened only if they are plain files of a sensible size, read as plain data."""
+"""Read files that anybody may have written: only regular files of bounded size, and only as plain data."""
 
 import os
 import reprlib
@@ -12,19 +12,21 @@ from yaml.composer import Composer
 
 from vaelab.errors import RunFolderError
 
-CONFIG_LIMIT = 2**20  # bytes; ours has some thousand
+CONFIG_LIMIT = 2**20  # bytes; ours has a few thousand
 JSON_LIMIT = 2**22
 DEPTH_LIMIT = 32
-NODE_LIMIT = 20_000  # keys and values; each takes a thousand bytes while it is read
+NODE_LIMIT = 20_000  # keys and values; each takes about a thousand bytes while it is read
 LARGEST = 2**63
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file, open for reading; a pipe or a device, which would not end, and a link are refused at once.
+    """Open a regular file for reading.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        RunFolderError: it is no file of its own, or may not be read.
+        FileNotFoundError: there is no file.
+        RunFolderError: it is a link, a folder, a pipe or a device, or it may not be read.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -41,12 +43,12 @@ def opened(path: Path) -> BinaryIO:
 
 
 def read_text(path: Path, limit: int) -> str:
-    """What a text file holds.
+    """Read a text file of at most `limit` bytes.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        RunFolderError: see `opened`; or more than `limit` bytes.
-        ValueError: not UTF-8.
+        FileNotFoundError: there is no file.
+        RunFolderError: see `opened`; or the file is larger.
+        ValueError: it is not UTF-8.
     """
     with opened(path) as file:
         content = file.read(limit + 1)
@@ -56,25 +58,19 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def shown(value: Any) -> str:
-    """A stranger's value as part of a message: short, and without characters that a terminal obeys."""
+    """Return a stranger's value as part of a message: at most 80 characters, none of them a control character."""
     text = value if isinstance(value, str) and value.isprintable() else _SHORT.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """Return the first line of an error's message, or the name of its class if there is none."""
     lines = str(error).splitlines()
     return lines[0][:300] if lines and lines[0].isprintable() else type(error).__name__
 
 
-_SHORT = reprlib.Repr()
-
-
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
-
-
 class _FastLoader(Composer, getattr(yaml, "CSafeLoader", object)):  # pyright: ignore[reportGeneralTypeIssues]
-    """A safe loader whose scanner and parser are libyaml's, nine times as fast, and whose composer can be extended."""
+    """A safe loader with the scanner and parser of libyaml, nine times as fast, and a composer that can be extended."""
 
     def __init__(self, stream: str) -> None:
         Composer.__init__(self)
@@ -82,7 +78,7 @@ class _FastLoader(Composer, getattr(yaml, "CSafeLoader", object)):  # pyright: i
 
 
 class _PlainLoader(_FastLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # pyright: ignore[reportGeneralTypeIssues]
-    """YAML that is what it looks like: no tags, no anchors, no key twice, no more of it than takes a moment to read."""
+    """A loader of plain YAML: it refuses tags, anchors, keys twice, deep nesting, many nodes and huge numbers."""
 
     depth = 0
     nodes = 0
@@ -114,9 +110,9 @@ class _PlainLoader(_FastLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
         return mapping
 
     def construct_whole_number(self, node: Any) -> int:
-        if ":" in node.value or len(node.value) > 40:  # which would be read in base 60, part by part
-            raise yaml.YAMLError("it has a number of more than 64 bits")
-        number = self.construct_yaml_int(node)
+        # with colons the number would be read in base 60, in quadratic time
+        small = ":" not in node.value and len(node.value) <= 40
+        number = self.construct_yaml_int(node) if small else LARGEST
         if not -LARGEST <= number < LARGEST:
             raise yaml.YAMLError("it has a number of more than 64 bits")
         return number
@@ -126,10 +122,10 @@ _PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_who
 
 
 def plain_yaml(text: str) -> Any:
-    """What a YAML text says, as dicts, lists, strings and numbers.
+    """Parse plain YAML into dicts, lists, strings and numbers.
 
     Raises:
-        yaml.YAMLError: not YAML, or more than plain YAML.
-        ValueError, OverflowError: a number or a date that is none.
+        yaml.YAMLError: the text is not YAML, or uses more than plain YAML.
+        ValueError, OverflowError: a number or a date does not exist.
     """
-    return yaml.load(text, _PlainLoader)  # a safe loader, and more than that
+    return yaml.load(text, _PlainLoader)

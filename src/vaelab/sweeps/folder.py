@@ -1,4 +1,4 @@
-"""A sweep's folder: which jobs it has, and how far each is; read from the folders of the jobs alone."""
+"""Read a sweep's folder: which jobs it has, and how far each is. The folders of the jobs say so, nothing else."""
 
 import json
 import socket
@@ -24,6 +24,7 @@ from vaelab.runs.folder.contents import (
     read_status,
 )
 from vaelab.security.redaction import redact
+from vaelab.sweeps.job import Outcome
 
 JobState = Literal["waiting", "running", "done", "interrupted", "failed", "killed"]
 PLAN = "sweep.json"
@@ -31,10 +32,10 @@ PLAN = "sweep.json"
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep, as its run folder tells of it; files are read when they are asked for.
+    """A job of a sweep, as its run folder tells of it. Files are read when they are asked for.
 
     Attributes:
-        path: its run folder, which a job that waits may not have yet.
+        path: the run folder, which a job that waits may not have yet.
         overrides: what the sweep typed for it; none for a folder that is not in the sweep's plan (of another seed of
             `seeds=`, or put there by hand).
     """
@@ -48,61 +49,50 @@ class Job:
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """What `status.json` holds; nothing while the job waits."""
+        """`status.json`; empty while the job waits."""
         return read_status(self.path)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The stored configuration; nothing if the job never got as far as to write one."""
+        """The stored configuration; empty if the job ended before it wrote one."""
         return read_config(self.path) if (self.path / "config.yaml").exists() else {}
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """The final metrics; nothing before."""
+        """The final metrics; empty before the end."""
         return read_metrics(self.path)
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What `record.json` holds: the data protocol and the environment; nothing before training."""
+        """`record.json`, the data protocol and the environment; empty before training."""
         return read_json(self.path / "record.json")
 
     @cached_property
     def state(self) -> JobState:
-        """Where it is; `killed`: it says that it runs, and no process of this machine holds its folder."""
+        """How far it is. `killed`: its status says that it runs, and no process of this machine holds its folder."""
         found = self.status.get("state", "waiting")
-        return "killed" if found == "running" and self._abandoned() else found
+        here = self.status.get("host") == socket.gethostname() and (self.path / ".lock").exists()
+        if found == "running" and here:
+            with suppress(Timeout, OSError), FileLock(self.path / ".lock").acquire(timeout=0):
+                return "killed"
+        return found
 
     @property
     def error(self) -> str | None:
         """The first line of what stopped it."""
-        if self.state == "killed":
-            return "its process was killed"
-        return self.status.get("error")
+        return "its process was killed" if self.state == "killed" else self.status.get("error")
 
     @property
     def seconds(self) -> float:
         """How long it took, over all attempts but those that were killed."""
         return self.status.get("seconds", 0.0)
 
-    def _abandoned(self) -> bool:
-        lock = self.path / ".lock"
-        if self.status.get("host") != socket.gethostname() or not lock.exists():
-            return False
-        try:
-            with FileLock(lock).acquire(timeout=0):
-                return True
-        except (Timeout, OSError):
-            return False
-
 
 class SweepFolder:
-    """A folder of run folders, with `sweep.json`: which jobs were planned, and by which overrides.
-
-    Args:
-        path: the folder.
+    """A folder of run folders. Its `sweep.json` lists the planned jobs and their overrides.
 
     Raises:
-        RunFolderError: by `jobs`, a plan that cannot be read.
+        RunFolderError: by `plan`, `add` and `jobs`: the plan cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,7 +110,7 @@ class SweepFolder:
         return jobs
 
     def add(self, jobs: Mapping[str, Sequence[str]]) -> None:
-        """Adds jobs to the plan: folder name → overrides."""
+        """Add jobs to the plan: folder name → overrides."""
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / ".lock"):  # another line may add to the same sweep
             known = self.plan
@@ -130,47 +120,28 @@ class SweepFolder:
                 write_atomically(self.path / PLAN, json.dumps(stored, indent=2))
 
     def jobs(self) -> list[Job]:
-        """All jobs, planned ones first, in the order in which they were planned."""
+        """Return all jobs: those of the plan in its order, then the other run folders."""
         plan = self.plan
-        others = sorted(
-            path.name
-            for path in (self.path.iterdir() if self.path.exists() else ())
-            if path.name not in plan and (path / "config.yaml").is_file() and ".old" not in path.suffix
-        )
-        return [Job(self.path / name, tuple(plan.get(name, ()))) for name in [*plan, *others]]
+        configs = sorted(self.path.glob("*/config.yaml"))
+        names = [config.parent.name for config in configs if ".old" not in config.parent.suffix]
+        return [Job(self.path / name, tuple(plan.get(name, ()))) for name in dict.fromkeys([*plan, *names])]
 
 
-def remove_if_refused(path: Path) -> None:
-    """Removes the folder of a sweep that never was: it holds what Hydra writes before it calls us, and no more.
+def record_end(path: Path, outcome: Outcome) -> Outcome:
+    """Write the outcome of a job that could not do so itself into its run folder; return the outcome.
 
-    That of a search has its study as well, and stays.
+    A job whose folder another process holds has not ended, and one that has recorded its end keeps that record.
     """
-    if path.is_dir() and [file.name for file in path.iterdir()] == ["multirun.yaml"]:
-        with suppress(OSError):
-            (path / "multirun.yaml").unlink()
-            path.rmdir()
-
-
-def tell_how_it_ended(path: Path, state: JobState, error: str | None) -> None:
-    """Writes down how a run ended that could not do so itself: before it began, or since its process was killed.
-
-    Where another process holds the folder, the run has not ended.
-    """
-    try:
+    with suppress(Timeout, OSError):
         path.mkdir(parents=True, exist_ok=True)
         with FileLock(path / ".lock").acquire(timeout=0):
-            _tell(path, state, error)
-    except (Timeout, OSError):
-        return
-
-
-def _tell(path: Path, state: JobState, error: str | None) -> None:
-    status: dict[str, Any] = {}
-    with suppress(RunFolderError):
-        status = read_status(path)
-    if status.get("state") in (None, "running") or not (path / "config.yaml").exists():
-        ended = {"state": state, "updated": datetime.now(UTC).isoformat(timespec="seconds"), "error": error}
-        write_atomically(path / "status.json", json.dumps(status | ended, indent=2))
+            status: dict[str, Any] = {}
+            with suppress(RunFolderError):
+                status = read_status(path)
+            if status.get("state") in (None, "running") or not (path / "config.yaml").exists():
+                ended = {"state": outcome.state, "updated": datetime.now(UTC).isoformat(timespec="seconds")}
+                write_atomically(path / "status.json", json.dumps(status | ended | {"error": outcome.error}, indent=2))
+    return outcome
 
 
 def _is_plan(jobs: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One job of a sweep as plain data that any process can be sent."""
+"""A job of a sweep, as plain data that any process can be sent, and its outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,19 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job: the run, or runs of several seeds, that a configuration describes.
+    """A job: the run, or the runs of several seeds, that a configuration describes.
 
     Attributes:
-        config: resolved, as plain data.
-        path: the run folder.
-        group: the sweep's name.
+        config: the resolved configuration, as plain data.
+        path: the run folder, in the sweep's folder.
         cwd: where the sweep was typed.
-        environment: variables that the job's process is to have.
+        environment: variables of the job's process.
     """
 
     config: dict[str, Any]
     path: Path
-    group: str
     cwd: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -31,7 +29,7 @@ class JobSpec:
         return OmegaConf.create(self.config)
 
     def given(self, environment: Mapping[str, str]) -> "JobSpec":
-        """The same, with more variables."""
+        """Return the same job with more variables."""
         return replace(self, environment={**environment, **self.environment})
 
 
@@ -41,7 +39,7 @@ class Outcome:
 
     Attributes:
         state: how it ended.
-        value: the (mean) validation bound in nats, of one that is done.
+        value: the (mean) validation bound in nats, if it is done.
         error: the first line of what stopped it.
     """
 
@@ -55,15 +53,13 @@ class Planned:
     """A job of this command line.
 
     Attributes:
-        spec: what is to be done.
+        spec: the job.
         overrides: what was typed for it.
-        composed: its configuration, with Hydra's own node.
-        label: the overrides that tell it from the others.
-        outcome: what became of it; of one that was done before, at once.
+        label: those of the overrides that differ between the jobs.
+        outcome: what became of it; given from the start for a job that needs nothing more.
     """
 
     spec: JobSpec
     overrides: list[str]
-    composed: DictConfig
     label: str
     outcome: Outcome | None = None

@@ -1,184 +1,193 @@
-"""Searches by Optuna, through Hydra's plugin for it, that the same line again goes on with."""
+"""Search by Optuna: ask for trials, run each as a job of the sweep, and tell Optuna its value."""
 
-import functools
+import itertools
 import logging
-import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
+import optuna
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.utils import JobStatus
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from vaelab.errors import ConfigError, RunFolderError
+from vaelab.files import write_atomically
+from vaelab.sweeps.launchers.base import check_whole
+from vaelab.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
+GRID = "optuna.samplers.GridSampler"  # stands for a grid, which needs no sampler
+Space = dict[str, BaseDistribution]
+Params = dict[str, Any]
 
 
-def make_sweeper(options: Mapping[str, Any]) -> Any:
-    """The plugin's sweeper.
+def search(
+    sweep: Sweep,
+    overrides: Mapping[str, Override],
+    sampler: DictConfig,
+    direction: Any = "maximize",
+    storage: str | None = None,
+    study_name: str | None = None,
+    n_trials: int = 20,
+    n_jobs: int = 1,
+) -> None:
+    """Run trials until the study has `n_trials` complete ones, or each point of the grid is done.
 
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
-    except ImportError as error:
-        raise ConfigError(
-            "hydra/sweeper=optuna needs hydra-optuna-sweeper, which is not installed: type pip install 'vaelab[optuna]'"
-        ) from error
-    return OptunaSweeper(**options)
-
-
-def search(sweeper: Any, directory: str, arguments: list[str], retry_failed: bool = True) -> Any:
-    """Sweeps until the study has `n_trials` that are complete; what an earlier line left is done first.
-
-    Args:
-        sweeper: the plugin's.
-        directory: the sweep's folder, for a storage inside of it.
-        arguments: of the command line.
-        retry_failed: whether trials that failed are left too.
-
-    Returns:
-        What the plugin does; None where no trial is complete, of which the sweep itself tells.
-
-    Raises:
-        ConfigError: there is nothing to search.
-        RunFolderError: another process searches in this folder.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    check_searches(sweeper.sweeper, arguments)
-    with locked(Path(directory)):
-        go_on(sweeper.sweeper, retry_failed)
-        try:
-            return sweeper.sweep(arguments)
-        except ValueError as error:
-            if all(frame.name != "best_trial" for frame in traceback.extract_tb(error.__traceback__)):
-                raise
-            return None
-
-
-def check_searches(impl: Any, arguments: Sequence[str]) -> None:
-    """Refuses a search of nothing, all of whose trials would be one run.
+    Trials that an earlier line left running are run again first, then trials that failed.
 
     Args:
-        impl: the plugin's implementation.
-        arguments: of the command line.
+        sweep: launches the jobs. Its folder gets a lock and `optimization_results.yaml`.
+        overrides: key → a fixed value, or what is searched.
+        sampler: `_target_` of one of `optuna.samplers`, and its arguments.
+        direction: `maximize` or `minimize`.
+        storage: address of the study's database; None keeps the study in memory.
+        study_name: name of the study in the database.
+        n_trials: complete trials in all.
+        n_jobs: trials that are chosen, and run, at a time.
 
     Raises:
-        ConfigError: says how to type a range.
+        ConfigError: there is nothing to search, or something that cannot be searched.
+        RunFolderError: another process searches in the folder, or its study is of another search.
     """
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-
-    ranges, fixed = create_params_from_overrides([*impl._parse_sweeper_params_config(), *arguments])
-    if not ({*ranges, *(impl.search_space or ())} - fixed.keys() or impl.custom_search_space_extender):
+    check_whole("hydra.sweeper", n_trials=n_trials, n_jobs=n_jobs)
+    if direction not in ("maximize", "minimize"):
+        raise ConfigError(f"hydra.sweeper.direction must be maximize or minimize, found {direction}")
+    space = {key: distribution(override) for key, override in overrides.items() if override.is_sweep_override()}
+    fixed = {key: override.get_value_element_as_str() for key, override in overrides.items() if key not in space}
+    if not space:
         raise ConfigError(
             "hydra/sweeper=optuna has nothing to search: type a range, such as 'latent_dim=choice(2,5,10)' or "
             "'optimizer.lr=interval(1e-4,1e-2)'"
         )
+    points = grid_points(space) if sampler._target_ == GRID else None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = sweep.folder.path
+    with _locked(folder):
+        try:
+            study = optuna.create_study(
+                study_name=study_name, storage=storage, direction=direction, load_if_exists=True
+            )
+            check_same_search(study, space, direction)
+        except (ValueError, RuntimeError) as error:  # the latter by another version of Optuna
+            raise RunFolderError(f"the study in {folder} cannot go on; type another sweep.name=: {error}") from error
+        if points is None:
+            study.sampler = make_sampler(sampler, len(study.trials))
+        complete = _params(study, space, TrialState.COMPLETE)
+        done = len(complete) if points is None else sum(point in complete for point in points)
+        if done:
+            log.warning("%d of %d trials were done before", done, n_trials)
+        trials = trials_of(study, space, points, sweep.config.runtime.retry_failed is not False)
+        for left in range(n_trials - done, 0, -n_jobs):
+            batch = list(itertools.islice(trials, min(n_jobs, left)))
+            if not batch:  # the grid has no more points
+                break
+            lines = [[f"{key}={(fixed | trial.params)[key]}" for key in overrides] for trial in batch]
+            for trial, job in zip(batch, sweep.launch(lines, batch[0].number), strict=True):
+                if job.status is JobStatus.COMPLETED:
+                    study.tell(trial.number, job.return_value)
+                elif job.status is JobStatus.FAILED:
+                    study.tell(trial.number, state=TrialState.FAIL)
+        if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            best = {"name": "optuna", "best_params": study.best_params, "best_value": study.best_value}
+            write_atomically(folder / "optimization_results.yaml", OmegaConf.to_yaml(best))
 
 
-def locked(folder: Path) -> AcquireReturnProxy:
-    """Makes the folder and takes the lock on its study; leaving the block gives it back."""
+def trials_of(
+    study: optuna.Study, space: Space, points: Sequence[Params] | None, retry_failed: bool
+) -> Iterator[Trial | FrozenTrial]:
+    """Yield the trials to run: those that were cut short, those that failed, then new ones.
+
+    Args:
+        study: the study.
+        space: key → what is searched.
+        points: the parameters of all trials, for a grid; None for a search without an end.
+        retry_failed: whether trials that failed are run again.
+    """
+    failed = _params(study, space, TrialState.FAIL)
+    settled = _params(study, space, TrialState.COMPLETE, TrialState.RUNNING) + ([] if retry_failed else failed)
+    yield from [
+        trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if trial.params.keys() == space.keys()
+    ]
+    for params in failed if points is None else points:
+        if params not in settled:
+            settled.append(params)
+            study.add_trial(optuna.create_trial(state=TrialState.RUNNING, params=params, distributions=space))
+            yield study.get_trials(deepcopy=False)[-1]
+    while points is None:
+        yield study.ask(space)
+
+
+def check_same_search(study: optuna.Study, space: Space, direction: str) -> None:
+    """Raise ValueError if an earlier line searched in another direction, or other values of the same keys."""
+    if (found := study.direction.name.lower()) != direction:
+        raise ValueError(f"hydra.sweeper.direction was {found}")
+    for trial in study.get_trials(deepcopy=False):
+        for key in trial.distributions.keys() & space.keys():
+            optuna.distributions.check_distribution_compatibility(trial.distributions[key], space[key])
+
+
+def make_sampler(options: DictConfig, num_trials: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler. A seed is moved by the number of earlier trials, or it would repeat the first trials."""
+    seed = options.get("seed")
+    return instantiate(options, **({} if seed is None else {"seed": seed + num_trials}))
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """Return what Optuna draws from for `choice(...)`, `range(...)` or `interval(...)`.
+
+    Raises:
+        ConfigError: Optuna refuses it.
+    """
+    sweep: Any = override.value()
+    options: dict[str, Any] = {"log": "log" in getattr(sweep, "tags", ())}
+    try:
+        if isinstance(sweep, IntervalSweep):
+            ends: list[Any] = [sweep.start, sweep.end]
+        elif isinstance(sweep, RangeSweep):
+            values = list(sweep.range())
+            ends, options["step"] = [min(values), max(values)], abs(sweep.step)
+        else:
+            return CategoricalDistribution(list(override.sweep_string_iterator()))
+        kind = IntDistribution if all(isinstance(end, int) for end in ends) else FloatDistribution
+        return kind(*ends, **options)
+    except ValueError as error:
+        raise ConfigError(f"hydra/sweeper=optuna cannot search {override.input_line}: {error}") from error
+
+
+def grid_points(space: Space) -> list[Params]:
+    """Return the parameters of each point of a grid.
+
+    Raises:
+        ConfigError: a range is continuous.
+    """
+    values = itertools.product(*(_grid_values(key, searched) for key, searched in space.items()))
+    return [dict(zip(space, point, strict=True)) for point in values]
+
+
+def _grid_values(key: str, searched: Any) -> Sequence[Any]:
+    if isinstance(searched, CategoricalDistribution):
+        return searched.choices
+    if searched.step is None:
+        raise ConfigError(f"a grid needs a list of values for {key}: type {key}=choice(...) or {key}=range(...)")
+    number = round((searched.high - searched.low) / searched.step) + 1
+    values = [searched.low + i * searched.step for i in range(number)]
+    return values if isinstance(searched, IntDistribution) else [float(f"{value:.12g}") for value in values]
+
+
+def _params(study: optuna.Study, space: Space, *states: TrialState) -> list[Params]:
+    # a trial that was cut short while it was drawn lacks some
+    trials = study.get_trials(deepcopy=False, states=states)
+    return [trial.params for trial in trials if trial.params.keys() == space.keys()]
+
+
+def _locked(folder: Path) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return FileLock(folder / "study.lock").acquire(timeout=0)
     except Timeout as error:
         raise RunFolderError(f"another process searches in {folder}; wait for it or stop it") from error
-
-
-def go_on(impl: Any, retry_failed: bool) -> None:
-    """Has the plugin's implementation do what is left of its stored study; nobody else may be using that."""
-    import optuna
-    from optuna.trial import TrialState
-
-    grid = getattr(impl.sampler, "func", None) is optuna.samplers.GridSampler  # a partial of it
-    trials, again = [], []
-    if impl.storage is not None:
-        study = optuna.create_study(
-            study_name=impl.study_name, storage=impl.storage, directions=impl._get_directions(), load_if_exists=True
-        )
-        trials, again = study.trials, left_of(study, retry_failed)
-        impl.job_idx = len(trials)
-        if not grid:
-            enqueue(study, again)
-    if grid:
-        impl.sampler = Grid(impl.sampler, impl, frozenset(trial.number for trial in again), trials)
-        return
-    complete = sum(trial.state is TrialState.COMPLETE for trial in trials)
-    if complete:
-        log.warning("%d of %d trials were done before", complete, impl.n_trials)
-        sampler: Any = impl.sampler
-        sampler.reseed_rng()  # a seeded one would choose the first trials again
-    impl.n_trials = max(0, impl.n_trials - complete)
-
-
-def left_of(study: Any, retry_failed: bool) -> list[Any]:
-    """The trials to do again: those that were cut short, which are marked as failed, and those that failed."""
-    from optuna.trial import TrialState
-
-    states = (TrialState.RUNNING, TrialState.FAIL) if retry_failed else (TrialState.RUNNING,)
-    left = [trial for trial in study.trials if trial.state in states]
-    for trial in left:
-        if trial.state is TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-    return left
-
-
-def enqueue(study: Any, trials: Collection[Any]) -> None:
-    """Puts the parameters of trials first in the study's line, but for those that are complete, or in it."""
-    from optuna.trial import TrialState
-
-    known = [trial.params for trial in study.trials if trial.state is TrialState.COMPLETE]
-    known += [trial.system_attrs.get("fixed_params") for trial in study.trials if trial.state is TrialState.WAITING]
-    for trial in trials:
-        if trial.params and trial.params not in known:
-            known.append(trial.params)
-            study.enqueue_trial(trial.params)
-
-
-class Grid(functools.partial[Any]):
-    """What makes the plugin's sampler of a grid, which chooses the points that no trial settled; see `go_on`.
-
-    The plugin knows a grid by a partial of Optuna's class, which takes points that failed, or were cut short, for done.
-    A line of trials to do first is not for a grid: each takes a point off it, whatever its own parameters are.
-
-    Args:
-        made: the partial that Hydra made.
-        impl: the plugin's implementation, which gets the number of trials that are left.
-        again: numbers of the trials whose points are to be chosen again.
-        trials: those of the study so far.
-    """
-
-    def __new__(cls, made: Any, *args: Any) -> "Grid":
-        return super().__new__(cls, made.func, *made.args, **made.keywords)
-
-    def __init__(self, made: Any, impl: Any, again: Collection[int], trials: Collection[Any]) -> None:
-        self.impl, self.again, self.trials = impl, again, trials
-
-    def __call__(self, space: Mapping[str, Any]) -> Any:
-        sampler = super().__call__(space)
-        size, done = len(sampler._all_grids), len(self.points(sampler, self.trials, complete=True))
-        if done:
-            log.warning("%d of the grid's %d points were done before", done, size)
-        left = size - len(self.points(sampler, self.trials))
-        self.impl.n_trials = max(0, min(self.impl.n_trials - done, left))
-        sampler._get_unvisited_grid_ids = functools.partial(self.unvisited, sampler)
-        sampler.after_trial = lambda *told: None  # Optuna's stops a study that this is not, with an error
-        return sampler
-
-    def unvisited(self, sampler: Any, study: Any) -> list[int]:
-        """The numbers of the points that are left, as the sampler asks for them."""
-        return sorted(set(range(len(sampler._all_grids))) - self.points(sampler, study.trials))
-
-    def points(self, sampler: Any, trials: Collection[Any], complete: bool = False) -> set[int]:
-        """The numbers of the points of trials, but for those to be chosen again."""
-        return {
-            trial.system_attrs["grid_id"]
-            for trial in trials
-            if "grid_id" in trial.system_attrs
-            and sampler._same_search_space(trial.system_attrs["search_space"])
-            and trial.number not in self.again
-            and (trial.state.name == "COMPLETE" or not complete)
-        }

@@ -1,4 +1,4 @@
-"""What a sweep shows: a line for each job that ends, how far the others are, and a table at the end."""
+"""Show a sweep: a line for each job that ends, how far the others are, and a table at the end."""
 
 import json
 import os
@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -27,130 +26,117 @@ ROWS = 50  # of the table, of jobs that are done
 
 
 class SweepProgress:
-    """Jobs done, running and failed, with the time left, and a bar for each that runs, also where they run in parallel.
-
-    On a terminal; elsewhere the lines of the jobs that end are all.
+    """The progress of a batch: a line for each job that ends; on a terminal, bars for those that run as well.
 
     Args:
-        name: of the sweep.
-        planned: its jobs.
+        name: the sweep's.
+        planned: the jobs.
     """
 
     def __init__(self, name: str, planned: Sequence[Planned]) -> None:
         self.planned = planned
-        self.began = time.time()
-        self.started = self.looked = time.monotonic()
-        self.before = sum(job.outcome is not None for job in planned)
-        self.number = self.before
+        self.began, self.looked = time.time(), time.monotonic()
+        self.before = self.number = sum(job.outcome is not None for job in planned)
         self.console = Console()
-        columns = (
+        self.bars = Progress(  # 80 columns must hold them
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=8),
             TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            console=self.console,
+            refresh_per_second=2,
+            disable=not self.console.is_terminal,
         )
-        self.whole, self.each = Progress(*columns), Progress(*columns, TimeElapsedColumn())  # 80 columns must hold them
-        self.task = self.whole.add_task(name[:20], total=len(planned), completed=self.before, note="")
-        self.live = Live(Group(self.whole, self.each), console=self.console, refresh_per_second=2)
-        self.bars: dict[Path, TaskID] = {}
+        self.whole = self.bars.add_task(name[:20], total=len(planned), completed=self.before, note="")
+        self.each: dict[Path, TaskID] = {}
 
     def __enter__(self) -> "SweepProgress":
         if self.before:
-            self.say(f"{self.before} of {len(self.planned)} jobs need nothing more")
-        if self.console.is_terminal:
-            self.live.start()
+            _print(self.console, f"{self.before} of {len(self.planned)} jobs need nothing more")
+        self.bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.live.stop()
-
-    def say(self, text: str) -> None:
-        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        self.bars.stop()
 
     def ended(self, job: Planned) -> None:
-        """Tells of a job that has ended."""
+        """Print how a job ended."""
         assert job.outcome is not None
         self.number += 1
         value = "" if job.outcome.value is None else f"val/elbo {job.outcome.value:.2f}"
-        told = value or job.outcome.error or ""
-        self.say(f"[{self.number}/{len(self.planned)}] {job.outcome.state:11} {job.label}  {told}")
+        text = f"{job.outcome.state:11} {job.label}  {value or job.outcome.error or ''}"
+        _print(self.console, f"[{self.number}/{len(self.planned)}] {text}")
 
     def refresh(self) -> None:
-        """Looks at the folders of the jobs that run, now and then."""
+        """Look at the folders of the jobs that run, once a second, and move the bars."""
         if not self.console.is_terminal or time.monotonic() < self.looked + EVERY:
             return
         self.looked = time.monotonic()
         left = [job for job in self.planned if job.outcome is None]
-        shown = {job.spec.path: found for job in left if (found := _read(job.spec.path / PROGRESS_FILE, self.began))}
-        for path in [path for path in self.bars if path not in shown]:
-            self.each.remove_task(self.bars.pop(path))
-        for job in [job for job in left if job.spec.path in shown][:SHOWN]:
-            self.show(job, shown[job.spec.path])
+        running = {job.spec.path: found for job in left if (found := _read(job.spec.path / PROGRESS_FILE, self.began))}
+        for path in self.each.keys() - running.keys():
+            self.bars.remove_task(self.each.pop(path))
+        for job in [job for job in left if job.spec.path in running][:SHOWN]:
+            found = running[job.spec.path]
+            if job.spec.path not in self.each:
+                self.each[job.spec.path] = self.bars.add_task(f"  {job.label}"[:40], total=None, note="")
+            latest = found["note"].split("  ")[-1]
+            self.bars.update(self.each[job.spec.path], total=found["total"], completed=found["completed"], note=latest)
         states = Counter(job.outcome.state for job in self.planned if job.outcome is not None)
-        note = f"{states['done']} done, {len(shown)} running, {states['failed']} failed of {len(self.planned)}"
-        note += self.time_left(sum(found["completed"] / found["total"] for found in shown.values()), left)
-        self.whole.update(self.task, completed=len(self.planned) - len(left), note=note)
+        note = f"{states['done']} done, {len(running)} running, {states['failed']} failed of {len(self.planned)}"
+        note += self.time_left(sum(found["completed"] / found["total"] for found in running.values()), len(left))
+        self.bars.update(self.whole, completed=len(self.planned) - len(left), note=note)
 
-    def show(self, job: Planned, found: dict[str, Any]) -> None:
-        path = job.spec.path
-        if path not in self.bars:
-            self.bars[path] = self.each.add_task(f"  {job.label}"[:40], total=None, note="")
-        latest = found["note"].split("  ")[-1]  # of the bounds
-        self.each.update(self.bars[path], total=found["total"], completed=found["completed"], note=latest)
-
-    def time_left(self, parts: float, left: Sequence[Planned]) -> str:
-        """From the pace so far, in whole jobs and parts of those that run."""
-        taken = self.number - self.before + parts
-        if taken <= 0:
+    def time_left(self, parts: float, left: int) -> str:
+        """Return how long the jobs that are left will take at the pace so far; `parts` of them are done."""
+        done = self.number - self.before + parts
+        if done <= 0:
             return ""
-        seconds = int((time.monotonic() - self.started) / taken * (len(left) - parts))
+        seconds = int((time.time() - self.began) / done * (left - parts))
         return f", {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
 def show_sweep(folder: Path, jobs: Sequence[Planned]) -> None:
-    """Prints the table that a sweep ends with: of each job state, value, time; and of those that are not done, why."""
+    """Print the table of a sweep, why jobs are not done, and what to type next."""
     console = Console()
-    done: list[Planned] = []
-    others: list[Planned] = []
-    for job in jobs:
-        (done if job.outcome is not None and job.outcome.state == "done" else others).append(job)
+    done = [job for job in jobs if job.outcome is not None and job.outcome.state == "done"]
+    others = [job for job in jobs if job.outcome is None or job.outcome.state != "done"]
     table = Table("job", "state", "val/elbo", "seconds", title=f"sweep {folder.name}", title_justify="left")
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table.columns[2].justify = table.columns[3].justify = "right"
     for job in [*done[:ROWS], *others]:
-        outcome = job.outcome
-        value = "" if outcome is None or outcome.value is None else f"{outcome.value:.2f}"
-        state, seconds = _told(job.spec.path)
-        table.add_row(
-            job.label, state if outcome is None else outcome.state, value, f"{seconds:.0f}" if seconds else ""
-        )
+        state, seconds = _stored(job)
+        value = "" if job.outcome is None or job.outcome.value is None else f"{job.outcome.value:.2f}"
+        table.add_row(job.label, state, value, f"{seconds:.0f}" if seconds else "")
     console.print(table)
     if len(done) > ROWS:
         console.print(f"and {len(done) - ROWS} more that are done")
     for job in others:
         if job.outcome is not None:
             log = job.spec.path / (OUTPUT if (job.spec.path / OUTPUT).exists() else "train.log")
-            text = f"{job.outcome.state}: {job.label}\n  {job.outcome.error}\n  {os.path.relpath(log)}"
-            console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-    closing = [
-        f"sweep folder: {os.path.relpath(folder)}",
-        f"report: python -m vaelab.report sweep={os.path.relpath(folder)}",
-    ]
-    closing += [f"send it to W&B: {line}"] if (line := sync_line(folder)) else []
-    console.print("\n".join(closing), markup=False, highlight=False, soft_wrap=True)
+            _print(console, f"{job.outcome.state}: {job.label}\n  {job.outcome.error}\n  {os.path.relpath(log)}")
+    path = os.path.relpath(folder)
+    _print(console, f"sweep folder: {path}\nreport: python -m vaelab.report sweep={path}")
+    if line := sync_line(folder):
+        _print(console, f"send it to W&B: {line}")
 
 
-def _told(path: Path) -> tuple[str, float]:
-    """By a run folder: where the job is, and how long it took; a cluster's may go on without us."""
+def _stored(job: Planned) -> tuple[str, float]:
+    # the state and seconds; a cluster may go on with a job after we have stopped
     try:
-        job = Job(path)
-        return ("not begun" if job.state == "waiting" else job.state), job.seconds
+        stored = Job(job.spec.path)
+        state = job.outcome.state if job.outcome else stored.state
+        return ("not begun" if state == "waiting" else state), stored.seconds
     except RunFolderError:
-        return "damaged", 0.0
+        return job.outcome.state if job.outcome else "damaged", 0.0
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _read(path: Path, began: float) -> dict[str, Any] | None:
     try:
-        if path.stat().st_mtime < began:  # of a job that was killed
+        if path.stat().st_mtime < began:  # of an earlier job that was killed
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if found["total"] > 0 else None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaelab.distributions import mean_or_sample
 from vaelab.errors import DivergedError
+from vaelab.evaluation.declared import metric_of
 from vaelab.files import replacing
 from vaelab.objectives import kl_per_dimension
 from vaelab.randomness import seed_draws
@@ -23,14 +24,15 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints(Checkpoint):
-    """`checkpoints/last.ckpt` after every epoch, and `best.ckpt`: the one with the highest validation bound.
+    """`checkpoints/last.ckpt` after every epoch, and `best.ckpt`: the one with the best validation bound.
 
     `last.ckpt` is also written when a signal stops the training, or a step that breaks the numbers; the one before it
     stays as `previous.ckpt`. Files hold plain data and tensors (they load with `weights_only=True`) and are replaced
     whole.
 
     Args:
-        monitor: what `best.ckpt` has the highest of, over all validations.
+        monitor: the metric of which `best.ckpt` has the best value of all validations; its declaration says whether a
+            higher or a lower one is better.
         every_n_steps: write `last.ckpt` inside an epoch too, once so many optimiser steps have passed since the last
             (at the end of the Lightning step that they end in).
     """
@@ -38,13 +40,13 @@ class Checkpoints(Checkpoint):
     def __init__(self, monitor: str = "val/elbo", every_n_steps: int | None = None) -> None:
         self.monitor = monitor
         self.every_n_steps = every_n_steps
-        self.best = -float("inf")
+        self.best = float("inf")  # badness of the best value so far
         self.best_at = -1  # optimiser steps
         self.saved_at = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not (Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt").exists():
-            self.best = -float("inf")  # the file was lost since the checkpoint that training resumes from
+            self.best = float("inf")  # the file was lost since the checkpoint that training resumes from
         self.saved_at = trainer.global_step
 
     def on_train_batch_start(
@@ -63,8 +65,8 @@ class Checkpoints(Checkpoint):
                 log.warning("last.ckpt is older than the step before: %s", error)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        value = float(trainer.callback_metrics.get(self.monitor, -float("inf")))
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and value > self.best:  # not NaN
+        value = metric_of(self.monitor).badness(float(trainer.callback_metrics.get(self.monitor, float("nan"))))
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and value < self.best:  # not NaN
             self.best, self.best_at = value, trainer.global_step
             self.save(trainer, "best")
 
@@ -83,7 +85,7 @@ class Checkpoints(Checkpoint):
             self.saved_at = trainer.global_step
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.best == -float("inf"):
+        if self.best == float("inf"):
             known = ", ".join(sorted(map(str, trainer.callback_metrics)))
             log.warning("no best.ckpt: callbacks.checkpoints.monitor=%s was never a number (%s)", self.monitor, known)
 

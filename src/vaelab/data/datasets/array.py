@@ -1,4 +1,4 @@
-"""A user's own pictures: an array in a NumPy file, checked value by value, and split by fractions."""
+"""Load a user's own pictures from a NumPy file, check every value, and split them by fractions."""
 
 import logging
 import math
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.base import ImageData
-from vaelab.data.npy import map_npy
 from vaelab.data.splits import SPLITS, Split, Splits, shuffled_split, sizes_of, stratified_split
 from vaelab.errors import DataError
 
@@ -20,19 +19,19 @@ log = logging.getLogger(__name__)
 
 
 class Array(ImageData):
-    """The pictures of a .npy file, shuffled into train, val and test by `seed`; label by label if there are labels.
+    """The pictures of a .npy file, shuffled into train, val and test by `seed`; stratified if there are labels.
 
     Args:
-        file: `[N, H, W]` or `[N, C, H, W]` of whole numbers 0 .. num_levels - 1, of any real type; a path below
-            `data_dir`, so that a run does not depend on where that is.
-        labels: likewise a file of N integers; they colour figures, and settle the split together with `seed`.
+        file: path below `data_dir`, so that a run does not depend on where that folder lies. The array is `[N, H, W]`
+            or `[N, C, H, W]`, with whole numbers 0 .. num_levels - 1 of any real type.
+        labels: path of N integers, or None. Labels colour figures and stratify the split.
         fractions: of train, val and test.
         num_levels: how many values a pixel can have, 2 .. 256. An array of booleans has 2.
         kwargs: see `ImageData`.
 
     Raises:
-        DataError: a file that is missing, damaged, or holds something else, and a split with nothing in it.
-        ValueError: paths that leave `data_dir`, fractions that do not add up to 1, or other `num_levels`.
+        DataError: a file is missing, damaged or holds something else, or a split would be empty.
+        ValueError: a path leaves `data_dir`, the fractions do not add up to 1, or `num_levels` is out of range.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Array(ImageData):
         _warn(images, self.num_levels)
         data = Split(images, labels)
         if labels is not None:
-            return stratified_split(data, self.fractions, self.seed)
+            return stratified_split(data, self.seed, self.fractions)
         train, val, test = sizes_of(self.fractions, np.array([len(images)]))[0].tolist()
         return shuffled_split(data, (train, val, test), self.seed)
 
@@ -72,12 +71,12 @@ class Array(ImageData):
 
 
 def read_levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
-    """The pictures of a .npy file as bytes, `[N, C, H, W]`.
+    """Read the pictures of a .npy file as bytes, `[N, C, H, W]`.
 
     Raises:
-        DataError: see `map_npy`; or a value is not a whole number of 0 .. num_levels - 1.
+        DataError: see `open_npy`; or a value is not a whole number of 0 .. num_levels - 1.
     """
-    array = map_npy(path, ("[N, H, W]", "[N, C, H, W]"), "biuf")
+    array = open_npy(path, ("[N, H, W]", "[N, C, H, W]"), "booleans or integers or real numbers", "biuf")
     if array.dtype.kind == "b" and num_levels != 2:
         raise DataError(f"{path} holds booleans, data.num_levels is {num_levels}: type data.num_levels=2")
     images = np.empty(array.shape, np.uint8)
@@ -90,26 +89,60 @@ def read_levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
 
 
 def read_labels(path: Path, expected: int) -> NDArray[np.integer]:
-    """The labels of a .npy file, `[N]`.
+    """Read the labels of a .npy file, `[N]`.
 
     Raises:
-        DataError: see `map_npy`; or there are not `expected` of them.
+        DataError: see `open_npy`; or there are not `expected` of them.
     """
-    labels = np.array(map_npy(path, ("[N]",), "iu"))
+    labels = np.array(open_npy(path, ("[N]",), "integers", "iu"))
     if len(labels) != expected:
         raise DataError(f"{path} holds {len(labels)} labels for {expected} pictures: expected one for each")
     return labels
 
 
+def open_npy(path: Path, axes: tuple[str, ...], numbers: str, kinds: str) -> NDArray[Any]:
+    """Map the array of a .npy file into memory, without unpickling anything.
+
+    Args:
+        path: a regular file, or a link to one.
+        axes: the shapes that are accepted, such as `[N, H, W]`.
+        numbers: the types that are accepted, in words.
+        kinds: the same types, as NumPy's `dtype.kind`.
+
+    Raises:
+        DataError: the file is missing or damaged, or its array is empty or has other axes or another type.
+    """
+    if not path.is_file():  # a pipe or a device would not end
+        found = "is not a regular file" if path.exists() else "does not exist"
+        raise DataError(
+            f"{path} {found}; put the .npy file there, or point data_dir (or VAELAB_DATA_DIR) at its folder"
+        )
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise TypeError("an archive of arrays")
+    except Exception as error:  # NumPy, zipfile and tokenize each raise their own
+        raise DataError(
+            f"{path} is not a whole .npy file of numbers (Python objects are never unpickled); expected {numbers}: "
+            "save the array again with numpy.save"
+        ) from error
+    if array.dtype.kind not in kinds:
+        raise DataError(f"{path} holds {array.dtype!s:.60}, expected {numbers}: save such an array with numpy.save")
+    if array.ndim not in [1 + text.count(",") for text in axes] or array.size == 0:
+        raise DataError(
+            f"{path} has shape {array.shape}, expected {' or '.join(axes)} with at least one number: reshape the array"
+        )
+    return array
+
+
 def _inside(key: str, file: object) -> str:
-    if not isinstance(file, str) or not file or "\0" in file:
+    if not isinstance(file, str) or not file:
         raise ValueError(f"{key} must name a .npy file below data_dir, found {file!r}: type {key}=mine.npy")
-    text = os.path.normpath(file)
-    windows = PureWindowsPath(text)  # of any system: a run folder may be read on another
-    if windows.drive or windows.root or windows.parts[:1] in ((), ("..",)):
-        instead = f"data_dir=FOLDER {key}={windows.name or 'mine.npy'}"
+    path = PureWindowsPath(os.path.normpath(file))  # which knows the separators of every system: a run folder may move
+    if path.anchor or path.parts[:1] in ((), ("..",)):
+        instead = f"data_dir=FOLDER {key}={path.name or 'mine.npy'}"
         raise ValueError(f"{key} must be a path below data_dir, found {file!r}: type {instead}")
-    return text
+    return os.path.normpath(file)
 
 
 def _fractions(values: object) -> tuple[float, float, float]:
@@ -152,7 +185,7 @@ def _check_values(part: NDArray[Any], start: int, path: Path, num_levels: int) -
 
 
 def _warn(images: NDArray[np.uint8], num_levels: int) -> None:
-    # neither can be refused, and either ruins a result in silence
+    # warn only: both may be meant, but by mistake they spoil the result
     shape, largest = images.shape, int(images.max())
     if largest <= (num_levels - 1) / 2:
         log.warning("no pixel is above %d, half of what data.num_levels=%d allows", largest, num_levels)

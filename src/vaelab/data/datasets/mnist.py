@@ -1,9 +1,14 @@
 """MNIST: LeCun, Cortes & Burges (1998). 70,000 handwritten digits, 28 x 28."""
 
+import gzip
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vaelab.data.base import ImageData
-from vaelab.data.download import fetch, read_idx
+from vaelab.data.download import fetch
 from vaelab.data.splits import Split, Splits, contiguous_split
 
 MIRRORS = (
@@ -21,13 +26,15 @@ NUM_TRAIN = 50_000
 
 
 class MNIST(ImageData):
-    """The first 50,000 training digits, the last 10,000 as validation, and the 10,000 test digits; never mixed.
+    """MNIST: train on its first 50,000 training digits, validate on its last 10,000, test on its 10,000 test digits.
+
+    The event shape is `[1, 28, 28]`, with 256 levels.
 
     Args:
-        kwargs: see `ImageData`; `data_dir/mnist/` holds the four files, or will.
+        kwargs: see `ImageData`. The four files lie in `data_dir/mnist/`, or are downloaded into it.
 
     Raises:
-        DataError: see `fetch` and `read_idx`.
+        DataError: a file is damaged, or could not be fetched.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -35,15 +42,19 @@ class MNIST(ImageData):
 
     def splits(self) -> Splits:
         digits = self._read("train")
-        sizes = (NUM_TRAIN, len(digits) - NUM_TRAIN, 0)
-        splits = contiguous_split(digits, sizes)
+        splits = contiguous_split(digits, (NUM_TRAIN, len(digits) - NUM_TRAIN, 0))
         splits["test"] = self._read("t10k")
         return splits
 
     def _read(self, part: str) -> Split:
-        arrays = []
-        for kind in ("images-idx3", "labels-idx1"):
-            name = f"{part}-{kind}-ubyte.gz"
-            arrays.append(read_idx(fetch(self.data_dir / "mnist" / name, SHA256[name], [m + name for m in MIRRORS])))
-        images, labels = arrays
+        names = (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz")
+        folder = self.data_dir / "mnist"
+        images, labels = (read_idx(fetch(folder / name, SHA256[name], [m + name for m in MIRRORS])) for name in names)
         return Split(images[:, None], labels)
+
+
+def read_idx(file: Path) -> NDArray[np.uint8]:
+    """Read a verified IDX file of bytes: 00 00 08, the number of axes, big-endian sizes, the data; all gzipped."""
+    content = gzip.decompress(file.read_bytes())
+    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape)

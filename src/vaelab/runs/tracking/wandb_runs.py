@@ -10,10 +10,12 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from vaelab.evaluation.declared import metric_of
 from vaelab.runs.folder.identity import identity
 from vaelab.runs.results import Metrics
 
-BEST = {"val/elbo": max, "val/bits_per_dim": min}  # metrics that a curve's best value is known of
+CURVES = ("val/elbo", "val/bits_per_dim")  # whose best value W&B's summary keeps
+BEST = {name: min if metric_of(name).better == "lower" else max for name in CURVES}
 TAGGED = ("data", "decoder.head", "prior", "objective")
 LONGEST_TAG = 64  # characters; W&B refuses more
 LOGGER = "vaelab.runs.tracking.wandb"  # the logger's name in configurations

@@ -1,4 +1,4 @@
-"""What `vaelab.sweeps.sweep` asks of a launcher, and how devices and threads are divided among jobs of one machine."""
+"""The protocol of a launcher."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -11,31 +11,23 @@ Ended = tuple[int, Outcome]
 
 @runtime_checkable
 class JobsLauncher(Protocol):
-    """Has jobs done, several at a time, in processes of their own."""
+    """Run jobs, several at a time, in processes of their own."""
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:
-        """Looks, before any job is written down or begun, whether they can be.
-
-        Raises:
-            ConfigError, SweepError: they cannot.
-        """
+        """Raise ConfigError or SweepError if the jobs cannot be run, before any is written down."""
         ...
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
-        """Has the jobs done; yields which of them ended and how, as they end, and None now and then."""
+        """Run the jobs; yield the number and the outcome of each job as it ends, and None now and then."""
         ...
 
     def stop(self) -> None:
-        """Told while `run` goes on: it begins no more jobs, and ends when those that run have written checkpoints."""
+        """Begin no more jobs, and have `run` end when the jobs that run have written checkpoints."""
         ...
 
 
 def check_whole(node: str = "hydra.launcher", **options: Any) -> None:
-    """Refuses options that must be whole numbers of at least 1, or null.
-
-    Args:
-        node: where they stand in the configuration.
-        options: name → value.
+    """Refuse options of a node of the configuration that are not null or a whole number of at least 1.
 
     Raises:
         ConfigError: names the first that is not.

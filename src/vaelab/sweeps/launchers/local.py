@@ -1,4 +1,4 @@
-"""Jobs on this machine, several at a time; cores and GPUs are divided among them."""
+"""Run jobs on this machine, several at a time, with its cores and GPUs divided among them."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ from vaelab.runs.processes.cores import CORES, cores
 from vaelab.runs.validate import processes_of
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers.base import Ended, check_whole
-from vaelab.sweeps.worker import Isolated, start_server
+from vaelab.sweeps.worker import Worker, start_server
 
 TICK = 0.25  # seconds
 
 
 class Local:
-    """Each job in a process of its own, forked from a server that has imported everything.
+    """Each job has a worker, forked from a server that has imported everything.
 
     Args:
-        n_jobs: so many at a time; None: as many as there are GPUs for, or cores where there is no GPU.
-        jobs_per_gpu: so many share a GPU.
+        n_jobs: jobs that run at a time; None: as many as there are GPUs for, or cores where there is no GPU.
+        jobs_per_gpu: jobs that share a GPU.
     """
 
     def __init__(self, n_jobs: int | None = None, jobs_per_gpu: int = 1) -> None:
@@ -32,46 +32,46 @@ class Local:
         self.jobs_per_gpu = jobs_per_gpu
         self.stopping = False
         self.waiting: deque[tuple[int, JobSpec]] = deque()
-        self.running: dict[Any, tuple[int, Isolated, dict[str, str]]] = {}
+        self.running: dict[Any, tuple[int, Worker, dict[str, str]]] = {}
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:
-        """Nothing can be wrong."""
+        """Do nothing."""
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         slots = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
-        self.waiting, self.stopping = deque(enumerate(jobs)), False
-        start_server()  # not before there is something to do: a finished sweep needs none
+        self.waiting.extend(enumerate(jobs))
+        start_server()
         try:
             while self.waiting or self.running:
                 while self.waiting and slots:
                     number, job = self.waiting.popleft()
                     slot = slots.popleft()
-                    isolated = Isolated(job.given(slot))
-                    self.running[isolated.sentinel] = number, isolated, slot
+                    worker = Worker(job.given(slot))
+                    self.running[worker.sentinel] = number, worker, slot
                 for sentinel in wait(list(self.running), TICK):
-                    number, isolated, slot = self.running.pop(sentinel)
+                    number, worker, slot = self.running.pop(sentinel)
                     slots.append(slot)
-                    yield number, isolated.outcome(self.stopping)
+                    yield number, worker.outcome(self.stopping)
                 yield None
         except BaseException:  # a second Ctrl-C, or a bug
-            for _, isolated, _ in self.running.values():
-                isolated.send(signal.SIGKILL)
+            for _, worker, _ in self.running.values():
+                worker.send(signal.SIGKILL)
             raise
 
     def stop(self) -> None:
         self.stopping = True
         self.waiting.clear()
-        for _, isolated, _ in self.running.values():
-            isolated.send(signal.SIGTERM)  # not SIGINT, which a terminal has sent already, and which twice is at once
+        for _, worker, _ in self.running.values():
+            worker.send(signal.SIGTERM)  # a terminal has sent SIGINT already, and a second one would stop at once
 
 
 def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) -> deque[dict[str, str]]:
-    """What each of the jobs that run at a time may use, as environment variables: its threads and its GPUs.
+    """Return the share of each job that runs at a time: environment variables that name its threads and its GPUs.
 
     Args:
-        jobs: all jobs, for what `runtime` asks.
-        n_jobs: so many at a time; None: as many as there are devices for.
-        jobs_per_gpu: so many share a GPU.
+        jobs: all jobs, because `runtime` says what each needs.
+        n_jobs: jobs that run at a time; None: as many as there are devices for.
+        jobs_per_gpu: jobs that share a GPU.
     """
     runtimes = [job.config["runtime"] for job in jobs]
     width = max(map(processes_of, runtimes))
@@ -91,6 +91,6 @@ def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) ->
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    """Return the GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]

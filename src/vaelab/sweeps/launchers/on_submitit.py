@@ -1,4 +1,4 @@
-"""Jobs through submitit: on a SLURM cluster, or in plain processes of this machine to try the same thing out."""
+"""Run jobs through submitit: on a SLURM cluster, or in plain processes of this machine to try that out."""
 
 import json
 import logging
@@ -23,11 +23,11 @@ from vaelab.files import write_atomically
 from vaelab.runs.cli import one_line
 from vaelab.runs.folder.contents import read_json
 from vaelab.signals import Interrupted
-from vaelab.sweeps.folder import Job, tell_how_it_ended
+from vaelab.sweeps.folder import Job, record_end
 from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.launchers.base import Ended, check_whole
 from vaelab.sweeps.launchers.local import slots_for, visible_gpus
-from vaelab.sweeps.perform import perform
+from vaelab.sweeps.worker import perform
 
 log = logging.getLogger(__name__)
 JOBS = "jobs.json"
@@ -41,24 +41,24 @@ class Payload:
     """What submitit runs: a job, which SLURM may preempt and start again."""
 
     def __call__(self, spec: JobSpec) -> Outcome:
-        """Does the job. After SLURM's warning and a checkpoint it is back in the queue, and there is no result yet."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which submitit would pass over
+        """Run the job. After SLURM's warning it writes a checkpoint, goes back into the queue, and exits."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit would ignore it
         try:
             return perform(spec)
         except Interrupted as interrupted:
             sys.exit(interrupted.exit_code)
 
     def checkpoint(self, spec: JobSpec) -> DelayedSubmission:
-        """What goes back into the queue: the same, which goes on from its checkpoint."""
+        """Return what goes back into the queue: the same job, which resumes from its checkpoint."""
         return DelayedSubmission(self, spec)
 
 
 class Submitit:
-    """Each job is one of submitit's, whose own files are in `.submitit` in the sweep's folder.
+    """Each job is one of submitit's. Submitit's own files are in `.submitit` in the sweep's folder.
 
     Args:
         cluster: `slurm`, or `local`.
-        at_once: so many at a time; None: on a cluster what it allows, on this machine as many as there are devices for.
+        at_once: jobs that run at a time; None: what a cluster allows, or on this machine what there are devices for.
         parameters: submitit's, such as `timeout_min`, `cpus_per_task`, `partition`, `signal_delay_s`.
     """
 
@@ -74,17 +74,16 @@ class Submitit:
         self.gone: set[int] = set()
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:
-        folder = jobs[0].path.parent / ".submitit"
         with TemporaryDirectory() as elsewhere:
-            self.executor(Path(elsewhere))  # which makes the folder that it is given
+            self.executor(Path(elsewhere))  # it makes its folder
         self.paths = [job.path for job in jobs]
-        self.submitted = {} if self.cluster == "local" else self.in_queue(folder)
+        self.submitted = {} if self.cluster == "local" else self.in_queue(jobs[0].path.parent / ".submitit")
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         folder = jobs[0].path.parent / ".submitit"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files have configurations as they were typed
         executor = self.executor(folder)
-        # on a cluster an array, of which it runs what it allows; on this machine submitit would start them all
+        # SLURM runs as many jobs of an array as it allows; on this machine submitit would start all at once
         local = self.cluster == "local"
         free = deque(map(_with_gpus, slots_for(jobs, self.limit, 1))) if local else deque({} for _ in jobs)
         taken: dict[int, dict[str, str]] = {}
@@ -98,22 +97,20 @@ class Submitit:
             if batch:
                 sent = executor.map_array(Payload(), list(batch.values()))
                 self.submitted |= dict(zip(batch, sent, strict=True))
-                self.remember(folder)
+                sent_before = {self.paths[number].name: job.job_id for number, job in self.submitted.items()}
+                write_atomically(folder / JOBS, json.dumps(read_json(folder / JOBS) | sent_before, indent=2))
             for number in self.ended():
                 free.append(taken.pop(number, {}))
                 yield number, outcome_of(self.submitted.pop(number), jobs[number].path)
             yield None
             time.sleep(POLL)
 
-    def remember(self, folder: Path) -> None:
-        """Writes down which job of SLURM is which of the sweep."""
-        known = read_json(folder / JOBS) | {
-            self.paths[number].name: job.job_id for number, job in self.submitted.items()
-        }
-        write_atomically(folder / JOBS, json.dumps(known, indent=2))
-
     def in_queue(self, folder: Path) -> "dict[int, submitit.Job[Outcome]]":
-        """The jobs that an earlier line has submitted, and that SLURM has not done with."""
+        """Return the jobs that an earlier line has submitted and that are still in SLURM's queue.
+
+        Raises:
+            SweepError: there may be such jobs, and `squeue` does not answer.
+        """
         known = read_json(folder / JOBS)
         found = {number: known[path.name] for number, path in enumerate(self.paths) if path.name in known}
         queued = queued_jobs() if found else set()
@@ -125,7 +122,7 @@ class Submitit:
         return {number: submitit.SlurmJob(folder, job_id) for number, job_id in found.items() if job_id in queued}
 
     def ended(self) -> list[int]:
-        """The jobs that have ended, with a result or without."""
+        """Return the numbers of the jobs that have ended, with a result or without."""
         if self.cluster != "slurm":
             return [number for number, job in self.submitted.items() if job.done()]
         with_result = [number for number, job in self.submitted.items() if job.paths.result_pickle.exists()]
@@ -133,25 +130,29 @@ class Submitit:
             return with_result
         self.looked, queued = time.monotonic(), queued_jobs()
         gone = {number for number, job in self.submitted.items() if queued is not None and job.job_id not in queued}
-        twice, self.gone = gone & self.gone, gone  # a result may be a while on its way through a shared file system
+        twice, self.gone = gone & self.gone, gone  # a shared file system may show a result late
         return [*with_result, *(twice - set(with_result))]
 
     def executor(self, folder: Path) -> submitit.AutoExecutor:
+        """Return submitit's executor.
+
+        Raises:
+            ConfigError: submitit refuses a parameter, or there is no SLURM.
+        """
         own = {f"{self.cluster}_{name}": self.parameters[name] for name in IN_CONSTRUCTOR if name in self.parameters}
         rest = {name: value for name, value in self.parameters.items() if name not in IN_CONSTRUCTOR}
         if self.cluster == "slurm" and self.limit is not None:
             rest["array_parallelism"] = self.limit
+        rest = {name if name in BASIC else f"{self.cluster}_{name}": value for name, value in rest.items()}
         try:
             executor = submitit.AutoExecutor(folder, cluster=self.cluster, **own)
-            executor.update_parameters(
-                **{name if name in BASIC else f"{self.cluster}_{name}": value for name, value in rest.items()}
-            )
-        except (NameError, TypeError, AssertionError, RuntimeError) as error:  # the last where there is no SLURM
+            executor.update_parameters(**rest)
+        except (NameError, TypeError, AssertionError, RuntimeError) as error:
             raise ConfigError(f"submitit refuses what hydra.launcher has: {str(error).splitlines()[0]}") from error
         return executor
 
     def stop(self) -> None:
-        """Ends local jobs; those of a cluster are left to it."""
+        """End local jobs; leave those of a cluster to it."""
         self.stopping = True
         if self.cluster == "slurm":
             log.warning("SLURM's jobs go on (squeue shows them, scancel ends them); the same line again waits for them")
@@ -160,35 +161,34 @@ class Submitit:
             status = Job(self.paths[number]).status
             if status.get("state") == "running" and isinstance(status.get("pid"), int):
                 with suppress(OSError):
-                    os.kill(status["pid"], signal.SIGTERM)  # submitit itself would leave it a second
+                    os.kill(status["pid"], signal.SIGTERM)  # submitit itself would kill it after a second
             else:
                 job.cancel(check=False)
+
+
+def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
+    """Return the outcome of a job that has ended."""
+    if job.paths.result_pickle.exists():
+        try:
+            return job.result()
+        except Exception as error:  # outside of the run: the job could not be unpickled there, or the disk is full
+            return Outcome("failed", error=one_line(error))
+    if Job(path).state == "interrupted":  # and not put back into the queue, as by scancel
+        return Outcome("interrupted", error=Job(path).error)
+    # killed, past its time limit, or its node is lost
+    error = f"job {job.job_id} ended without a result; see {job.paths.stderr}"
+    return record_end(path, Outcome("failed", error=error))
+
+
+def queued_jobs() -> set[str] | None:
+    """Return the jobs that SLURM has running or waiting, without its accounting; None if it does not say."""
+    command = ["squeue", "--noheader", "--array", "--format=%i"]
+    try:
+        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _with_gpus(slot: dict[str, str]) -> dict[str, str]:
     # submitit hides those that it was not asked for
     return {"CUDA_VISIBLE_DEVICES": ",".join(visible_gpus())} | slot if torch.cuda.device_count() else slot
-
-
-def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
-    """What became of a job that submitit says is done."""
-    if job.paths.result_pickle.exists():
-        try:
-            return job.result()
-        except Exception as error:  # outside of the run: it could not be unpickled there, the disk is full
-            return Outcome("failed", error=one_line(error))
-    if Job(path).state == "interrupted":  # and not put back into the queue, as by scancel
-        return Outcome("interrupted", error=Job(path).error)
-    # killed, past its time limit, or its node is lost
-    outcome = Outcome("failed", error=f"job {job.job_id} ended without a result; see {job.paths.stderr}")
-    tell_how_it_ended(path, "failed", outcome.error)
-    return outcome
-
-
-def queued_jobs() -> set[str] | None:
-    """The jobs that SLURM has running or waiting, or None if it does not say; accounting (`sacct`) is not needed."""
-    command = ["squeue", "--noheader", "--array", "--format=%i"]  # those that have not ended, by default
-    try:
-        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-    except (OSError, subprocess.CalledProcessError):
-        return None
