@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.estimators.test_importance import coverage
-from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from tests.helpers.linear_gaussian import coverage, draw_data, linear_gaussian
 from vaelab.estimators import AnnealedImportanceSampling
 from vaelab.estimators.base import of_weights
 from vaelab.estimators.hamiltonian import Hamiltonian

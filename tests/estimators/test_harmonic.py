@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from tests.estimators.test_importance import coverage
-from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from tests.helpers.linear_gaussian import coverage, draw_data, linear_gaussian
 from vaelab.estimators import HarmonicMean
 from vaelab.estimators.harmonic import harmonic, r_hat
 

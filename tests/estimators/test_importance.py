@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from tests.helpers.linear_gaussian import coverage, draw_data, linear_gaussian
 from vaelab.errors import PointMassError
 from vaelab.estimators import ImportanceSampling
 from vaelab.estimators.importance_weights import threshold
@@ -142,15 +142,6 @@ def test_the_stated_bias_is_the_measured_one():
     error = gap.std() / math.sqrt(len(gap))
     assert gap.mean() < -10 * error
     assert estimate.bias.mean().item() == pytest.approx(gap.mean().item(), rel=0.2)
-
-
-def coverage(estimator, vae, log_evidence, examples, repeats):
-    """How often the mean over a small data set lies within 1.96 of its stated errors of what it should be."""
-    x = draw_data(vae, examples)
-    estimate = estimator(vae, x.repeat(repeats, 1, 1, 1))
-    errors = estimate.standard_error.reshape(repeats, examples).square().sum(1).sqrt() / examples
-    gaps = estimate.log_likelihood.reshape(repeats, examples).mean(1) - log_evidence(x).mean()
-    return (gaps.abs() < 1.96 * errors).double().mean().item(), estimate
 
 
 def test_errors_are_as_large_as_they_say():
