@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from functools import cache
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 import pytest
@@ -63,8 +63,7 @@ def test_splits_share_no_image_and_lose_none(make, name):
     for one, two in combinations(SPLITS, 2):
         common = set(first[one]) & set(first[two])
         assert len(common) <= len(first[two]) / 100  # some pictures are there twice
-    whole, again = Counter(sum(first.values(), [])), Counter(sum(other.values(), []))
-    assert whole == again
+    assert Counter(chain(*first.values())) == Counter(chain(*other.values()))
 
 
 def test_shapes_are_those_that_it_declares(make, name):
