@@ -58,8 +58,10 @@ def test_samples_have_the_moments_that_it_says(name):
 
 @each_prior
 def test_gradients_are_finite_and_reach_every_parameter(name):
-    vae = made(name)
-    vae.latent_prior().log_prob(torch.randn(5, 3)).mean().backward()
+    vae, z = made(name), torch.randn(5, 3, requires_grad=True)
+    vae.latent_prior().log_prob(z).mean().backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
     assert_finite_gradients(vae.prior)
     assert not [key for key, parameter in vae.prior.named_parameters() if parameter.grad is None]
 

@@ -10,11 +10,6 @@ from vaelab.estimators import ImportanceSampling
 from vaelab.estimators.importance_weights import threshold
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize("latent_dim", [2, 10])
 @pytest.mark.parametrize("num_samples", [1, 7, 100])
 def test_exact_posterior_gives_log_evidence_for_any_number_of_samples(latent_dim, num_samples):
@@ -126,12 +121,6 @@ def test_a_posterior_of_scale_0_is_refused():
         vae.encoder.head.scale.layer.linear.bias.fill_(-math.inf)
     with pytest.raises(PointMassError, match="3 of 3 examples"):
         ImportanceSampling(10)(vae, x)
-
-
-def test_no_example_is_refused():
-    vae, _ = linear_gaussian(2)
-    with pytest.raises(ValueError, match=r"at least one example, found x of shape \(0, 1, 4, 5\)"):
-        ImportanceSampling(10)(vae, draw_data(vae, 3)[:0])
 
 
 def test_the_stated_bias_is_the_measured_one():
