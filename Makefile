@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check install
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow lint audit docker clean
+.PHONY: help setup train test test-slow test-all lint audit docker clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,10 @@ train: setup ## train; overrides in ARGS="decoder=gaussian latent_dim=2"
 test: .venv/.dev ## run the tests; more for pytest in PYTEST_ARGS="-x -k heads"
 	$(PYTEST) $(PYTEST_ARGS)
 
-test-slow: .venv/.dev ## run all tests, also those that train for minutes
+test-slow: .venv/.dev ## run the tests that train for minutes as well
+	$(PYTEST) -m "not exhaustive" $(PYTEST_ARGS)
+
+test-all: .venv/.dev ## run all tests, also matrices that .ci/run leaves out
 	$(PYTEST) -m "" $(PYTEST_ARGS)
 
 lint: .venv/.dev ## check style, types and the direction of imports

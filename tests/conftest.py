@@ -29,6 +29,14 @@ settings.register_profile("vaelab", deadline=None, derandomize=True, database=No
 settings.load_profile("vaelab")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a test that may take minutes more time than pyproject.toml gives all."""
+    for item in items:
+        long = item.get_closest_marker("slow") or item.get_closest_marker("exhaustive")
+        if long and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 @pytest.fixture
 def run_train(tmp_path: Path) -> Run:
     """`run_train("latent_dim=3", ..., code=0)`: vaelab.train in `tmp_path`."""

@@ -373,7 +373,7 @@ def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) 
 
 
 def test_an_evaluation_joins_the_runs_own_wandb_run(run_fast: Run, run_evaluate: Run) -> None:
-    from tests.runs.test_loggers import Read, wandb_files
+    from tests.helpers.wandb_files import Read, wandb_files
 
     path = run_fast("logger=wandb", "logger.project=mine").path
     (first,) = wandb_files(path)

@@ -10,8 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.helpers.commands import Outcome, Run, results, run_main, weights
-from tests.runs.test_refusals import FAILURE, USAGE, assert_one_line
+from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, results, run_main, weights
 from vaelab import evaluate, export
 from vaelab.runs.folder.weights import FORMAT, Weights, read_safetensors, write_safetensors
 

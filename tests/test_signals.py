@@ -1,6 +1,5 @@
 """Signals: the step is finished, a checkpoint written, the run marked as interrupted, and somebody else told."""
 
-import json
 import os
 import pickle
 import signal
@@ -14,9 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results, wait_until
+from tests.helpers.commands import (
+    Outcome,
+    Run,
+    assert_same_weights,
+    fast,
+    only_run,
+    results,
+    status,
+    steps_in,
+    wait_until,
+)
 from tests.helpers.training import script_validations
 from vaelab.runs.tracking.loggers import CSV
 from vaelab.signals import Interrupted, heeding
@@ -26,19 +34,6 @@ from vaelab.training.step import Step
 
 FOUR = ("trainer.max_epochs=4",)  # of 15 optimiser steps each
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
-
-
-def status(path: Path) -> dict[str, Any]:
-    return json.loads((path / "status.json").read_text())
-
-
-def only_run(cwd: Path) -> Path:
-    (path,) = [path for path in cwd.glob("logs/runs/*") if "whole" not in path.name]
-    return path
-
-
-def steps_in(path: Path, name: str = "last") -> int:
-    return torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)["counts"]["steps"]
 
 
 def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[..., Any]:

@@ -9,11 +9,6 @@ from arviz_stats.base import array_stats
 from vaelab.estimators.importance_weights import RunningWeights, threshold
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 def running(log_weights, part=100):
     weights = RunningWeights(len(log_weights))
     for chunk in log_weights.split(part):

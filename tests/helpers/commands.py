@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -31,6 +33,9 @@ FAST = (
     *("trainer.max_epochs=1", "estimator.num_samples=2", "logger=none"),
     "~callbacks.figures",  # the slowest part of a short run
 )
+
+
+USAGE, FAILURE = 2, 1  # exit codes
 
 
 FULL_SETS = ("mnist/train-images-idx3-ubyte.gz", "frey_face/frey_rawface.mat")
@@ -147,3 +152,30 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[str] | None =
         assert process is None or process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def assert_one_line(outcome: Outcome, *words: str) -> None:
+    """Assert that a command said one line on stderr, that holds the words, and nothing else."""
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("vaelab: ")
+    assert "Traceback" not in outcome.err + outcome.out
+    assert outcome.out == ""
+    for word in words:
+        assert word in lines[0]
+
+
+def status(path: Path) -> dict[str, Any]:
+    """Return what `status.json` of a run folder says."""
+    return json.loads((path / "status.json").read_text())
+
+
+def only_run(cwd: Path) -> Path:
+    """Return the only run folder below `cwd`, but for one named `whole`."""
+    (path,) = [path for path in cwd.glob("logs/runs/*") if "whole" not in path.name]
+    return path
+
+
+def steps_in(path: Path, name: str = "last") -> int:
+    """Return the optimiser steps that a checkpoint counts."""
+    return torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)["counts"]["steps"]

@@ -61,3 +61,12 @@ def draw_data(vae: VAE, n: int) -> Tensor:
     """x ~ p(x)."""
     with torch.no_grad():
         return vae.decode(vae.latent_prior().sample((n,))).sample()
+
+
+def coverage(estimator, vae, log_evidence, examples: int, repeats: int):
+    """Return how often the mean over a small data set lies within 1.96 stated errors of the truth, and the estimate."""
+    x = draw_data(vae, examples)
+    estimate = estimator(vae, x.repeat(repeats, 1, 1, 1))
+    errors = estimate.standard_error.reshape(repeats, examples).square().sum(1).sqrt() / examples
+    gaps = estimate.log_likelihood.reshape(repeats, examples).mean(1) - log_evidence(x).mean()
+    return (gaps.abs() < 1.96 * errors).double().mean().item(), estimate

@@ -8,7 +8,6 @@ import torch
 from vaelab.networks import MLP, Chain, ConvNet, Network, normal_init
 
 LATENT, VECTOR = (3,), partial(MLP, hidden_features=6)
-IMAGES = [(1, 8, 8), (1, 28, 20), (3, 9, 13)]
 
 
 def test_one_tanh_layer_is_the_papers():
@@ -48,31 +47,6 @@ def test_chain_applies_one_after_the_other():
 def test_chain_refuses_a_map():
     with pytest.raises(ValueError, match="gives a vector"):
         Chain(ConvNet(LATENT, (1, 8, 8)), MLP((4,), ()))
-
-
-SHAPES = [
-    *((VECTOR, context, event) for context in (LATENT, *IMAGES) for event in (LATENT, *IMAGES)),
-    *((ConvNet, image, LATENT) for image in IMAGES),
-    *((ConvNet, LATENT, image) for image in IMAGES),
-    (ConvNet, IMAGES[1], IMAGES[2]),
-]
-
-
-@pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
-@pytest.mark.parametrize(("network", "context", "event"), SHAPES)
-def test_output_layers_have_the_shapes_that_they_promise(network, context, event, batch):
-    net = network(context, event)
-    features = net(torch.randn(*batch, *context))
-    assert features.shape == (*batch, *net.features_shape)
-    assert net.output_layer()(features).shape == (*batch, *event)
-    assert net.output_layer(numbers=4)(features).shape == (*batch, *event, 4)
-    assert net.output_layer("vector", 5)(features).shape == (*batch, 5)
-    if len(event) == 3:
-        assert net.output_layer("pixel")(features).shape == (*batch, *event[1:])
-        assert net.output_layer("pixel", 4)(features).shape == (*batch, *event[1:], 4)
-    else:
-        with pytest.raises(ValueError, match="need an image"):
-            net.output_layer("pixel")
 
 
 @pytest.mark.parametrize(("network", "owners"), [(VECTOR, 2 * 8 * 8), (ConvNet, 2)])

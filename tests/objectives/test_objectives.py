@@ -11,28 +11,13 @@ from vaelab.objectives import ELBO, NormalWeightPrior, kl_divergence, kl_per_dim
 
 STEP = torch.tensor(0)
 
-LATENTS = (2, 10)
 
-
-def mean_and_error(values):
-    return values.mean().item(), values.std().item() / math.sqrt(values.numel())
-
-
-@pytest.mark.parametrize("latent_dim", LATENTS)
+@pytest.mark.parametrize("latent_dim", [2, 10])
 def test_sampled_elbo_with_the_exact_posterior_is_log_evidence(latent_dim):
     vae, log_evidence = linear_gaussian(latent_dim)
     x = draw_data(vae, 50)
     terms = ELBO(closed_form=False)(vae, x, STEP)
     torch.testing.assert_close(terms.metrics["elbo"], log_evidence(x), rtol=0, atol=1e-8)
-
-
-@pytest.mark.parametrize("latent_dim", LATENTS)
-def test_closed_form_elbo_with_the_exact_posterior_is_log_evidence_in_expectation(latent_dim):
-    vae, log_evidence = linear_gaussian(latent_dim)
-    x = draw_data(vae, 4000)
-    mean, error = mean_and_error((ELBO()(vae, x, STEP).metrics["elbo"] - log_evidence(x)).detach())
-    assert abs(mean) < 4 * error
-    assert error > 1e-4  # unlike the sampled one, it has noise
 
 
 def test_elbo_lies_below_log_evidence_by_the_kl_to_the_posterior():

@@ -15,8 +15,8 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from tests.helpers.commands import Run, fast, run_main
-from tests.project.test_readme import commands_of
-from tests.runs.test_loggers import Read, only
+from tests.helpers.pages import commands_of
+from tests.helpers.wandb_files import Read, only
 from vaelab import dashboard, train
 from vaelab.reporting import wandb_workspace as workspaces
 from vaelab.reporting.wandb_workspace import LoggedSweep

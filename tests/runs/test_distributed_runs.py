@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.commands import ROOT, Run, fast, results, wait_until, weights
-from tests.runs.test_loggers import wandb_files
-from tests.test_signals import only_run, status, steps_in
+from tests.helpers.commands import ROOT, Run, fast, only_run, results, status, steps_in, wait_until, weights
+from tests.helpers.wandb_files import wandb_files
 from vaelab.runs import execute as complete
 
 TWO = "devices=2"

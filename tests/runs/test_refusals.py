@@ -13,25 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.commands import Outcome, Run, run_main
+from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, run_main
 from vaelab import dashboard, evaluate, export, report
 from vaelab.data.datasets import mnist
 from vaelab.estimators import ImportanceSampling
 from vaelab.runs import cli
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
-
-USAGE, FAILURE = 2, 1
-
-
-def assert_one_line(outcome: Outcome, *words: str) -> None:
-    lines = outcome.err.splitlines()
-    assert len(lines) == 1, outcome.err
-    assert lines[0].startswith("vaelab: ")
-    assert "Traceback" not in outcome.err + outcome.out
-    assert outcome.out == ""
-    for word in words:
-        assert word in lines[0]
 
 
 def left_behind(folder: Path) -> list[Path]:

@@ -22,8 +22,7 @@ from omegaconf import OmegaConf
 import vaelab.data
 import vaelab.estimators
 import vaelab.heads
-from tests.helpers.commands import Outcome, Run, results, run_main
-from tests.runs.test_refusals import FAILURE, USAGE, assert_one_line
+from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, results, run_main
 from vaelab import evaluate, export
 from vaelab.errors import RunFolderError
 from vaelab.files import write_atomically

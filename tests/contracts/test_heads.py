@@ -1,0 +1,125 @@
+"""The contract of a head, for every encoder and decoder of `conf/`, behind every network."""
+
+import pytest
+import torch
+
+from tests.helpers.choices import (
+    IMAGE,
+    LATENT,
+    SMALL,
+    altered,
+    assert_each_parameter_is_owned_once,
+    assert_finite_gradients,
+    assert_it_trains,
+    choices,
+    conditional,
+)
+from tests.helpers.commands import composing
+from tests.helpers.distributions import assert_samples_have_its_moments, assert_total_is_one
+from vaelab.data.pixels import MEASURES
+from vaelab.runs.build import build
+
+HEADS = [(group, name) for group in ("encoder", "decoder") for name in choices(group)]
+each_head = pytest.mark.parametrize(("group", "name"), HEADS)
+each_network = pytest.mark.parametrize("network", choices("network"))
+
+
+def made(group, name, network="mlp", event=None):
+    """Make q(z|x) of an encoder or p(x|z) of a decoder."""
+    if group == "encoder":
+        return conditional(group, name, IMAGE, event or LATENT, network)
+    return conditional(group, name, LATENT, event or IMAGE, network)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
+@each_network
+@each_head
+def test_shapes_with_any_leading_dimensions(group, name, network, batch):
+    model = made(group, name, network)
+    p = model(torch.randn(*batch, *model.network.context_shape))
+    assert (p.batch_shape, p.event_shape) == (batch, model.network.event_shape)
+    draws = p.sample((4,))
+    assert draws.shape == (4, *batch, *p.event_shape)
+    assert p.log_prob(draws).shape == (4, *batch)
+    assert p.log_prob(draws).isfinite().all()
+    assert p.support is not None
+    assert p.support.check(draws).all()
+
+
+@each_network
+@each_head
+def test_examples_do_not_depend_on_each_other(group, name, network):
+    model = made(group, name, network).eval()
+    context = torch.randn(3, *model.network.context_shape)
+    event = model(context).sample()
+    alone = torch.stack([model.log_prob(x, c) for x, c in zip(event, context, strict=True)])
+    torch.testing.assert_close(model.log_prob(event, context), alone, rtol=1e-4, atol=1e-3)
+
+
+@each_head
+def test_a_single_element_sums_or_integrates_to_one(group, name):
+    model = made(group, name, event=(1,) if group == "encoder" else (1, 1, 1)).double().eval()
+    with torch.no_grad():
+        assert_total_is_one(model(torch.randn(model.network.context_shape, dtype=torch.float64)))
+
+
+@each_head
+def test_samples_have_the_moments_that_it_says(group, name):
+    model = made(group, name).double().eval()
+    with torch.no_grad():
+        assert_samples_have_its_moments(model(torch.randn(model.network.context_shape, dtype=torch.float64)))
+
+
+@each_network
+@each_head
+def test_gradients_are_finite_and_reach_every_parameter(group, name, network):
+    model = made(group, name, network)
+    context = torch.randn(5, *model.network.context_shape)
+    model.log_prob(model(context).sample(), context).mean().backward()
+    assert_finite_gradients(model)
+    assert not [key for key, parameter in model.named_parameters() if parameter.grad is None]
+
+
+@each_head
+def test_what_it_learnt_is_saved_and_loaded(group, name):
+    model, other = made(group, name), altered(made(group, name))
+    context = torch.randn(5, *model.network.context_shape)
+    event = model(context).sample()
+    model.log_prob(event, context)  # in training, so that a head may observe
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval().log_prob(event, context), other.eval().log_prob(event, context))
+
+
+@each_head
+def test_it_owns_its_layers_once_and_the_networks_never(group, name):
+    model = made(group, name)
+    assert_each_parameter_is_owned_once(model)
+
+
+@each_head
+def test_monitors_are_finite_scalars(group, name):
+    model = made(group, name)
+    context = torch.randn(5, *model.network.context_shape)
+    model.log_prob(model(context).sample(), context)
+    assert all(value.shape == () and value.isfinite() for value in model.head.monitors().values())
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_its_pixels_have_its_measure_and_lie_in_its_support(name):
+    data, module = build(composing(*SMALL, f"decoder={name}"))
+    head = module.vae.decoder.head
+    assert MEASURES[head.pixels] == head.measure
+    p, x = module.vae.decode(torch.randn(100, 3)), data.draw("train", torch.arange(100))
+    assert p.support.is_discrete == (head.measure == "mass")
+    assert p.support.check(x).all()
+    assert p.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", choices("encoder"))
+def test_each_encoder_trains(name):
+    assert_it_trains(f"encoder={name}")
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_each_decoder_trains(name):
+    assert_it_trains(f"decoder={name}")

@@ -1,0 +1,87 @@
+"""The contract of a prior, for every prior of `conf/`."""
+
+import pytest
+import torch
+
+from tests.helpers.choices import (
+    SMALL,
+    altered,
+    assert_each_parameter_is_owned_once,
+    assert_finite_gradients,
+    assert_it_trains,
+    choices,
+)
+from tests.helpers.commands import composing
+from tests.helpers.distributions import assert_samples_have_its_moments, assert_total_is_one
+from vaelab.runs.build import build
+
+each_prior = pytest.mark.parametrize("name", choices("prior"))
+
+
+def made(name, latent_dim=3):
+    """Make a VAE with the prior, as a configuration does."""
+    return build(composing(*SMALL, f"prior={name}", f"latent_dim={latent_dim}"))[1].vae
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3])
+@each_prior
+def test_it_is_one_distribution_over_the_latent(name, latent_dim):
+    p = made(name, latent_dim).latent_prior()
+    assert (p.batch_shape, p.event_shape) == ((), (latent_dim,))
+    for batch in ((), (2,), (3, 2)):
+        z = p.sample(batch)
+        assert z.shape == (*batch, latent_dim)
+        assert p.log_prob(z).shape == batch
+        assert p.log_prob(z).isfinite().all()
+
+
+@each_prior
+def test_it_owns_no_parameter_of_the_encoder(name):
+    vae = made(name)
+    vae.latent_prior()
+    assert not {id(p) for p in vae.prior.parameters()} & {id(p) for p in vae.encoder.parameters()}
+    assert not {id(m) for m in vae.prior.modules()} & {id(m) for m in vae.encoder.modules()}
+    assert_each_parameter_is_owned_once(vae)
+
+
+@torch.no_grad()
+@each_prior
+def test_density_integrates_to_one(name):
+    assert_total_is_one(made(name, 1).double().eval().latent_prior())
+
+
+@torch.no_grad()
+@each_prior
+def test_samples_have_the_moments_that_it_says(name):
+    assert_samples_have_its_moments(made(name).double().eval().latent_prior())
+
+
+@each_prior
+def test_gradients_are_finite_and_reach_every_parameter(name):
+    vae, z = made(name), torch.randn(5, 3, requires_grad=True)
+    vae.latent_prior().log_prob(z).mean().backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+    assert_finite_gradients(vae.prior)
+    assert not [key for key, parameter in vae.prior.named_parameters() if parameter.grad is None]
+
+
+@each_prior
+def test_what_it_learnt_is_saved_and_loaded(name):
+    one, other, z = made(name).eval(), made(name).eval(), torch.randn(5, 3)
+    altered(other.prior)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.latent_prior().log_prob(z), other.latent_prior().log_prob(z))
+
+
+@each_prior
+def test_it_is_the_same_inside_a_fixed_prior(name):
+    vae, z = made(name).eval(), torch.randn(5, 3)
+    expected = vae.latent_prior().log_prob(z)
+    with vae.fixed_prior():
+        assert torch.equal(vae.latent_prior().log_prob(z), expected)
+
+
+@each_prior
+def test_each_prior_trains(name):
+    assert_it_trains(f"prior={name}")

@@ -1,0 +1,49 @@
+"""What every distribution must satisfy: it sums or integrates to 1, and its samples have its moments."""
+
+import itertools
+import math
+from typing import Any
+
+import scipy.integrate
+import torch
+import torch.distributions as td
+
+MANY = 5_000  # integers beyond which no mass is looked for, where a support has no end
+
+
+def assert_total_is_one(p: td.Distribution) -> None:
+    """Assert it of a float64 distribution over events of a single element, `batch_shape` ()."""
+    support: Any = p.support
+    assert support is not None
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    lower, upper = getattr(support, "lower_bound", -math.inf), getattr(support, "upper_bound", math.inf)
+    if support.is_discrete:
+        first, last = (0, 1) if support is td.constraints.boolean else (int(lower), int(min(upper, lower + MANY)))
+        values = torch.arange(first, last + 1, dtype=torch.float64).view(-1, *p.event_shape)
+        assert math.isclose(p.log_prob(values).exp().sum().item(), 1, abs_tol=1e-9)
+        return
+    draws = p.sample((1000,)).double().flatten()
+    inner = torch.quantile(draws, torch.linspace(0, 1, 9, dtype=torch.float64)).tolist()
+
+    def density(x: float) -> float:
+        return p.log_prob(torch.full(p.event_shape, x, dtype=torch.float64)).exp().item()
+
+    ends = sorted({float(lower), *inner, float(upper)})
+    total = sum(scipy.integrate.quad(density, a, b, epsabs=1e-10)[0] for a, b in itertools.pairwise(ends))
+    assert math.isclose(total, 1, abs_tol=1e-7)
+
+
+def assert_samples_have_its_moments(p: td.Distribution, num_samples: int = 20_000) -> None:
+    """Assert that mean and variance of samples are those that the distribution says, where it says any."""
+    draws = p.sample((num_samples,)).double()
+    try:
+        mean, variance = p.mean.double(), p.variance.double()
+    except NotImplementedError:  # as a flow has none
+        return
+    known = mean.isfinite() & variance.isfinite()
+    error = (variance / num_samples).sqrt()
+    assert ((draws.mean(0) - mean).abs() <= 5 * error)[known].all()
+    fourth = (draws - draws.mean(0)).pow(4).mean(0)
+    error = ((fourth - variance.square()).clamp_min(0) / num_samples).sqrt()
+    assert ((draws.var(0) - variance).abs() <= 6 * error + 1e-6 * variance)[known].all()
