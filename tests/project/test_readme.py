@@ -18,7 +18,7 @@ TRAIN = [command for command in commands("train", *PAGES) if command not in comm
 @pytest.mark.parametrize(
     "command",
     [  # the experiments run a few steps in the tests of the configurations
-        pytest.param(command, marks=[pytest.mark.slow] if re.search("experiment=|sweep=|seeds=|-m ", command) else [])
+        pytest.param(command, marks=[pytest.mark.slow] if re.search("experiment=|sweep=|seeds=|devices=|-m ", command) else [])
         for command in TRAIN
     ],
 )
