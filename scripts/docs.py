@@ -1,4 +1,4 @@
-"""Write the parts of the docs that follow from other files: the table of choices and the map of the packages.
+"""Write the parts of the docs that follow from other files: the choices, the map of the packages, the metrics.
 
 `python scripts/docs.py` writes them, between two comments each; `--check` only says whether they are up to date.
 """
@@ -7,10 +7,9 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -124,7 +123,25 @@ def reduced(arrows: Arrows) -> Arrows:
     return {box: found - set().union(*(below[other] for other in found)) for box, found in arrows.items()}
 
 
-PARTS: dict[str, tuple[str, Any]] = {"choices": ("README.md", choices_table), "map": ("CONTRIBUTING.md", package_map)}
+def metrics_table() -> str:
+    """Return a table of the metrics of a validation and a test, as `vaelab.evaluation.declared` has them."""
+    from vaelab.evaluation.declared import OF_BOUND, OF_ESTIMATE, OF_LATENT, OF_TRAINING
+
+    groups = {"bound": OF_BOUND, "latent": OF_LATENT, "estimate of log p(x)": OF_ESTIMATE, "training": OF_TRAINING}
+    lines = ["| of the | name | unit | better | meaning |", "|---|---|---|---|---|"]
+    for group, metrics in groups.items():
+        for metric in metrics:
+            cells = [group, f"`{metric.name}`", metric.unit, metric.better or "", metric.meaning]
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+            group = ""
+    return "\n".join(lines)
+
+
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "choices": ("README.md", choices_table),
+    "map": ("CONTRIBUTING.md", package_map),
+    "metrics": ("docs/numbers.md", metrics_table),
+}
 
 
 def updated(name: str) -> tuple[Path, str, str]:

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from tests.helpers.commands import ROOT, run_main
-from tests.helpers.documents import commands, write_files_shown
+from tests.helpers.pages import commands_of, write_files_shown
 from vaelab import evaluate
 
 PAGE = ROOT / "CONTRIBUTING.md"
@@ -55,10 +55,10 @@ def test_every_file_that_is_named_exists():
 def test_each_kind_of_part_has_an_example(kind, tmp_path):
     write_files_shown(tmp_path)
     (yaml,) = (tmp_path / "my_conf" / kind).glob("[!l]*.yaml")  # the README's is a Laplace head
-    assert any(f"{kind}={yaml.stem}" in command for command in commands("train", PAGE))
+    assert any(f"{kind}={yaml.stem}" in command for command in commands_of("train", PAGE))
 
 
-EXAMPLES = {kind: next(c for c in commands("train", PAGE) if f" {kind}=" in c) for kind in KINDS}
+EXAMPLES = {kind: next(c for c in commands_of("train", PAGE) if f" {kind}=" in c) for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 
 from tests.helpers.commands import ROOT, run_main
-from tests.helpers.documents import PAGES, SWEEPS_PAGE, commands, shell_lines, write_files_shown
-from vaelab import dashboard, evaluate, export, report
+from tests.helpers.pages import PAGES, SWEEPS_PAGE, commands_of, shell_lines, write_files_shown
+from vaelab import evaluate, export, report
 
-OF_A_SWEEP = {"report": report.main, "dashboard": dashboard.main}
+SLOW = "experiment=|sweep=|seeds=|devices=|-m "
 QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidden_features=8")
-TRAIN = [command for command in commands("train", *PAGES) if command not in commands("train", SWEEPS_PAGE)]
+TRAIN = [command for command in commands_of("train") if command not in commands_of("train", SWEEPS_PAGE)]
 
 
 @pytest.mark.parametrize(
     "command",
     [  # the experiments run a few steps in the tests of the configurations
-        pytest.param(command, marks=[pytest.mark.slow] if re.search("experiment=|sweep=|seeds=|devices=|-m ", command) else [])
-        for command in TRAIN
+        pytest.param(command, marks=[pytest.mark.slow] if re.search(SLOW, command) else []) for command in TRAIN
     ],
 )
 def test_training_commands_run(command, run_train, tmp_path, request, monkeypatch):
@@ -55,7 +54,7 @@ def quickly(command):
     return every if "estimator=all" in command else []
 
 
-@pytest.mark.parametrize("command", [line for line in commands("evaluate", *PAGES) if "devices" not in line])
+@pytest.mark.parametrize("command", [line for line in commands_of("evaluate") if "devices" not in line])
 def test_evaluations_run(command, copied, run_fast, tmp_path):
     density = any(word in command for word in ("dequantizations", "measure"))
     path = run_fast("decoder=gaussian").path if density else copied
@@ -63,24 +62,20 @@ def test_evaluations_run(command, copied, run_fast, tmp_path):
     run_main(evaluate.main, tmp_path, *arguments, *quickly(command))
 
 
-@pytest.mark.parametrize("command", commands("export", *PAGES))
+@pytest.mark.parametrize("command", commands_of("export"))
 def test_exports_run(command, copied, tmp_path):
     run_main(export.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
 
 
-@pytest.mark.parametrize(
-    ("name", "command"), [(name, command) for name in OF_A_SWEEP for command in commands(name, *PAGES)]
-)
-def test_commands_for_a_sweep_run(name, command, copied, tmp_path):
-    path = str(copied.parent)
-    arguments = shlex.split(re.sub(r"logs/sweeps/\w+", path, command), comments=True)
-    written = {"report": "report.html", "dashboard": "workspace.json"}[name]
-    assert written in run_main(OF_A_SWEEP[name], tmp_path, *arguments).out
+@pytest.mark.parametrize("command", commands_of("report"))  # those of the dashboard run in its own tests
+def test_reports_run(command, copied, tmp_path):
+    arguments = shlex.split(re.sub(r"logs/sweeps/\w+", str(copied.parent), command), comments=True)
+    assert "report.html" in run_main(report.main, tmp_path, *arguments).out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", [line for line in commands("train", SWEEPS_PAGE) if not re.search("slurm|ray", line)]
+    "command", [line for line in commands_of("train", SWEEPS_PAGE) if not re.search("slurm|ray", line)]
 )
 def test_commands_of_the_sweeps_page_run(command, run_train):
     few = {"devices=2": "accelerator=cpu", "optuna": "hydra.sweeper.n_trials=2"}

@@ -15,7 +15,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from tests.helpers.commands import Run, fast, run_main
-from tests.project.test_readme import commands_of
+from tests.helpers.pages import commands_of
 from tests.runs.test_loggers import Read, only
 from vaelab import dashboard, train
 from vaelab.reporting import wandb_workspace as workspaces

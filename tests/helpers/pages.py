@@ -1,4 +1,4 @@
-"""The README, CONTRIBUTING and `docs/`: the commands that they show, and the files."""
+"""What the pages for readers show: their commands and their files."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,12 @@ SWEEPS_PAGE = ROOT / "docs" / "sweeps.md"
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """The language and the content of each block of code of a page."""
+    """Return the language and the content of each block of code of a page."""
     return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def shell_lines(page: Path) -> list[str]:
-    """The lines of a page that a shell would be given; a line that ends in a backslash goes on in the next."""
+    """Return the lines of the blocks of bash; a line that ends in a backslash goes on in the next."""
     return [
         line
         for language, block in blocks(page)
@@ -24,10 +24,10 @@ def shell_lines(page: Path) -> list[str]:
     ]
 
 
-def commands(entry_point: str, *pages: Path) -> list[str]:
-    """What follows `python -m vaelab.ENTRY_POINT` in the blocks of these pages, each once."""
+def commands_of(entry_point: str, *pages: Path) -> list[str]:
+    """Return what these pages, or all, type after `python -m vaelab.ENTRY_POINT` in their blocks of bash, each once."""
     start = f"python -m vaelab.{entry_point} "
-    lines = [line for page in pages for line in shell_lines(page)]
+    lines = [line for page in pages or PAGES for line in shell_lines(page)]
     return list(dict.fromkeys(line.removeprefix(start) for line in lines if line.startswith(start)))
 
 
