@@ -3,12 +3,13 @@
 import importlib.util
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from tests.helpers.commands import ROOT, run_main
 from tests.helpers.pages import commands_of, write_files_shown
-from vaelab import evaluate
+from vaelab import evaluate, report
 
 PAGE = ROOT / "CONTRIBUTING.md"
 SOURCES = ROOT / "src" / "vaelab"
@@ -75,3 +76,16 @@ def test_an_example_is_refused_where_it_is_not_trusted(kind, run_train, tmp_path
     write_files_shown(tmp_path)
     run = run_train(*shlex.split(EXAMPLES[kind]), *QUICK, "estimator.num_samples=2")
     assert "trust=[mine]" in run_main(evaluate.main, tmp_path, f"run_dir={run.path}", code=1).err
+
+
+@pytest.mark.slow
+def test_all_examples_sweep_together_and_appear_in_the_report(run_train, tmp_path):
+    write_files_shown(tmp_path)
+    chosen = [f"{kind}={Path(yaml).stem}" for kind in KINDS[1:] for yaml in (tmp_path / "my_conf" / kind).iterdir()]
+    line = ["-m", "--config-dir", "my_conf", *chosen, "decoder=poisson,laplace,bernoulli", "latent_dim=2", *QUICK]
+    run_train(*line, "trainer.max_steps=2", "sweep.name=mine")
+    sweep = tmp_path / "logs" / "sweeps" / "mine"
+    assert len(list(sweep.glob("*/metrics.json"))) == 3
+    run_main(report.main, tmp_path, f"sweep={sweep}")
+    page = (sweep / "report.html").read_text()
+    assert all(name in page for name in ("poisson", "laplace", "stripes"))
