@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its commands run, its files work."""
+"""What the README, CONTRIBUTING and `docs/` show is what happens: their commands run, their files work."""
 
 import re
 import shlex
@@ -7,33 +7,18 @@ import numpy as np
 import pytest
 
 from tests.helpers.commands import ROOT, run_main
+from tests.helpers.pages import PAGES, SWEEPS_PAGE, commands_of, shell_lines, write_files_shown
 from vaelab import evaluate, export, report
 
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
-LINES = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
-SECOND = {"evaluate": evaluate.main, "export": export.main}
+SLOW = "experiment=|sweep=|seeds=|devices=|-m "
 QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidden_features=8")
-
-
-def commands_of(entry_point):
-    start = f"python -m vaelab.{entry_point} "
-    return [line.removeprefix(start) for line in LINES if line.startswith(start)]
-
-
-def write_files_shown(folder):
-    """Writes the blocks that begin with a comment of their path."""
-    for language, block in BLOCKS:
-        path = re.match(r"# (\S+\.(?:py|yaml))\n", block)
-        if language in ("python", "yaml") and path:
-            (folder / path[1]).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path[1]).write_text(block)
+TRAIN = [command for command in commands_of("train") if command not in commands_of("train", SWEEPS_PAGE)]
 
 
 @pytest.mark.parametrize(
     "command",
     [  # the experiments run a few steps in the tests of the configurations
-        pytest.param(command, marks=[pytest.mark.slow] if re.search("experiment=|sweep=|-m ", command) else [])
-        for command in commands_of("train")
+        pytest.param(command, marks=[pytest.mark.slow] if re.search(SLOW, command) else []) for command in TRAIN
     ],
 )
 def test_training_commands_run(command, run_train, tmp_path, request, monkeypatch):
@@ -43,29 +28,17 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
     if "data=array" in arguments:
         (tmp_path / "data").mkdir()
         np.save(tmp_path / "data" / "mine.npy", np.arange(20 * 5 * 4).reshape(20, 5, 4) % 256)
+        np.save(tmp_path / "data" / "labels.npy", np.arange(20) % 2)
         monkeypatch.delenv("VAELAB_DATA_DIR", raising=False)
     write_files_shown(tmp_path)
     given = {argument.split("=")[0] for argument in arguments}
     # figures are drawn where the data are the user's own; other tests draw those of the other sets
     without = [] if "data=array" in arguments else ["~callbacks.figures"]
-    run_train(*arguments, *without, *(override for override in QUICK if override.split("=")[0] not in given))
+    on_cpu = ["accelerator=cpu"] if "devices=" in command else []
+    quick = [override for override in QUICK if override.split("=")[0] not in given]
+    run_train(*arguments, *without, *on_cpu, *quick)
 
 
-@pytest.mark.parametrize(
-    ("main", "command"),
-    [(main, command) for name, main in SECOND.items() for command in commands_of(name)],
-)
-def test_commands_for_a_run_folder_run(main, command, copied, tmp_path):
-    run_main(main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))), *quickly(command))
-
-
-@pytest.mark.parametrize("command", commands_of("report"))
-def test_commands_for_a_sweep_run(command, copied, tmp_path):
-    arguments = shlex.split(command.replace("logs/sweeps/NAME", str(copied.parent)))
-    assert "report.html" in run_main(report.main, tmp_path, *arguments).out
-
-
-EVALUATION = re.findall(r"python -m vaelab.evaluate ([^#\n]*)", (ROOT / "docs" / "evaluation.md").read_text())
 QUICKLY = {
     "ais": ("num_temperatures=3", "num_chains=2"),
     "hmc": ("num_burn_in=2", "num_draws=5", "num_chains=20"),
@@ -81,19 +54,29 @@ def quickly(command):
     return every if "estimator=all" in command else []
 
 
-@pytest.mark.parametrize("command", [line for line in EVALUATION if "devices" not in line])
-def test_commands_of_the_evaluations_page_run(command, copied, run_fast, tmp_path):
+@pytest.mark.parametrize("command", [line for line in commands_of("evaluate") if "devices" not in line])
+def test_evaluations_run(command, copied, run_fast, tmp_path):
     density = any(word in command for word in ("dequantizations", "measure"))
     path = run_fast("decoder=gaussian").path if density else copied
-    arguments = shlex.split(command.replace("logs/runs/NAME", str(path)))
+    arguments = shlex.split(command.replace("logs/runs/NAME", str(path)), comments=True)
     run_main(evaluate.main, tmp_path, *arguments, *quickly(command))
 
 
-SWEEPS = re.findall(r"^python -m vaelab.train (.*)$", (ROOT / "docs" / "sweeps.md").read_text(), flags=re.MULTILINE)
+@pytest.mark.parametrize("command", commands_of("export"))
+def test_exports_run(command, copied, tmp_path):
+    run_main(export.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
+
+
+@pytest.mark.parametrize("command", commands_of("report"))  # those of the dashboard run in its own tests
+def test_reports_run(command, copied, tmp_path):
+    arguments = shlex.split(re.sub(r"logs/sweeps/\w+", str(copied.parent), command), comments=True)
+    assert "report.html" in run_main(report.main, tmp_path, *arguments).out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", dict.fromkeys(line for line in SWEEPS if not re.search("slurm|ray", line)))
+@pytest.mark.parametrize(
+    "command", [line for line in commands_of("train", SWEEPS_PAGE) if not re.search("slurm|ray", line)]
+)
 def test_commands_of_the_sweeps_page_run(command, run_train):
     few = {"devices=2": "accelerator=cpu", "optuna": "hydra.sweeper.n_trials=2"}
     quick = [*QUICK, "data=digits", *(override for word, override in few.items() if word in command)]
@@ -103,18 +86,27 @@ def test_commands_of_the_sweeps_page_run(command, run_train):
 
 
 def test_no_page_has_a_gap_left_to_fill():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in PAGES:
         assert "@@" not in page.read_text(), page.name
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200
 
 
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    shown = {line.split()[1] for line in LINES if line.startswith("make ")}
+    shown = {line.split()[1] for page in PAGES for line in shell_lines(page) if line.startswith("make ")}
     assert shown
     assert shown <= targets
 
 
-def test_files_that_it_links_to_exist():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_pages_link_to_exist(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_linked_from_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert [page.name for page in PAGES[1:] if f"({page.relative_to(ROOT)})" not in text] == []

@@ -1,0 +1,175 @@
+"""Write the parts of the docs that follow from other files: the choices, the map of the packages, the metrics.
+
+`python scripts/docs.py` writes them, between two comments each; `--check` only says whether they are up to date.
+"""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+PACKAGE = ROOT / "src" / "vaelab"
+NOT_TYPED = ("hydra/help", "reporting")  # folders of conf/ that hold no choices
+Arrows = dict[str, set[str]]
+
+
+def choices_table() -> str:
+    """Return a table of the groups in `conf/`: their choices, each with the first comment of its file.
+
+    Groups stand in the order of `conf/train.yaml`. Its own choices are bold; other groups follow.
+    """
+    entries = yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]
+    chosen = {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+    chosen = {group.removeprefix("override ").lstrip("/"): name for group, name in chosen.items() if "@" not in group}
+    groups: dict[str, list[Path]] = {}
+    for file in sorted(CONF.rglob("*.yaml")):
+        group = str(file.parent.relative_to(CONF))
+        if group != "." and not group.startswith(NOT_TYPED) and file.stem != "default":
+            groups.setdefault(group, []).append(file)
+    order = [group for group in chosen if group in groups]
+    lines = ["| group | choices |", "|---|---|"]
+    for group in [*order, *sorted(groups.keys() - set(order))]:
+        cells = ["**none**"] if group in chosen and chosen[group] is None else []
+        for file in groups[group]:
+            name = f"**`{file.stem}`**" if file.stem == chosen.get(group) else f"`{file.stem}`"
+            cells.append(f"{name} {first_comment(file)}".strip().replace("|", r"\|"))
+        lines.append(f"| `{group.removeprefix('runtime/')}` | {'<br>'.join(cells)} |")
+    return "\n".join(lines)
+
+
+def first_comment(file: Path) -> str:
+    """Return the first comment of a YAML file that is no directive of Hydra's, or nothing."""
+    found = re.search("^# (?!@)(.*)$", file.read_text(), flags=re.MULTILINE)
+    return found[1] if found else ""
+
+
+def package_map() -> str:
+    """Return the imports between packages as a Mermaid flowchart, from the top down."""
+    arrows = imports()
+    modules, below, kept = boxes_of_modules(), reach(arrows), reduced(arrows)
+    boxes = sorted(modules, key=lambda box: (-len(below[box]), box))  # whatever imports a box stands before it
+    nodes = [f'    {_id(box)}["{box}{_listed(modules[box])}"]' for box in boxes]
+    edges = [f"    {_id(box)} --> {_id(other)}" for box in boxes for other in boxes if other in kept[box]]
+    return "\n".join(["```mermaid", "flowchart TD", *nodes, *edges, "```"])
+
+
+def _id(box: str) -> str:
+    return box.replace(" ", "_")
+
+
+def _listed(modules: list[str]) -> str:
+    return f"<br/>{', '.join(modules)}" if len(modules) > 1 else ""
+
+
+def boxes_of_modules() -> dict[str, list[str]]:
+    """Return the boxes of the map, and the modules in each.
+
+    A package is a box of its own, and so is `vae`. The entry points share one box, and the other single files another.
+    """
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    entry_points = [target.removeprefix("vaelab.").split(":")[0] for target in scripts.values()]
+    names = sorted(path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
+    files = [name for name in names if not (PACKAGE / name).is_dir() and not name.startswith("__")]
+    boxes = {"entry points": [name for name in files if name in entry_points]}
+    boxes |= {name: [name] for name in names if (PACKAGE / name).is_dir() or name == "vae"}
+    boxes["the floor"] = [name for name in files if name != "vae" and name not in entry_points]
+    return boxes
+
+
+def imports() -> Arrows:
+    """Return which other boxes each box imports, at the top of its files or inside of functions."""
+    box_of = {module: box for box, modules in boxes_of_modules().items() for module in modules}
+    arrows: Arrows = {box: set() for box in box_of.values()}
+    for file in PACKAGE.rglob("*.py"):
+        own = file.relative_to(PACKAGE).with_suffix("").parts[0]
+        for name in imported_names(file):
+            other = name.removeprefix("vaelab.").split(".")[0] if name.startswith("vaelab.") else None
+            if own in box_of and other in box_of and box_of[own] != box_of[other]:
+                arrows[box_of[own]].add(box_of[other])
+    return arrows
+
+
+def imported_names(file: Path) -> Iterator[str]:
+    """Yield the full names of everything that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def reach(arrows: Arrows) -> Arrows:
+    """Return all boxes that each box imports, directly or through others.
+
+    Raises:
+        graphlib.CycleError: packages import each other.
+    """
+    below: Arrows = {}
+    for box in TopologicalSorter(arrows).static_order():  # whatever is imported comes first
+        below[box] = arrows[box].union(*(below[other] for other in arrows[box]))
+    return below
+
+
+def reduced(arrows: Arrows) -> Arrows:
+    """Return the transitive reduction: without each arrow that a path of other arrows replaces."""
+    below = reach(arrows)
+    return {box: found - set().union(*(below[other] for other in found)) for box, found in arrows.items()}
+
+
+def metrics_table() -> str:
+    """Return a table of the metrics of a validation and a test, as `vaelab.evaluation.declared` has them."""
+    from vaelab.evaluation.declared import OF_BOUND, OF_ESTIMATE, OF_LATENT, OF_TRAINING
+
+    groups = {"bound": OF_BOUND, "latent": OF_LATENT, "estimate of log p(x)": OF_ESTIMATE, "training": OF_TRAINING}
+    lines = ["| of the | name | unit | better | meaning |", "|---|---|---|---|---|"]
+    for group, metrics in groups.items():
+        for metric in metrics:
+            cells = [group, f"`{metric.name}`", metric.unit, metric.better or "", metric.meaning]
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+            group = ""
+    return "\n".join(lines)
+
+
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "choices": ("README.md", choices_table),
+    "map": ("CONTRIBUTING.md", package_map),
+    "metrics": ("docs/numbers.md", metrics_table),
+}
+
+
+def updated(name: str) -> tuple[Path, str, str]:
+    """Return the page of a part, its text now, and its text as it ought to be.
+
+    Raises:
+        ValueError: the page lacks the two comments.
+    """
+    page, make = ROOT / PARTS[name][0], PARTS[name][1]
+    text = page.read_text()
+    begin, end = f"<!-- {name}: python scripts/docs.py writes this -->", f"<!-- end of {name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{page.name} must have the lines {begin} and {end} once each")
+    before, _, rest = text.partition(begin)
+    return page, text, f"{before}{begin}\n\n{make()}\n\n{end}{rest.partition(end)[2]}"
+
+
+def main() -> None:
+    """Write all parts, or check them."""
+    check = "--check" in sys.argv[1:]
+    for name in PARTS:
+        page, text, wanted = updated(name)
+        if text != wanted and check:
+            sys.exit(f"{page.name}: the part '{name}' is out of date: type python scripts/docs.py")
+        if text != wanted:
+            page.write_text(wanted)
+            print(f"{page.name}: {name} written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The map and the table of choices follow from the code; the examples of CONTRIBUTING train and are evaluated."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.commands import ROOT, run_main
+from tests.helpers.pages import commands_of, write_files_shown
+from vaelab import evaluate, report
+
+PAGE = ROOT / "CONTRIBUTING.md"
+SOURCES = ROOT / "src" / "vaelab"
+KINDS = ("decoder", "prior", "network", "objective", "estimator", "data")
+QUICK = ("~callbacks.figures", "hidden_features=8", "logger=none")
+specification = importlib.util.spec_from_file_location("docs", ROOT / "scripts" / "docs.py")
+assert specification is not None
+assert specification.loader is not None
+docs = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(docs)
+
+
+@pytest.mark.parametrize("name", docs.PARTS)
+def test_derived_parts_are_up_to_date(name):
+    page, found, wanted = docs.updated(name)
+    assert found == wanted, f"{page.name} is out of date: type python scripts/docs.py"
+
+
+def test_reduction_leaves_out_what_follows_from_other_arrows():
+    arrows = {"a": {"b", "c", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}
+    assert docs.reduced(arrows) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}
+
+
+def test_packages_that_import_each_other_are_refused():
+    with pytest.raises(ValueError, match="cycle"):
+        docs.reduced({"a": {"b"}, "b": {"a"}})
+
+
+def test_every_package_is_in_the_map_and_in_the_table_below_it():
+    packages = {path.parent.name for path in SOURCES.glob("*/__init__.py")}
+    table = PAGE.read_text().partition("| package | holds |")[2].partition("\n\n")[0]
+    assert packages <= set(docs.boxes_of_modules())
+    assert packages <= set(re.findall(r"`(\w+)`", table))
+
+
+def test_every_file_that_is_named_exists():
+    named = set(re.findall(r"`([\w/.]+\.py)`", PAGE.read_text())) - {"__init__.py", "utils.py"}
+    roots = (ROOT, SOURCES)
+    assert len(named) > 20
+    assert sorted(name for name in named if not any((root / name).exists() for root in roots)) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_part_has_an_example(kind, tmp_path):
+    write_files_shown(tmp_path)
+    (yaml,) = (tmp_path / "my_conf" / kind).glob("[!l]*.yaml")  # the README's is a Laplace head
+    assert any(f"{kind}={yaml.stem}" in command for command in commands_of("train", PAGE))
+
+
+EXAMPLES = {kind: next(c for c in commands_of("train", PAGE) if f" {kind}=" in c) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_with_an_example_is_evaluated_again(kind, run_train, tmp_path):
+    write_files_shown(tmp_path)
+    samples = [] if kind == "estimator" else ["estimator.num_samples=2"]
+    run = run_train(*shlex.split(EXAMPLES[kind]), *QUICK, *samples)
+    out = run_main(evaluate.main, tmp_path, f"run_dir={run.path}", "trust=[mine]", "limit=20").out
+    assert "ELBO" in out
+
+
+@pytest.mark.parametrize("kind", ["decoder", "prior", "network"])
+def test_an_example_is_refused_where_it_is_not_trusted(kind, run_train, tmp_path):
+    write_files_shown(tmp_path)
+    run = run_train(*shlex.split(EXAMPLES[kind]), *QUICK, "estimator.num_samples=2")
+    assert "trust=[mine]" in run_main(evaluate.main, tmp_path, f"run_dir={run.path}", code=1).err
+
+
+@pytest.mark.slow
+def test_all_examples_sweep_together_and_appear_in_the_report(run_train, tmp_path):
+    write_files_shown(tmp_path)
+    chosen = [f"{kind}={Path(yaml).stem}" for kind in KINDS[1:] for yaml in (tmp_path / "my_conf" / kind).iterdir()]
+    line = ["-m", "--config-dir", "my_conf", *chosen, "decoder=poisson,laplace,bernoulli", "latent_dim=2", *QUICK]
+    run_train(*line, "trainer.max_steps=2", "sweep.name=mine")
+    sweep = tmp_path / "logs" / "sweeps" / "mine"
+    assert len(list(sweep.glob("*/metrics.json"))) == 3
+    run_main(report.main, tmp_path, f"sweep={sweep}")
+    page = (sweep / "report.html").read_text()
+    assert all(name in page for name in ("poisson", "laplace", "stripes"))
