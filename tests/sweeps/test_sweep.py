@@ -300,7 +300,7 @@ def test_control_flags_are_no_part_of_a_name(run_fast: Run, tmp_path: Path) -> N
 
 
 def spec(devices: object = 1, accelerator: str = "auto") -> JobSpec:
-    return JobSpec({"trainer": {"devices": devices, "accelerator": accelerator}}, Path(), Path())
+    return JobSpec({"runtime": {"devices": devices, "accelerator": accelerator}}, Path(), Path())
 
 
 @pytest.mark.parametrize(
