@@ -109,7 +109,7 @@ def test_the_weights_load_into_a_model_built_from_the_stored_configuration(finis
     module.load_state_dict(weights(finished.path))
 
 
-@pytest.mark.parametrize("epoch", [1, 3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("epoch", [1, 3, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_a_bound_that_is_not_a_number_is_never_the_best_and_hides_no_later_one(
     epoch: int, run_fast: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +189,7 @@ def test_figures_are_images_of_a_sensible_size_that_show_something(finished: Out
         assert np.asarray(image.convert("L")).std() > 5, name
 
 
-@pytest.mark.parametrize("latent_dim", [1, 3, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("latent_dim", [1, 3, pytest.param(12, marks=pytest.mark.exhaustive)])
 def test_the_manifold_is_drawn_for_two_latent_dimensions_only(latent_dim: int, run_fast: Run) -> None:
     assert set(figures(run_fast(f"latent_dim={latent_dim}", figures=True).path)) == ALWAYS
 

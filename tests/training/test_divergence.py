@@ -83,10 +83,10 @@ CHUNKS = ("steps_per_call=4", "steps_per_call=50", "steps_per_call=1")
 
 
 def each(*cases: Any) -> list[Any]:
-    """Pairs with each of `CHUNKS`: the first case with all of them; the others with the first alone, or slowly."""
+    """Pair each case with the first of `CHUNKS`, and the first case with all; `make test-all` runs the other pairs."""
     pairs = [(case, chunk) for case in cases for chunk in CHUNKS]
     fast = [(case, chunk) for case, chunk in pairs if case is cases[0] or chunk == CHUNKS[0]]
-    return fast + [pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs if pair not in fast]
+    return fast + [pytest.param(*pair, marks=pytest.mark.exhaustive) for pair in pairs if pair not in fast]
 
 
 @pytest.mark.parametrize(("value", "chunk"), each(float("nan"), float("inf"), -float("inf")))
@@ -286,7 +286,7 @@ def test_too_many_rollbacks_in_one_epoch_stop_the_training(broken_at: Any) -> No
     ("policy", "steps"),
     [
         *(("skip", 22), ("rollback", 22), ("rollback", 27)),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("skip", 17), ("skip", 27), ("rollback", 17))),
+        *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in (("skip", 17), ("skip", 27), ("rollback", 17))),
     ],
 )
 def test_a_run_that_was_interrupted_before_or_after_the_step_ends_as_if_it_had_not_been(

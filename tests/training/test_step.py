@@ -59,17 +59,17 @@ def state(*overrides: str) -> dict[str, torch.Tensor]:
     return fit(*overrides).state
 
 
-def slow_if(slow: bool) -> Any:
-    return [pytest.mark.slow] if slow else []
+def exhaustive_if(exhaustive: bool) -> Any:
+    return [pytest.mark.exhaustive] if exhaustive else []
 
 
 # many optimiser steps in one Lightning step
 
 
-SLOW = ("decay", "plateau", "warmup", "value", "weight prior", "max_steps", "validation inside", "rarer validation")
+RARE = ("decay", "plateau", "warmup", "value", "weight prior", "max_steps", "validation inside", "rarer validation")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_if(name in SLOW)) for name in FEATURES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=exhaustive_if(name in RARE)) for name in FEATURES])
 def test_steps_per_call_changes_no_bit(name: str, tmp_path: Path) -> None:
     one = fitted(name, "steps_per_call=1", path=tmp_path / "1")
     assert one.module.steps == (22 if name == "max_steps" else 60 if "plateau" in name else 30)
@@ -101,7 +101,9 @@ def test_when_it_is_validated_and_saved_changes_no_weight(name: str, tmp_path: P
         (("trainer.val_check_interval=8", "+trainer.check_val_every_n_epoch=2"), [23, 30]),
     ],
 )
-@pytest.mark.parametrize("steps_per_call", [3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 50))])
+@pytest.mark.parametrize(
+    "steps_per_call", [3, *(pytest.param(steps, marks=pytest.mark.exhaustive) for steps in (1, 50))]
+)
 def test_validation_comes_after_so_many_steps_of_an_epoch_and_at_its_end(
     overrides: tuple[str, ...], expected: list[int], steps_per_call: int
 ) -> None:
@@ -209,7 +211,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fitted]:
 FAST = ("decay", "plateau and validation inside")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_if(name not in FAST)) for name in RESUMED])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=exhaustive_if(name not in FAST)) for name in RESUMED])
 def test_a_run_that_goes_on_after_max_steps_equals_one_that_never_stopped(
     name: str, whole: Callable[[str], Fitted], tmp_path: Path
 ) -> None:
@@ -225,7 +227,7 @@ FAST_STOPS = [("plateau and validation inside", 12), ("plateau and validation in
 @pytest.mark.parametrize(
     ("name", "stop", "saved"),
     [
-        pytest.param(name, stop, saved, marks=slow_if(stop != 40 and (name, stop) not in FAST_STOPS))
+        pytest.param(name, stop, saved, marks=exhaustive_if(stop != 40 and (name, stop) not in FAST_STOPS))
         for name in RESUMED
         for stop, saved in STOPS
     ],
@@ -256,7 +258,8 @@ def watch_start(module: VAEModule) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(3, 4), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((4, 50), (50, 4), (1, 7)))]
+    ("before", "after"),
+    [(3, 4), *(pytest.param(*pair, marks=pytest.mark.exhaustive) for pair in ((4, 50), (50, 4), (1, 7)))],
 )
 def test_steps_per_call_may_change_inside_an_epoch(before: int, after: int, tmp_path: Path) -> None:
     inside = ("trainer.val_check_interval=4", *PLATEAU)
