@@ -236,7 +236,7 @@ def test_a_slurm_job_that_is_warned_writes_one_checkpoint_and_goes_back_into_the
         outcome = run_fast(*FOUR, code=138)
     assert saved == ["last"]
     assert scontrol.read_text() == "requeue 70_3\n"  # of an array, by its own number
-    assert "SLURM job 70_3 goes back into its queue" in outcome.err
+    assert "SLURM job 70_3 is requeued" in outcome.err
     path = only_run(tmp_path)
     assert not list(tmp_path.rglob("hpc_ckpt*"))
     run_fast(*FOUR)
@@ -258,7 +258,7 @@ def test_a_queue_that_takes_no_job_back_is_told_of_and_the_run_is_interrupted_al
     (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\necho Requested operation is disabled >&2\nexit 1\n")
     monkeypatch.setattr(Step, "__call__", signalling(Step.__call__, {7: signal.SIGUSR1}))
     outcome = run_fast(*FOUR, code=138)
-    assert "could not go back into its queue: Requested operation is disabled" in outcome.err
+    assert "could not be requeued: Requested operation is disabled" in outcome.err
     assert status(only_run(tmp_path))["state"] == "interrupted"
 
 

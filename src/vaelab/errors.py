@@ -4,20 +4,20 @@ from typing import Any
 
 
 class PointMassError(ValueError):
-    """A posterior q(z|x) without a density: nothing can be weighed by it."""
+    """A posterior q(z|x) has no density, so importance weights and the KL are undefined."""
 
 
 class DataError(Exception):
-    """A data file or an array that is missing, damaged or not what it should be; the message says what to do."""
+    """A data file or an array is missing, damaged or of the wrong kind; the message says what to do."""
 
 
 class DivergedError(ArithmeticError):
-    """Training whose numbers are not finite any more.
+    """Training has produced a number that is infinite or NaN.
 
     Args:
-        message: the step, what broke first, and what to type.
+        message: the step, the first such number, and what to type.
         details: the same as plain data, with the indices of the minibatch.
-        taken: how many steps of the last call are left standing.
+        taken: how many steps of the last call still count.
     """
 
     def __init__(self, message: str, details: dict[str, Any], taken: int) -> None:
@@ -26,19 +26,19 @@ class DivergedError(ArithmeticError):
         self.taken = taken
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.details, self.taken)  # on its way out of a sweep's worker
+        return type(self), (str(self), self.details, self.taken)  # a sweep's worker pickles it
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message says what to type instead."""
+    """A configuration cannot be run; the message says what to type instead."""
 
 
 class ProcessError(Exception):
-    """One of several processes failed, which ended the others.
+    """One of several processes failed, so the others were ended.
 
     Args:
-        message: which, and why.
-        details: what the error there has to say in plain data, if it is one with details.
+        message: which process failed, and why.
+        details: the `details` of the error in that process, if it had any.
     """
 
     def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
@@ -47,8 +47,8 @@ class ProcessError(Exception):
 
 
 class SweepError(Exception):
-    """Jobs of a sweep that are not done; says how many, and what to do."""
+    """Some jobs of a sweep are not done; the message says how many, and what to do."""
 
 
 class RunFolderError(Exception):
-    """A run folder that is not what was asked for; the message says what to type instead."""
+    """A run folder cannot be used as asked; the message says what to type instead."""

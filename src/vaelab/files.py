@@ -8,15 +8,17 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
-    """Replaces a file whole or not at all: the block writes the path that it is given, which then becomes `path`.
+    """Replace a file whole or not at all: the block writes a temporary file, which is then renamed to `path`.
 
-    What `path` was before becomes `former`, if that is given.
+    A kill or a power cut leaves the old file or the new one, because both the content and the renaming are flushed to
+    disk. If the block fails, the old file stays.
 
-    The new content is on the disk before it takes the old one's place, and so is the exchange before the block is left:
-    neither a kill nor a power cut leaves anything but one of the two. A block that fails leaves the old one.
+    Args:
+        path: the file to replace.
+        former: where the old file goes; None to drop it.
     """
     partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)  # of a process that was killed; or a link that a stranger's folder came with
+    partial.unlink(missing_ok=True)  # left by a killed process, or a link planted in a stranger's folder
     try:
         yield partial
         _synchronise(partial)
@@ -35,7 +37,7 @@ def _keep(path: Path, former: Path) -> None:
     link = former.with_name(f".{former.name}.partial")
     link.unlink(missing_ok=True)
     try:
-        os.link(path, link)  # so that `path` is there at any instant
+        os.link(path, link)  # not a renaming, after which `path` would be missing for a moment
     except OSError:  # a file system without links
         path.replace(former)
     else:
@@ -51,6 +53,6 @@ def _synchronise(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """Writes a text file whole or not at all; see `replacing`."""
+    """Write a text file whole or not at all; see `replacing`."""
     with replacing(path) as partial, partial.open("x", encoding="utf-8") as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""What a metric is called, how it is shown, and which direction is better. Each metric is declared once."""
+"""The declaration of a metric: its name, how it is shown, and which direction is better."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +10,9 @@ class Metric:
 
     Attributes:
         name: the last part of its full name, such as `test/elbo` or `test/ais/log_likelihood`.
-        label: what tables and pages call it.
+        label: its name in tables and reports.
         unit: `nats`, `bits/dim`, or empty for a count or a share.
-        form: how tables format it.
+        form: its format in tables.
         better: whether a higher or a lower value is better; None where neither is.
         meaning: a sentence for the documentation.
     """

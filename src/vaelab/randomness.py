@@ -1,4 +1,4 @@
-"""Stateless randomness: every draw is a function of integers that name it, so no generator's state has to survive."""
+"""Stateless randomness: every draw is a function of a few integers, so no generator's state has to be saved."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ _MASK = (1 << 64) - 1
 
 
 def stream(stage: Stage, *key: int) -> int:
-    """A seed in [0, 2^63) for the draws that `stage` and `key` name, such as `("train", seed, epoch, step, rank)`.
+    """Return the seed, in [0, 2^63), of the draws named by `stage` and `key`: `("train", seed, epoch, step, rank)`.
 
-    PyTorch's CPU generator looks at its lower 32 bits only, so among 10^5 steps two may repeat each other's noise.
-    Each integer is absorbed by a round of SplitMix64 (Steele, Lea & Flood 2014), a bijection of the 64-bit state.
+    Each integer is mixed in by a round of SplitMix64 (Steele, Lea & Flood 2014), a bijection of the 64-bit state.
+    PyTorch's CPU generator uses only the lower 32 bits of a seed, so two of 10^5 steps may share their noise.
     """
     state = _STAGES[stage]
     for part in key:
@@ -32,7 +32,7 @@ def _splitmix(x: int) -> int:
 
 
 def seed_draws(device: torch.device | str, stage: Stage, *key: int) -> None:
-    """Points PyTorch's generator of `device` at `stream(stage, *key)`; the draws that follow depend on nothing else."""
+    """Seed PyTorch's global generator of `device` with `stream(stage, *key)`."""
     seed = stream(stage, *key)
     if torch.device(device).type == "cuda":
         torch.cuda.manual_seed(seed)
@@ -41,7 +41,7 @@ def seed_draws(device: torch.device | str, stage: Stage, *key: int) -> None:
 
 
 def generator(stage: Stage, *key: int) -> torch.Generator:
-    """A CPU generator of its own for the draws that `stage` and `key` name."""
+    """Return a new CPU generator, seeded with `stream(stage, *key)`."""
     return torch.Generator().manual_seed(stream(stage, *key))
 
 
@@ -50,7 +50,7 @@ _streams: ContextVar[Sequence[torch.Generator] | None] = ContextVar("streams", d
 
 @contextmanager
 def drawing_from(streams: Sequence[torch.Generator]) -> Iterator[None]:
-    """Under `torch.func.vmap` over models, `standard_normal` draws for each model from a generator of its own."""
+    """Let `standard_normal` use one generator for each model, under `torch.func.vmap` over models."""
     token = _streams.set(streams)
     try:
         yield
@@ -59,18 +59,18 @@ def drawing_from(streams: Sequence[torch.Generator]) -> Iterator[None]:
 
 
 def standard_normal(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
-    """Draws from N(0, I), of the type and on the device of `like`: `torch.randn`, but see `drawing_from`."""
+    """Draw from N(0, I) as `torch.randn` does, with the dtype and device of `like`; see also `drawing_from`."""
     if _streams.get() is None:
         return torch.randn(shape, dtype=like.dtype, device=like.device)
     return _StandardNormal.apply(like.detach(), shape)  # type: ignore[return-value]
 
 
 class _StandardNormal(torch.autograd.Function):
-    """A function of autograd's, because these can say what `vmap` makes of them."""
+    """`standard_normal` under `vmap`; an autograd function, because only these can define their own `vmap`."""
 
     @staticmethod
     def forward(like: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        raise RuntimeError("stacked models cannot draw noise of one distribution that they share")
+        raise RuntimeError("stacked models cannot draw from a distribution that does not depend on the model")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: torch.Tensor) -> None:

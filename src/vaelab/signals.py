@@ -1,11 +1,11 @@
-"""Signals: the optimiser step is finished, a checkpoint written, and the program stops; at once after a second Ctrl-C.
+"""Signals: finish the optimiser step, write a checkpoint, and stop. A second Ctrl-C stops at once.
 
 | signal | sent by | exit code |
 |---|---|---|
 | SIGINT | Ctrl-C | 130 |
-| SIGTERM | `kill`, container engines, cluster schedulers at the end | 143 |
-| SIGUSR1 | SLURM ahead of the end (`#SBATCH --signal=USR1@90`): the job goes back into its queue | 138 |
-| SIGUSR2 | whoever has a handler of its own, such as submitit, which is called after the checkpoint | |
+| SIGTERM | `kill`; container engines and cluster schedulers at the end of a job | 143 |
+| SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`): the job is requeued | 138 |
+| SIGUSR2 | a program with its own handler, such as submitit; we call that handler after the checkpoint | |
 """
 
 import logging
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(BaseException):
-    """The program was told to stop, and is on its way out.
+    """A signal told the program to stop.
 
     Args:
-        number: of the signal that told it.
+        number: the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -33,11 +33,11 @@ class Interrupted(BaseException):
         self.number = number
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Interrupted, (self.number,)  # on its way out of a sweep's worker
+        return Interrupted, (self.number,)  # a sweep's worker pickles it
 
     @property
     def exit_code(self) -> int:
-        """What a shell would say of a program that the signal ended."""
+        """The exit code by which a shell reports a program that this signal ended."""
         return 128 + self.number
 
 
@@ -45,21 +45,30 @@ class Stop:
     """Whether a signal told this process to stop; see `heeding`.
 
     Attributes:
-        asked: the number of the first signal that did; None as long as there was none.
+        asked: the number of the first such signal; None before any.
+        patient: how many nested `patiently` blocks are running.
+        noticed: whether `notice` has logged the signal.
+        in_threads: whether work runs in threads, which a second Ctrl-C can stop only by ending the process.
+        process: the process that these handlers belong to.
+        former: the handlers that ours replace, by signal.
+        others: the handlers that we leave in place, by signal.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
         self.patient = 0
         self.noticed = False
-        self.in_threads = False  # a second Ctrl-C cannot stop those but by ending the process
+        self.in_threads = False
         self.process = os.getpid()
-        self.former: dict[int, Any] = {}  # handlers that ours take the place of
-        self.others: dict[int, Any] = {}  # those that they do not
+        self.former: dict[int, Any] = {}
+        self.others: dict[int, Any] = {}
 
     @contextmanager
     def excusing(self) -> Iterator[None]:
-        """After a signal, failures in the block are only told of: it may have reached a logger's process as well."""
+        """Log errors of the block instead of raising them, once there was a signal.
+
+        The signal may also have ended a helper process, such as a logger's, on which the block depends.
+        """
         try:
             yield
         except Exception as error:
@@ -69,10 +78,10 @@ class Stop:
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
-        """While the block runs, signals only set `asked`: the block looks for itself; but for a second Ctrl-C.
+        """Let a first signal only set `asked` while the block runs, so that the block can stop where it chooses.
 
         Raises:
-            Interrupted: there was a signal.
+            Interrupted: before or after the block, if there was a signal; within it, at a second Ctrl-C.
         """
         self.check()
         self.patient += 1
@@ -83,16 +92,16 @@ class Stop:
         self.check()
 
     def check(self) -> None:
-        """Raises `Interrupted` if there was a signal."""
+        """Raise `Interrupted` if there was a signal."""
         if self.asked is not None:
             raise Interrupted(self.asked)
 
     def follow(self) -> None:
-        """Stops as well: another process of the same training was told to."""
+        """Behave as after a SIGTERM, because another process of the same training got a signal."""
         self.asked = signal.SIGTERM if self.asked is None else self.asked
 
     def notice(self) -> bool:
-        """Whether there was a signal; the first time that there was, says what follows."""
+        """Return whether there was a signal; log what happens next the first time."""
         if self.asked is not None and not self.noticed:
             self.noticed = True
             name = signal.Signals(self.asked).name
@@ -100,18 +109,19 @@ class Stop:
         return self.asked is not None
 
     def install(self) -> None:
-        """Takes the signals over, again if somebody took them in the meantime (as Lightning does)."""
+        """Install our handlers; call it again after Lightning has installed its own."""
         if threading.current_thread() is threading.main_thread():
             for number, handler in (self.others | dict.fromkeys(self.former, self._heed)).items():
-                if handler is not None:  # one that is not Python's
+                if handler is not None:  # None stands for a handler that was not set from Python
                     signal.signal(number, handler)
 
     def uninstall(self) -> None:
+        """Put back the handlers that ours replaced."""
         for number, handler in self.former.items():
             signal.signal(number, handler)
 
     def _heed(self, number: int, frame: Any) -> None:
-        # nothing is logged here: a handler may run in the middle of a write to the same stream
+        # log nothing here, because a handler may interrupt a write to the same stream
         first = self.asked is None
         self.asked = number if first else self.asked
         if not first and number == signal.SIGINT and self.in_threads:
@@ -122,17 +132,16 @@ class Stop:
 
 @contextmanager
 def heeding(answerable: bool = True) -> Iterator[Stop]:
-    """Heeds signals while the block runs; when one has stopped it, whoever else waits for that signal gets his turn.
+    """Handle signals while the block runs, then pass the one that stopped it on.
 
-    That is the handler that stood there before, or SLURM's queue, into which a job that got SIGUSR1 goes back, once.
-    SIGTERM is left alone where another handles it, and SIGINT where it is ignored. Within a block that heeds, another
-    is the same.
+    After SIGUSR1 or SIGUSR2, call the previous handler; without one, SIGUSR1 requeues the SLURM job. Leave SIGTERM to
+    an existing handler, and SIGINT ignored where it was. A nested block shares the outer block's `Stop`.
 
     Args:
-        answerable: whether this process is the one to put the job back; its children are not.
+        answerable: whether this process passes the signal on; False in child processes.
 
     Raises:
-        Interrupted: by the block, after a signal.
+        Interrupted: the block was stopped by a signal.
     """
     stop = _heeding.get()
     if stop is not None and stop.process == os.getpid():
@@ -160,7 +169,11 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
 
 
 def slurm_job(restarted: bool = False) -> str | None:
-    """The number of the SLURM job that this is; of one that SLURM has started before, if that is asked for."""
+    """Return the id of the SLURM job that runs this process, or None.
+
+    Args:
+        restarted: return the id only if SLURM has requeued the job before.
+    """
     first = os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
     return None if restarted and first else os.environ.get("SLURM_JOB_ID")
 
@@ -189,6 +202,6 @@ def _requeue() -> None:
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
     try:
         subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
-        log.warning("SLURM job %s goes back into its queue", job)
+        log.warning("SLURM job %s is requeued", job)
     except (OSError, subprocess.CalledProcessError) as error:
-        log.warning("SLURM job %s could not go back into its queue: %s", job, getattr(error, "stderr", "") or error)
+        log.warning("SLURM job %s could not be requeued: %s", job, getattr(error, "stderr", "") or error)

@@ -1,4 +1,4 @@
-"""The one contract: a network and a head make a `Conditional`; two of them and a prior make a `VAE`. Plain PyTorch."""
+"""A network and a head make a `Conditional`; an encoder, a decoder and a prior make a `VAE`. Plain PyTorch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,13 +21,20 @@ MakeNetwork = Callable[[Shape, Shape], Network]
 class Conditional(nn.Module):
     """p(event | context): a network maps the context to features, and a head maps the features to a distribution.
 
-    The encoder q(z|x) and the decoder p(x|z) are both of this class. `batch_shape` of the result is the context's
-    leading dimensions, any number of them.
+    The encoder q(z|x) and the decoder p(x|z) are both of this class. The context may have any number of leading
+    dimensions; they are the `batch_shape` of the distribution.
 
     Args:
         context_shape, event_shape: shapes of one context and of one event.
-        network: makes the `vaelab.networks.Network`, from both shapes.
-        head: makes the `vaelab.heads.Head`, from the network.
+        network: makes the `vaelab.networks.Network` from both shapes.
+        head: makes the `vaelab.heads.Head` from the network.
+
+    Examples:
+        >>> import torch
+        >>> from vaelab.heads import Bernoulli
+        >>> decoder = Conditional((2,), (1, 28, 28), MLP, Bernoulli)
+        >>> decoder(torch.zeros(5, 2)).event_shape
+        torch.Size([1, 28, 28])
     """
 
     def __init__(
@@ -41,7 +48,7 @@ class Conditional(nn.Module):
         return self.head(self.network(context))
 
     def log_prob(self, event: Tensor, context: Tensor) -> Tensor:
-        """Return log p(event | context) in nats, over the broadcast batch shape; a head in training sees the event."""
+        """Return log p(event | context) in nats, over the broadcast batch shape; in training, let the head observe."""
         distribution = self(context)
         if self.training:
             self.head.observe(distribution, event)
@@ -49,14 +56,23 @@ class Conditional(nn.Module):
 
 
 class VAE(nn.Module):
-    """p(z), p(x|z) and q(z|x): Kingma & Welling (2014).
+    """A variational auto-encoder: p(z), p(x|z) and q(z|x), Kingma & Welling (2014).
 
     Args:
         encoder: q(z|x).
         decoder: p(x|z).
         prior: p(z).
-        max_pixel: the largest value of a pixel as the decoder models it (1, or `num_levels - 1`). The encoder sees
+        max_pixel: the largest value of a pixel as the decoder models it (1, or `num_levels - 1`). The encoder gets
             x / max_pixel, so that its input lies in [0, 1] whatever the likelihood.
+
+    Examples:
+        >>> from vaelab.heads import Bernoulli, DiagonalGaussian
+        >>> from vaelab.priors import StandardNormal
+        >>> encoder = Conditional((1, 28, 28), (2,), MLP, DiagonalGaussian)
+        >>> decoder = Conditional((2,), (1, 28, 28), MLP, Bernoulli)
+        >>> vae = VAE(encoder, decoder, StandardNormal((2,), (1, 28, 28)))
+        >>> vae.sample(3).shape
+        torch.Size([3, 1, 28, 28])
     """
 
     def __init__(self, encoder: Conditional, decoder: Conditional, prior: Prior, max_pixel: float = 1.0) -> None:
@@ -81,12 +97,12 @@ class VAE(nn.Module):
         return self.decoder(z)
 
     def latent_prior(self) -> td.Distribution:
-        """Return p(z), which the prior makes with the help of the encoder if it wants to."""
+        """Return p(z); the prior gets the encoder, which it may use."""
         return self.prior(self.encode) if self._fixed_prior is None else self._fixed_prior
 
     @contextmanager
     def fixed_prior(self) -> Iterator[None]:
-        """Compute p(z) once for the whole block, in which no weight may change, because some priors are expensive."""
+        """Compute p(z) only once for the block, because some priors are expensive; no weight may change in it."""
         self._fixed_prior = self.latent_prior()
         try:
             yield
@@ -94,15 +110,15 @@ class VAE(nn.Module):
             self._fixed_prior = None
 
     def sample(self, num_samples: int) -> Image:
-        """Draw x ~ p(x), by z from the prior and then x from p(x|z): `[num_samples, *event_shape]`."""
+        """Draw z ~ p(z), then x ~ p(x|z), and return x, `[num_samples, *event_shape]`."""
         return self.decode(self.latent_prior().sample((num_samples,))).sample()
 
     def reconstruct(self, x: Image) -> Image:
-        """Return the mean of p(x|z) at the mean of q(z|x); a sample stands in where there is no mean."""
+        """Return the mean of p(x|z) at z the mean of q(z|x); a distribution without a mean gives a sample instead."""
         return mean_or_sample(self.decode(mean_or_sample(self.encode(x))))
 
     def log_joint(self, x: Image, z: Float[Tensor, "*samples latent_dim"]) -> Float[Tensor, "*samples"]:
-        """Return log p(x, z) = log p(x|z) + log p(z), in nats; z may have more leading dimensions than x has."""
+        """Return log p(x, z) = log p(x|z) + log p(z) in nats; z may have more leading dimensions than x."""
         return self.decoder.log_prob(x, z) + self.latent_prior().log_prob(z)
 
 
@@ -115,14 +131,14 @@ def make_vae(
     encoder_network: MakeNetwork,
     decoder_network: MakeNetwork,
 ) -> VAE:
-    """Make a VAE whose encoder and decoder have parameters of their own, as in the paper.
+    """Make a VAE whose encoder and decoder have separate parameters, as in the paper.
 
     Args:
         event_shape: shape of one x.
         latent_dim: number of dimensions of z.
         encoder, decoder: make a `Conditional` from `(context_shape, event_shape, network=...)`.
         prior: makes the prior from `(latent_shape, event_shape)`.
-        encoder_network, decoder_network: make the networks, from the shapes of context and event.
+        encoder_network, decoder_network: make the networks from the shapes of context and event.
     """
     latent_shape = (latent_dim,)
     return VAE(
@@ -144,11 +160,11 @@ def make_shared_vae(
 ) -> VAE:
     """Make a VAE whose encoder and decoder share a hidden layer: context -> own network -> *shared layer* -> own head.
 
-    Both networks end in the very same module, so its gradient is the sum of both uses. Arguments are those of
+    Both networks end in the same module, so its gradient is the sum over both uses. The arguments are those of
     `make_vae`, and the activation of the shared layer.
 
     Raises:
-        ValueError: the networks end in different numbers of features, or in maps.
+        ValueError: the networks give different numbers of features, or a map instead of a vector.
     """
     own_encoder = encoder_network(event_shape, (latent_dim,))
     own_decoder = decoder_network((latent_dim,), event_shape)

@@ -187,7 +187,7 @@ def test_the_state_that_is_kept_may_be_from_many_steps_ago(broken_at: Any) -> No
 
     def prepare(module: VAEModule) -> None:
         found.append(module)
-        module.guard.keep_every = 20
+        module.guard.snapshot_every = 20
 
     line = ("steps_per_call=7", "trainer.max_epochs=8", "lr_schedule=cosine", "lr_schedule.interval=step")
     with pytest.raises(DivergedError):

@@ -1,4 +1,4 @@
-"""Densities and masses that `torch.distributions` lacks or computes badly in float32, and questions to any of them."""
+"""Distributions that `torch.distributions` lacks or computes badly in float32, and functions of any distribution."""
 
 from vaelab.distributions.joint import draw, mean_or_sample, sample_and_log_prob
 from vaelab.distributions.logistic import Logistic

@@ -1,12 +1,12 @@
-"""Helpers for the mass of an interval."""
+"""Helpers that compute the mass of an interval."""
 
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-FAR = 1e30  # stands in for an infinite end, whose gradient would be 0 times infinity
-NARROW = 1e-2  # of a width, in scales, below which the midpoint rule is used
+FAR = 1e30  # replaces an infinite end, because its gradient would be 0 times infinity
+NARROW = 1e-2  # width in scales below which the midpoint rule is used
 
 
 @runtime_checkable
@@ -18,7 +18,10 @@ class LocationScale(Protocol):
 
 
 def standardised(of: LocationScale, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return both ends and the width in units of the scale; the width by itself, because large ends may be close."""
+    """Return both ends and the width of an interval in units of the scale, in float64.
+
+    The width is computed from the ends as given, because a difference of large standardised ends would lose digits.
+    """
     loc, scale = of.loc.double(), of.scale.double()
     lower, upper = lower.double().clamp(-FAR, FAR), upper.double().clamp(-FAR, FAR)
     return (lower - loc) / scale, (upper - loc) / scale, (upper - lower) / scale

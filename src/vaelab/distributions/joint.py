@@ -1,4 +1,4 @@
-"""What is asked of any distribution: a sample with its log-density, and a point in its middle."""
+"""Functions of any distribution: a sample with its log-density, and a typical point."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-    """Draw z ~ q, and return it with log q(z) in nats.
+    """Draw z ~ q, and return z and log q(z) in nats.
 
-    A distribution that has a joint method `rsample_and_log_prob`, as a flow has, is asked once, because the two calls
-    cost an autoregressive flow twenty times as much. Samples carry a gradient where the distribution can give one.
+    Use the method `rsample_and_log_prob` where q has one, because two separate calls cost an autoregressive flow twenty
+    times as much. Samples carry a gradient where q is reparametrised.
 
     Args:
         q: any distribution, of batch shape `[*batch]`.
@@ -19,13 +19,19 @@ def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) ->
 
     Returns:
         z, `[*sample_shape, *batch, *event_shape]`, and log q(z), `[*sample_shape, *batch]`.
+
+    Examples:
+        >>> q = td.Independent(td.Normal(torch.zeros(5, 2), 1.0), 1)
+        >>> z, log_q = sample_and_log_prob(q, (3,))
+        >>> z.shape, log_q.shape
+        (torch.Size([3, 5, 2]), torch.Size([3, 5]))
     """
     z, log_q = draw(q, sample_shape)
     return z, q.log_prob(z) if log_q is None else log_q
 
 
 def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor | None]:
-    """Draw z ~ q as `sample_and_log_prob` does, and return log q(z) only where it comes with the sample, else None."""
+    """Draw z ~ q, and return z and log q(z); log q(z) is None unless q has `rsample_and_log_prob`."""
     shape = torch.Size(sample_shape)
     if (joint := getattr(q, "rsample_and_log_prob", None)) is not None:
         return joint(shape)
@@ -33,7 +39,7 @@ def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, 
 
 
 def mean_or_sample(p: td.Distribution) -> Tensor:
-    """Return the mean of p, or one sample where p has no mean, as a flow has none: `[*batch, *event_shape]`."""
+    """Return the mean of p, `[*batch, *event_shape]`, or one sample if p has no mean, such as a flow."""
     try:
         return p.mean
     except NotImplementedError:

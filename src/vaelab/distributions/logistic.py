@@ -16,7 +16,7 @@ from vaelab.randomness import standard_normal
 class Logistic(td.Distribution):
     """The logistic distribution: `p(x) = exp(-y) / (s (1 + exp(-y))^2)`, `y = (x - loc) / s`.
 
-    Its mean is `loc`, its variance `s^2 pi^2 / 3`, its cdf `sigmoid(y)`; its tails are exponential.
+    Its mean is `loc`, its variance `s^2 pi^2 / 3`, and its cdf `sigmoid(y)`. Its tails are exponential.
 
     Args:
         loc: the mean.
@@ -24,7 +24,11 @@ class Logistic(td.Distribution):
         validate_args: as in `torch.distributions`.
 
     Raises:
-        ValueError: a scale that is not positive, if arguments are validated.
+        ValueError: the scale is not positive, if arguments are validated.
+
+    Examples:
+        >>> Logistic(torch.zeros(3), torch.ones(3)).log_prob(torch.zeros(3)).exp()
+        tensor([0.2500, 0.2500, 0.2500])
     """
 
     has_rsample = True
@@ -58,9 +62,9 @@ class Logistic(td.Distribution):
         return self.scale.square() * (math.pi**2 / 3)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """`loc + s logit(Phi(n))` with n from N(0, 1), the noise that stacked models can draw."""
+        """Return `loc + s logit(Phi(n))`, n from N(0, 1), because stacked models can draw only normal noise."""
         noise = standard_normal(self._extended_shape(torch.Size(sample_shape)), self.loc)
-        # by the smaller tail, which does not round to 1; with erfc, since log_ndtr is slow under vmap
+        # use the smaller tail, because the larger one may round to 1, and erfc, because log_ndtr is slow under vmap
         tail = 0.5 * torch.erfc(noise.abs() / math.sqrt(2))
         return self.loc - self.scale * noise.sign() * tail.logit()
 
@@ -72,10 +76,10 @@ class Logistic(td.Distribution):
         return ((value - self.loc) / self.scale).sigmoid()
 
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """log P(lower < X < upper) in nats, stable however far in a tail or narrow.
+        """Return log P(lower < X < upper) in nats, accurate far in a tail and for narrow intervals.
 
-        With a, b the standardised ends, `log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))`. Computed in float64,
-        returned in the type of `loc`; arguments as `Normal.log_mass` has them.
+        With a, b the standardised ends, it is `log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))`, computed in
+        float64 and returned in the dtype of `loc`. The arguments are those of `Normal.log_mass`.
         """
         a, b, width = standardised(self, lower, upper)
         return (logsigmoid(b) + logsigmoid(-a) + log_one_minus_exp(-width)).to(self.loc.dtype)

@@ -12,32 +12,40 @@ from vaelab.randomness import standard_normal
 
 
 class Normal(td.Normal):
-    """`torch.distributions.Normal`, whose draws of many stacked models are those of each alone."""
+    """`torch.distributions.Normal` with the mass of an interval, and with samples that stacked models can draw.
+
+    Stacked models draw the same samples as each model alone.
+
+    Examples:
+        >>> standard = Normal(torch.zeros(()), torch.ones(()))
+        >>> standard.log_mass(torch.tensor(-1.0), torch.tensor(1.0)).exp()
+        tensor(0.6827)
+    """
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         return self.loc + self.scale * standard_normal(shape, self.loc)
 
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """log P(lower < X < upper) in nats, to some 8 digits of the mass however far in a tail or narrow.
+        """Return log P(lower < X < upper) in nats; the mass has about 8 correct digits far in a tail and if narrow.
 
-        With a, b the standardised ends, reflected into the left tail, and Phi the cdf,
-        `log Phi(b) + log(1 - exp(log Phi(a) - log Phi(b)))`. Where the interval is narrow that is a difference of
-        equals, and the midpoint rule with its next term is used: with m = (a + b) / 2, w = b - a, and phi the density,
-        `log w + log phi(m) + w^2 (m^2 - 1) / 24`. Computed in float64, returned in the type of `loc`.
+        With a, b the standardised ends, reflected into the left tail, and Phi the cdf, it is
+        `log Phi(b) + log(1 - exp(log Phi(a) - log Phi(b)))`. A narrow interval would lose digits in that difference, so
+        it gets the midpoint rule with its next term: with m = (a + b) / 2, w = b - a, and phi the density,
+        `log w + log phi(m) + w^2 (m^2 - 1) / 24`. Computed in float64, returned in the dtype of `loc`.
 
         Args:
             lower, upper: ends, `lower <= upper`, of shapes that broadcast with `batch_shape`; either may be infinite.
                 Equal ends give -inf.
         """
         a, b, width = standardised(self, lower, upper)
-        to_the_right = a + b > 0  # where Phi is near 1, and differences of it are lost
-        a, b = torch.where(to_the_right, -b, a), torch.where(to_the_right, -a, b)
-        # 40 scales further out e^-800 is left, of no account; and far out log_ndtr's gradient is not to be trusted
+        on_the_right = a + b > 0  # there Phi is near 1, and a difference of its values loses all digits
+        a, b = torch.where(on_the_right, -b, a), torch.where(on_the_right, -a, b)
+        # clamp a to b - 40: the mass beyond is e^-800 of the rest, and log_ndtr's gradient is wrong that far out
         a = torch.maximum(a, b.clamp_max(0) - 40)
         wide = width * a.abs().clamp_min(1) > NARROW
         log_upper = torch.special.log_ndtr(b)
-        below = torch.where(wide, a, 2 * b - 1)  # never b, where the gradient of what `where` leaves out is infinite
+        below = torch.where(wide, a, 2 * b - 1)  # not b, because the branch not taken would have an infinite gradient
         log_ratio = torch.special.log_ndtr(below) - log_upper
         middle = (a + b) / 2
         log_density = -0.5 * (middle.square() + math.log(2 * math.pi))

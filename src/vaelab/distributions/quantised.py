@@ -1,4 +1,4 @@
-"""Grey levels by the mass that a distribution of unit pixels puts on their cells."""
+"""A distribution over grey levels, made from a distribution over unit pixels."""
 
 import math
 from collections.abc import Sequence
@@ -10,21 +10,26 @@ from torch.distributions import constraints
 
 
 class Quantised(td.Distribution):
-    """Grey levels, by the mass that a distribution of unit pixels puts on their cells: `clamp(floor(L X), 0, L - 1)`.
+    """The grey level `clamp(floor(L X), 0, L - 1)` of a unit pixel X: `P(l) = P(l / L < X < (l + 1) / L)`.
 
-    `P(l) = P(l / L < X < (l + 1) / L)`, the lowest level taking everything below as well and the highest everything
-    above, so that the levels' masses sum to 1. These are the masses that a density of uniformly dequantised pixels
-    bounds: `log P(l) >= E_u[log p((l + u) / L)] - log L` (Theis et al. 2016, section 3.1), the more loosely in the two
-    end levels, whose mass outside of (0, 1) is lost to the density. Of a logistic they are the discretised logistic
-    likelihood (Salimans et al. 2017, PixelCNN++, section 2.1).
+    The lowest level also has all mass below 0 and the highest all mass above 1, so that the masses sum to 1. The
+    density p of uniformly dequantised pixels gives a lower bound: `log P(l) >= E_u[log p((l + u) / L)] - log L` (Theis
+    et al. 2016, section 3.1). The bound is looser at both end levels, because the density loses the mass outside
+    (0, 1). If X is logistic, this is the discretised logistic likelihood (Salimans et al. 2017, PixelCNN++, section
+    2.1).
 
     Args:
-        pixels: X, elementwise. Its method `log_mass(lower, upper)` is used where it has one; else differences of its
-            `cdf` in float64, which in a far tail underflow to 0: -inf.
+        pixels: the distribution of X, elementwise. Its method `log_mass(lower, upper)` is used if it has one, else
+            differences of its `cdf` in float64, which underflow far in a tail and give -inf.
         num_levels: L.
 
     Raises:
         ValueError: in `log_prob`, `mean` or `variance`: `pixels` has neither method.
+
+    Examples:
+        >>> levels = Quantised(td.Uniform(torch.zeros(()), 1.0), num_levels=4)
+        >>> levels.log_prob(torch.arange(4.0)).exp()
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
 
     def __init__(self, pixels: td.Distribution, num_levels: int) -> None:
@@ -44,12 +49,12 @@ class Quantised(td.Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Of the levels; takes a pass over the pixels for each level."""
+        """The mean level; it costs one pass over the pixels for each level."""
         return self._moment(1)
 
     @property
     def variance(self) -> Tensor:
-        """Of the levels; takes two passes over the pixels for each level."""
+        """The variance of the level; it costs two passes over the pixels for each level."""
         return self._moment(2) - self._moment(1).square()
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -57,7 +62,7 @@ class Quantised(td.Distribution):
         return (drawn * self.num_levels).floor().clamp(0, self.num_levels - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log P(l) in nats of levels `value`, integers 0 .. L - 1 of any type of number."""
+        """Return log P(l) in nats; `value` holds the levels, integers 0 .. L - 1 of any dtype."""
         level = value.double()
         lowest, highest = level <= 0, level >= self.num_levels - 1
         lower, upper = level / self.num_levels, (level + 1) / self.num_levels
@@ -76,7 +81,7 @@ class Quantised(td.Distribution):
 
     def _moment(self, power: int) -> Tensor:
         total = torch.zeros(())
-        for level in range(1, self.num_levels):  # one after another, since all at once may not fit in memory
-            # a scalar on the CPU, which goes with tensors on any device
+        for level in range(1, self.num_levels):  # one by one, because all at once may not fit in memory
+            # a scalar on the CPU works with tensors on any device
             total = total + level**power * self.log_prob(torch.tensor(level, dtype=torch.float64)).exp()
         return total

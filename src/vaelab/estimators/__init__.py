@@ -1,4 +1,4 @@
-"""Estimators of log p(x), example by example."""
+"""Estimators of log p(x), per example."""
 
 from vaelab.estimators.annealed import AnnealedImportanceSampling
 from vaelab.estimators.base import Estimate, Estimator

@@ -1,4 +1,4 @@
-"""Annealed importance sampling from the prior to the posterior, and the bounds from both sides that go with it."""
+"""Annealed importance sampling from the prior to the posterior, and bidirectional Monte Carlo."""
 
 import math
 from dataclasses import dataclass
@@ -15,33 +15,37 @@ from vaelab.vae import VAE, Image
 LogWeights = Float[Tensor, "chains batch"]
 StepSizes = Float[Tensor, "temperatures batch"]
 STEEPNESS = 4  # of the sigmoid that spaces the temperatures
-GAIN = 0.1
+GAIN = 0.1  # of the step sizes' adaptation
 
 
 @dataclass
 class AnnealedImportanceSampling:
-    """Annealed importance sampling (Neal 2001) of a decoder: Wu, Burda, Salakhutdinov & Grosse (2017).
+    """Annealed importance sampling (Neal 2001) for decoders: Wu, Burda, Salakhutdinov & Grosse (2017).
 
-    Chains go from p(z) to p(z|x) along `f_t(z) = p(z) p(x|z)^beta_t`, `0 = beta_0 < ... < beta_T = 1` spaced by a
-    sigmoid, by a Hamiltonian transition at each beta_t. Each chain's weight, `w = prod_t p(x|z_t)^(beta_t - beta_t-1)`,
-    has the mean p(x), so the mean of `log (1/C) sum_c w_c` is a lower bound of log p(x) that rises with T. The encoder
-    has no part in it. A first run with a quarter of the chains settles the step size of each example at each beta, for
-    an acceptance near 0.65; the run that counts does not adapt, which would spoil that mean.
+    Chains go from p(z) to p(z|x) along `f_t(z) = p(z) p(x|z)^beta_t`, with one Hamiltonian transition at each beta_t,
+    `0 = beta_0 < ... < beta_T = 1` spaced by a sigmoid. The weight of a chain, `w = prod_t p(x|z_t)^(beta_t -
+    beta_t-1)`, has the mean p(x), so the mean of `log (1/C) sum_c w_c` is a lower bound of log p(x) that rises with T.
+    The encoder is not used. A preliminary run with a quarter of the chains adapts the step size of each example at each
+    beta to an acceptance rate near 0.65; the main run does not adapt, because that would bias the weights.
 
-    Of examples drawn from the model itself one exact sample of p(z|x) is known. Chains that go back from it give
-    weights with the mean 1/p(x), hence an *upper* bound: bidirectional Monte Carlo (Grosse, Ghahramani & Adams 2015).
-    How far the two bounds lie apart there says how loose the lower one is.
+    For an example drawn from the model itself, the z that it came from is one exact sample of p(z|x). Chains that go
+    back from it to p(z) have weights with the mean 1/p(x), and so give an *upper* bound: bidirectional Monte Carlo
+    (Grosse, Ghahramani & Adams 2015). The gap between the bounds shows how loose the lower one is.
 
     Args:
         num_temperatures: T.
         num_chains: C, per example.
-        num_leapfrogs: steps of each transition, at most.
-        num_simulated: examples to draw from the model and to bound from both sides, with every batch.
-        max_batch_elements: upper limit on the decoder's output at once, in numbers (4 bytes each; with what its
-            gradient needs, several times that).
+        num_leapfrogs: the most leapfrog steps in one transition.
+        num_simulated: with every batch, bound so many examples drawn from the model from both sides.
+        max_batch_elements: upper limit on the numbers in one output of the decoder (4 bytes each; its gradient needs
+            several times that).
 
     Raises:
-        ValueError: a count below 1, or a negative `num_simulated`.
+        ValueError: a count is below 1, or `num_simulated` is negative; when called, x has no example.
+
+    Examples:
+        >>> [round(beta, 2) for beta in AnnealedImportanceSampling(num_temperatures=4).betas()]
+        [0.0, 0.1, 0.5, 0.9, 1.0]
     """
 
     num_temperatures: int = 500
@@ -60,7 +64,7 @@ class AnnealedImportanceSampling:
             raise ValueError(f"estimator.num_simulated must be 0 or more, found {self.num_simulated}")
 
     def refusal(self, latent_dim: int) -> str | None:
-        """None: it is for any latent."""
+        """Return None, because any latent size works."""
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:
@@ -69,7 +73,7 @@ class AnnealedImportanceSampling:
         return of_weights(log_weights, acceptance_rate=acceptance, simulated_lower=lower, simulated_upper=upper)
 
     def bounds(self, vae: VAE) -> tuple[PerSimulated, PerSimulated]:
-        """Lower and upper bounds, in expectation, on log p(x) of `num_simulated` examples drawn from the model."""
+        """Return lower and upper bounds (on average) of log p(x), for `num_simulated` examples drawn from the model."""
         z = vae.latent_prior().sample((self.num_simulated,))
         x = vae.decode(z).sample()
         forward, step_sizes, _ = self.forward(vae, x)
@@ -77,7 +81,7 @@ class AnnealedImportanceSampling:
         return of_weights(forward).log_likelihood, -of_weights(backward).log_likelihood
 
     def forward(self, vae: VAE, x: Image) -> tuple[LogWeights, StepSizes, Float[Tensor, " batch"]]:
-        """Log weights of chains from the prior to the posterior, the step sizes that served, and their acceptance."""
+        """Run chains from the prior to the posterior; return log weights, step sizes and mean acceptance rates."""
         dynamics = Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements)
         step_sizes = self.settle_step_sizes(dynamics)
         state = dynamics.at(vae.latent_prior().sample((self.num_chains, len(x))))
@@ -86,13 +90,13 @@ class AnnealedImportanceSampling:
         betas = self.betas()
         for t in range(1, self.num_temperatures + 1):
             log_weights += (betas[t] - betas[t - 1]) * state.log_likelihood
-            if t < self.num_temperatures:  # the last transition would move no weight
+            if t < self.num_temperatures:  # the last transition would change no weight
                 state, acceptance = dynamics.transition(state, betas[t], step_sizes[t], t)
                 total += acceptance.mean(0)
         return log_weights, step_sizes, total / max(1, self.num_temperatures - 1)
 
     def backward(self, vae: VAE, x: Image, z: Float[Tensor, "batch latent_dim"], step_sizes: StepSizes) -> LogWeights:
-        """Log weights of chains from a sample z of the posterior to the prior: their mean is 1 / p(x)."""
+        """Run chains from samples z of the posterior to the prior; return log weights, of weights with mean 1/p(x)."""
         dynamics = Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements)
         state = dynamics.at(z.expand(self.num_chains, -1, -1).contiguous())
         log_weights = torch.zeros_like(state.log_prior, dtype=torch.float64)
@@ -104,7 +108,7 @@ class AnnealedImportanceSampling:
         return log_weights
 
     def settle_step_sizes(self, dynamics: Hamiltonian) -> StepSizes:
-        """The step size of each example at each temperature, of a run of its own."""
+        """Return the step size of each example at each temperature, adapted in a run whose weights are not used."""
         num_chains = -(-self.num_chains // 4)
         state = dynamics.at(dynamics.vae.latent_prior().sample((num_chains, len(dynamics.x))))
         step_size = torch.full_like(state.log_prior[0], 1 / self.num_leapfrogs)
@@ -116,7 +120,7 @@ class AnnealedImportanceSampling:
         return torch.stack(settled)
 
     def betas(self) -> list[float]:
-        """beta_0 = 0 to beta_T = 1."""
+        """Return beta_0 = 0 to beta_T = 1."""
         ends = [1 / (1 + math.exp(sign * STEEPNESS)) for sign in (1, -1)]
         raw = [
             1 / (1 + math.exp(-STEEPNESS * (2 * t / self.num_temperatures - 1)))

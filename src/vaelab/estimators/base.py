@@ -1,4 +1,4 @@
-"""What an estimator of log p(x) is, and what it says of each example."""
+"""The contract of an estimator of log p(x): `Estimator`, and the per-example `Estimate` that it returns."""
 
 import math
 from dataclasses import dataclass, fields
@@ -16,16 +16,16 @@ PerSimulated = Float[Tensor, " simulated"]
 
 @dataclass
 class Estimate:
-    """An estimate of log p(x) for each example, in nats; what an estimator cannot say is None.
+    """An estimate of log p(x) for each example, in nats; a field that an estimator does not compute is None.
 
     Attributes:
         log_likelihood: the estimate; higher is better.
-        standard_error: its Monte Carlo error; NaN where one sample cannot tell.
-        effective_sample_size: how many equal weights, or independent draws, the samples are worth.
-        bias: what the estimate's mean lies away from log p(x), as far as the samples tell.
+        standard_error: its Monte Carlo standard error; NaN for a single sample.
+        effective_sample_size: the number of equal weights, or of independent draws, that would be as accurate.
+        bias: the mean of the estimate minus log p(x), as estimated from the samples.
         pareto_k: the shape of the weights' tail (`vaelab.estimators.importance_weights.pareto_k`).
-        acceptance_rate: of Hamiltonian transitions.
-        r_hat: how far chains are from having mixed, at worst over dimensions; 1 is mixed.
+        acceptance_rate: the acceptance rate of Hamiltonian transitions.
+        r_hat: R-hat of the chains, the largest over dimensions; 1 means that they have mixed.
         simulated_lower, simulated_upper: bounds on log p(x) of examples drawn from the model itself.
     """
 
@@ -40,20 +40,20 @@ class Estimate:
     simulated_upper: PerSimulated | None = None
 
     def known(self) -> dict[str, Tensor]:
-        """What is not None, by name."""
+        """Return the fields that are not None, by name."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: values for name, values in named.items() if values is not None}
 
 
 @runtime_checkable
 class Estimator(Protocol):
-    """`estimator(vae, x) -> Estimate`.
+    """An estimator of log p(x): `estimator(vae, x) -> Estimate`.
 
     Attributes:
-        name: what command lines call it.
-        label: what tables call it.
-        unbiased: whether exp(log_likelihood) has the mean p(x); then the mean of log_likelihood lies below log p(x).
-        part_size: how many examples to give it at a time, for what takes long; None for a whole block of 100.
+        name: its name on command lines.
+        label: its name in tables.
+        unbiased: whether exp(log_likelihood) has the mean p(x); log_likelihood is then a lower bound on average.
+        part_size: how many examples a slow estimator gets at a time; None for a whole block of 100.
     """
 
     name: str
@@ -64,22 +64,22 @@ class Estimator(Protocol):
     def __call__(self, vae: VAE, x: Tensor) -> Estimate: ...
 
     def refusal(self, latent_dim: int) -> str | None:
-        """Why it is not for a latent of this size, or None."""
+        """Return why the estimator does not work for a latent of this size, or None."""
         ...
 
 
 def of_weights(log_weights: Float[Tensor, "samples batch"], **more: Any) -> Estimate:
-    """The estimate log (1/K) sum_k w_k of a mean of K weights per example; K = 1 has no standard error.
+    """Return the estimate log (1/K) sum_k w_k from K weights per example, with other fields from `more`.
 
-    By the delta method its standard error is `sqrt((K sum w^2 / (sum w)^2 - 1) / (K - 1))`, and its bias, by the next
-    term of the same expansion, minus half the square of that. The effective sample size is `(sum w)^2 / sum w^2`
-    (Kong 1992).
+    The delta method gives the standard error `sqrt((K sum w^2 / (sum w)^2 - 1) / (K - 1))`, NaN for K = 1. The next
+    term of its expansion gives the bias, minus half the square of that. The effective sample size is
+    `(sum w)^2 / sum w^2` (Kong 1992).
     """
     return of_sums(log_weights.logsumexp(0), (2 * log_weights).logsumexp(0), len(log_weights), **more)
 
 
 def of_sums(log_sum: PerExample, log_sum_of_squares: PerExample, num_samples: int, **more: Any) -> Estimate:
-    """As `of_weights`, of log sum w and log sum w^2."""
+    """Return the estimate of `of_weights` from log sum w and log sum w^2."""
     k = num_samples
     effective = (2 * log_sum - log_sum_of_squares).exp()
     variance = (k / effective - 1).clamp_min(0) / (k - 1) if k > 1 else torch.full_like(effective, math.nan)
@@ -87,10 +87,10 @@ def of_sums(log_sum: PerExample, log_sum_of_squares: PerExample, num_samples: in
 
 
 def at_least_1(estimator: object, *names: str) -> None:
-    """Refuses counts that are not whole or below 1.
+    """Refuse attributes that are not whole numbers of at least 1.
 
     Raises:
-        ValueError: names the first.
+        ValueError: one is not; the message names the first.
     """
     for name in names:
         value = getattr(estimator, name)
@@ -99,10 +99,10 @@ def at_least_1(estimator: object, *names: str) -> None:
 
 
 def at_least_one_example(x: Tensor) -> None:
-    """Refuses an empty batch.
+    """Refuse an empty batch.
 
     Raises:
-        ValueError: says its shape.
+        ValueError: x has no example.
     """
     if len(x) == 0:
         raise ValueError(f"expected at least one example, found x of shape {tuple(x.shape)}")

@@ -1,4 +1,4 @@
-"""log p(x, z) of many z at once, in parts that hold a budget of memory."""
+"""log p(x, z) for many z, computed in parts that respect a memory budget."""
 
 from collections.abc import Iterator
 
@@ -8,28 +8,31 @@ from torch import Tensor
 
 from vaelab.vae import VAE, Image
 
-CACHED = 200_000  # numbers that a CPU's cache can keep from one operation to the next
-CACHED_GRADIENT = 400_000  # a gradient has more operations to call, which costs as well
+CACHED = 200_000  # numbers that stay in a CPU's cache between two operations
+CACHED_GRADIENT = 400_000  # more for a gradient, because it has more operations, and each call costs time
 Samples = Float[Tensor, "samples batch latent_dim"]
 
 
 def log_joint(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[Tensor, "samples batch"]:
-    """log p(x, z) in nats; no call of the decoder gives more than `max_elements` numbers, or one event."""
+    """Return log p(x, z) in nats.
+
+    One call of the decoder outputs at most `max_elements` numbers, but at least one event.
+    """
     return vae.latent_prior().log_prob(z) + log_likelihood(vae, x, z, max_elements)
 
 
 def log_likelihood(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[Tensor, "samples batch"]:
-    """log p(x|z) in nats, likewise."""
-    found = z.new_empty(z.shape[:2])
+    """Return log p(x|z) in nats, with the memory limit of `log_joint`."""
+    values = z.new_empty(z.shape[:2])
     for rows, samples in parts(z.shape[0], x, max_elements):
-        found[samples, rows] = vae.decoder.log_prob(x[rows], z[samples, rows])
-    return found
+        values[samples, rows] = vae.decoder.log_prob(x[rows], z[samples, rows])
+    return values
 
 
 def parts(num_samples: int, x: Image, max_elements: int, cached: int = CACHED) -> Iterator[tuple[slice, slice]]:
-    """Slices of the batch and of the samples, so small that samples times pixels of each pair hold the budget.
+    """Yield slices of the batch and of the samples, such that the decoder outputs at most `max_elements` numbers.
 
-    On a CPU they are small enough for its cache, whatever the budget.
+    On a CPU it outputs also at most `cached` numbers, because more do not fit in the cache.
     """
     if x.device.type == "cpu":
         max_elements = min(max_elements, cached)
@@ -44,7 +47,7 @@ def parts(num_samples: int, x: Image, max_elements: int, cached: int = CACHED) -
 def gradient_of_log_likelihood(
     vae: VAE, x: Image, z: Samples, max_elements: int
 ) -> tuple[Float[Tensor, "samples batch"], Samples]:
-    """log p(x|z), and its gradient in z, likewise in parts."""
+    """Return log p(x|z) in nats and its gradient with respect to z, with the memory limit of `log_joint`."""
     values, gradient = z.new_empty(z.shape[:2]), torch.empty_like(z)
     for rows, samples in parts(z.shape[0], x, max_elements, CACHED_GRADIENT):
         with torch.enable_grad():

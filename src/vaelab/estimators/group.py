@@ -1,4 +1,4 @@
-"""Several estimators of the same number, which ought to agree."""
+"""A group of estimators of log p(x), whose results should agree."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,18 @@ from vaelab.estimators.base import Estimator
 
 
 class Several:
-    """Estimators by name, in an order. Those that are not for a model are left out, with the reason.
+    """Several estimators by name, run one after another.
 
     Args:
-        estimators: name to estimator.
+        estimators: the estimators by name.
 
     Raises:
-        ValueError: none, or something that is no estimator.
+        ValueError: there is none, or one is not an `Estimator`.
+
+    Examples:
+        >>> from vaelab.estimators import ImportanceSampling
+        >>> [name for name, _, refusal in Several(iwae=ImportanceSampling()).for_latent(2) if refusal is None]
+        ['iwae']
     """
 
     name = "all"
@@ -24,6 +29,6 @@ class Several:
         self.estimators = estimators
 
     def for_latent(self, latent_dim: int) -> Iterator[tuple[str, Estimator, str | None]]:
-        """Name, estimator, and why it is not for a latent of this size, if so."""
+        """Yield each name and estimator, and why it does not work for a latent of this size, or None."""
         for name, estimator in self.estimators.items():
             yield name, estimator, estimator.refusal(latent_dim)

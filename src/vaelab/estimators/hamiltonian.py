@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo on p(z) p(x|z)^beta, many chains of many examples in one batch."""
+"""Hamiltonian Monte Carlo on p(z) p(x|z)^beta, with many chains of many examples in one batch."""
 
 import math
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from vaelab.vae import VAE, Image
 PerChain = Float[Tensor, "samples batch"]
 PerExample = Float[Tensor, " batch"]
 GOLDEN = (math.sqrt(5) - 1) / 2
-TARGET_ACCEPTANCE = 0.65  # the best in high dimensions: Beskos et al. (2013); Neal (2011), section 4.4
+TARGET_ACCEPTANCE = 0.65  # optimal in high dimensions: Beskos et al. (2013); Neal (2011), section 4.4
 
 
 @dataclass
 class State:
-    """Where chains stand, with both terms of log p(x, z) there, and their gradients in z."""
+    """The positions z of chains, with log p(z), log p(x|z) and their gradients there."""
 
     z: Samples
     log_prior: PerChain
@@ -37,20 +37,19 @@ class State:
 
 @dataclass
 class Hamiltonian:
-    """Transitions that leave `p(z) p(x|z)^beta`, of each example x, as it is: Neal (2011), section 3.
+    """Transitions that leave the density `p(z) p(x|z)^beta` of each example x invariant: Neal (2011), section 3.
 
-    The density is that of a `VAE`'s latent; at beta = 1 it is the posterior. Momenta are N(0, I), drawn anew for every
-    transition.
+    At beta = 1 this density is the unnormalised posterior. Momenta are drawn from N(0, I) for every transition.
 
     Args:
         vae: the model.
         x: examples, `[batch, *event_shape]`.
-        num_leapfrogs: steps along a trajectory, at most. How many differs from one transition to the next, since
-            trajectories of one length may all return to where they began.
-        max_batch_elements: upper limit on the decoder's output at once, in numbers.
+        num_leapfrogs: the most leapfrog steps in one transition. The number varies between transitions, because
+            trajectories of a fixed length may always return to where they began.
+        max_batch_elements: upper limit on the numbers in one output of the decoder.
 
     Raises:
-        ValueError: no example.
+        ValueError: x has no example.
     """
 
     vae: VAE
@@ -62,7 +61,7 @@ class Hamiltonian:
         at_least_one_example(self.x)
 
     def at(self, z: Samples) -> State:
-        """Chains that stand at z, `[chains, batch, latent_dim]`."""
+        """Return the state of chains at z, `[chains, batch, latent_dim]`."""
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             log_prior = self.vae.latent_prior().log_prob(leaf)
@@ -71,8 +70,8 @@ class Hamiltonian:
         return State(z, log_prior.detach(), likelihood[0], prior_gradient, likelihood[1])
 
     def transition(self, state: State, beta: float, step_size: PerExample, number: int) -> tuple[State, PerChain]:
-        """Transition `number` of all chains, with a step size for each example; also how probably each is accepted."""
-        num_leapfrogs = 1 + int(self.num_leapfrogs * (number * GOLDEN % 1))  # spread evenly over 1 .. the most
+        """Do transition `number`, with a step size per example; return the new state and acceptance probabilities."""
+        num_leapfrogs = 1 + int(self.num_leapfrogs * (number * GOLDEN % 1))  # evenly spread over 1 .. num_leapfrogs
         step = step_size.unsqueeze(-1)  # [batch, 1]
         momentum = torch.randn_like(state.z)
         before = state.log_density(beta) - momentum.square().sum(-1) / 2
@@ -82,7 +81,7 @@ class Hamiltonian:
             proposed = self.at(proposed.z + step * momentum)
             momentum = momentum + (step if left else step / 2) * proposed.gradient(beta)
         after = proposed.log_density(beta) - momentum.square().sum(-1) / 2
-        acceptance = (after - before).exp().clamp(max=1).nan_to_num(0)  # a trajectory may run to infinity
+        acceptance = (after - before).exp().clamp(max=1).nan_to_num(0)  # NaN if a trajectory diverged
         accepted = torch.rand_like(acceptance) < acceptance
         return _where(accepted, proposed, state), acceptance
 
@@ -96,5 +95,5 @@ def _where(accepted: Tensor, proposed: State, state: State) -> State:
 
 
 def adapted(step_size: PerExample, acceptance: PerChain, gain: float) -> PerExample:
-    """The step size of each example, moved so that the mean acceptance over its chains comes nearer to 0.65."""
+    """Return the step size of each example, adapted to bring the mean acceptance of its chains nearer to 0.65."""
     return step_size * (gain * (acceptance.mean(0) - TARGET_ACCEPTANCE)).exp()

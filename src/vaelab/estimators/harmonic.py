@@ -1,4 +1,4 @@
-"""The estimator of the paper's appendix D: samples of the posterior, and the harmonic identity."""
+"""The estimator of appendix D of Kingma & Welling (2014): posterior samples and the harmonic identity."""
 
 import math
 from dataclasses import dataclass
@@ -22,22 +22,27 @@ COVERED = 0.9
 class HarmonicMean:
     """The marginal likelihood by Hamiltonian Monte Carlo: appendix D of Kingma & Welling (2014).
 
-    `1 / p(x) = E_p(z|x)[ f(z) / p(x, z) ]` for any density f where p(z|x) > 0. Chains sample the posterior; f is fitted
-    to those of one half, and the mean is over those of the other. Here f is their Gaussian, cut at the ellipsoid that
-    holds 90 % of it, so that no rare sample in the tails of f decides the mean (Geweke 1999).
+    `1 / p(x) = E_p(z|x)[ f(z) / p(x, z) ]` for any density f that is zero where p(z|x) is. Chains sample the posterior;
+    f is fitted to the samples of half the chains, and the mean is taken over those of the other half. Here f is a
+    Gaussian truncated to the ellipsoid that holds 90 % of it, so that no rare sample in its tails dominates the mean
+    (Geweke 1999). A Gaussian fits well in few dimensions only, so the estimator refuses more than 5.
 
-    Such a density fits in few dimensions only: above 5 the estimator refuses. Its standard error is the spread of the
-    chains, its effective sample size the number of independent draws that would give that spread.
+    The standard error comes from the spread between the chains. The effective sample size is the number of independent
+    draws with that standard error.
 
     Args:
-        num_chains: per example, an even number of them.
-        num_draws: of each chain.
-        num_burn_in: transitions before, while the step size of each example adapts to an acceptance of 0.65.
-        num_leapfrogs: steps of each transition, at most.
-        max_batch_elements: upper limit on the decoder's output at once, in numbers.
+        num_chains: chains per example, an even number.
+        num_draws: draws from each chain.
+        num_burn_in: transitions before the draws, in which step sizes adapt to an acceptance rate of 0.65.
+        num_leapfrogs: the most leapfrog steps in one transition.
+        max_batch_elements: upper limit on the numbers in one output of the decoder.
 
     Raises:
-        ValueError: a count below its least; or, when called, a latent of more than five dimensions.
+        ValueError: a count is too small; or, when called, the latent has more than 5 dimensions, or x has no example.
+
+    Examples:
+        >>> HarmonicMean().refusal(latent_dim=2) is None
+        True
     """
 
     num_chains: int = 32
@@ -61,7 +66,7 @@ class HarmonicMean:
             )
 
     def refusal(self, latent_dim: int) -> str | None:
-        """Why it is not for a latent of this size, or None."""
+        """Return why the latent has too many dimensions, or None."""
         if latent_dim <= LARGEST_LATENT:
             return None
         return (
@@ -80,7 +85,7 @@ class HarmonicMean:
         return harmonic(log_ratios, acceptance_rate=acceptance, r_hat=r_hat(draws))
 
     def sample(self, dynamics: Hamiltonian) -> tuple[Chains, Values, Float[Tensor, " batch"]]:
-        """Draws of p(z|x), from chains that start at q(z|x); log p(x, z) there, and the acceptance."""
+        """Return draws of p(z|x) from chains that start at q(z|x), their log p(x, z), and the acceptance rates."""
         state = dynamics.at(dynamics.vae.encode(dynamics.x).sample((self.num_chains,)))
         step_size = torch.full_like(state.log_prior[0], 1 / self.num_leapfrogs)
         for t in range(self.num_burn_in):
@@ -96,13 +101,13 @@ class HarmonicMean:
 
 
 def log_density_of_fit(fitted: Chains, at: Chains) -> Values:
-    """The log density, at some points, of the Gaussian fitted to others, cut where 90 % of it are inside.
+    """Return the log density at the points `at` of the truncated Gaussian that is fitted to the points `fitted`.
 
-    Where the others lie in fewer dimensions, as of chains that never moved, there is none: -infinity everywhere.
+    It is -infinity everywhere if the fitted points span fewer dimensions, as those of chains that never moved do.
     """
     from scipy.stats import chi2  # slow to import
 
-    first = fitted[0, 0]  # from which chains that never moved lie nowhere, not even by rounding
+    first = fitted[0, 0]  # subtract it, so that the covariance of chains that never moved is exactly 0
     fitted, at = fitted - first, at - first
     sample = fitted.flatten(0, 1).movedim(1, 0).double()  # [batch, draws, latent_dim]
     latent_dim = sample.shape[-1]
@@ -119,9 +124,9 @@ def log_density_of_fit(fitted: Chains, at: Chains) -> Values:
 
 
 def harmonic(log_ratios: Values, **more: Tensor) -> Estimate:
-    """-log of the mean ratio: its error from the spread of the chains, which are independent of each other.
+    """Return the estimate -log mean(f / p(x, z)), with its error from the spread between independent chains.
 
-    Not a number where no draw of these chains lies where those of the others do.
+    It is NaN if none of the draws lies where f is positive.
     """
     draws, chains, _ = log_ratios.shape
     log_mean = log_ratios.logsumexp((0, 1)) - math.log(draws * chains)
@@ -133,10 +138,10 @@ def harmonic(log_ratios: Values, **more: Tensor) -> Estimate:
 
 
 def r_hat(draws: Chains) -> Float[Tensor, " batch"]:
-    """The rank-normalised split R-hat of each example, at its worst dimension: Vehtari et al. (2021), by ArviZ."""
+    """Return the rank-normalised split R-hat of each example, the largest over dimensions: Vehtari et al. (2021)."""
     from arviz_stats.base import array_stats  # slow to import
 
     if len(draws) < 4:
         return torch.full(draws.shape[2:3], math.nan, device=draws.device)
-    found = array_stats.rhat(draws.movedim((2, 3), (0, 1)).numpy(force=True), chain_axis=-1, draw_axis=-2)
-    return torch.as_tensor(found, device=draws.device).max(-1).values
+    per_dimension = array_stats.rhat(draws.movedim((2, 3), (0, 1)).numpy(force=True), chain_axis=-1, draw_axis=-2)
+    return torch.as_tensor(per_dimension, device=draws.device).max(-1).values

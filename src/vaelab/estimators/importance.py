@@ -11,7 +11,7 @@ from vaelab.estimators.decoder_batches import log_joint
 from vaelab.estimators.importance_weights import RunningWeights
 from vaelab.vae import VAE, Image
 
-ROUND = 100  # samples per example that are drawn at once: a number of its own, so that memory does not change the draws
+ROUND = 100  # samples per example drawn at once; a constant, so that the memory limit does not change the draws
 
 
 @dataclass
@@ -20,18 +20,29 @@ class ImportanceSampling:
 
     `log p(x) ~ log (1/K) sum_k w_k`, `w_k = p(x, z_k) / q(z_k|x)`, `z_k ~ q(z|x)`. Its mean is a lower bound of
     log p(x) that rises with K. Standard error, bias and effective sample size are those of
-    `vaelab.estimators.base.of_weights`; `pareto_k` tells where q(z|x) is too poor a proposal for all three.
+    `vaelab.estimators.base.of_weights`. They cannot be trusted where `pareto_k` is large, because q(z|x) is then a poor
+    proposal.
 
     Samples are drawn and weighted in parts; the draws do not depend on `max_batch_elements`.
 
     Args:
         num_samples: K.
-        max_batch_elements: upper limit on the decoder's output in one part, in numbers (4 bytes each); a part holds
-            one sample of one example at the least.
+        max_batch_elements: upper limit on the numbers in one output of the decoder (4 bytes each); one sample of one
+            example is always allowed.
 
     Raises:
-        ValueError: either of them below 1; when called, on no example.
-        PointMassError: when called, on a q(z|x) without a density.
+        ValueError: an argument is below 1; when called, x has no example.
+        PointMassError: when called, q(z|x) has no density.
+
+    Examples:
+        >>> from vaelab import heads, networks, priors
+        >>> from vaelab.vae import Conditional
+        >>> z, x = (2,), (1, 28, 28)
+        >>> encoder = Conditional(x, z, networks.MLP, heads.DiagonalGaussian)
+        >>> decoder = Conditional(z, x, networks.MLP, heads.Bernoulli)
+        >>> vae = VAE(encoder, decoder, priors.StandardNormal(z, x))
+        >>> ImportanceSampling(num_samples=10)(vae, torch.ones(5, *x)).log_likelihood.shape
+        torch.Size([5])
     """
 
     num_samples: int = 100
@@ -45,7 +56,7 @@ class ImportanceSampling:
         at_least_1(self, "num_samples", "max_batch_elements")
 
     def refusal(self, latent_dim: int) -> str | None:
-        """None: it is for any latent."""
+        """Return None, because any latent size works."""
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:

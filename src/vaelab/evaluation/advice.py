@@ -1,4 +1,4 @@
-"""What an evaluation's numbers say of each other, in plain words."""
+"""Advice in plain words: which numbers of an evaluation can be trusted, and what to type where they cannot."""
 
 import math
 from collections.abc import Mapping
@@ -7,79 +7,79 @@ from vaelab.estimators import Estimator
 from vaelab.estimators.importance_weights import threshold
 
 Metrics = Mapping[str, float]
-POOR = 0.05  # share of examples that a proposal may fail
-FEW = 5  # effective samples
-TIGHT = 0.1  # nats between bounds from both sides
-MIXED = 1.1  # R-hat
-NEAR = 0.5  # nats between a mutual information and its limit
+POOR = 0.05  # a proposal is poor if it fails a larger share of the examples
+FEW = 5  # with fewer effective samples an estimate is unreliable
+TIGHT = 0.1  # nats; bounds from both sides are tight if they differ by less
+MIXED = 1.1  # chains have mixed if R-hat is below
+NEAR = 0.5  # nats; a mutual information is saturated if it is nearer to its limit
 
 
 def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """Sentences on what can be trusted, and what to type where something cannot.
+    """Return sentences on what can be trusted, and on what to type where something cannot.
 
     Args:
-        metrics: of `vaelab.evaluation.metrics.summary`.
-        estimators: by what the names of their metrics begin with.
+        metrics: the result of `vaelab.evaluation.metrics.summary`.
+        estimators: the estimators by the prefix of their metrics.
     """
-    found = []
+    sentences = []
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-        found += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own)]
-    return found + on_bound(metrics, estimators) + on_agreement(metrics, estimators) + on_latent(metrics)
+        sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own)]
+    return sentences + on_bound(metrics, estimators) + on_agreement(metrics, estimators) + on_latent(metrics)
 
 
 def on_estimate(own: Metrics) -> list[str]:
-    """On one estimator's numbers: its proposal, its bias, its bounds from both sides, its chains."""
-    found = []
+    """Return sentences on one estimator: its proposal, its bias, its bounds from both sides, and its chains."""
+    sentences = []
     if "undefined" in own:
-        found.append(f"of {own['undefined']:.0f} examples it can say nothing; they are left out of its mean")
-    found += on_proposal(own)
+        sentences.append(f"it gives no number for {own['undefined']:.0f} examples; its mean leaves them out")
+    sentences += on_proposal(own)
     bias, error = own.get("bias", 0.0), own.get("standard_error", 0.0)
     effective = own.get("effective_sample_size", math.inf)
     if effective < FEW:
-        found.append(
-            f"the samples of an example are worth {effective:.1f} on average: log p(x) may be off by much more than "
-            "its error tells"
+        sentences.append(
+            f"an example has only {effective:.1f} effective samples on average: log p(x) may be wrong by much more "
+            "than the standard error"
         )
     elif abs(bias) > max(2 * error, 0.01):
         remedy = "a larger num_samples=" if "num_samples" in own else "more chains"
-        found.append(f"biased by about {bias:+.3f} nats, more than its standard error {error:.3f}: it takes {remedy}")
+        sentences.append(f"biased by about {bias:+.3f} nats, more than its standard error {error:.3f}: use {remedy}")
     if own.get("log_mass_effective_sample_size", math.inf) < FEW:
-        found.append(
-            f"log P(levels) rests on {own['log_mass_effective_sample_size']:.1f} effective draws of the noise: a lower "
-            "bound, and a loose one; measure=mass has none of that noise"
+        sentences.append(
+            f"log P(levels) has only {own['log_mass_effective_sample_size']:.1f} effective draws of the noise: it is a "
+            "loose lower bound; measure=mass needs no noise"
         )
     if "simulated_gap" in own:
         gap, spread = own["simulated_gap"], own.get("simulated_gap_error", math.inf)
-        verdict = "too few of them to tell, it takes a larger estimator.num_simulated"
+        verdict = "there are too few examples to tell, use a larger estimator.num_simulated"
         if gap < -3 * spread:
-            verdict = "the wrong way round, so neither is to be trusted"
+            verdict = "the lower one is above the upper one, so trust neither"
         elif abs(gap) + 2 * spread < TIGHT:
             verdict = "tight"
         elif gap - 2 * spread > TIGHT:
-            verdict = "loose, it takes a larger estimator.num_temperatures"
-        found.append(
-            "on examples of the model's own its lower and upper bound lie "
+            verdict = "loose, use a larger estimator.num_temperatures"
+        sentences.append(
+            "on examples drawn from the model its lower and upper bounds are "
             f"{gap:.3f} +- {spread:.3f} nats apart: {verdict}"
         )
     if own.get("r_hat", 1.0) > MIXED:
-        found.append(
-            f"chains of some examples have not mixed (R-hat up to {own['r_hat']:.2f}): it takes a larger "
+        sentences.append(
+            f"chains of some examples have not mixed (R-hat up to {own['r_hat']:.2f}): use a larger "
             "estimator.num_burn_in or estimator.num_draws"
         )
-    return found
+    return sentences
 
 
 def on_proposal(own: Metrics) -> list[str]:
-    """On q(z|x) as a proposal, by the tails of the weights that it gives."""
+    """Return a sentence on q(z|x) as a proposal, judged by the tails of the importance weights."""
     if "pareto_k_bad" not in own:
         return []
     share, limit = own["pareto_k_bad"], threshold(int(own["num_samples"]))
     if share > POOR:
         return [
             f"q(z|x) is a poor proposal for {share:.0%} of the examples (Pareto k above {limit:.2f}): their log p(x) "
-            "may be too low, and its standard error too; it takes a larger num_samples=, or estimator=ais, which "
-            "does not need q"
+            "may be too low, and its standard error too; use a larger num_samples=, or estimator=ais, which does not "
+            "need q"
         ]
     if share > 0:
         return [f"Pareto k is above {limit:.2f} for {share:.1%} of the examples: their log p(x) may be too low"]
@@ -87,23 +87,23 @@ def on_proposal(own: Metrics) -> list[str]:
 
 
 def on_bound(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """On estimates that lie below the ELBO, which bounds log p(x) as well."""
-    found = []
+    """Return a sentence on each estimate below the ELBO, which is itself a lower bound of log p(x)."""
+    sentences = []
     for prefix, estimator in estimators.items():
         value = metrics.get(f"{prefix}log_likelihood", math.inf)
         if value + 2 * metrics.get(f"{prefix}standard_error", 0.0) < metrics["elbo"]:
-            found.append(f"{estimator.label} is looser than the ELBO itself: its log p(x) is not to be used")
-    return found
+            sentences.append(f"{estimator.label} is looser than the ELBO: do not use its log p(x)")
+    return sentences
 
 
 def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """Whether several estimators agree, and which is loose: those that bound log p(x) from below cannot be too high."""
+    """Return sentences on whether several estimators agree; of two lower bounds, the lower one is looser."""
     estimators = {prefix: e for prefix, e in estimators.items() if f"{prefix}log_likelihood" in metrics}
     bounds = [prefix for prefix, estimator in estimators.items() if estimator.unbiased]
     if len(estimators) < 2 or not bounds:
         return []
     best = max(bounds, key=lambda prefix: metrics[f"{prefix}log_likelihood"])
-    found = []
+    sentences = []
     for prefix, estimator in estimators.items():
         if prefix == best:
             continue
@@ -111,44 +111,46 @@ def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[
         error = math.hypot(*(metrics.get(f"{p}standard_error", math.nan) for p in (best, prefix)))
         pair = f"{estimators[best].label} and {estimator.label}"
         if any(f"{p}undefined" in metrics for p in (best, prefix)):
-            found.append(f"{pair} are not compared: their means are over different examples")
+            sentences.append(f"{pair} are not compared: their means are over different examples")
         elif math.isnan(error):
-            found.append(f"{pair} cannot be compared: a single sample has no error")
+            sentences.append(f"{pair} cannot be compared: a single sample has no standard error")
         elif abs(gap) <= 2 * error:
-            found.append(f"{pair} agree: {gap:+.3f} +- {error:.3f} nats")
+            sentences.append(f"{pair} agree: {gap:+.3f} +- {error:.3f} nats")
         elif estimator.unbiased:
-            found.append(
+            sentences.append(
                 f"{pair} differ by {gap:.3f} +- {error:.3f} nats: both are lower bounds on average, so "
                 f"{estimator.label} is the looser one{_why(metrics, prefix)}"
             )
         else:
-            found.append(f"{pair} differ by {gap:+.3f} +- {error:.3f} nats; the latter is no bound: trust the former")
-    return found
+            sentences.append(
+                f"{pair} differ by {gap:+.3f} +- {error:.3f} nats; the latter is no bound: trust the former"
+            )
+    return sentences
 
 
 def _why(metrics: Metrics, prefix: str) -> str:
     if metrics.get(f"{prefix}pareto_k_bad", 0.0) > 0:
         return f", with a proposal that fails {metrics[f'{prefix}pareto_k_bad']:.1%} of the examples"
     if metrics.get(f"{prefix}simulated_gap", 0.0) > 0:
-        return f", by {metrics[f'{prefix}simulated_gap']:.3f} nats on examples of the model's own"
+        return f", by {metrics[f'{prefix}simulated_gap']:.3f} nats on examples drawn from the model"
     return f", with a bias of about {metrics[f'{prefix}bias']:+.3f} nats" if f"{prefix}bias" in metrics else ""
 
 
 def on_latent(metrics: Metrics) -> list[str]:
-    """Collapse of the posterior, and saturation of the mutual information."""
-    found = []
+    """Return sentences on posterior collapse, and on saturation of the mutual information."""
+    sentences = []
     if "active_units" in metrics:
         active, size = int(metrics["active_units"]), int(metrics["latent_dim"])
         if active == 0:
-            found.append(f"posterior collapse: none of {size} latent dimensions is active; the decoder ignores z")
+            sentences.append(f"posterior collapse: none of {size} latent dimensions is active; the decoder ignores z")
         elif active < size:
-            found.append(f"partial posterior collapse: {active} of {size} latent dimensions are active")
+            sentences.append(f"partial posterior collapse: {active} of {size} latent dimensions are active")
         else:
-            found.append(f"no posterior collapse: all {size} latent dimensions are active")
+            sentences.append(f"no posterior collapse: all {size} latent dimensions are active")
     information, limit = metrics["mutual_information"], metrics["mutual_information_limit"]
     if information > limit - NEAR:
-        found.append(
-            f"the mutual information is saturated: so many examples show at most log N = {limit:.2f} nats, so the "
-            "true one may be larger, and KL(q(z) || p(z)) smaller"
+        sentences.append(
+            f"the mutual information is saturated: N examples can show at most log N = {limit:.2f} nats, so the true "
+            "one may be larger, and KL(q(z) || p(z)) smaller"
         )
-    return found
+    return sentences

@@ -1,4 +1,4 @@
-"""Which numbers may stand in one ranking: those of the same data, pixels, measure and estimator."""
+"""The comparability key: results may stand in one ranking only if their keys are equal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,15 @@ def comparability(
     estimators: Mapping[str, Any],
     dequantizations: int = 1,
 ) -> Key:
-    """Data set, split, pixel protocol, measure, and each estimator with its settings.
+    """Return the comparability key: data set, split, pixel protocol, measure, and each estimator with its settings.
 
     Args:
-        record: of `ImageData.record()`.
-        split: the one that was evaluated, and how many `examples` of it, from its beginning.
+        record: the result of `ImageData.record()`.
+        split: the evaluated split.
+        examples: how many examples of it were evaluated, from the first on.
         measure: `mass` or `density`.
-        estimators: name → settings.
-        dequantizations: draws of the noise that the estimate is a mean over.
+        estimators: the settings of each estimator by name.
+        dequantizations: how many draws of the dequantisation noise the estimate averages over.
     """
     protocol = {name: record[name] for name in ("pixels", "binarize") if name in record}
     return {
@@ -41,7 +42,7 @@ def comparability(
 
 
 def settings(estimator: Estimator) -> dict[str, Any]:
-    """What an estimator was told, but for its memory, which changes no number."""
+    """Return an estimator's settings, without its memory limit, which does not change the result."""
     own = {name: value for name, value in vars(estimator).items() if not name.startswith("_")}
     known = {name: value for name, value in own.items() if name != "max_batch_elements"}
     ours = type(estimator).__module__.startswith("vaelab.")

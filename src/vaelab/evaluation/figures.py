@@ -1,4 +1,4 @@
-"""Figures of a trained VAE, as matplotlib figures: what it reconstructs, what it dreams, and what its latent holds."""
+"""Matplotlib figures of a trained VAE: reconstructions, samples, and the latent."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from vaelab.vae import VAE
 
 
 def image_grid(images: Float[Tensor, "n channels height width"], columns: int, title: str) -> Figure:
-    """Tiles images row by row, on a common scale from 0 to 1: grey, colour, or the mean of other channels."""
+    """Tile images row by row, on a scale from 0 to 1: 1 channel is grey, 3 are RGB, others are averaged to grey."""
     if images.shape[1] not in (1, 3):
         images = images.mean(1, keepdim=True)
     n, channels, height, width = images.shape
@@ -31,23 +31,24 @@ def image_grid(images: Float[Tensor, "n channels height width"], columns: int, t
 
 @torch.no_grad()
 def reconstructions(vae: VAE, x: Float[Tensor, "n channels height width"]) -> Figure:
-    """Data above, the decoder's mean at the encoder's mean below, example by example."""
+    """Draw each example above its reconstruction, the decoder's mean at the encoder's mean."""
     pairs = torch.cat([x, vae.reconstruct(x)]) / vae.max_pixel
     return image_grid(pairs, len(x), "data (above) and reconstruction (below)")
 
 
 @torch.no_grad()
 def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
-    """Means of p(x|z) at z drawn from the prior."""
+    """Draw the means of p(x|z) at z drawn from the prior."""
     means = mean_or_sample(vae.decode(vae.latent_prior().sample((rows * columns,))))
     return image_grid(means / vae.max_pixel, columns, "samples: means of p(x|z), z from the prior")
 
 
 @torch.no_grad()
 def manifold(vae: VAE, size: int = 20) -> Figure:
-    """The two-dimensional latent as a grid of images: figure 4 of Kingma & Welling (2014).
+    """Draw a two-dimensional latent as a grid of images: figure 4 of Kingma & Welling (2014).
 
-    The unit square's grid goes through the inverse CDF of the Gaussian, so that cells are equally probable a priori.
+    The inverse cdf of the Gaussian maps a regular grid on the unit square to z, so that all cells have the same
+    probability under a standard normal prior.
     """
     quantiles = torch.from_numpy(norm.ppf((np.arange(size) + 0.5) / size))
     z = torch.cartesian_prod(-quantiles, quantiles).flip(-1).to(next(vae.parameters()))
@@ -57,7 +58,7 @@ def manifold(vae: VAE, size: int = 20) -> Figure:
 
 
 def latent_scatter(means: Float[Tensor, "n latent_dim"], labels: NDArray[np.integer] | None) -> Figure:
-    """Posterior means, coloured by label; the plane of their two principal components where there are more than two."""
+    """Draw posterior means, coloured by label; more than two dimensions are reduced to two principal components."""
     points, names = means.cpu().numpy(), ["z1", "z2"]
     if points.shape[1] > 2:
         centred = points - points.mean(0)
@@ -80,7 +81,7 @@ def latent_scatter(means: Float[Tensor, "n latent_dim"], labels: NDArray[np.inte
 
 
 def kl_bars(kl: Float[Tensor, " latent_dim"]) -> Figure:
-    """KL(q(z_j|x) || p(z_j)) of each latent dimension j, largest first, in nats."""
+    """Draw the KL(q(z_j|x) || p(z_j)) of each latent dimension j in nats, the largest first."""
     order = kl.argsort(descending=True).cpu()
     figure = Figure(figsize=(max(4, 0.3 * len(kl)), 3), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What a posterior q(z|x) does with the latent over a whole split: active units, mutual information, the aggregate."""
+"""How a posterior q(z|x) uses the latent over a split: active units, mutual information, aggregate posterior."""
 
 import math
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ from vaelab.errors import PointMassError
 from vaelab.objectives import kl_per_dimension
 from vaelab.vae import VAE, Image
 
-ACTIVE = 0.01  # of the posterior mean's variance over examples: Burda, Grosse & Salakhutdinov (2016), section 5.2
-GROUP = 100  # blocks whose densities are looked at together
+ACTIVE = 0.01  # variance of the posterior mean over examples: Burda, Grosse & Salakhutdinov (2016), section 5.2
+GROUP = 100  # blocks whose densities are computed together
 LATENT_VALUES = ("log_posterior", "log_aggregate", "log_prior", "posterior_mean", "kl_per_dimension")
 Codes = Float[Tensor, "batch latent_dim"]
 
@@ -24,7 +24,7 @@ class Aggregate:
 
     Args:
         vae: the model.
-        blocks: the examples, block by block.
+        blocks: the examples of the split, block by block.
     """
 
     def __init__(self, vae: VAE, blocks: Iterable[Tensor]) -> None:
@@ -35,7 +35,7 @@ class Aggregate:
         self.normals = list(map(_Normals, groups)) if len(normals) == len(self.posteriors) else None
 
     def log_prob(self, z: Codes) -> Float[Tensor, " batch"]:
-        """log q(z) in nats."""
+        """Return log q(z) in nats."""
         if self.normals is not None:
             log_sums = [normals.log_prob(z).logsumexp(1) for normals in self.normals]
         else:
@@ -44,7 +44,7 @@ class Aggregate:
 
 
 class _Normals:
-    """Many diagonal Gaussians at many points: log N(z; mu, sigma^2 I) as two matrix products, in float64."""
+    """Many diagonal Gaussians, whose log-densities at many points are two matrix products in float64."""
 
     def __init__(self, normals: list[td.Normal]) -> None:
         loc = torch.cat([normal.loc for normal in normals]).double()
@@ -66,10 +66,10 @@ def _diagonal_normal(q: td.Distribution) -> td.Normal | None:
 
 
 def latent_values(vae: VAE, x: Image, aggregate: Aggregate) -> dict[str, Tensor]:
-    """What `latent_summary` needs of each example, at one sample z of its posterior; in nats.
+    """Return the per-example values that `latent_summary` needs, in nats, at one sample z of each posterior.
 
     Raises:
-        PointMassError: a posterior without a density.
+        PointMassError: a posterior has no density.
     """
     q, prior = vae.encode(x), vae.latent_prior()
     z, log_posterior = sample_and_log_prob(q)
@@ -77,7 +77,7 @@ def latent_values(vae: VAE, x: Image, aggregate: Aggregate) -> dict[str, Tensor]
     if broken.any():
         raise PointMassError(
             f"the posterior q(z|x) of {int(broken.sum())} of {len(x)} examples has no density at its own sample, "
-            "as one of scale 0 has none: its KL is not finite either; give the encoder's head a min_scale"
+            "probably because its scale is 0, and its KL is not finite: give the encoder's head a min_scale"
         )
     values = {"log_posterior": log_posterior, "log_aggregate": aggregate.log_prob(z), "log_prior": prior.log_prob(z)}
     mean, kl = _mean(q), kl_per_dimension(q, prior)
@@ -92,18 +92,21 @@ def _mean(q: td.Distribution) -> Tensor | None:
 
 
 def spread_of_mean(values: Tensor) -> float:
-    """The standard error of a mean over examples; NaN of fewer than two."""
+    """Return the standard error of a mean over examples; NaN for fewer than two."""
     return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def latent_summary(columns: dict[str, Tensor]) -> dict[str, float]:
-    """How a split uses the latent: flat metrics, in nats where they are not counts.
+    """Return metrics of how a split uses the latent, in nats except for counts.
 
-    - `mutual_information`: `I_q(x; z) = E[log q(z|x) - log q(z)]`, and `marginal_kl`: `KL(q(z) || p(z))`; they add up
-      to the mean KL (Hoffman & Johnson 2016). q(z) is that of the N examples at hand, so the first is at most log N,
-      `mutual_information_limit`: near it, it says no more than that. Both are of one sample z for each example, with
-      the standard error of the mean as `..._error`.
-    - `active_units`: latent dimensions whose posterior mean varies over examples by more than 0.01 (Burda et al. 2016).
+    - `mutual_information`: `I_q(x; z) = E[log q(z|x) - log q(z)]`, from one sample z per example.
+    - `mutual_information_limit`: log N, N the number of examples. The mutual information cannot exceed it, because q(z)
+      is the mixture of N posteriors; near the limit, it is only a lower bound of that over all data.
+    - `marginal_kl`: `KL(q(z) || p(z))`, from the same samples. It and the mutual information add up to the mean KL
+      (Hoffman & Johnson 2016).
+    - `mutual_information_error`, `marginal_kl_error`: standard errors of these means.
+    - `active_units`: the number of dimensions, of `latent_dim`, whose posterior mean has a variance over examples above
+      0.01 (Burda et al. 2016).
 
     Args:
         columns: `latent_values` of all examples.

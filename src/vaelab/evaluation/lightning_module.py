@@ -1,4 +1,4 @@
-"""The LightningModule that evaluates a VAE: example by example, in fixed blocks, whatever the number of processes."""
+"""The LightningModule that evaluates a VAE: per example, in fixed blocks, whatever the number of processes."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -28,30 +28,29 @@ Values = dict[str, Tensor]
 
 
 class EvaluationModule(pl.LightningModule):
-    """Evaluates a `VAE` on an `ImageData`, which the trainer's `datamodule` must be.
+    """Evaluates a `VAE` on an `ImageData`, which must be the trainer's `datamodule`.
 
-    Validation gives the means of `elbo`, `reconstruction` and `kl`; a test all that `metrics` makes of the
-    bound, the posterior and the estimates of log p(x). Fixed blocks of examples are the unit of work: what is drawn for
-    one is settled by the seeds and its number.
+    Validation computes the means of `elbo`, `reconstruction` and `kl`, the test everything in `metrics.summary`.
+    Examples are evaluated in fixed blocks. The random draws of a block depend only on the seeds and its number.
 
     Args:
         vae: the model.
-        objective: what training minimised; a bound of its own is evaluated in a test, beside the plain ELBO.
+        objective: what training minimises; if it has its own bound, the test reports that beside the plain ELBO.
         estimator: `estimator(vae, x) -> Estimate`, or `Several` of them, for the test.
-        seed: of z.
-        dequantizations: how many times the test dequantises an example; more than once for a bound on its mass too.
+        seed: the seed of z.
+        dequantizations: how often the test dequantises an example; more than once also bounds its mass.
 
     Attributes:
-        steps: optimiser steps that the weights have taken.
-        samples_seen: training examples that they have seen, the x-axis of every curve.
-        weights: which are evaluated; the loggers see `best/...`.
-        validated, tested: the values of the last validation and test, example by example.
+        steps: the number of optimiser steps behind the weights.
+        samples_seen: the number of training examples behind them, the x-axis of every curve.
+        weights: which weights are evaluated; loggers get the metrics of the best ones as `best/...`.
+        validated, tested: the per-example values of the last validation and test.
         found: the metrics of both.
         keep: called with `tested` after each block.
 
     Raises:
         Interrupted: between two blocks, after a signal.
-        PointMassError: in a test, at a posterior without a density.
+        PointMassError: in the test, if a posterior has no density.
     """
 
     def __init__(
@@ -82,11 +81,11 @@ class EvaluationModule(pl.LightningModule):
 
     @property
     def estimators(self) -> dict[str, Estimator]:
-        """Those that are for this model, by what the names of their metrics begin with: of a single one, nothing."""
+        """The estimators that work for this model, by the prefix of their metrics; a single one has an empty prefix."""
         if not isinstance(self.estimator, Several):
             return {"": self.estimator}
         named = self.estimator.for_latent(self.vae.latent_dim)
-        return {f"{name}/": estimator for name, estimator, refused in named if refused is None}
+        return {f"{name}/": estimator for name, estimator, refusal in named if refusal is None}
 
     def setup(self, stage: str) -> None:
         self.data.tested.part_size = self.part_size
@@ -114,8 +113,8 @@ class EvaluationModule(pl.LightningModule):
         self.stop.install()
         tested = self.data.tested
         with self.evaluating():
-            everything = (self.data.draw_block(tested.split, block) for block in self.data.tested_blocks())
-            self.aggregate = Aggregate(self.vae, everything)
+            blocks = (self.data.draw_block(tested.split, block) for block in self.data.tested_blocks())
+            self.aggregate = Aggregate(self.vae, blocks)
 
     def test_step(self, block: Block, batch_idx: int) -> None:
         if len(block) == 0:
@@ -137,12 +136,12 @@ class EvaluationModule(pl.LightningModule):
         self.keep(self.tested)
 
     def estimators_of(self, block: Block) -> dict[str, Estimator]:
-        """Those that take whole blocks, or those that take parts."""
+        """Return the estimators for a whole block, or, if `block` is a part of one, those that take parts."""
         return {prefix: e for prefix, e in self.estimators.items() if (e.part_size is None) == (block.part == 0)}
 
     @property
     def part_size(self) -> int | None:
-        """Examples at a time, for the estimators that take parts of blocks, if there are any."""
+        """How many examples the estimators that take parts of blocks get at a time; None if there are none."""
         return min((e.part_size for e in self.estimators.values() if e.part_size is not None), default=None)
 
     def on_test_epoch_end(self) -> None:
@@ -150,12 +149,12 @@ class EvaluationModule(pl.LightningModule):
         self.publish(self.data.tested.split, self.test_summary(self.data))
 
     def test_summary(self, data: ImageData) -> dict[str, float]:
-        """What the values of all examples come to, without the name of the split; see `metrics.summary`."""
+        """Return the metrics of all examples, named without the split; see `metrics.summary`."""
         return summary(self.tested, self.estimators, data, self.vae.decoder.head)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Without gradients, but not in inference mode, which excludes those that some estimators need; in float32."""
+        """Disable gradients and autocast; inference mode is off, because some estimators enable gradients again."""
         with (
             torch.inference_mode(False),
             torch.no_grad(),
@@ -165,7 +164,7 @@ class EvaluationModule(pl.LightningModule):
             yield
 
     def bound(self, split: SplitName, block: Block) -> tuple[Tensor, Values]:
-        """Return the pixels of a block, and the terms of the plain ELBO of each example, whatever is trained."""
+        """Return the pixels of a block and the per-example terms of the plain ELBO, whatever is trained."""
         if self.trainer.state.fn != "fit":
             self.stop.check()
         x = self.data.draw_block(split, block)
@@ -173,14 +172,15 @@ class EvaluationModule(pl.LightningModule):
         return x, dict(self.terms_of(ELBO(), x).metrics)
 
     def terms_of(self, objective: Objective, x: Tensor) -> Terms:
-        """Return what an objective says of these examples, at the steps that the weights have taken."""
+        """Return the terms of an objective on these pixels, at the current count of optimiser steps."""
         return objective(self.vae, x, torch.tensor(self.steps, device=x.device))
 
     def estimate(self, estimator: Estimator, purpose: str, split: SplitName, block: Block) -> Values:
-        """What an estimator says of a block or part, at one draw of its pixels; over several draws, of its levels too.
+        """Return the values of an estimator on a block or part of one, at one draw of its pixels.
 
-        Drawing anew is importance sampling of the noise as well: `P(level) >= E log 1/M sum_m p(x_m) / num_levels^D`,
-        a bound that rises in M (Hoogeboom, Cohen & Tomczak 2020, section 3.2, with uniform noise).
+        M > 1 dequantisations also give `log_mass`, by importance sampling of the noise:
+        `log P(level) >= E log 1/M sum_m p(x_m) / num_levels^D`, a bound that rises with M (Hoogeboom, Cohen & Tomczak
+        2020, section 3.2, with uniform noise).
         """
         if self.trainer.state.fn != "fit":
             self.stop.check()
@@ -204,22 +204,22 @@ class EvaluationModule(pl.LightningModule):
         }
 
     def seed_for(self, split: SplitName, block: Block, purpose: str = "", *more: int) -> None:
-        """Seeds what comes next: the same for a block, whoever evaluates it, and whatever else is evaluated."""
+        """Seed the draws for one purpose on a block, independently of the process and of what else is evaluated."""
         key = (crc32(purpose.encode()), *more) if purpose else ()
         key += (block.part,) if block.part else ()
         seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number, *key)
 
     def publish(self, split: SplitName, metrics: dict[str, float]) -> dict[str, float]:
-        """Makes the metrics of a split known to callbacks, to loggers, and under `found`."""
+        """Give the metrics of a split to callbacks and loggers, and add them to `found`; return them by full name."""
         named = {f"{split}/{name}": value for name, value in metrics.items()}
         self.found |= named
-        # equal in all processes, and Lightning wants to see to that
+        # the values are equal in all processes already; sync_dist avoids Lightning's warning
         tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in named.items()}
         self.log_dict(tensors, logger=False, sync_dist=True)
         return named if self.trainer.sanity_checking else self.report(named)
 
     def report(self, metrics: Mapping[str, Tensor | float]) -> dict[str, float]:
-        """Sends metrics to the loggers, at x = samples seen; returns them as numbers."""
+        """Send metrics to the loggers at x = `samples_seen`, and return them as floats."""
         values = {name: float(value) for name, value in metrics.items()}
         prefix = "" if self.weights == "last" else f"{self.weights}/"
         logged = {prefix + name: value for name, value in values.items()} | {"samples_seen": self.samples_seen}

@@ -1,4 +1,4 @@
-"""What an evaluation finds out, example by example: the same numbers whatever the number of processes."""
+"""The per-example values of an evaluation, which do not depend on the number of processes."""
 
 from collections.abc import Mapping
 
@@ -8,24 +8,24 @@ from torch import Tensor
 
 
 class Records:
-    """Per-example values by name, block by block, some of them part by part.
+    """Per-example values by name, stored by block or part of a block.
 
-    A mean is taken over examples in the order of their blocks, in float64: it does not depend on who evaluated which
-    block, to the last bit.
+    A mean is computed in float64 over the examples in the order of their blocks, so that it is equal to the last bit
+    whichever process evaluated which block.
 
     Attributes:
-        blocks: the values of each block, by its key; the first axis of each is over examples.
+        blocks: the values of each block by its key; the first axis of a value is over examples.
     """
 
     def __init__(self) -> None:
         self.blocks: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def add(self, key: tuple[int, int], values: Mapping[str, Tensor]) -> None:
-        """Takes the values of a block, or of a part of it; they stay on their device until they are asked for."""
+        """Add the values of a block or of a part of it; they stay on their device."""
         self.blocks[key] = {name: value.detach() for name, value in values.items()}
 
     def gather(self) -> None:
-        """Shares the blocks among the processes of a group, if there is one; each of them must call it."""
+        """Exchange the blocks between all processes, if there are several; each of them must call this."""
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return
         mine = {key: {name: v.cpu() for name, v in values.items()} for key, values in self.blocks.items()}
@@ -36,14 +36,14 @@ class Records:
 
     @property
     def names(self) -> list[str]:
-        """Of all values, in the order in which the first blocks have them."""
+        """The names of all values, in the order of their first appearance."""
         return list(dict.fromkeys(name for key in sorted(self.blocks) for name in self.blocks[key]))
 
     def column(self, name: str) -> Tensor:
-        """All values of a name, in the order of their blocks, on the CPU and in float64."""
+        """Return all values of a name in the order of their blocks, on the CPU in float64."""
         blocks = [self.blocks[key] for key in sorted(self.blocks)]
         return torch.cat([values[name].double().cpu() for values in blocks if name in values])
 
     def mean(self, name: str) -> float:
-        """Over examples."""
+        """Return the mean of a name over examples."""
         return self.column(name).mean().item()

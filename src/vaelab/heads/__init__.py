@@ -1,4 +1,4 @@
-"""Heads: the last layers of a `Conditional`, whose forward *is* a distribution. One file per family."""
+"""Heads: modules that turn a network's features into a distribution. One file per family."""
 
 from vaelab.heads.base import Head
 from vaelab.heads.bernoulli import Bernoulli

@@ -1,10 +1,10 @@
-"""The contract of a head: the last layers of a `Conditional`, whose forward *is* a distribution.
+"""The contract of a head: it turns the features of a network into a distribution.
 
-A head receives the features of a network and returns a `torch.distributions.Distribution` with `batch_shape = batch`
-and the event's shape as `event_shape`. It owns its last layers, which the network makes for it, and no other file knows
-the formula of a likelihood. All log-probabilities are in nats.
+The forward of a head returns a `torch.distributions.Distribution` with the features' leading dimensions as
+`batch_shape` and the event's shape as `event_shape`. The head owns the last layers, which the network makes for it, and
+only the head knows the formula of the likelihood. Log-probabilities are in nats.
 
-To bring your own, derive from `Head`, take the network first, and say which pixels you model.
+To write your own, derive from `Head`, take the network as first argument, and set `pixels` and `measure`.
 """
 
 from typing import Any, ClassVar
@@ -17,16 +17,26 @@ Features = Float[Tensor, "*features"]
 
 
 class Head(nn.Module):
-    """Base class of the heads, where a head says what it needs from the world.
+    """Base class of the heads.
 
     Args:
-        network: the network behind the head; `network.output_layer(...)` makes the head's layers. It is not kept.
+        network: the network before the head; `network.output_layer(...)` makes the head's layers. The head stores no
+            reference to it.
 
     Attributes:
-        pixels: what the elements of the event are when the head is a decoder's: `"binary"` ({0, 1}), `"unit"`
-            (strictly inside (0, 1)) or `"levels"` (integers from 0). The data serves them so.
+        pixels: the pixels that the head models as a decoder's: `"binary"` ({0, 1}), `"unit"` (strictly inside (0, 1))
+            or `"levels"` (integers from 0). The data module serves such pixels.
         measure: `"mass"` if `log_prob` is the log of a probability, `"density"` if of a density over the pixels.
         event_shape: shape of one event.
+
+    Examples:
+        >>> import torch
+        >>> from vaelab.heads import DiagonalGaussian
+        >>> from vaelab.networks import MLP
+        >>> network = MLP((1, 28, 28), (2,))
+        >>> q = DiagonalGaussian(network)(network(torch.rand(5, 1, 28, 28)))
+        >>> q.batch_shape, q.event_shape
+        (torch.Size([5]), torch.Size([2]))
     """
 
     pixels: ClassVar[str]
@@ -37,12 +47,12 @@ class Head(nn.Module):
         self.event_shape: tuple[int, ...] = tuple(network.event_shape)
 
     def independent(self, elements: td.Distribution) -> td.Independent:
-        """Return one event of independent elements: `log_prob` sums over the event, and over nothing else."""
+        """Return one event of independent elements; its `log_prob` sums over the event and nothing else."""
         return td.Independent(elements, len(self.event_shape), validate_args=False)
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
-        """Take note of a prediction and of what came; `Conditional.log_prob` calls this in training."""
+        """Update running statistics from a prediction and its event; `Conditional.log_prob` calls this in training."""
 
     def monitors(self) -> dict[str, Tensor]:
-        """Return scalars worth a curve, by name, gathered since the last call."""
+        """Return scalars to log, by name, collected since the last call."""
         return {}

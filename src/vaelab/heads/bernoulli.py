@@ -7,10 +7,18 @@ from vaelab.networks import Network
 
 
 class Bernoulli(Head):
-    """Bernoulli MLP output: appendix C.1 of Kingma & Welling (2014), by logits.
+    """Independent Bernoulli pixels, parametrised by logits: appendix C.1 of Kingma & Welling (2014).
 
     `y = sigmoid(W2 h + b2)`, `log p(x|z) = sum_i x_i log y_i + (1 - x_i) log(1 - y_i)`, x_i in {0, 1}.
-    One linear layer suffices, because the mean of a Bernoulli settles its variance, y (1 - y).
+    One linear layer suffices, because the mean y of a Bernoulli determines its variance y (1 - y).
+
+    Examples:
+        >>> import torch
+        >>> from vaelab.networks import MLP
+        >>> network = MLP((2,), (1, 28, 28))
+        >>> p = Bernoulli(network)(network(torch.zeros(5, 2)))
+        >>> p.log_prob(torch.ones(5, 1, 28, 28)).shape
+        torch.Size([5])
     """
 
     pixels = "binary"

@@ -12,12 +12,12 @@ from vaelab.networks import Network
 
 
 class LocationScale(Head):
-    """Base of the heads whose elements have a location and a scale: two parallel linear layers on one h.
+    """Base class of the heads whose elements have a location and a scale: two parallel linear layers on one h.
 
     Args:
-        network: the network behind the head.
-        scale: makes the module that maps features to the scale, from the network; see `vaelab.heads.scales`.
-        sigmoid_mean: pass the location through a sigmoid, as section 5 of the paper does for Frey Face.
+        network: the network before the head.
+        scale: makes, from the network, the module that maps features to the scale; see `vaelab.heads.scales`.
+        sigmoid_mean: pass the location through a sigmoid, as section 5 of Kingma & Welling (2014) does for Frey Face.
 
     Attributes:
         family: makes the elements' distribution from `(loc, scale)`; its mean is `loc`.

@@ -11,13 +11,20 @@ from vaelab.networks import Network
 class Logistic(LocationScale):
     """Independent logistic pixels, with heavier tails than a Gaussian's.
 
-    `mu = W h + b`, `log p(x|z) = sum_i -y_i - 2 log(1 + exp(-y_i)) - log s_i`, `y_i = (x_i - mu_i) / s_i`. What
-    `scales` calls sigma is here the logistic's own scale s; the standard deviation is `s pi / sqrt(3)`, 1.8
-    times as large. Over levels (`OverLevels`) it is the discretised logistic likelihood of Salimans et al. (2017,
-    PixelCNN++, section 2.1), with one component. Arguments are those of `LocationScale`.
+    `mu = W h + b`, `log p(x|z) = sum_i -y_i - 2 log(1 + exp(-y_i)) - log s_i`, `y_i = (x_i - mu_i) / s_i`. The `scale`
+    gives s; the standard deviation is `s pi / sqrt(3)`, 1.8 times as large. Scored over levels (`OverLevels`), it is
+    the discretised logistic likelihood of Salimans et al. (2017, PixelCNN++, section 2.1) with one component. The
+    arguments are those of `LocationScale`.
 
     Raises:
-        ValueError: an `OptimalScale`; no running mean of squared residuals maximises a logistic's likelihood.
+        ValueError: the scale is an `OptimalScale`, which maximises the likelihood of a Gaussian only.
+
+    Examples:
+        >>> import torch
+        >>> from vaelab.networks import MLP
+        >>> network = MLP((2,), (1, 28, 28))
+        >>> Logistic(network, sigmoid_mean=True)(network(torch.zeros(5, 2))).mean.shape
+        torch.Size([5, 1, 28, 28])
     """
 
     family = vd.Logistic

@@ -1,4 +1,4 @@
-"""A head of densities, scored as one of masses over grey levels."""
+"""A head that turns a density over unit pixels into a mass over grey levels."""
 
 import torch.distributions as td
 from torch import Tensor
@@ -8,19 +8,28 @@ from vaelab.heads.base import Features, Head
 
 
 class OverLevels(Head):
-    """A head of densities over unit pixels, as one of masses over `num_levels` grey levels.
+    """Score a head of densities over unit pixels as one of masses over `num_levels` grey levels.
 
     `log P(l|z) = sum_i log P(l_i / L < X_i < (l_i + 1) / L | z)`, X the wrapped head's pixels; see
-    `vaelab.distributions.Quantised`. With `pixels = (level + u) / L`, it is what the density's log-probability bounds
-    from below, up to `D log L` (Theis et al. 2016, section 3.1), so a decoder that was trained on dequantised pixels
-    is scored, without training it anew, as one of the levels themselves. The wrapped head stays a submodule.
+    `vaelab.distributions.Quantised`. A decoder that was trained on dequantised pixels, `(level + u) / L`, is thus
+    scored on the levels themselves without new training: its log-density less `D log L` is on average a lower bound of
+    this log-mass (Theis et al. 2016, section 3.1). The wrapped head stays a submodule.
 
     Args:
-        head: an already made head of independent `unit` pixels.
+        head: a head of independent `unit` pixels.
         num_levels: L, at least 2.
 
     Raises:
         ValueError: another kind of head, fewer levels, or (in forward) pixels that are not independent.
+
+    Examples:
+        >>> import torch
+        >>> from vaelab.heads import DiagonalGaussian
+        >>> from vaelab.networks import MLP
+        >>> network = MLP((2,), (1, 28, 28))
+        >>> head = OverLevels(DiagonalGaussian(network), num_levels=256)
+        >>> head(network(torch.zeros(5, 2))).log_prob(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5])
     """
 
     pixels = "levels"
@@ -49,7 +58,7 @@ class OverLevels(Head):
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
         elements = distribution.base_dist.pixels  # type: ignore[attr-defined]
-        self.head.observe(self.independent(elements), (event + 0.5) / self.num_levels)  # the middles of the cells
+        self.head.observe(self.independent(elements), (event + 0.5) / self.num_levels)  # the middle of each level
 
     def monitors(self) -> dict[str, Tensor]:
         return self.head.monitors()

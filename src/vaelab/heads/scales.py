@@ -1,8 +1,8 @@
-"""Scales of a Gaussian head: modules that map features to sigma; or of a logistic head, where sigma reads s throughout.
+"""Scales: modules that map features to the scale of a head, sigma of a Gaussian or s of a logistic.
 
-A density over pixels has no upper bound where sigma goes to 0, and training finds that. Each scale here therefore takes
-a `min_scale`, added smoothly to the variance so that gradients survive at the floor:
-`sigma^2 = exp(log_variance) + min_scale^2`; with `min_scale = 0` the learnt variance is used as it is.
+A density over pixels has no upper bound as sigma goes to 0, and training exploits that. Scales therefore take a
+`min_scale`: `sigma^2 = exp(log_variance) + min_scale^2`, a smooth floor at which the gradient does not vanish. With
+`min_scale = 0` there is no floor.
 """
 
 import math
@@ -15,10 +15,10 @@ from vaelab.networks import Network
 
 
 class Scale(nn.Module):
-    """Base of the scales: a floor under `log_variance`, counted while training.
+    """Base class of the scales: a floor under sigma, and a count of how often training hits it.
 
     Args:
-        network: the network behind the head.
+        network: the network before the head.
         min_scale: the floor of sigma, in units of the event.
 
     Raises:
@@ -37,11 +37,11 @@ class Scale(nn.Module):
         self.register_buffer("counted", torch.zeros(()), persistent=False)
 
     def log_variance(self, features: Features) -> Tensor:
-        """log sigma^2 before the floor; any shape that expands to `[*batch, *event_shape]`."""
+        """Return log sigma^2 before the floor, in a shape that expands to `[*batch, *event_shape]`."""
         raise NotImplementedError
 
     def forward(self, features: Features) -> Tensor:
-        """sigma, in a shape that expands to `[*batch, *event_shape]`."""
+        """Return sigma, in a shape that expands to `[*batch, *event_shape]`."""
         log_variance = self.log_variance(features)
         if self.min_scale == 0:
             return (0.5 * log_variance).exp()
@@ -52,10 +52,10 @@ class Scale(nn.Module):
         return (log_variance.exp() + self.min_scale**2).sqrt()
 
     def observe(self, squared_residual: Tensor) -> None:
-        """Called in training with (event - mean)^2, whenever it is scored; for scales that follow it."""
+        """Update a scale that follows the residuals, (event - mean)^2; heads call this in training."""
 
     def monitors(self) -> dict[str, Tensor]:
-        """`scale_at_floor`: the share of sigmas that the floor held up since last asked."""
+        """Return `scale_at_floor`, the share of sigmas below the floor since the last call."""
         if self.min_scale == 0:
             return {}
         share = self.at_floor / self.counted.clamp_min(1)
@@ -65,7 +65,14 @@ class Scale(nn.Module):
 
 
 class PerPixelScale(Scale):
-    """`log sigma^2 = W5 h + b5`: appendix C.2 of Kingma & Welling (2014), a second linear layer beside the mean's."""
+    """A sigma for each element, `log sigma^2 = W5 h + b5`: appendix C.2 of Kingma & Welling (2014).
+
+    Examples:
+        >>> from vaelab.networks import MLP
+        >>> network = MLP((2,), (1, 28, 28))
+        >>> PerPixelScale(network, min_scale=0.01)(network(torch.zeros(5, 2))).shape
+        torch.Size([5, 1, 28, 28])
+    """
 
     def __init__(self, network: Network, min_scale: float = 0.0) -> None:
         super().__init__(network, min_scale)
@@ -76,10 +83,10 @@ class PerPixelScale(Scale):
 
 
 class SharedScale(Scale):
-    """One learnt sigma for all elements and all examples, starting at `initial`.
+    """One learnt sigma for all elements and all examples; it starts at `initial`.
 
     Raises:
-        ValueError: an `initial` that is not positive.
+        ValueError: `initial` is not positive.
     """
 
     def __init__(self, network: Network, min_scale: float = 0.0, initial: float = 0.1) -> None:
@@ -91,10 +98,10 @@ class SharedScale(Scale):
 
 
 class FixedScale(Scale):
-    """One sigma, chosen beforehand and never learnt: `value` (1/sqrt(2) makes the log-likelihood a squared error).
+    """One sigma that is not learnt: `value`. With 1/sqrt(2), minus log-likelihood is the squared error plus a constant.
 
     Raises:
-        ValueError: a `value` that is not positive.
+        ValueError: `value` is not positive.
     """
 
     value: Tensor
@@ -110,9 +117,10 @@ class FixedScale(Scale):
 class OptimalScale(Scale):
     """The shared sigma that maximises a Gaussian's likelihood given the means: sigma^2 = E[(x - mu)^2].
 
-    The expectation is a running mean over training steps (of the last `1 / (1 - momentum)` or so, all of them at
-    first), kept in a buffer and frozen in evaluation. It is not differentiated, so the gradient of the mean is the
-    one at a fixed sigma. Cf. Rybkin et al. (2021), "Simple and Effective VAE Training with Calibrated Decoders", §4.
+    The expectation is a running mean over training steps: over all of them at first, later over about the last
+    `1 / (1 - momentum)`. It is a buffer, and evaluation does not change it. No gradient flows through it, so the mean
+    is trained as at a fixed sigma. See Rybkin et al. (2021), "Simple and Effective VAE Training with Calibrated
+    Decoders", section 4.
 
     Raises:
         ValueError: a `momentum` outside [0, 1).

@@ -1,4 +1,4 @@
-"""Networks that map a context to features, and how their weights begin."""
+"""Networks that map a context to features, and the initialization of their weights."""
 
 from vaelab.networks.base import Chain, Network
 from vaelab.networks.conv import ConvNet

@@ -10,7 +10,7 @@ Per = Literal["element", "pixel", "vector"]
 
 
 class Network(nn.Module):
-    """Map a context to features, and make last layers that turn these features into numbers about an event.
+    """Base class of the networks: map a context to features, and make the last layers that heads ask for.
 
     The features of a context are a vector, `[*batch, F]`, or a map over the pixels of the event, `[*batch, F, H, W]`.
     `*batch` stands for any number of leading dimensions. A network knows no likelihood.
@@ -30,23 +30,31 @@ class Network(nn.Module):
     def output_layer(self, per: Per = "element", numbers: int = 1) -> nn.Module:
         """Make a linear layer from this network's features to numbers about one event.
 
-        Vector features give an `nn.Linear`, maps an `nn.Conv2d`. Whoever asks for the layer owns its parameters.
+        The layer is an `nn.Linear` if the features are a vector, and an `nn.Conv2d` if they are a map. The caller owns
+        its parameters.
 
         Args:
             per: what the numbers belong to; see the table.
-            numbers: how many there are for each of these.
+            numbers: how many numbers each of these gets.
 
         Returns:
-            A module whose output has the shape
+            A module whose output has this shape:
 
             | `per` | shape |
             |---|---|
             | `element`: each element of the event | `[*batch, *event_shape]`, and a last axis `numbers` if above 1 |
-            | `pixel`: each pixel of an image, all channels together | `[*batch, H, W]`, likewise |
+            | `pixel`: each pixel of an image, all channels together | `[*batch, H, W]`, and the same last axis |
             | `vector`: the event as a whole | `[*batch, numbers]` |
 
         Raises:
-            ValueError: `per="pixel"` for an event that is no image.
+            ValueError: `per="pixel"`, but the event is not an image.
+
+        Examples:
+            >>> import torch
+            >>> from vaelab.networks import MLP
+            >>> network = MLP((2,), (1, 28, 28))
+            >>> network.output_layer("pixel", 3)(network(torch.zeros(5, 2))).shape
+            torch.Size([5, 28, 28, 3])
         """
         if per == "pixel" and len(self.event_shape) != 3:
             raise ValueError(f"numbers per pixel need an image as event, found an event of shape {self.event_shape}")
@@ -80,8 +88,8 @@ class FromMap(nn.Module):
 
     Args:
         features: F.
-        channels: of the event; None leaves that axis out, because all channels share the numbers.
-        numbers: per element or pixel; a single one has no axis of its own.
+        channels: channels of the event; None for no channel axis, because all channels share the numbers.
+        numbers: numbers per element or pixel; a single number gets no axis.
     """
 
     def __init__(self, features: int, channels: int | None, numbers: int) -> None:
@@ -106,7 +114,7 @@ class MeanOverPixels(nn.Module):
 
 
 def over_images(module: nn.Module, images: Tensor) -> Tensor:
-    """Apply a module for `[batch, C, H, W]` to `[*batch, C, H, W]`, with any number of leading dimensions."""
+    """Apply a module that expects `[batch, C, H, W]` to `[*batch, C, H, W]`."""
     if images.dim() == 4:
         return module(images)
     batch = images.shape[:-3]
@@ -115,10 +123,10 @@ def over_images(module: nn.Module, images: Tensor) -> Tensor:
 
 
 class Chain(Network):
-    """Two networks: `first` maps the context to a vector, and `second`, which may be shared, maps that vector.
+    """Two networks in a row: `first` maps the context to a vector, which `second` maps to the features.
 
     Raises:
-        ValueError: `first` gives a map, which `second` cannot take.
+        ValueError: `first` gives a map instead of a vector.
     """
 
     def __init__(self, first: Network, second: Network) -> None:

@@ -13,22 +13,27 @@ SMALLEST = 8  # pixels on a side
 
 
 class ConvNet(Network):
-    """Convolutions that halve an image which is the context, and double up to an image which is the event.
+    """A convolutional network, which downsamples a context that is an image, and upsamples to an event that is one.
 
-    As an encoder's network it maps an image to a vector by 3x3 convolutions of stride 2. As a decoder's it maps the
-    latent by a linear layer to a small map, and this map by nearest-neighbour upsampling and 3x3 convolutions to a map
-    over the pixels of the event. Upsampling goes to the exact sizes that halving would give (28, 14, 7), so any size of
-    image works, and no checkerboard appears (Odena, Dumoulin & Olah 2016). Images have any number of channels.
+    In an encoder, 3x3 convolutions of stride 2 map the image to a vector. In a decoder, a linear layer maps the latent
+    to a small map; nearest-neighbour upsampling and 3x3 convolutions enlarge it to a map over the pixels of the event.
+    Upsampling goes through the sizes that halving gives (7, 14, 28), so that images of any size work. It makes no
+    checkerboard artefacts (Odena, Dumoulin & Olah 2016). Images may have any number of channels.
 
     Args:
         context_shape: shape of one context; `(channels, height, width)` if it is an image.
         event_shape: shape of one event, likewise.
-        channels: of each resolution, from the largest to the smallest; one entry for each halving.
+        channels: channels at each resolution, from the largest to the smallest; one entry for each halving.
         activation: as for `MLP`.
 
     Raises:
-        ValueError: neither context nor event is an image, an image is smaller than 8x8, no entry in `channels` or one
-            below 1, or an activation that `torch.nn` does not have.
+        ValueError: neither context nor event is an image; an image is smaller than 8x8; `channels` is empty or has an
+            entry below 1; or `torch.nn` has no such activation.
+
+    Examples:
+        >>> import torch
+        >>> ConvNet((2,), (1, 28, 28), channels=(32, 64))(torch.zeros(5, 2)).shape
+        torch.Size([5, 32, 28, 28])
     """
 
     def __init__(
@@ -84,7 +89,7 @@ def _decoder(channels: int, event_shape: Sequence[int], widths: list[int], make:
 
 
 def _halved(size: Sequence[int], times: int) -> list[tuple[int, int]]:
-    """Return the sizes of an image from its own down to that after so many halvings, odd ones rounded up."""
+    """Return the size of an image and its sizes after 1 to `times` halvings, rounded up."""
     sizes = [(size[0], size[1])]
     for _ in range(times):
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))

@@ -1,4 +1,4 @@
-"""Initial weights: functions of the model and of a block of training data, called once before training."""
+"""Initialization of the weights, by functions of the model and a block of training data; called before training."""
 
 from torch import Tensor, nn
 
@@ -6,16 +6,23 @@ from torch import Tensor, nn
 def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
     """Draw all weights and biases of linear and convolutional layers from N(0, std^2).
 
-    Section 5 of Kingma & Welling (2014) writes N(0, 0.01) and leaves open whether 0.01 is the variance; here `std` is
+    Section 5 of Kingma & Welling (2014) writes N(0, 0.01) and does not say whether 0.01 is the variance; here `std` is
     the standard deviation.
 
     Args:
         vae: the model, or any module.
-        x: a block of training data, as every initialization is given one; not used here.
+        x: a block of training data, which every initialization gets; not used here.
         std: the standard deviation.
 
     Raises:
         ValueError: `std` is not positive.
+
+    Examples:
+        >>> import torch
+        >>> layer = nn.Linear(100, 100)
+        >>> normal_init(layer, torch.zeros(0), std=0.01)
+        >>> bool(layer.weight.abs().max() < 0.1)
+        True
     """
     if not std > 0:
         raise ValueError(f"initialization.std must be positive, found {std}")

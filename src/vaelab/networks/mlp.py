@@ -13,7 +13,7 @@ Activation = str | Callable[[], nn.Module]
 
 
 class MLP(Network):
-    """Fully connected layers, each followed by the activation: `h = act(W_n ... act(W_1 c + b_1) ... + b_n)`.
+    """A multilayer perceptron, `h = act(W_n ... act(W_1 c + b_1) ... + b_n)`.
 
     The networks of appendix C of Kingma & Welling (2014) have one layer of tanh units. The context's axes are
     flattened: `[*batch, *context_shape] -> [*batch, F]`, F the last width.
@@ -21,11 +21,17 @@ class MLP(Network):
     Args:
         context_shape: shape of one context.
         event_shape: shape of one event.
-        hidden_features: the width of the one hidden layer, or a list of widths.
-        activation: a class of `torch.nn` by name in any case (`"tanh"`, `"ReLU"`), or anything that makes a module.
+        hidden_features: the width of the only hidden layer, or a list of widths.
+        activation: the name of a class of `torch.nn` in any case (`"tanh"`, `"ReLU"`), or a callable that makes a
+            module.
 
     Raises:
-        ValueError: no layer, a width below 1, or an activation that `torch.nn` does not have.
+        ValueError: no layer, a width below 1, or `torch.nn` has no such activation.
+
+    Examples:
+        >>> import torch
+        >>> MLP((1, 28, 28), (2,), hidden_features=[500, 200])(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 200])
     """
 
     def __init__(
@@ -50,8 +56,12 @@ class MLP(Network):
 def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
     """Return one number or several as a list.
 
+    Args:
+        name: the argument's name, for the message.
+        values: the argument.
+
     Raises:
-        ValueError: no number, or one that is not whole or below 1; names the argument.
+        ValueError: no number, or one that is not whole or is below 1.
     """
     numbers = [*values] if isinstance(values, Sequence) else [values]
     if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
@@ -60,7 +70,7 @@ def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
 
 
 def activation_named(activation: Activation) -> Callable[[], nn.Module]:
-    """Return what makes the activation: the class of `torch.nn` of that name in any case, or `activation` itself.
+    """Return the class of `torch.nn` with that name in any case, or `activation` itself if it is a callable.
 
     Raises:
         ValueError: `torch.nn` has no such activation.

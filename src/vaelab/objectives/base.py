@@ -1,4 +1,4 @@
-"""The contract of an objective: per-example terms in nats. The only place where the KL is decided."""
+"""The contract of an objective, and the one place that decides between the closed-form KL and Monte Carlo."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from vaelab.vae import VAE, Image
 PerExample = Float[Tensor, " batch"]
 
 LOSS = Metric("loss", "loss", better="lower")
-OWN_BOUND = "bound"  # name of the metric by which an objective gives a bound of its own
+OWN_BOUND = "bound"  # the metric in which an objective reports its own bound
 
 
 @dataclass
 class Terms:
-    """What an objective says of each example, in nats. The mean over examples is the caller's.
+    """The loss and the metrics of each example, in nats; the caller averages over examples.
 
     Attributes:
-        loss: what to minimise. Its gradient may reach only some of the parameters.
+        loss: the loss to minimise. Its gradient may reach only some of the parameters.
         metrics: the value of each metric that the objective declares.
     """
 
@@ -33,15 +33,15 @@ class Terms:
 class Objective(nn.Module):
     """Base class of the objectives: `objective(vae, x, step) -> Terms`.
 
-    An objective counts nothing itself. `step` is the number of optimiser steps taken before, so that a schedule such as
-    a warm-up of beta is a function of it, and survives a resume, an undone step and a CUDA graph.
+    An objective counts nothing itself. A schedule, such as a warm-up of beta, is a function of `step`, so that it
+    survives a resume, an undone step and a CUDA graph.
 
     Attributes:
-        metrics: what it reports, declared up front; the training curves are `train/<name>`. The progress bar shows the
-            first. A metric named `bound` is a lower bound of log p(x) other than the plain ELBO; the test reports it as
-            `test/bound`.
+        metrics: the metrics that the objective reports; their training curves are `train/<name>`. The progress bar
+            shows the first. A metric named `bound` is a lower bound of log p(x) other than the plain ELBO; the test
+            reports it as `test/bound`.
         couples_batch: whether the loss of an example depends on the other examples of its minibatch, as a total
-            correlation does. Such an objective cannot be shared among processes.
+            correlation does. Such an objective is refused for several processes.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
@@ -52,14 +52,14 @@ class Objective(nn.Module):
 
         Args:
             vae: the model.
-            x: pixels as its decoder models them.
-            step: optimiser steps taken before this one, a scalar on the device of x.
+            x: pixels as the decoder models them, `[batch, channels, height, width]`.
+            step: the number of optimiser steps taken before this one, a scalar on the device of x.
         """
         raise NotImplementedError
 
     @property
     def has_own_bound(self) -> bool:
-        """Whether it declares a lower bound of its own."""
+        """Whether the objective declares a metric named `bound`."""
         return any(metric.name == OWN_BOUND for metric in self.metrics)
 
 
@@ -70,15 +70,22 @@ def kl_divergence(
     log_q: Float[Tensor, "*samples"] | None = None,
     closed_form: bool = True,
 ) -> Float[Tensor, "*batch"]:
-    """Return KL(q || p) in nats: in closed form where PyTorch has one, else from samples of q.
+    """Return KL(q || p) in nats, `[*batch]`: in closed form where PyTorch has one, else from samples of q.
 
-    The Monte Carlo estimate is the mean over samples of log q(z) - log p(z). It is unbiased, and negative at times.
+    The Monte Carlo estimate is the mean over samples of log q(z) - log p(z). It is unbiased and may be negative.
 
     Args:
         q, p: distributions over z, q of batch shape `[*batch]`.
-        z: samples of q, `[*batch, latent_dim]`, with any number of leading dimensions before.
-        log_q: log q(z) in nats, where it came with the samples; see `vaelab.distributions.draw`.
-        closed_form: whether to use a closed form at all.
+        z: samples of q, `[*samples, *batch, latent_dim]`; `*samples` may be empty.
+        log_q: log q(z) in nats if it is known already; see `vaelab.distributions.draw`.
+        closed_form: whether to use a closed form where there is one.
+
+    Examples:
+        >>> import torch
+        >>> q = td.Independent(td.Normal(torch.zeros(5, 2), 1.0), 1)
+        >>> p = td.Independent(td.Normal(torch.ones(2), 1.0), 1)
+        >>> kl_divergence(q, p, q.sample())
+        tensor([1., 1., 1., 1., 1.])
     """
     if closed_form and (kl := closed_form_kl(q, p)) is not None:
         return kl
@@ -87,7 +94,7 @@ def kl_divergence(
 
 
 def closed_form_kl(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch"] | None:
-    """Return KL(q || p) in nats, or None where PyTorch knows no closed form of it."""
+    """Return KL(q || p) in nats, or None if PyTorch has no closed form for it."""
     try:
         return td.kl_divergence(q, p)
     except NotImplementedError:
@@ -95,13 +102,13 @@ def closed_form_kl(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*ba
 
 
 def kl_per_dimension(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch latent_dim"] | None:
-    """Return the KL of each latent dimension, in nats, or None unless q and p both factorise. The sum is the KL."""
+    """Return the KL of each latent dimension in nats, or None unless q and p both factorise; its sum is the KL."""
     if not (isinstance(q, td.Independent) and isinstance(p, td.Independent)):
         return None
     return closed_form_kl(q.base_dist, p.base_dist)
 
 
 def mean_over_samples(values: Tensor, batch_shape: Sequence[int]) -> Tensor:
-    """Return the mean of `[*samples, *batch]` over `samples`, any number of leading axes or none."""
+    """Return the mean of `[*samples, *batch]` over `*samples`, which may be empty."""
     samples = values.dim() - len(batch_shape)
     return values.mean(tuple(range(samples))) if samples else values

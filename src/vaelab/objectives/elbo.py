@@ -11,15 +11,27 @@ from vaelab.vae import VAE, Image
 class ELBO(Objective):
     """The evidence lower bound: `L = E_q[log p(x|z)] - KL(q(z|x) || p(z))`, equation 3 of Kingma & Welling (2014).
 
-    The loss is `-(E_q[log p(x|z)] - beta KL)`. A beta other than 1 (Higgins et al. 2017) changes the loss alone.
+    The loss is `-(E_q[log p(x|z)] - beta KL)`. A beta other than 1 (Higgins et al. 2017) changes the loss, but not the
+    reported metrics.
 
     Args:
-        closed_form: take the KL in closed form where there is one (estimator B of the paper), else from samples (A).
+        closed_form: use the KL in closed form where there is one (estimator B of the paper), else samples (A).
         num_samples: samples of z per example.
         beta: weight of the KL in the loss.
 
     Raises:
-        ValueError: `num_samples` below 1, or a negative `beta`.
+        ValueError: `num_samples` is below 1, or `beta` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from vaelab import heads, networks, priors
+        >>> from vaelab.vae import Conditional
+        >>> z, x = (2,), (1, 28, 28)
+        >>> encoder = Conditional(x, z, networks.MLP, heads.DiagonalGaussian)
+        >>> decoder = Conditional(z, x, networks.MLP, heads.Bernoulli)
+        >>> vae = VAE(encoder, decoder, priors.StandardNormal(z, x))
+        >>> ELBO()(vae, torch.ones(5, *x), step=torch.tensor(0.0)).loss.shape
+        torch.Size([5])
     """
 
     metrics = (
@@ -40,7 +52,7 @@ class ELBO(Objective):
 
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         q = vae.encode(x)
-        z, log_q = draw(q, () if self.num_samples == 1 else (self.num_samples,))  # an axis of one would cost time
+        z, log_q = draw(q, () if self.num_samples == 1 else (self.num_samples,))  # an axis of size 1 would cost time
         reconstruction = mean_over_samples(vae.decoder.log_prob(x, z), q.batch_shape)
         kl = kl_divergence(q, vae.latent_prior(), z, log_q, self.closed_form)
         loss = (kl if self.beta == 1 else self.beta * kl) - reconstruction

@@ -8,14 +8,17 @@ from vaelab.vae import VAE
 
 
 class NormalWeightPrior(nn.Module):
-    """-log p(theta) in nats for p(theta) = N(0, scale^2 I) on the weights of the generative model (decoder, prior).
+    """A prior p(theta) = N(0, scale^2 I) on the weights of the decoder and the prior; forward is -log p(theta) in nats.
 
-    Added as `-log p(theta) / N` to the loss per example, N the number of training examples, it makes training maximum
-    a posteriori: section 5 of Kingma & Welling (2014), where theta are the generative parameters. It never touches
-    the bound. The constant of the density is left out.
+    The loss per example gets `-log p(theta) / N`, N the number of training examples, so that training is maximum a
+    posteriori: section 5 of Kingma & Welling (2014), where theta are the generative parameters. The reported bound does
+    not change. The density's normalising constant is left out.
+
+    Args:
+        scale: the standard deviation of a weight under p(theta).
 
     Raises:
-        ValueError: a `scale` that is not positive.
+        ValueError: `scale` is not positive.
     """
 
     def __init__(self, scale: float = 1.0) -> None:

@@ -12,8 +12,8 @@ class Prior(nn.Module):
     """Base class of the priors p(z): a module whose forward returns a distribution over the latent.
 
     Args:
-        latent_shape: shape of one z, which is the event of that distribution.
-        event_shape: shape of one x, for priors that keep examples such as pseudo-inputs.
+        latent_shape: shape of one z, the `event_shape` of that distribution.
+        event_shape: shape of one x, for priors that hold examples such as pseudo-inputs.
     """
 
     def __init__(self, latent_shape: Sequence[int], event_shape: Sequence[int]) -> None:
@@ -25,7 +25,7 @@ class Prior(nn.Module):
         """Return p(z), with no batch shape.
 
         Args:
-            encode: maps x to q(z|x). A prior may use the encoder, as VampPrior does, and never owns it: no parameter is
-                saved twice, and the prior on the weights does not reach the encoder.
+            encode: maps x to q(z|x). A prior may use the encoder, as VampPrior does. It must not own it, because the
+                encoder's parameters would be saved twice and the weight prior would apply to them.
         """
         raise NotImplementedError

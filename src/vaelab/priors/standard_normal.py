@@ -9,17 +9,23 @@ from vaelab.priors.base import Encode, Prior
 
 
 class UnitNormal(td.Normal):
-    """N(0, 1) for each element of `loc` (zeros) and `scale` (ones); a class of its own, for its simpler KL."""
+    """N(0, 1), with `loc` all zeros and `scale` all ones; a class of its own, because its KL is simpler."""
 
 
 @td.kl.register_kl(td.Normal, UnitNormal)
 def _kl_from_unit_normal(q: td.Normal, p: UnitNormal) -> torch.Tensor:
-    """KL(N(mu, sigma^2) || N(0, 1)) = (mu^2 + sigma^2 - 1) / 2 - log sigma: appendix B of Kingma & Welling (2014)."""
+    """Return (mu^2 + sigma^2 - 1) / 2 - log sigma, elementwise: appendix B of Kingma & Welling (2014)."""
     return 0.5 * (q.loc.square() + q.scale.square() - 1) - q.scale.log()
 
 
 class StandardNormal(Prior):
-    """p(z) = N(0, I), section 3 of Kingma & Welling (2014)."""
+    """The prior p(z) = N(0, I): section 3 of Kingma & Welling (2014).
+
+    Examples:
+        >>> prior = StandardNormal((2,), (1, 28, 28))
+        >>> prior(encode=lambda x: td.Normal(x, 1.0)).sample((3,)).shape
+        torch.Size([3, 2])
+    """
 
     loc: torch.Tensor
     scale: torch.Tensor

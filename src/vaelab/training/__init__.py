@@ -1,4 +1,4 @@
-"""Training: the LightningModule, one optimiser step, and what surrounds it."""
+"""Training: the LightningModule, the optimiser step, callbacks and schedules."""
 
 from vaelab.training.callbacks import Checkpoints, CollapseWarning, Figures
 from vaelab.training.lightning_module import VAEModule

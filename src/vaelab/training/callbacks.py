@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints, figures, a warning of collapse. The run folder is the trainer's `default_root_dir`."""
+"""Callbacks: checkpoints, figures, a warning of collapse. They write to the trainer's `default_root_dir`."""
 
 import logging
 from collections.abc import Iterator
@@ -24,17 +24,16 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints(Checkpoint):
-    """`checkpoints/last.ckpt` after every epoch, and `best.ckpt`: the one with the best validation bound.
+    """Writes `checkpoints/last.ckpt` after every epoch, and `best.ckpt` after the best validation so far.
 
-    `last.ckpt` is also written when a signal stops the training, or a step that breaks the numbers; the one before it
-    stays as `previous.ckpt`. Files hold plain data and tensors (they load with `weights_only=True`) and are replaced
-    whole.
+    `last.ckpt` is also written when a signal or a divergence stops the training. The file before it stays as
+    `previous.ckpt`. Files are replaced whole, and hold only plain data and tensors, so that they load with
+    `weights_only=True`.
 
     Args:
-        monitor: the metric of which `best.ckpt` has the best value of all validations; its declaration says whether a
-            higher or a lower one is better.
-        every_n_steps: write `last.ckpt` inside an epoch too, once so many optimiser steps have passed since the last
-            (at the end of the Lightning step that they end in).
+        monitor: the metric of the best validation; its declaration says whether higher or lower is better.
+        every_n_steps: write `last.ckpt` also within an epoch, when so many optimiser steps have passed since it was
+            last written; it waits for the end of a Lightning step.
     """
 
     def __init__(self, monitor: str = "val/elbo", every_n_steps: int | None = None) -> None:
@@ -46,13 +45,13 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not (Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt").exists():
-            self.best = float("inf")  # the file was lost since the checkpoint that training resumes from
+            self.best = float("inf")  # the file is gone, so the next validation writes it again
         self.saved_at = trainer.global_step
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        # not at the end of the batch before, which a validation may have followed
+        # not in on_train_batch_end, which runs before the validation that may follow the batch
         due = self.every_n_steps is not None and trainer.global_step >= self.saved_at + self.every_n_steps
         if due or (cast(VAEModule, pl_module).stopping and trainer.global_step > self.saved_at):
             self.save(trainer, "last")
@@ -62,11 +61,11 @@ class Checkpoints(Checkpoint):
             try:
                 self.save(trainer, "last")
             except OSError as error:
-                log.warning("last.ckpt is older than the step before: %s", error)
+                log.warning("last.ckpt could not be written, and is older than the last step: %s", error)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = metric_of(self.monitor).badness(float(trainer.callback_metrics.get(self.monitor, float("nan"))))
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and value < self.best:  # not NaN
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and value < self.best:  # False for NaN
             self.best, self.best_at = value, trainer.global_step
             self.save(trainer, "best")
 
@@ -77,10 +76,10 @@ class Checkpoints(Checkpoint):
         path = Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
         for logger in trainer.loggers:
             with cast(VAEModule, trainer.lightning_module).stop.excusing():
-                logger.save()  # what led here
+                logger.save()  # the curves up to this checkpoint
         former = path.with_name("previous.ckpt") if name == "last" else None
         with replacing(path, former) if trainer.is_global_zero else nullcontext(path) as partial:
-            trainer.save_checkpoint(partial, weights_only=False)  # the optimiser's state as well
+            trainer.save_checkpoint(partial, weights_only=False)  # with the optimiser's state
         if name == "last":
             self.saved_at = trainer.global_step
 
@@ -97,11 +96,11 @@ class Checkpoints(Checkpoint):
 
 
 class Figures(Callback):
-    """Draws `figures` into `figures/` when the last weights are tested, and shows them to the loggers.
+    """Writes the figures of the run to `figures/` after the test of the last weights, and sends them to the loggers.
 
     Args:
-        num_images: examples to reconstruct.
-        num_points: posterior means in the scatter.
+        num_images: how many examples to reconstruct.
+        num_points: how many posterior means to scatter.
     """
 
     def __init__(self, num_images: int = 12, num_points: int = 2000) -> None:
@@ -125,11 +124,11 @@ class Figures(Callback):
 
         vae, data = module.vae, module.data
         labels = data.split["val"].labels
-        shown = torch.arange(min(self.num_images, len(data.split["val"])))
-        with watching(module):
+        indices = torch.arange(min(self.num_images, len(data.split["val"])))
+        with reproducible_evaluation(module):
             means, kl = posterior(module, self.num_points)
             drawn = {
-                "reconstructions": figures.reconstructions(vae, data.draw("val", shown)),
+                "reconstructions": figures.reconstructions(vae, data.draw("val", indices)),
                 "samples": figures.samples(vae),
                 "latent": figures.latent_scatter(means, None if labels is None else labels[: len(means)]),
             }
@@ -141,11 +140,11 @@ class Figures(Callback):
 
 
 class CollapseWarning(Callback):
-    """Warns, when the last weights are tested, of latent dimensions that carry next to nothing, and names them.
+    """Warns after the test of the last weights of latent dimensions whose KL is close to 0.
 
     Args:
-        threshold: a dimension whose mean KL on the validation split lies below, in nats, counts as dead.
-        num_points: examples that the mean is over.
+        threshold: warn of a dimension whose mean KL on the validation split is below this, in nats.
+        num_points: how many examples to average over.
     """
 
     def __init__(self, threshold: float = 0.01, num_points: int = 2000) -> None:
@@ -156,7 +155,7 @@ class CollapseWarning(Callback):
         assert isinstance(pl_module, VAEModule)
         if not trainer.is_global_zero or pl_module.weights != "last":
             return
-        with watching(pl_module):
+        with reproducible_evaluation(pl_module):
             _, kl = posterior(pl_module, self.num_points)
         if kl is None:
             return
@@ -169,7 +168,10 @@ class CollapseWarning(Callback):
 
 
 def posterior(module: VAEModule, num_points: int) -> tuple[Tensor, Tensor | None]:
-    """Means of q(z|x) for the first validation examples, and the mean KL of each dimension if q and p factorise."""
+    """Return the means of q(z|x) of the first validation examples, and the mean KL of each dimension.
+
+    The KL is None unless q and p factorise.
+    """
     size = min(num_points, len(module.data.split["val"]))
     q = module.vae.encode(module.data.draw("val", torch.arange(size)))
     kl = kl_per_dimension(q, module.vae.latent_prior())
@@ -177,8 +179,8 @@ def posterior(module: VAEModule, num_points: int) -> tuple[Tensor, Tensor | None
 
 
 @contextmanager
-def watching(module: VAEModule) -> Iterator[None]:
-    """Evaluation mode, no gradients, and draws that depend on the seed alone."""
+def reproducible_evaluation(module: VAEModule) -> Iterator[None]:
+    """Use evaluation mode, no gradients, and draws that depend on the seed alone."""
     was_training = module.training
     module.eval()
     seed_draws(module.device, "figures", module.seed)
@@ -188,7 +190,7 @@ def watching(module: VAEModule) -> Iterator[None]:
 
 
 def show(trainer: pl.Trainer, module: VAEModule, name: str, path: Path) -> None:
-    """Hands a picture to the loggers that take pictures."""
+    """Send an image file to the loggers that accept images."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)], step=module.samples_seen)

@@ -1,8 +1,8 @@
 """The optimiser step captured once as a CUDA graph, and replayed.
 
-A step of so small a network is bound by Python and by kernel launches. Replayed, it is one launch; what a graph cannot
-know of is what Python does between two steps, so the learning rate goes in through the device, and now and then a step
-is taken both ways and compared.
+The step of a small network spends most of its time in Python and in kernel launches; a replay is a single launch. A
+graph does not see what Python changes between two steps. The learning rate is therefore a tensor on the device, and now
+and then a step is taken both with and without the graph, and the results are compared.
 """
 
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class AnyStep(Protocol):
-    """What a `CapturedStep` asks of a step, of one model (`Step`) or many (`StackedStep`)."""
+    """What a `CapturedStep` needs of a step; both `Step` and `StackedStep` have it."""
 
     data: ImageData
     optimizer: Optimizer
@@ -37,34 +37,34 @@ class AnyStep(Protocol):
 
 
 def captured(step: AnyStep, streams: Sequence[torch.Generator] = ()) -> "AnyStep | CapturedStep":
-    """The step as a CUDA graph, where it runs on a GPU and its optimiser allows it; else as it is.
+    """Return the step as a `CapturedStep` if it runs on a GPU and its optimiser can be captured, else unchanged.
 
     Args:
-        step: what to capture.
-        streams: generators, other than the device's own, that it draws from.
+        step: the step to capture.
+        streams: the generators that it draws from, besides the device's global one.
     """
     if step.data.device.type != "cuda":
         return step
     if step.world_size > 1 or not make_capturable(step.optimizer):
-        optimizer = f"{type(step.optimizer).__name__} has no capturable form"
-        reason = "several processes share it" if step.world_size > 1 else optimizer
+        not_capturable = f"{type(step.optimizer).__name__} has no option capturable=True"
+        reason = "several processes share it" if step.world_size > 1 else not_capturable
         log.warning("the training step is not captured as a CUDA graph: %s", reason)
         return step
     return CapturedStep(step, CudaGraphs(streams))
 
 
 class CudaGraphs:
-    """What a `CapturedStep` needs of the device: CUDA's graphs, by way of PyTorch.
+    """Captures functions as CUDA graphs with PyTorch.
 
     Args:
-        streams: generators, other than the device's own, that a captured function draws from.
+        streams: the generators that a captured function draws from, besides the device's global one.
     """
 
     def __init__(self, streams: Sequence[torch.Generator] = ()) -> None:
         self.streams = streams
 
     def warm_up(self, function: Callable[[], None]) -> None:
-        """Runs the function as captures want it to have been run before."""
+        """Run the function on a side stream, as PyTorch requires before a capture."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -72,10 +72,10 @@ class CudaGraphs:
         torch.cuda.current_stream().wait_stream(side)
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Records what the function does without doing it; returns what does it.
+        """Record the kernels of the function without running them, and return a function that runs them.
 
         Raises:
-            RuntimeError: it cannot be captured; says why.
+            RuntimeError: the function cannot be captured; the message says why.
         """
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         for generator in self.streams:
@@ -84,12 +84,11 @@ class CudaGraphs:
             with torch.cuda.graph(graph):
                 function()
         except RuntimeError as error:
-            torch.cuda.set_stream(
-                stream
-            )  # a capture that fails leaves us on its own, and generators waiting for its end
+            # a failed capture leaves its own stream current, and generators in capture mode
+            torch.cuda.set_stream(stream)
             for generator in (torch.cuda.default_generators[stream.device_index], *self.streams):
                 generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
-            cause = error.__context__  # the error itself may be of ending the capture
+            cause = error.__context__  # the error itself may only say that the capture could not end
             if isinstance(cause, RuntimeError):
                 raise cause from None
             raise
@@ -97,16 +96,16 @@ class CudaGraphs:
 
 
 class CapturedStep:
-    """A `Step` that is captured once for each size of minibatch, and from then on replayed.
+    """A `Step` that is captured once for each size of minibatch, and replayed from then on.
 
-    Each size first runs `WARM_UP` times as it stands. One in `AUDIT_EVERY` replayed steps, the first among them, is
-    also taken as it stands, and the two must change all tensors alike. A model or objective that keeps numbers of its
-    own in Python, which a graph would freeze, is found out by these numbers, or by that comparison, and training goes
-    on uncaptured, with a warning.
+    For each size the first `WARM_UP` steps run uncaptured. The first replayed step, and one in `AUDIT_EVERY` after it,
+    is also run uncaptured, and both must change all tensors alike. A graph would freeze numbers that the model, the
+    objective or the optimiser keeps in Python. If this comparison or a look at the optimiser finds such a number,
+    training goes on uncaptured, with a warning.
 
     Args:
-        step: what to capture; its optimiser must have passed `make_capturable`.
-        graphs: how to capture.
+        step: the step to capture; its optimiser must have passed `make_capturable`.
+        graphs: captures functions.
     """
 
     WARM_UP = 2
@@ -117,14 +116,14 @@ class CapturedStep:
         self.graphs = graphs
         self.runs: Counter[int] = Counter()
         self.replays: dict[int, tuple[Tensor, Callable[[], None]]] = {}
-        self.rates = [torch.zeros((), device=step.data.device) for _ in step.optimizer.param_groups]
-        self.rates_are: list[float] = []
-        self.frozen: list[Any] = []
+        self.rate_tensors = [torch.zeros((), device=step.data.device) for _ in step.optimizer.param_groups]
+        self.rates: list[float] = []  # the values of `rate_tensors`
+        self.frozen: list[Any] = []  # `host_numbers` at the last capture
         self.replayed = 0
         self.given_up = False
 
     def __call__(self, indices: Tensor, size: int, key: Any) -> None:
-        """Takes one step, on a `Minibatch`."""
+        """Take one step on a `Minibatch`."""
         if self.replays and host_numbers(self.step.optimizer) != self.frozen:
             self.give_up("numbers of the optimizer other than its learning rate change while it trains")
         if self.given_up:
@@ -137,17 +136,17 @@ class CapturedStep:
             self.step(indices, size, key)
 
     def warm_up(self, indices: Tensor, size: int, key: Any) -> None:
-        """Take the step as it stands."""
+        """Take the step uncaptured."""
         self.runs[size] += 1
         self.graphs.warm_up(lambda: self.step(indices, size, key))
 
     def capture(self, indices: Tensor, size: int) -> bool:
-        """Captures the step for minibatches of this size; returns whether that was possible."""
+        """Capture the step for minibatches of this size; return whether that was possible."""
         groups, static = self.step.optimizer.param_groups, indices.clone()
         rates = [group["lr"] for group in groups]
-        self.step.optimizer.zero_grad()  # so that the gradients live in the graph's own memory
+        self.step.optimizer.zero_grad()  # so that the gradients are allocated in the graph's own memory
         try:
-            for group, rate in zip(groups, self.rates, strict=True):
+            for group, rate in zip(groups, self.rate_tensors, strict=True):
                 group["lr"] = rate
             self.replays[size] = static, self.graphs.capture(lambda: self.step.body(static, size))
         except RuntimeError as error:
@@ -159,6 +158,7 @@ class CapturedStep:
         return not self.given_up
 
     def replay_or_audit(self, indices: Tensor, size: int, key: Any) -> None:
+        """Replay the step; when an audit is due, compare it with the uncaptured step."""
         self.replayed += 1
         if self.replayed % self.AUDIT_EVERY != 1:
             self.replay(indices, size, key)
@@ -167,13 +167,14 @@ class CapturedStep:
             lambda: self.replay(indices, size, key), lambda: self.step(indices, size, key), self.step.state()
         )
         if not agree(*both):
-            self.give_up("replayed it would train otherwise: something in the model or objective changes in Python")
+            self.give_up("a replay gives another result: the model or objective keeps a number in Python that changes")
 
     def replay(self, indices: Tensor, size: int, key: Any) -> None:
+        """Copy learning rates, indices and seed to the device, and replay the graph."""
         rates = [group["lr"] for group in self.step.optimizer.param_groups]
-        if rates != self.rates_are:
-            self.rates_are = rates
-            for tensor, rate in zip(self.rates, rates, strict=True):
+        if rates != self.rates:
+            self.rates = rates
+            for tensor, rate in zip(self.rate_tensors, rates, strict=True):
                 tensor.fill_(rate)
         static, replay = self.replays[size]
         static.copy_(indices)
@@ -181,37 +182,38 @@ class CapturedStep:
         replay()
 
     def give_up(self, reason: str) -> None:
+        """Take all further steps uncaptured, with a warning."""
         log.warning("the training step runs uncaptured, and slower: %s", reason)
         self.given_up = True
         self.replays.clear()
 
 
 def make_capturable(optimizer: Optimizer) -> bool:
-    """Has the optimiser keep its state on the device, as captures need; returns whether it can."""
+    """Make the optimiser keep its state on the device, as captures need; return whether it can."""
     if not all("capturable" in group for group in optimizer.param_groups):
         return False
     for group in optimizer.param_groups:
         group["capturable"] = True
-    for parameter, state in optimizer.state.items():  # of a resumed run
+    for parameter, state in optimizer.state.items():  # a resumed run has state on the CPU
         state |= {name: v.to(parameter.device) for name, v in state.items() if isinstance(v, Tensor)}
     return True
 
 
 def portable(optimizer_state: dict[str, Any]) -> None:
-    """Makes the state dict of an optimiser that was captured one that a CPU can load as well, in place."""
+    """Change, in place, the state dict of a captured optimiser so that a CPU can load it too."""
     for group in optimizer_state["param_groups"]:
         group |= {"capturable": False} if "capturable" in group else {}
 
 
 def host_numbers(optimizer: Optimizer) -> list[Any]:
-    """Everything in the optimiser's groups that a capture freezes; not the learning rate, which goes in by a tensor."""
+    """Return the numbers in the optimiser's groups that a capture freezes: all but the learning rate."""
     return [[v for name, v in group.items() if name not in ("params", "lr")] for group in optimizer.param_groups]
 
 
 def changes(
     fast: Callable[[], None], slow: Callable[[], None], state: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """How each way to step changes `state`, from the same start; afterwards the slow one has been taken."""
+    """Return the changes of `state` by `fast` and by `slow` from the same start; the step of `slow` stays in effect."""
     before = [tensor.detach().clone() for tensor in state]
     fast()
     by_fast = [tensor.detach().double() - former.double() for tensor, former in zip(state, before, strict=True)]
@@ -223,9 +225,9 @@ def changes(
 
 
 def agree(one: Sequence[Tensor], other: Sequence[Tensor], tolerance: float = 0.01) -> bool:
-    """Whether changes are the same but for rounding: each differs by less than `tolerance` of its own norm.
+    """Return whether two lists of changes are equal up to rounding: within `tolerance` of the norm of `other`.
 
-    Changes that are not numbers any more agree as well: that training diverges is for others to say.
+    Changes that are not finite count as equal, because `divergence` handles those.
     """
     norms = [((a - b).norm(), b.norm()) for a, b in zip(one, other, strict=True)]
     return all(bool(difference <= tolerance * norm) or not bool(norm.isfinite()) for difference, norm in norms)

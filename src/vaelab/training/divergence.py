@@ -1,4 +1,4 @@
-"""Training whose numbers are no longer finite: the step that broke them, what broke first, and how it goes on."""
+"""Divergence, training whose numbers are no longer finite: find the step that caused it, undo it, and go on or stop."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vaelab.errors import DivergedError
-from vaelab.training.divergence_trace import Broken, of_all_processes, take_watching
+from vaelab.training.divergence_trace import Broken, merged_over_processes, traced_step
 from vaelab.training.step import Minibatch, Step, add_up
 from vaelab.training.tensors import copied, leaves
 
@@ -20,103 +20,114 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Guard:
-    """Finds the step after which the bound or a parameter is infinite or not a number, and undoes it.
+    """Finds the step after which the loss, a metric or a parameter is infinite or NaN, and undoes it.
 
-    Training is looked at once per Lightning step, and what was before is kept in memory now and then. Since a step's
-    noise is a function of its number, taking the steps since then again, one by one, shows which of them it was. That
-    one is undone; by `on_nan` training then stops, goes on with the next minibatch (`skip`), or goes on with it from
-    the state that the epoch began with (`rollback`). Steps that are undone count as steps.
+    The guard checks once per Lightning step, and takes a snapshot of the training state now and then. When a check
+    fails, it restores the snapshot and takes the steps since then again one by one, which gives the same numbers,
+    because the noise of a step is a function of its number. It undoes the step that fails. Then, by `on_nan`, training
+    stops (`stop`), goes on with the next minibatch (`skip`), or does so from the weights at the start of the epoch
+    (`rollback`). An undone step counts as a step.
 
     Args:
         on_nan: see above.
-        keep_every: optimiser steps from one kept state to the next, at least.
-        limit: so many undone steps in a row (`skip`), or in one epoch (`rollback`), are too many.
+        snapshot_every: the fewest optimiser steps between two snapshots.
+        limit: stop after so many undone steps in a row (`skip`), or in one epoch (`rollback`).
 
     Attributes:
-        skipped: steps undone so far.
+        skipped: how many steps were undone so far.
+        in_a_row: how many steps were undone in a row, or in this epoch.
+        epoch_start: the weights and the optimiser's state at the start of the epoch, for `rollback`.
+        snapshot: the training state at the last snapshot.
+        since_snapshot: the minibatches of the steps since then.
     """
 
     on_nan: OnNan = "stop"
-    keep_every: int = 500
+    snapshot_every: int = 500
     limit: int = 10
     skipped: int = 0
     in_a_row: int = 0
     epoch_start: State | None = None
-    kept: State | None = None
-    since: list[Minibatch] = field(default_factory=list)
+    snapshot: State | None = None
+    since_snapshot: list[Minibatch] = field(default_factory=list)
 
     def start(self, step: Step, advance: Callable[[], None], scheduler: Any | None) -> None:
-        """Has training begin, or go on: with this step, and `advance` to be called after each."""
+        """Guard a training that begins or resumes.
+
+        Args:
+            step: the optimiser step.
+            advance: moves the schedule after each step.
+            scheduler: the learning rate scheduler, if any.
+        """
         self.step, self.advance, self.scheduler = step, advance, scheduler
         self.forget()
 
     def begin_epoch(self) -> None:
-        """Keeps what an epoch begins with."""
+        """Save the state at the start of an epoch, if `on_nan` is `rollback`."""
         if self.on_nan == "rollback":
             state = self.state()
             self.epoch_start, self.in_a_row = {name: state[name] for name in ("tensors", "optimizer")}, 0
 
     def before(self, minibatches: Sequence[Minibatch]) -> None:
-        """Takes note of the steps that come next."""
-        if self.kept is None or len(self.since) >= self.keep_every:
-            self.kept, self.since = self.state(), []
-        self.since += minibatches
+        """Record the minibatches of the next steps; take a snapshot first if one is due."""
+        if self.snapshot is None or len(self.since_snapshot) >= self.snapshot_every:
+            self.snapshot, self.since_snapshot = self.state(), []
+        self.since_snapshot += minibatches
 
     def after(self, taken: int, given: int, sums: Tensor) -> bool:
-        """Takes note that `taken` of the `given` steps were taken; returns whether all numbers are finite."""
-        del self.since[len(self.since) - given + taken :]
-        sound = self.sound(sums)
-        if sound and self.on_nan == "skip":
+        """Record that only `taken` of the `given` steps were taken; return whether all numbers are finite."""
+        del self.since_snapshot[len(self.since_snapshot) - given + taken :]
+        finite = self.all_finite(sums)
+        if finite and self.on_nan == "skip":
             self.in_a_row = 0
-        return sound
+        return finite
 
     def forget(self) -> None:
-        """What was kept is of no use any more, since something else than steps has changed the learning rate."""
-        self.kept, self.since = None, []
+        """Drop the snapshot; steps from it would not repeat, because the learning rate changed between two steps."""
+        self.snapshot, self.since_snapshot = None, []
 
-    def sound(self, sums: Tensor) -> bool:
-        """Whether the `sums` over all processes, the parameters and the optimiser's state are finite."""
+    def all_finite(self, sums: Tensor) -> bool:
+        """Return whether the `sums` over all processes, the parameters and the optimiser's state are finite."""
         tensors = [*self.step.parameters, *leaves(list(self.step.optimizer.state.values()))]
         largest = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
         return bool(sums.isfinite().all()) and all(bool(norm.isfinite()) for norm in largest)
 
-    def mend(self, taken: int) -> int:
-        """Takes the steps since the kept state again, without those that break something.
+    def repair(self, taken: int) -> int:
+        """Take the steps since the snapshot again, and undo those after which a number is not finite.
 
         Args:
-            taken: how many of them are of the last call.
+            taken: how many of these steps belong to the current Lightning step.
 
         Returns:
-            How many examples of the last call count.
+            The number of examples in the current Lightning step, without those of undone steps.
 
         Raises:
-            DivergedError: training has to stop; the state is that before the step that broke.
+            DivergedError: training must stop; the state is the one before the failing step.
         """
-        assert self.kept is not None
-        self.restore(self.kept)
-        first, examples, skipped = len(self.since) - taken, 0, self.skipped
-        for i, minibatch in enumerate(self.since):
+        assert self.snapshot is not None
+        self.restore(self.snapshot)
+        first, examples, skipped = len(self.since_snapshot) - taken, 0, self.skipped
+        for i, minibatch in enumerate(self.since_snapshot):
             if i == first:
                 self.step.take_sums()
-            examples += self._take(minibatch, max(i - first, 0)) * (minibatch.size if i >= first else 0)
+            examples += self._take_or_undo(minibatch, max(i - first, 0)) * (minibatch.size if i >= first else 0)
             self.advance()
         if self.skipped == skipped:
             log.warning("numbers were not finite, but are so when the steps are taken again")
         self.forget()
         return examples
 
-    def _take(self, minibatch: Minibatch, taken: int) -> bool:
-        """Takes a step, or undoes it; returns which."""
+    def _take_or_undo(self, minibatch: Minibatch, taken: int) -> bool:
+        """Take a step, and undo it if a number is not finite; return whether it stays."""
         former = self.state()
-        broken = take_watching(self.step, minibatch)
+        broken = traced_step(self.step, minibatch)
         sums = self.step.sums.clone()
         if self.step.world_size > 1:
             add_up([sums])
-        if self.sound(sums):
+        if self.all_finite(sums):
             self.in_a_row = 0 if self.on_nan == "skip" else self.in_a_row
             return True
         self.restore(former)
-        self._undone(minibatch, broken, taken)
+        self._report(minibatch, broken, taken)
         if self.on_nan == "rollback":
             self._roll_back()
         return False
@@ -126,13 +137,14 @@ class Guard:
         numbers = [{k: v for k, v in group.items() if k != "params"} for group in self.step.optimizer.param_groups]
         self._put_back(self.epoch_start)
         for group, former in zip(self.step.optimizer.param_groups, numbers, strict=True):
-            group.update(former)  # the learning rate is the schedule's, which goes on
+            group.update(former)  # keep the learning rate, because the schedule is not rolled back
 
-    def _undone(self, minibatch: Minibatch, broken: Broken, taken: int) -> None:
+    def _report(self, minibatch: Minibatch, broken: Broken, taken: int) -> None:
+        """Count and log an undone step, or raise `DivergedError`."""
         number = self.step.number_of(minibatch.key) + 1
         batch = minibatch.indices.tolist()
         if self.step.world_size > 1:
-            broken, batch = of_all_processes(broken, batch)
+            broken, batch = merged_over_processes(broken, batch)
         details = {"step": number, "not_finite": broken.first, "examples": broken.examples, "batch": batch}
         what = f"at step {number}, {broken} was not finite"
         if self.on_nan == "stop" or self.in_a_row == self.limit:
@@ -150,13 +162,13 @@ class Guard:
         log.info("its minibatch: %s", batch)
 
     def state(self) -> State:
-        """A copy of all that a step changes."""
+        """Return a copy of everything that a step changes."""
         state = {"tensors": self._tensors(), "optimizer": self.step.optimizer.state_dict()}
         schedule = {} if self.scheduler is None else {"schedule": self.scheduler.state_dict()}
         return copied(state | schedule | {"sums": self.step.sums})
 
     def restore(self, state: State) -> None:
-        """Goes back to such a state."""
+        """Go back to a state from `state`."""
         self._put_back(state)
         self.step.sums.copy_(state["sums"])
         if self.scheduler is not None:
@@ -166,13 +178,13 @@ class Guard:
         with torch.no_grad():
             for tensor, former in zip(self._tensors(), state["tensors"], strict=True):
                 tensor.copy_(former)
-        self.step.optimizer.load_state_dict(copied(state["optimizer"]))  # which would train on the tensors given
+        self.step.optimizer.load_state_dict(copied(state["optimizer"]))  # a copy, because steps change it in place
 
     def _tensors(self) -> list[Tensor]:
         return [*self.step.modules.parameters(), *self.step.modules.buffers()]
 
     def state_dict(self) -> State:
-        """What a checkpoint holds of the guard itself."""
+        """Return the part of the guard's state that checkpoints save."""
         state = {"skipped": self.skipped, "in_a_row": self.in_a_row}
         return state | ({} if self.epoch_start is None else {"epoch_start": self.epoch_start})
 

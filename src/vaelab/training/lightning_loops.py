@@ -1,4 +1,4 @@
-"""What Lightning's loops count, kept right while one of its steps is many optimiser steps."""
+"""Corrections of Lightning's counts, because one Lightning step is many optimiser steps here."""
 
 from bisect import bisect_right
 from typing import Any
@@ -9,7 +9,11 @@ from vaelab.data.batches import ShuffledIndices
 
 
 def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices) -> None:
-    """Has Lightning's restored loop go on inside an epoch: after `max_steps`, or after chunks of another length."""
+    """Make Lightning's restored loop resume inside the epoch, after `steps` optimiser steps in all.
+
+    Its own counts may be wrong, because `max_steps` ended the checkpoint's run inside an epoch, or because chunks had
+    another length there.
+    """
     epoch, done = divmod(steps, loader.batches_per_epoch)
     if done:
         begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
@@ -20,7 +24,7 @@ def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices
 
 
 def count_steps(trainer: pl.Trainer, steps: int) -> None:
-    """Has Lightning count optimiser steps that it did not see, in `trainer.global_step`."""
+    """Add optimiser steps that Lightning did not see to `trainer.global_step`."""
     total = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
     total.ready += steps
     total.completed += steps

@@ -1,4 +1,4 @@
-"""The LightningModule that trains a VAE: an objective and an optimiser on top of what evaluation needs."""
+"""The LightningModule that trains a VAE: it adds an objective and an optimiser to `EvaluationModule`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -22,30 +22,35 @@ from vaelab.vae import VAE
 
 
 class VAEModule(EvaluationModule):
-    """Trains a `VAE` on an `ImageData`, which the trainer's `datamodule` must be.
+    """Trains a `VAE` on an `ImageData`, which must be the trainer's `datamodule`.
 
-    One Lightning step is one `Chunk` of minibatches, each an optimiser step of its own (`Step`). The
-    counts that matter are `steps` (optimiser steps; `trainer.global_step` follows it) and `samples_seen` (training
-    examples, over all processes): both are saved, and `samples_seen` is the x-axis of every curve, as in the paper.
+    One Lightning step is one `Chunk` of minibatches, and each minibatch is one optimiser step (`Step`). Two counts are
+    saved in checkpoints: `steps`, the optimiser steps, which `trainer.global_step` follows, and `samples_seen`, the
+    training examples over all processes, which is the x-axis of every curve as in Kingma & Welling (2014).
 
-    Its metrics are those of `EvaluationModule`, and the same of each Lightning step, with `train/loss`.
+    It logs the metrics of `EvaluationModule`, and after each Lightning step `train/loss` and the objective's metrics.
 
     Args:
         vae: the model.
-        objective: what is minimised.
+        objective: the objective to minimise.
         optimizer: makes the optimiser from the parameters.
         estimator: `estimator(vae, x) -> Estimate`, or `Several` of them, for the test.
-        weight_prior: `weight_prior(vae)` is -log p(theta) in nats; over N_train it joins the loss.
-        gradient_clip: clips the gradients of the parameters that it is given.
-        lr_schedule: moves the learning rate.
-        seed: of the noise in training and of z in evaluation.
+        weight_prior: `weight_prior(vae)` is -log p(theta) in nats; divided by N_train, it is added to the loss.
+        gradient_clip: `gradient_clip(parameters)` clips their gradients.
+        lr_schedule: the schedule of the learning rate.
+        seed: the seed of the noise in training and of z in evaluation.
         max_steps: stop after so many optimiser steps; -1 for no limit.
-        compile_objective: have `torch.compile` make one function of model and objective, for training.
-        cuda_graphs: capture the step on a GPU, if its optimiser allows it.
-        on_nan: what follows a step after which something is infinite or not a number; see `vaelab.training.divergence`.
+        compile_objective: compile the model and the objective with `torch.compile`, for training.
+        cuda_graphs: capture the step as a CUDA graph on a GPU, if the optimiser allows it.
+        on_nan: what to do when a number is infinite or NaN; see `vaelab.training.divergence`.
+
+    Attributes:
+        stopping: whether training must stop, because a process got a signal; equal in all processes.
+        latest: the mean of the objective's first metric over the last chunk.
+        together: takes the steps if several runs are stacked; None for a single run.
 
     Raises:
-        DivergedError: in training, at such a step.
+        DivergedError: in training, if a number is infinite or NaN and training cannot go on.
         Interrupted: in training, after a signal.
     """
 
@@ -65,7 +70,7 @@ class VAEModule(EvaluationModule):
         on_nan: OnNan = "stop",
     ) -> None:
         super().__init__(vae, objective, estimator, seed)
-        self.automatic_optimization = False  # a Lightning step does many optimiser steps
+        self.automatic_optimization = False  # one Lightning step takes many optimiser steps
         self.optimizer = optimizer
         self.weight_prior = weight_prior
         self.gradient_clip = gradient_clip
@@ -74,39 +79,39 @@ class VAEModule(EvaluationModule):
         self.compile_objective = compile_objective
         self.cuda_graphs = cuda_graphs
         self.guard = Guard(on_nan)
-        self.stopping = False  # in all processes
-        self.latest = float("nan")  # first metric of the objective, over the chunk before
-        self.together: Together | None = None  # takes the steps of many
+        self.stopping = False
+        self.latest = float("nan")
+        self.together: Together | None = None
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.vae.parameters())
         return optimizer if self.lr_schedule is None else ([optimizer], [self.lr_schedule.scheduler(optimizer)])
 
     def on_train_start(self) -> None:
-        self.stop.install()  # Lightning has just taken SIGTERM
-        cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # it may be inside an epoch
-        self.trainer.should_stop |= self.steps == self.max_steps  # an interruption may have come after the last one
+        self.stop.install()  # Lightning has just installed its own handler of SIGTERM
+        cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # may resume inside an epoch
+        self.trainer.should_stop |= self.steps == self.max_steps  # may resume after the last step
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
-            self.trainer.strategy.model.require_backward_grad_sync = False  # our step adds the gradients up itself
-        self.own_step = self.make_step()
+            self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
+        self.uncaptured_step = self.make_step()
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()
-        self.guard.start(self.own_step, partial(self.advance_schedule, "step"), scheduler)
+        self.guard.start(self.uncaptured_step, partial(self.advance_schedule, "step"), scheduler)
 
     def capture_step(self) -> None:
-        """Makes `step` the optimiser step, captured where that is possible."""
-        alone = self.together is None and self.cuda_graphs
-        self.step = captured(self.own_step) if alone else self.own_step
+        """Set `step` to the optimiser step, captured as a CUDA graph where that is possible."""
+        capture = self.together is None and self.cuda_graphs
+        self.step = captured(self.uncaptured_step) if capture else self.uncaptured_step
 
     def make_step(self) -> Step:
-        """The optimiser step, as it stands."""
+        """Return a new, uncaptured optimiser step."""
         return Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
             *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
         )
 
     def on_train_epoch_start(self) -> None:
-        self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # a checkpoint was just written
+        self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # the epoch before ended in a checkpoint
         self.stop_if_told()
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
         if self.steps % self.data.batches_per_epoch == 0:
@@ -116,7 +121,7 @@ class VAEModule(EvaluationModule):
         self.stop_if_told()
 
     def stop_if_told(self) -> None:
-        """Raises `Interrupted` after a signal; by now there is a checkpoint, of callbacks that write one."""
+        """Raise `Interrupted` if training must stop; callbacks have written a checkpoint by now."""
         if self.stopping:
             self.stop.check()
 
@@ -134,21 +139,21 @@ class VAEModule(EvaluationModule):
         if self.steps % self.data.batches_per_epoch == 0:
             self.advance_schedule("epoch")
         self.trainer.should_stop |= self.steps == self.max_steps
-        # Lightning's count is in chunks
+        # Lightning validates after chunk i if i + 1 is a multiple of val_check_batch
         self.trainer.val_check_batch = 1 if self.validation_is_due() else batch_idx + 2
         if examples > 0:
             self.report_training(sums / examples)
 
     def count(self, minibatches: Sequence[Minibatch]) -> None:
-        """Counts the steps that were taken on these."""
+        """Add the steps on these minibatches to the counts."""
         self.steps += len(minibatches)
         self.samples_seen += sum(minibatch.size for minibatch in minibatches)
         count_steps(self.trainer, len(minibatches))
 
     def take_steps(self, minibatches: Sequence[Minibatch]) -> int:
-        """Takes an optimiser step on each minibatch, and those of the schedule between them; returns how many.
+        """Take an optimiser step, and one of the schedule, for each minibatch; return how many were taken.
 
-        A signal makes it fewer; not where several processes have to stop after the same one.
+        A signal stops a single process early. Several processes take all steps, because they must stop after the same.
         """
         if self.together is not None:
             return self.together.take(self, minibatches)
@@ -160,61 +165,60 @@ class VAEModule(EvaluationModule):
         return len(minibatches)
 
     def taken_sums(self, minibatches: Sequence[Minibatch], taken: int) -> tuple[Tensor, int]:
-        """Sums of the terms in the steps just taken, over so many examples; steps that broke are undone.
-
-        Settles also, for all processes, whether to stop.
+        """Return the sums of the terms over the steps just taken, and over how many examples; undo steps that diverged.
 
         Raises:
-            DivergedError: training has to stop at one of the steps.
+            DivergedError: training must stop at one of the steps.
         """
-        sums = self.sums_of_all()
+        sums = self.sums_over_processes()
         if not self.guard.after(taken, len(minibatches), sums):
             try:
-                examples = self.guard.mend(taken)
+                examples = self.guard.repair(taken)
             except DivergedError as error:
                 self.count(minibatches[: error.taken])
                 raise
-            self.capture_step()  # anew: the optimiser's tensors are others
-            return self.sums_of_all(), examples
+            self.capture_step()  # again, because the optimiser has new tensors
+            return self.sums_over_processes(), examples
         return sums, sum(minibatch.size for minibatch in minibatches[:taken])
 
-    def sums_of_all(self) -> Tensor:
-        sums, told = self.own_step.take_sums(), torch.tensor([float(self.stop.asked is not None)])
+    def sums_over_processes(self) -> Tensor:
+        """Return the sums of the terms over all processes; stop all processes if one of them got a signal."""
+        sums, signalled = self.uncaptured_step.take_sums(), torch.tensor([float(self.stop.asked is not None)])
         if self.trainer.world_size > 1:
-            told = told.to(sums)
-            add_up([sums, told])
-        if told:
+            signalled = signalled.to(sums)
+            add_up([sums, signalled])
+        if signalled:
             self.stop.follow()
-        self.stopping = bool(told)
+        self.stopping = bool(signalled)
         return sums
 
     def report_training(self, means: Tensor) -> None:
-        """Reports the means of the terms over the examples of the last chunk."""
+        """Log the means of the terms over the examples of the last chunk."""
         names = [*(metric.name for metric in self.objective.metrics), "loss"]
         terms = {f"train/{name}": value for name, value in zip(names, means, strict=True)}
         monitors = {f"train/{name}": value for name, value in self.vae.decoder.head.monitors().items()}
         self.latest = self.report(terms | monitors | self.learning_rate())[f"train/{names[0]}"]
 
     def validation_is_due(self) -> bool:
-        """Whether it is time to validate; the one that `max_steps` ends with may come at another."""
+        """Return whether a regular validation is due; the one after `max_steps` may come at any step."""
         return self.steps % self.data.batches_per_epoch % (self.data.pause_every or self.data.batches_per_epoch) == 0
 
     def advance_schedule(self, event: Interval, *value: float) -> None:
-        """Has the schedule take its step, if this is what it waits for."""
+        """Move the learning rate, if the schedule's interval is this event."""
         if self.lr_schedule is not None and self.lr_schedule.interval == event:
             advance(self.lr_schedulers(), *value)
             if event != "step":
                 self.guard.forget()
 
     def learning_rate(self) -> dict[str, Tensor]:
-        """The next step's, of the first group of parameters, where a schedule moves it."""
+        """Return the learning rate of the first parameter group for the next step, if there is a schedule."""
         if self.lr_schedule is None:
             return {}
         rate = self.torch_optimizer().param_groups[0]["lr"]
         return {"train/learning_rate": torch.as_tensor(rate, dtype=torch.float64)}
 
     def torch_optimizer(self) -> torch.optim.Optimizer:
-        """PyTorch's own, without what Lightning wraps around it."""
+        """Return PyTorch's optimiser, without Lightning's wrapper."""
         return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
 
     def on_validation_epoch_end(self) -> None:
@@ -225,7 +229,8 @@ class VAEModule(EvaluationModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}
         checkpoint["guard"] = self.guard.state_dict()
-        checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}  # of views
+        # clone, because a tensor of a stacked run is a view, and would be saved with all runs
+        checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
         for state in checkpoint["optimizer_states"]:
             portable(state)
 

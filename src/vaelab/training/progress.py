@@ -1,4 +1,4 @@
-"""A progress bar for the whole training, with the bound; another for the test. In a sweep, a file that says as much."""
+"""A progress bar for training and one for the test; in a job of a sweep, a file with the same content."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from vaelab.data.batches import ShuffledIndices
 from vaelab.objectives.base import LOSS
 from vaelab.training.lightning_module import VAEModule
 
-PROGRESS_IN_FILE = "VAELAB_PROGRESS_IN_FILE"  # set in a job of a sweep, whose own bar would collide with others
+PROGRESS_IN_FILE = "VAELAB_PROGRESS_IN_FILE"  # set in a job of a sweep, because bars of several jobs would collide
 PROGRESS_FILE = ".progress.json"
-EVERY = 1.0  # seconds from one writing of the file to the next
+EVERY = 1.0  # seconds between two writes of the file, at least
 
 
 class InFile:
-    """Writes now and then what a bar would show, for the process that shows the whole sweep.
+    """A stand-in for `rich.progress.Progress` that writes its fields to a file, for the process that shows the sweep.
 
     Args:
-        path: the file, which is gone when the bar would be.
-        shown: the first `description`, `total`, `completed` and `note`.
+        path: the file; `stop` deletes it.
+        shown: the initial `description`, `total`, `completed` and `note`.
     """
 
     def __init__(self, path: Path, **shown: Any) -> None:
@@ -45,7 +45,7 @@ class InFile:
     def write(self) -> None:
         self.written = time.monotonic()
         new = self.path.with_suffix(".new")
-        with suppress(OSError):  # it matters to nothing but the display
+        with suppress(OSError):  # only the display needs the file
             new.write_text(json.dumps(self.shown), encoding="utf-8")
             new.replace(self.path)
 
@@ -54,7 +54,7 @@ class InFile:
 
 
 class ProgressBar(Callback):
-    """Optimiser steps done of all, with the epoch, the training and validation bound in nats, and the time left."""
+    """Shows optimiser steps done, the time left, and the latest training and validation metric in nats."""
 
     def __init__(self) -> None:
         self.progress: Progress | InFile | None = None
@@ -70,7 +70,7 @@ class ProgressBar(Callback):
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeRemainingColumn(compact=True),  # 80 columns must hold it all
+            TimeRemainingColumn(compact=True),  # the line must fit in 80 columns
             TextColumn("{task.fields[note]}"),
         )
         self.progress = progress = Progress(*columns, refresh_per_second=4)

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: PyTorch's, and when they take their steps."""
+"""Schedules of the learning rate: a scheduler of PyTorch's, and when it takes its step."""
 
 import warnings
 from collections.abc import Callable
@@ -13,12 +13,12 @@ Interval = Literal["step", "epoch", "validation"]
 
 @dataclass
 class Schedule:
-    """A scheduler of `torch.optim.lr_scheduler`, and after what it takes a step.
+    """A scheduler of `torch.optim.lr_scheduler`, and when it takes its step.
 
     Args:
-        scheduler: makes it from the optimiser.
-        interval: after every optimiser `step`, `epoch`, or `validation`, whose bound in nats a `ReduceLROnPlateau` is
-            told; the bound is better when higher, so give it `mode="max"`.
+        scheduler: makes the scheduler from the optimiser.
+        interval: when it takes a step: after every optimiser `step`, `epoch` or `validation`. After a validation, a
+            `ReduceLROnPlateau` gets the ELBO in nats; give it `mode="max"`, because higher is better.
 
     Raises:
         ValueError: an unknown `interval`.
@@ -34,18 +34,18 @@ class Schedule:
             )
 
     def try_out(self, optimizer: Optimizer) -> None:
-        """Takes a step with an optimiser made for that, so that what cannot work fails before training begins.
+        """Take a step with a throwaway optimiser, so that a wrong configuration fails before training begins.
 
         Raises:
-            TypeError: a scheduler that lacks a number, or the bound that another `interval` would tell it.
-            ValueError: numbers that it refuses.
+            TypeError: the scheduler lacks an argument, or needs `interval="validation"` to get a metric.
+            ValueError: the scheduler refuses an argument.
         """
         scheduler = self.scheduler(optimizer)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the optimiser has not taken a step before
+            warnings.simplefilter("ignore")  # PyTorch warns that the optimiser has not taken a step yet
             advance(scheduler, *((0.0,) if self.interval == "validation" else ()))
 
 
 def advance(scheduler: Any, *bound: float) -> None:
-    """Has a scheduler take its step; none but `ReduceLROnPlateau` is told the bound."""
+    """Take a scheduler's step; only a `ReduceLROnPlateau` gets the bound."""
     scheduler.step(*(bound if isinstance(scheduler, ReduceLROnPlateau) else ()))

@@ -1,4 +1,4 @@
-"""Has the training steps of several runs taken together: each run in a thread of its own, one of them at a time."""
+"""Several runs in threads, of which one runs at a time, and whose optimiser steps are taken as one stacked step."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -15,15 +15,23 @@ from vaelab.training.step import Minibatch
 
 
 class Ensemble:
-    """Runs that go their own ways (callbacks, evaluation, checkpoints, logs), except that their steps are stacked.
+    """Runs that share their optimiser steps; each has its own callbacks, evaluation, checkpoints and logs.
 
-    A run whose `VAEModule.together` this is comes here with its next minibatches, and waits. Once all do that are
-    still training, the thread that conducts takes the steps of those that have taken the fewest so far: which is all
-    of them, once runs that were resumed have caught up. Threads take turns, so that nothing of PyTorch's that is
-    global, its generators above all, is used by two at a time.
+    A run whose `VAEModule.together` is this ensemble hands over its next minibatches and waits. When all runs that
+    still train are waiting, the conducting thread takes the steps of those with the fewest steps so far; these are all
+    runs, once resumed runs have caught up. Only one thread runs at a time, because two must not use PyTorch's global
+    state, above all its generators, at once.
 
     Args:
-        stop: tells of signals: all runs then stop, each with a checkpoint after the same step.
+        stop: after a signal all runs stop, each with a checkpoint after the same step.
+
+    Attributes:
+        turn: the lock that the running thread holds.
+        active: how many runs have not ended.
+        waiting: the minibatches of the waiting runs.
+        taken: how many steps were taken for each run.
+        error: why a stacked step failed.
+        current: the last stacked step, uncaptured and as it is run.
     """
 
     def __init__(self, stop: Stop) -> None:
@@ -33,13 +41,13 @@ class Ensemble:
         self.waiting: dict[VAEModule, Sequence[Minibatch]] = {}
         self.taken: dict[VAEModule, int] = {}
         self.error: RuntimeError | None = None
-        self.formed: tuple[StackedStep, AnyStep | CapturedStep] | None = None
+        self.current: tuple[StackedStep, AnyStep | CapturedStep] | None = None
 
     def conduct(self, runs: Sequence[Callable[[], None]]) -> None:
-        """Has all runs run to their end, in threads; takes their steps in this one.
+        """Run all runs to their end in threads of their own, and take their steps in this thread.
 
         Raises:
-            Interrupted: a signal told the program to stop, and each run has done so.
+            Interrupted: there was a signal, and all runs have stopped.
         """
         threads = [threading.Thread(target=self._in_turn, args=(run,), daemon=True) for run in runs]
         self.active = len(threads)
@@ -49,7 +57,7 @@ class Ensemble:
                 thread.start()
             while self.active:
                 self.turn.wait_for(lambda: len(self.waiting) == self.active)
-                self._let_go(self._take_next() if self.error is None else list(self.waiting))
+                self._release(self._take_next() if self.error is None else list(self.waiting))
 
     def _in_turn(self, run: Callable[[], None]) -> None:
         with self.turn:
@@ -59,30 +67,30 @@ class Ensemble:
                 self.active -= 1
                 self.turn.notify_all()
 
-    def _let_go(self, modules: Sequence[VAEModule]) -> None:
+    def _release(self, modules: Sequence[VAEModule]) -> None:
         for module in modules:
             del self.waiting[module]
         self.turn.notify_all()
 
     def take(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> int:
-        """Waits until the steps of a run are taken, in the run's thread; returns how many were, before a signal.
+        """Wait, in the run's thread, until its steps are taken; return how many were, fewer after a signal.
 
         Raises:
-            RuntimeError: they could not be.
+            RuntimeError: a stacked step failed.
         """
-        self._go_on()
+        self._check_error()
         self.waiting[module] = minibatches
         self.turn.notify_all()
         self.turn.wait_for(lambda: module not in self.waiting)
-        self._go_on()
+        self._check_error()
         return self.taken.pop(module)
 
-    def _go_on(self) -> None:
+    def _check_error(self) -> None:
         if self.error is not None:
-            raise RuntimeError(f"the stacked step failed ({self.error}); stacked=false does without") from self.error
+            raise RuntimeError(f"the stacked step failed ({self.error}); type stacked=false") from self.error
 
     def _take_next(self) -> list[VAEModule]:
-        """Takes the steps of the runs that are behind, and returns these; or keeps the error."""
+        """Take the steps of the runs with the fewest steps; return the runs to release, all of them after an error."""
         least = min((module.steps for module in self.waiting), default=0)
         modules = sorted((m for m in self.waiting if m.steps == least), key=lambda module: module.seed)
         try:
@@ -109,19 +117,19 @@ class Ensemble:
                 return
 
     def _step_of(self, modules: Sequence[VAEModule]) -> AnyStep | CapturedStep:
-        """The step of all these: the last one, or a new one if that was of others."""
-        steps = [module.own_step for module in modules]
-        if self.formed is None or not (self.formed[0].holds(steps) and self.formed[0].follow_rates()):
+        """Return the stacked step of these runs, a new one only if the last one does not fit them."""
+        steps = [module.uncaptured_step for module in modules]
+        if self.current is None or not (self.current[0].holds(steps) and self.current[0].follow_rates()):
             stacked = StackedStep(steps)
-            self.formed = stacked, captured(stacked, stacked.streams) if modules[0].cuda_graphs else stacked
-        return self.formed[1]
+            self.current = stacked, captured(stacked, stacked.streams) if modules[0].cuda_graphs else stacked
+        return self.current[1]
 
 
 def is_scheduled(module: VAEModule, interval: Interval) -> bool:
-    """Whether the run's learning rate may move after every such interval."""
+    """Return whether the run has a schedule with this interval."""
     return module.lr_schedule is not None and module.lr_schedule.interval == interval
 
 
 def on_device(module: VAEModule) -> AbstractContextManager[object]:
-    """Makes the device of a run, which its thread settled for itself, this thread's."""
+    """Make the GPU of a run the current device of this thread."""
     return torch.cuda.device(module.device) if module.device.type == "cuda" else nullcontext()

@@ -1,4 +1,4 @@
-"""Many models of one configuration, trained as one: one forward and one backward pass take a step of each."""
+"""Many models of one configuration, trained by shared forward and backward passes."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ Keys = tuple[Key, ...]  # of each model
 
 
 class StackedStep:
-    """A step of each of several models: parameters stacked, `torch.func.vmap` over the models.
+    """One optimiser step of several models, by `torch.func.vmap` over stacked parameters.
 
-    The models differ in their weights, minibatches, noise and learning rates, and in nothing else. Their parameters
-    and buffers become views of the stacked ones, `[models, *shape]`, and the state of their optimisers is shared, so
-    that each can be saved and evaluated meanwhile as if it were alone. Each draws from a generator of its own, what it
-    would draw alone: the results are those of separate runs, up to the rounding of sums.
+    The models may differ in their weights, minibatches, noise and learning rates, and in nothing else. Their parameters
+    and buffers become views of stacked tensors, `[models, *shape]`, and the joint optimiser shares the state of their
+    optimisers, so that each model can be saved and evaluated as if it were alone. Each model has its own generator,
+    which draws the same noise as in a run alone. The results equal those of separate runs up to the rounding of sums.
 
     Args:
-        steps: of each model, on the same data; a step of their own sees what is trained here.
+        steps: the step of each model, all on the same data.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -45,21 +45,21 @@ class StackedStep:
         self.sums = torch.stack([step.sums for step in steps])
         for step, sums in zip(steps, self.sums, strict=True):
             step.sums = sums
-            step.optimizer._opt_called = True  # type: ignore[attr-defined]  # a schedule would warn that it never is
+            step.optimizer._opt_called = True  # type: ignore[attr-defined]  # else a schedule warns of a missing step
 
     def __call__(self, indices: Tensor, size: int, key: Keys) -> None:
-        """Takes one step, on minibatches `[models, examples]` of `size` examples; `key` names each model's noise."""
+        """Take one step on minibatches `[models, examples]` of `size` examples; `key` names each model's noise."""
         self.seed(key)
         self.body(indices, size)
 
     def seed(self, key: Keys) -> None:
-        """Points each model's generator at its own noise."""
+        """Seed each model's generator, and set the count of steps."""
         for generator, own in zip(self.streams, key, strict=True):
             generator.manual_seed(stream(*own))
         self.steps[0].step.fill_(self.steps[0].number_of(key[0]))  # all models take the same step
 
     def body(self, indices: Tensor, size: int) -> None:
-        """The step from the noise on, which a CUDA graph can hold."""
+        """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
         torch.clear_autocast_cache()
         levels = self.data.levels("train", indices.flatten()).unflatten(0, indices.shape)
         noise = [self.data.noise(own, generator) for own, generator in zip(levels, self.streams, strict=True)]
@@ -71,24 +71,24 @@ class StackedStep:
         self.sums += torch.stack(terms, 1).detach().sum(2, dtype=torch.float64)
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor | None]:
-        """Of each stacked weight that is learnt, `[models, *shape]`."""
-        learnt = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
-        return dict(zip(learnt, torch.autograd.grad(loss, list(learnt.values()), allow_unused=True), strict=True))
+        """Return the gradient of each trainable stacked parameter, `[models, *shape]`."""
+        trainable = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
+        return dict(zip(trainable, torch.autograd.grad(loss, list(trainable.values()), allow_unused=True), strict=True))
 
     def bound_of(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, ...]:
-        """The terms of one model on its pixels, and -log p(theta)."""
+        """Return the terms of one model on its pixels, and -log p(theta)."""
         tensors = weights | buffers
         there = {place: tensors[name] for place, name in self.places.items()}
         terms = functional_call(self.bounds[0], there, (x,), tie_weights=False)
         for place, name in self.places.items():
-            if there[place] is not tensors[name]:  # PyTorch tells so, and would drop it
+            if there[place] is not tensors[name]:  # functional_call stores the new tensor here, and would drop it
                 raise RuntimeError(f"{place} is assigned anew, where stacked models need it changed in place")
         return terms
 
     def descend(self, gradients: dict[str, Tensor | None]) -> None:
-        """Gives each model its gradients, clips them model by model, and has the optimiser take its step."""
+        """Give each model its gradients, clip them model by model, and take the optimiser's step."""
         for name, gradient in gradients.items():
-            # fused optimisers take it for granted that gradients lie in memory as their parameters do
+            # contiguous, because fused optimisers expect gradients with the memory layout of their parameters
             parts = [None] * len(self.steps) if gradient is None else gradient.contiguous()
             for bound, part in zip(self.bounds, parts, strict=True):
                 bound.get_parameter(name).grad = part
@@ -98,7 +98,7 @@ class StackedStep:
         self.optimizer.step()
 
     def follow_rates(self) -> bool:
-        """Takes over the learning rates of the models' own optimisers; False if they have parted."""
+        """Copy the learning rates of the models' optimisers; return False if those of one group now differ."""
         for group, sources in zip(self.optimizer.param_groups, self.sources, strict=True):
             if any(numbers(source) != numbers(sources[0]) for source in sources):
                 return False
@@ -106,7 +106,7 @@ class StackedStep:
         return True
 
     def holds(self, steps: Sequence[Step]) -> bool:
-        """Whether these are the steps that are taken here, with all tensors where they were put."""
+        """Return whether these are the stacked steps, and their tensors are still the shared ones."""
         return (
             list(steps) == list(self.steps)
             and all(
@@ -122,13 +122,13 @@ class StackedStep:
         )
 
     def state(self) -> list[Tensor]:
-        """Every tensor that a step changes, of all models."""
+        """Return every tensor that a step changes, of all models."""
         tensors = [tensor for step in self.steps for tensor in (*step.modules.parameters(), *step.modules.buffers())]
         return [*tensors, *leaves(list(self.optimizer.state.values())), self.sums]
 
 
 class _Bound(nn.Module):
-    """What a step descends on, as a module, so that its tensors can be exchanged for others."""
+    """The terms and the weight prior of a step as one module, whose tensors `functional_call` can replace."""
 
     def __init__(self, step: Step) -> None:
         super().__init__()
@@ -142,7 +142,10 @@ class _Bound(nn.Module):
 
 
 def places(module: nn.Module) -> dict[str, str]:
-    """The places in `module` that hold a tensor, a shared submodule's once, and the name that the tensor goes by."""
+    """Map the path of each tensor in `module` to its name in `named_parameters` or `named_buffers`.
+
+    A tensor that is registered at several paths has one name.
+    """
     tensors = [*module.named_parameters(), *module.named_buffers()]
     names = {id(tensor): name for name, tensor in tensors}
     return {
@@ -153,7 +156,7 @@ def places(module: nn.Module) -> dict[str, str]:
 
 
 def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stacks the tensors of one name, and makes each of them a view of its part."""
+    """Stack the tensors of each name, and make each tensor a view of its part."""
     stacked = {name: torch.stack([model[name].detach() for model in models]) for name in models[0]}
     for i, model in enumerate(models):
         for name, tensor in model.items():
@@ -162,12 +165,12 @@ def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str, Any]]]]:
-    """One optimiser for the parameters of many, whose state they share.
+    """Join optimisers into one for all their parameters, which shares their state.
 
-    It is a copy as PyTorch makes it: of what is in `defaults`, `state` and `param_groups`, and nothing else.
+    It is a shallow copy of the first, with new `param_groups` and `state`. Groups with equal numbers become one group.
 
     Returns:
-        It, and for each of its groups the groups that it is made of: those of equal numbers.
+        The optimiser, and for each of its groups the groups that it was made of.
     """
     alike: dict[str, list[dict[str, Any]]] = {}
     for optimizer in optimizers:
@@ -184,5 +187,5 @@ def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str
 
 
 def numbers(group: dict[str, Any]) -> dict[str, Any]:
-    """What an optimiser's group says of its steps; `capturable` is the device's business."""
+    """Return the hyperparameters of an optimiser's group, without `capturable`, which does not change the result."""
     return {name: value for name, value in group.items() if name not in ("params", "capturable")}

@@ -1,4 +1,4 @@
-"""One optimiser step, from drawing the pixels to the new parameters. `cuda_graph` replays it on a GPU."""
+"""One optimiser step, from drawing the pixels to the new parameters."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -22,9 +22,9 @@ class Minibatch(NamedTuple):
     """The work of one optimiser step.
 
     Attributes:
-        indices: this process's examples of the minibatch.
+        indices: the examples of the minibatch that this process gets.
         size: how many examples the minibatch has over all processes.
-        key: names the noise of the step.
+        key: the key of the step's noise; see `vaelab.randomness.stream`.
     """
 
     indices: Tensor
@@ -34,31 +34,31 @@ class Minibatch(NamedTuple):
 
 @runtime_checkable
 class Together(Protocol):
-    """Takes the steps of many runs together: `vaelab.training.stacked_runs.Ensemble`."""
+    """Takes the steps of several runs as one; implemented by `vaelab.training.stacked_runs.Ensemble`."""
 
     def take(self, module: Any, minibatches: Sequence[Minibatch]) -> int:
-        """Takes the steps of one of the runs, all or as many as a signal allows; may wait for the others."""
+        """Take a step of one run on each minibatch, fewer after a signal; return how many. May wait for other runs."""
         ...
 
 
 class Step:
-    """One optimiser step: draw the pixels, bound them, average over the processes, clip, descend.
+    """One optimiser step: draw the pixels, compute the loss and its gradient, sum over processes, clip, update.
 
     Args:
         vae: the model.
-        objective: gives the terms of each example.
-        data: what `x` is drawn from.
-        optimizer: of the model's parameters.
-        weight_prior: `weight_prior(vae)` is -log p(theta) in nats; over N_train it joins the loss.
-        gradient_clip: clips the gradients of the parameters that it is given, such as `torch.nn.utils.clip_grad_norm_`.
-        world_size: processes that share each minibatch.
-        compile_objective: have `torch.compile` make one function of model and objective.
+        objective: computes the terms of each example.
+        data: the data that the pixels are drawn from.
+        optimizer: the optimiser of the model's parameters.
+        weight_prior: `weight_prior(vae)` is -log p(theta) in nats; divided by N_train, it is added to the loss.
+        gradient_clip: `gradient_clip(parameters)` clips their gradients, as `torch.nn.utils.clip_grad_norm_` does.
+        world_size: how many processes share each minibatch.
+        compile_objective: compile the model and the objective with `torch.compile`.
 
     Attributes:
-        sums: of each metric that the objective declares, and of the loss, over the examples since they were last taken.
-        step: optimiser steps taken before this one, a scalar on the device. It follows from the key of the minibatch,
-            so it is right after a resume, and after a step that was undone.
-        modules: everything that holds parameters or buffers.
+        sums: the sums of the objective's metrics and of the loss, over this process's examples since `take_sums`.
+        step: the number of optimiser steps before this one, a scalar on the device. It is computed from the minibatch's
+            key, so that it is right after a resume and after an undone step.
+        modules: all modules with parameters or buffers.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Step:
     ) -> None:
         self.vae = vae
         self.objective: Callable[[VAE, Tensor, Tensor], Terms] = objective
-        if compile_objective:  # with the same noise as without
+        if compile_objective:  # fallback_random gives the same noise as without compilation
             self.objective = torch.compile(objective, dynamic=False, options={"fallback_random": True})
         self.names = [metric.name for metric in objective.metrics]
         self.modules = nn.ModuleList([vae, objective, *([] if weight_prior is None else [weight_prior])])
@@ -88,12 +88,12 @@ class Step:
         self.step = torch.zeros((), dtype=torch.int64, device=data.device)
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
-        """Takes one step, on a `Minibatch`."""
+        """Take one step on a `Minibatch`."""
         self.seed(key)
         self.body(indices, size)
 
     def seed(self, key: Key) -> None:
-        """Point the noise, and the count of steps, at what `key` names."""
+        """Seed the noise, and set the count of steps, from `key`."""
         seed_draws(self.data.device, *key)
         self.step.fill_(self.number_of(key))
 
@@ -103,14 +103,14 @@ class Step:
         return epoch * self.data.batches_per_epoch + step
 
     def body(self, indices: Tensor, size: int) -> None:
-        """The step from the noise on, which a CUDA graph can hold."""
-        torch.clear_autocast_cache()  # it would keep the weights of the step before
+        """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
+        torch.clear_autocast_cache()  # it holds casts of the weights before the last step
         self.optimizer.zero_grad()
         losses, weights = [], []
-        if len(indices) > 0:  # this process may have no example of a minibatch that is small
+        if len(indices) > 0:  # a process may get no example of a small minibatch
             terms = self.objective(self.vae, self.data.draw("train", indices), self.step)
             self.sums += torch.stack([value.detach() for value in self.values(terms)]).sum(1, dtype=torch.float64)
-            losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean, at no cost
+            losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean without its own kernel
         if self.weight_prior is not None:
             losses.append(self.weight_prior(self.vae))
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
@@ -124,26 +124,26 @@ class Step:
         self.optimizer.step()
 
     def take_sums(self) -> Tensor:
-        """The `sums`, which begin again at zero."""
+        """Return the `sums`, and reset them to zero."""
         sums = self.sums.clone()
         self.sums.zero_()
         return sums
 
     def values(self, terms: Terms) -> list[Tensor]:
-        """Return the per-example metrics as the objective declares them, and last the loss."""
+        """Return the per-example metrics in the order in which the objective declares them, then the loss."""
         return [*(terms.metrics[name] for name in self.names), terms.loss]
 
     def state(self) -> list[Tensor]:
-        """Return every tensor that a step changes: of the modules and the optimiser, and the sums."""
+        """Return every tensor that a step changes: those of the modules and the optimiser, and the sums."""
         return [*tensors_of(self.modules, self.optimizer), self.sums]
 
 
 def check_clip(clip: Clip) -> None:
-    """Tries a gradient clip on a gradient of 1, so that what cannot work fails before training begins.
+    """Try a gradient clip on a gradient of 1, so that a wrong configuration fails before training begins.
 
     Raises:
-        TypeError: arguments that it does not take.
-        ValueError: it turns the gradient round, or into nothing.
+        TypeError: the clip does not take its arguments.
+        ValueError: the clipped gradient is not positive.
     """
     parameter = torch.zeros(1, requires_grad=True)
     parameter.grad = torch.ones(1)
@@ -153,7 +153,7 @@ def check_clip(clip: Clip) -> None:
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:
-    """Replaces each tensor by its sum over the processes, in one exchange."""
+    """Replace each tensor by its sum over all processes, with one all-reduce."""
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
@@ -161,11 +161,11 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 
 
 def add_up_gradients(parameters: Sequence[Tensor], some_empty: bool) -> None:
-    """Replaces each gradient by its sum over the processes; where none has one, there is none afterwards either.
+    """Replace each gradient by its sum over all processes; a parameter without a gradient in any process stays so.
 
     Args:
-        parameters: the same in all processes.
-        some_empty: whether a process may lack gradients that others have, for want of examples.
+        parameters: the same parameters in all processes.
+        some_empty: whether a process may have no example, and so lack gradients that other processes have.
     """
     if not some_empty:
         add_up([p.grad for p in parameters if p.grad is not None])
@@ -178,10 +178,10 @@ def add_up_gradients(parameters: Sequence[Tensor], some_empty: bool) -> None:
 
 
 def average(tensors: Sequence[Tensor], weight: float) -> None:
-    """Replaces each tensor by its mean over the processes, in which this one counts by its weight; they add up to 1."""
+    """Replace each tensor by its weighted mean over all processes; `weight` is this process's, and they sum to 1."""
     if tensors:
         if weight > 0:
             torch._foreach_mul_(list(tensors), weight)
-        else:  # of infinity too
+        else:  # not a multiplication, because 0 times infinity is NaN
             torch._foreach_zero_(list(tensors))
         add_up(tensors)

@@ -23,7 +23,7 @@ def leaves(value: Any) -> Iterator[Tensor]:
 
 
 def copied(value: Any) -> Any:
-    """Return a copy of nested plain data, in which each tensor has its own memory, even one that was a view."""
+    """Return a deep copy of nested plain data; each tensor gets its own memory, even if it was a view."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
