@@ -1,4 +1,4 @@
-"""Makes W&B dashboards for a sweep: `python -m vaelab.dashboard sweep=logs/sweeps/NAME`; `save=true` sends them."""
+"""Make W&B dashboards for a sweep: `python -m vaelab.dashboard sweep=logs/sweeps/NAME`; `save=true` uploads them."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from vaelab.security.redaction import redacted
 @hydra.main(version_base="1.3", config_path=REPORTING_CONF, config_name="dashboard")
 @task
 def run(cfg: DictConfig) -> None:
-    """Writes `workspace.json` and `dashboard-report.json` into the sweep's folder, as W&B would be sent them."""
-    from vaelab.reporting import wandb_workspace as workspaces  # slow to import
+    """Write the two dashboards to `workspace.json` and `dashboard-report.json` in the sweep's folder."""
+    from vaelab.reporting import wandb_workspace as workspaces  # here, because it is slow to import
 
     folder = Path(cfg.sweep)
     sweep = workspaces.LoggedSweep.read(folder, cfg.group, entity=cfg.entity, project=cfg.project)

@@ -1,6 +1,6 @@
-"""Writes what a sweep came to, as a page: `python -m vaelab.report sweep=logs/sweeps/NAME`.
+"""Write a sweep's report: `python -m vaelab.report sweep=logs/sweeps/NAME`.
 
-The folders may be a stranger's, and in any state; see `vaelab.reporting.reading`.
+The folders may come from a stranger, and their jobs may be in any state; see `vaelab.reporting.reading`.
 """
 
 import json
@@ -25,7 +25,7 @@ from vaelab.runs.validate import EVALUATION, check_choice
 @hydra.main(version_base="1.3", config_path=REPORTING_CONF, config_name="report")
 @task
 def run(cfg: DictConfig) -> None:
-    """Writes `report.html`, `report.csv` and `report.json` into the sweep's folder."""
+    """Write `report.html`, `report.csv` and `report.json` to the sweep's folder."""
     check_choice("wandb_mode", cfg.wandb_mode, EVALUATION["wandb_mode"])
     folder = Path(cfg.sweep)
     report = gather(folder)

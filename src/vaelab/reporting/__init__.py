@@ -1,1 +1,1 @@
-"""What a sweep came to: its jobs read into rows, grouped by what may be compared, and shown."""
+"""Report on a sweep: read its jobs, group the comparable results, rank them, and show them."""

@@ -1,4 +1,4 @@
-"""The figures of run folders as small pictures inside the page, for so many jobs as the page can bear."""
+"""Embed the figures of run folders in the page as small pictures, up to a limit on jobs and bytes."""
 
 import base64
 import io
@@ -14,13 +14,13 @@ from vaelab.reporting.groups import Ranked
 from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened
 
-FIRST = ("reconstructions", "samples", "manifold", "latent", "kl_per_dimension")
+FIGURE_ORDER = ("reconstructions", "samples", "manifold", "latent", "kl_per_dimension")
 MOST_JOBS = 24
 MOST_KINDS = 8
 MOST_BYTES = 6 * 2**20  # of all pictures, before base64 makes them a third longer
-FILE_LIMIT = 2**23  # bytes; ours have some hundred thousand
-SIDE_LIMIT = 5000  # pixels
-SIDE = 480
+FILE_LIMIT = 2**23  # bytes; our figures have some hundred thousand
+SIDE_LIMIT = 5000  # pixels of a file
+SIDE = 480  # pixels on the page
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,10 @@ class Picture:
     """One figure of one job, made small.
 
     Attributes:
-        kind: the file's name without its ending.
-        row: the job's place in the groups, for filters.
+        kind: the file's name without its suffix.
+        group: the number of the job's group.
+        uri: the picture as a data URI.
+        size: width and height in pixels.
     """
 
     kind: str
@@ -41,11 +43,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is shown, and what was left out.
+    """The pictures of the page.
 
     Attributes:
-        kinds: in the order of the picker.
-        left_out: a sentence, or nothing.
+        kinds: the kinds of figures, in the order of the picker.
+        left_out: a sentence on the jobs without pictures; empty if there are none.
     """
 
     kinds: Sequence[str]
@@ -54,21 +56,21 @@ class Pictures:
 
 
 def pictures_of(report: Report) -> Pictures:
-    """The figures of the jobs that have numbers, group by group, best first; of too many, one of each setting."""
+    """Collect the figures of the ranked jobs, best first; of too many jobs, take the best of each setting."""
     jobs = [(group.number, ranked) for group in report.groups for ranked in group.ranked]
     jobs = list({ranked.entry.name: (number, ranked) for number, ranked in reversed(jobs)}.values())[::-1]
     chosen = jobs if len(jobs) <= MOST_JOBS else list(_best_of_each(jobs))[:MOST_JOBS]
     shown, bytes_left = [], MOST_BYTES
     for number, ranked in chosen:
-        found = [Picture(kind, ranked, number, *small) for kind, small in _small_figures(ranked.entry.path)]
-        bytes_left -= sum(len(picture.uri) for picture in found) * 3 // 4
+        own = [Picture(kind, ranked, number, *small) for kind, small in _small_figures(ranked.entry.path)]
+        bytes_left -= sum(len(picture.uri) for picture in own) * 3 // 4
         if bytes_left < 0:
             break
-        shown += found
+        shown += own
     names = dict.fromkeys(picture.ranked.entry.name for picture in shown)
-    kinds = sorted({picture.kind for picture in shown}, key=lambda kind: (*_place(kind), kind))
+    kinds = sorted({picture.kind for picture in shown}, key=_order)
     left_out = f"Pictures of {len(names)} of {len(jobs)} jobs: the best of each setting, up to {MOST_JOBS} jobs and "
-    left_out += f"{MOST_BYTES // 2**20} MiB; the others' are in their folders."
+    left_out += f"{MOST_BYTES // 2**20} MiB; the other figures are in the run folders."
     return Pictures(kinds, shown, left_out if len(chosen) < len(jobs) or bytes_left < 0 else "")
 
 
@@ -81,12 +83,12 @@ def _best_of_each(jobs: Sequence[tuple[int, Ranked]]) -> Iterator[tuple[int, Ran
             yield number, ranked
 
 
-def _place(kind: str) -> tuple[int]:
-    return (FIRST.index(kind) if kind in FIRST else len(FIRST),)
+def _order(kind: str) -> tuple[int, str]:
+    return (FIGURE_ORDER.index(kind) if kind in FIGURE_ORDER else len(FIGURE_ORDER)), kind
 
 
 def _small_figures(path: Path) -> Iterator[tuple[str, tuple[str, tuple[int, int]]]]:
-    files = sorted((path / "figures").glob("*.png"), key=lambda file: (*_place(file.stem), file.stem))
+    files = sorted((path / "figures").glob("*.png"), key=lambda file: _order(file.stem))
     for file in files[:MOST_KINDS]:
         small = _small(file)
         if small is not None:
@@ -94,17 +96,17 @@ def _small_figures(path: Path) -> Iterator[tuple[str, tuple[str, tuple[int, int]
 
 
 def _small(file: Path) -> tuple[str, tuple[int, int]] | None:
-    """A picture as a data URI, with its width and height; None if it is none that can be shown."""
+    """Return a picture as a data URI with its size; None if the file is not a PNG within the limits."""
     try:
         with opened(file) as stream:
             content = stream.read(FILE_LIMIT + 1)
         if len(content) > FILE_LIMIT:
             return None
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if max(image.size) > SIDE_LIMIT:  # before it is decompressed
+            if max(image.size) > SIDE_LIMIT:  # checked before the image is decompressed
                 return None
             whole = image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB")
-            small = whole.reduce(max(1, max(image.size) // SIDE)).convert("RGB")  # far cheaper than to resize all
+            small = whole.reduce(max(1, max(image.size) // SIDE)).convert("RGB")  # cheaper than resizing the whole
         small.thumbnail((SIDE, SIDE))
     except (RunFolderError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

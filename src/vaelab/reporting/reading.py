@@ -1,6 +1,6 @@
-"""The jobs of a sweep, read: what each says of itself, and its numbers with what they may be compared with.
+"""Read one job of a sweep: its state, configuration and environment, and its results with their comparability keys.
 
-The folders may be anybody's: what is damaged is told of with a reason, and costs no other job anything.
+The folder may come from a stranger. A damaged file marks its job as damaged, with a reason, and affects no other job.
 """
 
 import json
@@ -21,22 +21,22 @@ from vaelab.security.untrusted import opened, reason_of, shown
 from vaelab.sweeps.folder import Job
 
 STATES = ("done", "running", "waiting", "interrupted", "failed", "killed", "damaged")
-OF_SPLIT = ("elbo", "sampling_error", "reconstruction", "kl", "active_units", "latent_dim")
-OF_ESTIMATE = ("log_likelihood", "standard_error", "pareto_k_bad", "log_likelihood_bits_per_dim")
-COUNTS = ("steps", "samples_seen")  # that tell weights apart
-LOG_BYTES = 2**15  # of the end of a log
+SPLIT_METRICS = ("elbo", "sampling_error", "reconstruction", "kl", "active_units", "latent_dim")
+ESTIMATE_METRICS = ("log_likelihood", "standard_error", "pareto_k_bad", "log_likelihood_bits_per_dim")
+COUNTS = ("steps", "samples_seen")  # which differ between the weights of one run
+LOG_BYTES = 2**15  # read from the end of a log
 LOG_LINES = 40
 Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Result:
-    """The numbers of one job by one estimator, in nats where their names say nothing else.
+    """The numbers of one job by one estimator, in nats unless a name gives another unit.
 
     Attributes:
-        key: what another's must share to stand in one ranking with these.
+        key: the comparability key; only results with equal keys are ranked together.
         weights: `last` or `best`.
-        source: the file that they are of.
+        source: the file that holds the numbers.
     """
 
     key: Key
@@ -47,16 +47,16 @@ class Result:
 
 @dataclass
 class Entry:
-    """A job as the report tells of it.
+    """Everything that the report shows of one job.
 
     Attributes:
-        state: where it is, or `damaged`.
-        damage: why something of it could not be read.
-        notes: which numbers of it are left out, and why.
-        flat: its scientific configuration and budget, by dotted keys.
-        versions: of the environment that it ran in.
-        log: the last lines of what it wrote, where it did not end well.
-        settings: what tells it from the others; see `vaelab.reporting.settings`.
+        state: one of `STATES`.
+        damage: the reasons why parts of the folder are unreadable.
+        notes: the numbers that are left out, with reasons.
+        flat: the scientific configuration and the budget, by dotted keys.
+        versions: of the packages and the platform that it ran on.
+        log: the end of `train.log`, if the job did not end well.
+        settings: the settings in which it differs from other jobs; see `vaelab.reporting.settings`.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Entry:
 
 
 def read(job: Job) -> Entry:
-    """All that the report takes of a job; its files are not kept in memory."""
+    """Read what the report shows of a job."""
     entry = Entry(job.name, job.path, job.overrides)
     for part in (_status, _config, _record, _metrics, _evaluation):
         try:
@@ -85,7 +85,7 @@ def read(job: Job) -> Entry:
         except OSError as error:
             entry.damage.append(f"{type(error).__name__}: {error.strerror}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            entry.damage.append(f"what {part.__name__[1:]} tells has another shape ({reason_of(error)})")
+            entry.damage.append(f"unexpected structure of the job's {part.__name__[1:]} ({reason_of(error)})")
     if entry.damage:
         entry.state = "damaged"
     if entry.state not in ("done", "running", "waiting"):
@@ -94,80 +94,82 @@ def read(job: Job) -> Entry:
 
 
 def _status(job: Job, entry: Entry) -> None:
-    said = job.status.get("state", "waiting")
-    if said not in STATES:
-        raise RunFolderError(f"status.json has state {shown(said)}, expected {', '.join(STATES[:-1])}")
+    stored = job.status.get("state", "waiting")
+    if stored not in STATES:
+        raise RunFolderError(f"status.json has state {shown(stored)}, expected {', '.join(STATES[:-1])}")
     entry.state, entry.seconds = job.state, float(job.seconds)
     entry.error = None if job.error is None else printable(str(job.error)[:1000])
 
 
 def _config(job: Job, entry: Entry) -> None:
-    config = job.config
-    budget = {key: value for key, value in flatten(config).items() if key in BUDGET and value is not None}
-    entry.flat = science(config) | budget
+    budget = {key: value for key, value in flatten(job.config).items() if key in BUDGET and value is not None}
+    entry.flat = science(job.config) | budget
 
 
 def _record(job: Job, entry: Entry) -> None:
     environment = job.record.get("environment", {})
     more = {name: environment[name] for name in ("threads", "platform") if name in environment}
-    entry.versions = {str(name): str(value)[:80] for name, value in (environment.get("versions", {}) | more).items()}
+    versions = environment.get("versions", {}) | more
+    entry.versions = {str(name): str(value)[:80] for name, value in versions.items()}
 
 
 def _metrics(job: Job, entry: Entry) -> None:
-    """Of a job that is done; one that goes on after its end has the numbers of that end, of another budget."""
+    """Read `metrics.json` of a job that is done; a job that trains again still holds those of its smaller budget."""
     if entry.state != "done":
-        found = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
-        if found and entry.state != "damaged":
-            entry.notes.append(f"{' and '.join(found)} left out: only jobs that are done count, this is {entry.state}")
+        files = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
+        if files and entry.state != "damaged":
+            entry.notes.append(f"{' and '.join(files)} left out, because the job is {entry.state}, not done")
         return
-    metrics = job.metrics
-    if metrics:
+    if job.metrics:
         key = of_run(job.config, job.record["data"], job.path / "config.yaml")
-        entry.results += results_of(key, metrics, "last", "metrics.json")
+        entry.results += results_of(key, job.metrics, "last", "metrics.json")
 
 
 def _evaluation(job: Job, entry: Entry) -> None:
-    """Of the weights that the metrics are of; training may have gone on since."""
+    """Read `evaluation.json`, unless it is of other weights than `metrics.json` because training went on."""
     if entry.state != "done" or not (stored := read_json(job.path / "evaluation.json")):
         return
     key, weights = stored["comparability"], str(stored["checkpoint"])[:10]
-    found = list(results_of(key, stored, weights, "evaluation.json"))
+    results = list(results_of(key, stored, weights, "evaluation.json"))
     prefix = "best/" if weights == "best" else ""
     if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in COUNTS):
-        entry.notes.append("evaluation.json left out: it is of other weights than metrics.json; evaluate again")
+        entry.notes.append("evaluation.json left out, because it is of other weights than metrics.json: evaluate again")
         return
     known = [as_text(result.key) for result in entry.results]
-    entry.results += [result for result in found if as_text(result.key) not in known]
+    entry.results += [result for result in results if as_text(result.key) not in known]
 
 
 def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) -> Iterator[Result]:
-    """One result for each estimator of `key` that has numbers, or one without an estimate where none has."""
+    """Yield a result for each estimator of `key` with an estimate; a single estimator may lack it."""
     split, names = key["split"], list(key["estimators"])
     for name in names:
         single = f"{split}/log_likelihood" in metrics
         own = metrics if single else {k.replace(f"{split}/{name}/", f"{split}/"): v for k, v in metrics.items()}
-        numbers = {n: own[f"{split}/{n}"] for n in (*OF_SPLIT, *OF_ESTIMATE) if is_number(own.get(f"{split}/{n}"))}
+        numbers = {
+            n: own[f"{split}/{n}"] for n in (*SPLIT_METRICS, *ESTIMATE_METRICS) if is_number(own.get(f"{split}/{n}"))
+        }
         if "log_likelihood" in numbers or (len(names) == 1 and numbers):
             yield Result({**key, "estimators": {name: key["estimators"][name]}}, numbers, weights, source)
 
 
 def as_text(key: Key) -> str:
-    """A key as a text that is equal for equal keys."""
+    """Return a key as text; equal keys give equal texts."""
     return json.dumps(key, sort_keys=True, default=str)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number: a result, or a place on a numeric axis."""
+    """Return whether a value is a finite number and not a truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def last_lines(path: Path) -> str:
-    """The last traceback of a log, or its last lines; nothing if there is none that can be read."""
+    """Return the last traceback of a log, or its last lines; empty if the log is unreadable."""
     try:
         with opened(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
             lines = file.read(LOG_BYTES).decode("utf-8", errors="replace").splitlines()
     except (OSError, RunFolderError):
         return ""
-    begins = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
-    return printable("\n".join(lines[max(begins[-1] - 1, 0) if begins else 0 :][-LOG_LINES:]))
+    tracebacks = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
+    first = max(tracebacks[-1] - 1, 0) if tracebacks else 0  # the line before names the error
+    return printable("\n".join(lines[first:][-LOG_LINES:]))

@@ -1,4 +1,4 @@
-"""What tells the jobs of a sweep from each other, as few columns, and what was held equal."""
+"""Find the few settings in which the jobs of a sweep differ, and those that all jobs share."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Any
 from vaelab.reporting.reading import Entry
 from vaelab.runs.folder.identity import BUDGET, is_control
 
-LAST = ("seed",)  # replicates, after what they replicate
+LAST = ("seed",)  # the last column, because it numbers repetitions of the others
 
 
-def settle(entries: Sequence[Entry]) -> list[str]:
-    """Gives each entry its `settings`: a value for each column returned, None where it has none.
+def assign_settings(entries: Sequence[Entry]) -> list[str]:
+    """Set the `settings` of each entry, and return the columns that they have a value for (None if there is none).
 
-    Columns are the overrides that differ; then what else differs between the stored configurations and does not follow
-    from one of the columns before. A part that is of another class here and there is one column, with all that follows.
+    The overrides that differ come first. Other differences between the stored configurations follow, unless an earlier
+    column determines them. A part whose class differs is one column, which stands for everything below it.
     """
     typed = [dict(_parsed(override) for override in entry.overrides) for entry in entries]
     names = dict.fromkeys(key for overrides in typed for key in overrides if key in BUDGET or not is_control(key))
@@ -24,11 +24,11 @@ def settle(entries: Sequence[Entry]) -> list[str]:
         values = [_value(key, entry, overrides, labels) for entry, overrides in zip(entries, typed, strict=True)]
         if len(set(map(_text, values))) > 1:
             columns[key] = values
-    # a job that waits has no configuration, and nothing to say here
+    # a waiting job has no configuration, and says nothing about what determines what
     known = [i for i, entry in enumerate(entries) if entry.flat]
     for key in _candidates(_differing(entries), columns):
         values = [_value(key, entry, {}, {}) for entry in entries]
-        if not ("." in key and any(_follows(values, before, known) for before in columns.values())):
+        if not ("." in key and any(_determines(before, values, known) for before in columns.values())):
             columns[key] = values
     order = sorted(columns, key=lambda key: key in LAST)
     for i, entry in enumerate(entries):
@@ -36,22 +36,22 @@ def settle(entries: Sequence[Entry]) -> list[str]:
     return order
 
 
-def held_equal(entries: Iterable[Entry]) -> dict[str, Any]:
-    """The settings that all stored configurations share."""
+def shared_settings(entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return the settings that all stored configurations have in common."""
     first, *others = [entry.flat for entry in entries if entry.flat] or [{}]
     return {k: v for k, v in sorted(first.items()) if all(k in flat and _text(flat[k]) == _text(v) for flat in others)}
 
 
 def _differing(entries: Iterable[Entry]) -> list[str]:
-    """Dotted keys that differ, those of the fewest parts first."""
+    """Return the dotted keys that differ, the shortest paths first."""
     flats = [entry.flat for entry in entries if entry.flat]
     keys = {key for flat in flats for key in flat}
-    found = [key for key in keys if len({_text(flat.get(key)) for flat in flats}) > 1]
-    return sorted(found, key=lambda key: (key.count("."), key))
+    differing = [key for key in keys if len({_text(flat.get(key)) for flat in flats}) > 1]
+    return sorted(differing, key=lambda key: (key.count("."), key))
 
 
 def _candidates(differing: Sequence[str], columns: Mapping[str, Any]) -> list[str]:
-    """What the columns do not tell; first the parts that are of another class here and there."""
+    """Return the differing keys that no column covers; parts whose class differs come first."""
     left = [key for key in differing if not any(key == name or key.startswith(f"{name}.") for name in columns)]
     parts = sorted({key.split(".")[0] for key in left if key.endswith("._target_")})
     return list(dict.fromkeys([*parts, *left]))
@@ -67,7 +67,7 @@ def _value(key: str, entry: Entry, overrides: Mapping[str, Any], labels: Mapping
 
 
 def _labels(key: str, entries: Sequence[Entry], typed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What was typed for a part, by its configuration: for the jobs of which it is not known what was typed."""
+    """Return configuration of a part → the override that chose it, to label jobs whose overrides are unknown."""
     pairs = zip(entries, typed, strict=True)
     return {_text(_below(key, entry)): overrides[key] for entry, overrides in pairs if key in overrides}
 
@@ -77,17 +77,21 @@ def _below(key: str, entry: Entry) -> dict[str, Any]:
 
 
 def _label(below: Mapping[str, Any]) -> str:
-    """The class of a part, and those below it that are no trunk."""
-    targets = [(key, str(value)) for key, value in below.items() if key.endswith("_target_")]
-    told = [value.rpartition(".")[2] for key, value in targets if key.count(".") > 1 and ".trunk." not in key]
-    return " ".join(told or [value.rpartition(".")[2] for _, value in targets])
+    """Return the class names inside a part, or that of the part itself if it has no others."""
+    classes = {key: str(value).rpartition(".")[2] for key, value in below.items() if key.endswith("_target_")}
+    inner = [name for key, name in classes.items() if key.count(".") > 1]
+    return " ".join(inner or classes.values())
 
 
-def _follows(values: Sequence[Any], before: Sequence[Any], known: Sequence[int]) -> bool:
-    pairs = {(_text(before[i]), _text(values[i])) for i in known}
-    kinds = len({first for first, _ in pairs})
-    names_each_job = kinds == len(known)  # as a seed may: then anything would follow
-    return kinds == len(pairs) and (not names_each_job or len({second for _, second in pairs}) == kinds)
+def _determines(column: Sequence[Any], values: Sequence[Any], known: Sequence[int]) -> bool:
+    """Return whether each value of `column` goes with one of `values`.
+
+    A column that differs in every job, as a seed may, determines only values that differ in every job too, because
+    otherwise it would determine everything.
+    """
+    pairs = {(_text(column[i]), _text(values[i])) for i in known}
+    distinct = len({first for first, _ in pairs})
+    return distinct == len(pairs) and (distinct < len(known) or len({second for _, second in pairs}) == distinct)
 
 
 def _parsed(override: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""The table of jobs: as rows of plain values, which the page, `report.csv` and `report.json` share."""
+"""Build the table of jobs: rows of plain values, which `report.csv`, `report.json` and W&B share."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import Any
 from vaelab.reporting.groups import Group
 from vaelab.reporting.reading import Entry, Result
 
-NUMBERS = {  # column of the files → the metric, as it is declared
+NUMBERS = {  # column of the files → declared metric
     "log_likelihood": "log_likelihood",
     "standard_error": "standard_error",
     "elbo": "elbo",
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 def rows_of(entries: Sequence[Entry], groups: Sequence[Group]) -> list[Row]:
-    """A row for each result, group by group and best first, and then one for each job that has none."""
+    """Return a row for each result, group by group and best first, and then one for each job without results."""
     rows = [_row(r.entry, r.result, group.number, r.rank) for group in groups for r in group.ranked]
     return rows + [_row(entry, None, None, None) for entry in entries if not entry.results]
 
@@ -46,7 +46,7 @@ def _row(entry: Entry, result: Result | None, group: int | None, rank: int | Non
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """The rows, with a header; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """Return the rows as CSV; a leading apostrophe keeps a spreadsheet from running a text as a formula."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -55,12 +55,12 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    text = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t")
-    return f"'{value}" if text else value
+    is_formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t")
+    return f"'{value}" if is_formula else value
 
 
 def finite(value: Any) -> Any:
-    """Plain data in which what JSON cannot say is None."""
+    """Return plain data with None for numbers that JSON lacks: infinities and NaN."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

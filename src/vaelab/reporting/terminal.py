@@ -1,4 +1,4 @@
-"""The short table of a report, on a terminal."""
+"""Print the summary of a report on the terminal."""
 
 from rich.console import Console
 from rich.table import Table
@@ -8,7 +8,7 @@ from vaelab.reporting.gathering import Report
 
 
 def show_report(report: Report, closing: str) -> None:
-    """Prints how the jobs stand, the best of each group that may be compared, and a last line."""
+    """Print the state of the jobs, the best job of each group, what was left out and why, and `closing`."""
     states = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     table = Table("", "jobs", "best", "+-", "job", title=f"{report.name}: {states}", title_justify="left")
     table.columns[4].overflow = "fold"
@@ -21,12 +21,8 @@ def show_report(report: Report, closing: str) -> None:
         title = Text(group.title.replace(" · ", "\n"))
         cells = [str(len(group.ranked)), value, "" if error is None else f"{error:.3f}"]
         table.add_row(title, *cells, Text(best.entry.name))
+    lines = [f"- {entry.name}: {reason}" for entry in report.entries for reason in [*entry.damage[:1], *entry.notes]]
+    lines += [f"- group {group.number}: {group.unranked}" for group in report.groups if group.unranked]
     console = Console()
     console.print(table)
-    for entry in report.entries:
-        for reason in [*entry.damage[:1], *entry.notes]:
-            console.print(f"- {entry.name}: {reason}", highlight=False, soft_wrap=True, markup=False)
-    for group in report.groups:
-        if group.unranked:
-            console.print(f"- {group.name}: {group.unranked}", highlight=False, soft_wrap=True, markup=False)
-    console.print(closing, highlight=False, soft_wrap=True, markup=False)
+    console.print(*lines, closing, sep="\n", highlight=False, soft_wrap=True, markup=False)

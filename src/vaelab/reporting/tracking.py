@@ -1,4 +1,4 @@
-"""The report in W&B: a run of its own in the sweep's group, with the table of jobs and the best of each group."""
+"""Log the report to W&B, as a run in the sweep's group with the table of jobs and the best job of each group."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from vaelab.runs.tracking.wandb_runs import logs_to_wandb
 
 
 def log_report(folder: Path, report: Report, mode: str) -> None:
-    """Sends the report to where the sweep's runs are, if W&B knows any of them.
+    """Log the report to the W&B project of the sweep's runs, unless no run logs to W&B.
 
     Args:
-        folder: the sweep's.
+        folder: of the sweep.
         mode: `offline`, `online` or `disabled`.
     """
     if mode == "disabled" or (folder / "wandb").is_symlink():
@@ -31,7 +31,7 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
         return
     place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
     config = {"sweep": report.name, "jobs": report.counts}
-    run = RunFolder(folder, config)  # as the logger asks for; nothing of a run is there, or written
+    run = RunFolder(folder, config)  # because the logger asks for one; nothing of a run is written
     run.status["run_id"] = secrets.token_hex(4)
     kwargs: dict[str, Any] = {"project": "vaelab", "name": f"{report.name}-report", "job_type": "report"} | place
     with loggers.closing(loggers.wandb(run, report.name, mode=mode, **kwargs)) as logger:
@@ -42,7 +42,7 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
 
 
 def logger_of(folder: Path) -> Mapping[str, Any] | None:
-    """The stored logger of the first job that has W&B's."""
+    """Return the logger's configuration of the first job that logs to W&B."""
     for job in jobs_of(folder):
         try:
             config = read_config(job.path)
@@ -54,17 +54,17 @@ def logger_of(folder: Path) -> Mapping[str, Any] | None:
 
 
 def summary_of(report: Report) -> dict[str, Any]:
-    """Flat: how many jobs are in each state, and the best of each group."""
+    """Return the counts of jobs by state and the best job of each group, by dotted keys."""
     best = {}
     for group in report.groups:
         first = group.ranked[0]
-        told = {"title": group.title, "job": first.entry.name, "jobs": len(group.ranked)}
-        best[f"group_{group.number}"] = told | first.result.numbers
+        header = {"title": group.title, "job": first.entry.name, "jobs": len(group.ranked)}
+        best[f"group_{group.number}"] = header | first.result.numbers
     return flatten({"jobs": report.counts, "seconds": report.seconds, "best": best})
 
 
 def as_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
-    """A table whose columns are of one kind each, as W&B wants them: numbers, or texts."""
+    """Return columns and cells in which each column holds only numbers or only text, because W&B requires it."""
     columns = list(rows[0])
     numeric = {c for c in columns if all(r[c] is None or type(r[c]) in (int, float) for r in rows)}
 

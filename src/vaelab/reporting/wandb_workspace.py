@@ -1,13 +1,15 @@
-"""A sweep's dashboards, as W&B's own specifications: a workspace and a report, made from the folders of its jobs.
+"""Build a sweep's W&B dashboards, a workspace and a report, from the folders of its jobs.
 
-Nothing here asks W&B anything. The decoders have a colour each. Estimates of log p(x) of different protocols (a mass of
-binary pixels, a density of dequantised ones, another data set) never share a panel: see `wandb_runs.within`.
+Only `save` contacts W&B. Each decoder has its colour. Estimates of log p(x) under different protocols (a mass of binary
+pixels, a density of dequantised ones, another data set) never share a panel, because they cannot be compared: see
+`wandb_runs.within`.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,17 @@ from vaelab.sweeps.folder import Job, SweepFolder
 DECODER = "decoder.head._target_"
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")  # Tableau's
 MOST_RUNS = 100  # in one panel
-LONGEST_TITLE = 128  # characters; W&B refuses more
-WHOLE_ROW = 24  # of a report's columns
+LONGEST_TITLE = 128  # characters, the most that W&B accepts
+WHOLE_ROW = 24  # columns of a report
 
 
 @dataclass(frozen=True)
 class LoggedSweep:
-    """What the panels are made from.
+    """A sweep whose jobs logged to W&B.
 
     Attributes:
-        group: what W&B calls the sweep.
-        jobs: those that have a W&B run.
+        group: the name of the sweep in W&B.
+        jobs: the jobs that have a W&B run.
     """
 
     group: str
@@ -41,65 +43,65 @@ class LoggedSweep:
 
     @classmethod
     def read(cls, path: Path, group: str | None = None, **place: str | None) -> "LoggedSweep":
-        """Reads a sweep's folder.
+        """Read a sweep's folder.
 
         Args:
             path: the folder.
             group: None for the folder's name.
-            place: `entity` and `project`; None for what the jobs logged to.
+            place: `entity` and `project`; None for those that the jobs logged to.
 
         Raises:
-            RunFolderError: no job of it has a W&B run, or they are of several entities or projects.
+            RunFolderError: no job has a W&B run, or the jobs logged to several entities or projects.
         """
         jobs = [job for job in SweepFolder(path).jobs() if "run_id" in job.status and logs_to_wandb(job.config)]
         if not jobs:
             raise RunFolderError(
-                f"{path} has no job that W&B knows: type sweep=logs/sweeps/NAME, of a sweep trained with logger=wandb"
+                f"{path} has no job with a W&B run: type sweep=logs/sweeps/NAME of a sweep trained with logger=wandb"
             )
-        settled = {}
+        chosen = {}
         for name in ("entity", "project"):
-            found = {at(job.config, f"runtime.logger.{name}") or "" for job in jobs}
+            logged = {at(job.config, f"runtime.logger.{name}") or "" for job in jobs}
             given = place.get(name)
-            if given is None and len(found) > 1:
-                listed = ", ".join(sorted(filter(None, found)))
+            if given is None and len(logged) > 1:
+                listed = ", ".join(sorted(filter(None, logged)))
                 raise RunFolderError(f"{path} has jobs in more than one {name} of W&B ({listed}): type {name}=")
-            settled[name] = found.pop() if given is None else given
-        return cls(group or path.resolve().name, jobs=jobs, **settled)
+            chosen[name] = logged.pop() if given is None else given
+        return cls(group or path.resolve().name, jobs=jobs, **chosen)
 
     @cached_property
     def title(self) -> str:
-        """Of its dashboards; W&B refuses pictograms, and takes some signs for them."""
+        """The title of the dashboards, in plain ASCII because W&B refuses emoji and mistakes other signs for them."""
         return re.sub(r"[^\w. -]", "_", f"sweep {self.group}", flags=re.ASCII)[:LONGEST_TITLE]
 
     @cached_property
     def decoders(self) -> list[str]:
-        """Their names, in the order of the jobs."""
+        """The names of the decoders, in the order of the jobs."""
         return list(dict.fromkeys(decoder_of(job.config) for job in self.jobs))
 
     @cached_property
     def colours(self) -> dict[str, str]:
         """W&B's id of a run → the colour of its decoder."""
-        places = [self.decoders.index(decoder_of(job.config)) for job in self.jobs]
-        return {job.status["run_id"]: COLOURS[i % len(COLOURS)] for job, i in zip(self.jobs, places, strict=True)}
+        colours = dict(zip(self.decoders, cycle(COLOURS)))
+        return {job.status["run_id"]: colours[decoder_of(job.config)] for job in self.jobs}
 
     @cached_property
     def protocols(self) -> dict[str, list[Job]]:
-        """Name of what compares → the finished jobs with such; see `vaelab.runs.tracking.wandb_runs.protocol_of`."""
-        found: dict[str, list[Job]] = {}
+        """Protocol → its finished jobs; see `vaelab.runs.tracking.wandb_runs.protocol_of`."""
+        protocols: dict[str, list[Job]] = {}
         for job in self.jobs:
             protocol = protocol_of(job.record, job.config)
             if protocol is not None and job.metrics:
-                found.setdefault(protocol, []).append(job)
-        return found
+                protocols.setdefault(protocol, []).append(job)
+        return protocols
 
     @cached_property
     def figures(self) -> list[str]:
-        """Names of the pictures that jobs logged."""
+        """The names of the figures that the jobs logged."""
         return sorted({f"figures/{file.stem}" for job in self.jobs for file in job.path.glob("figures/*.png")})
 
 
 def workspace(sweep: LoggedSweep) -> ws.Workspace:
-    """A workspace with the runs of the sweep alone: curves, log p(x) by protocol, and pictures."""
+    """Return a workspace of the sweep's runs only: curves, log p(x) by protocol, and pictures."""
     sections = [ws.Section(name="curves", panels=curves(sweep))]
     sections += [
         ws.Section(name=f"log p(x): {protocol}", panels=[*likelihoods(protocol, jobs), coordinates(protocol, jobs)])
@@ -122,7 +124,7 @@ def workspace(sweep: LoggedSweep) -> ws.Workspace:
 
 
 def report(sweep: LoggedSweep) -> wr.Report:
-    """A report on the sweep: for each protocol its own runs, curves included; then pictures of all."""
+    """Return a report on the sweep: for each protocol its runs with their curves, then the pictures of all runs."""
     blocks: list[Any] = [
         wr.P(f"{len(sweep.jobs)} runs of the sweep {sweep.group}; decoders: {', '.join(sweep.decoders)}."),
         wr.P("Nats per example, higher is better. Numbers compare within a section, never between two."),
@@ -137,7 +139,7 @@ def report(sweep: LoggedSweep) -> wr.Report:
 
 
 def grid(sweep: LoggedSweep, name: str, panels: list[Any], *filters: Any) -> wr.PanelGrid:
-    """A report's panels, and the runs of the sweep that they show."""
+    """Return the panels of a report, for the runs of the sweep that pass the filters."""
     runs = wr.Runset(
         name=name,
         filters=ws.And(of_sweep(sweep), *filters),
@@ -147,14 +149,14 @@ def grid(sweep: LoggedSweep, name: str, panels: list[Any], *filters: Any) -> wr.
 
 
 def of_sweep(sweep: LoggedSweep) -> ws.FilterExpr:
-    """Filters the runs of the sweep: by group, or by their ids where the name has what W&B's package stumbles over."""
+    """Filter the runs of the sweep: by group, or by run id if W&B's package cannot quote the group's name."""
     if re.fullmatch(r"[\w. -]+", sweep.group, re.ASCII):
         return ws.Metric("Group") == sweep.group
     return ws.Metric("ID").isin(list(sweep.colours))
 
 
 def curves(sweep: LoggedSweep) -> list[Any]:
-    """The validation bound over training: each run in its decoder's colour, and the mean of each decoder's runs."""
+    """Plot the validation bound over training, for each run and as the mean over each decoder's runs."""
     bound = {"x": "samples_seen", "y": ["val/elbo"], "title_x": "training examples seen", "title_y": "nats per example"}
     mean = {"groupby": wr.Config(DECODER), "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
     return [
@@ -164,7 +166,7 @@ def curves(sweep: LoggedSweep) -> list[Any]:
 
 
 def likelihoods(protocol: str, jobs: Sequence[Job]) -> list[Any]:
-    """Estimates of log p(x) against `latent_dim`, and run by run."""
+    """Plot the estimates of log p(x) against `latent_dim` and as a bar for each run."""
     panels = []
     for metric in estimates(jobs):
         name = within(protocol, metric)
@@ -176,12 +178,12 @@ def likelihoods(protocol: str, jobs: Sequence[Job]) -> list[Any]:
 
 
 def coordinates(protocol: str, jobs: Sequence[Job]) -> wr.ParallelCoordinatesPlot:
-    """Parallel coordinates from the choices to what came of them."""
-    choices = [wr.Config(name) for name in ("latent_dim", "seed", DECODER)]
-    known = set.intersection(*(set(job.metrics) for job in jobs))
-    more = [name for name in ("test/kl", "test/active_units") if name in known]
-    results = [within(protocol, metric) for metric in estimates(jobs)] + more
-    columns = [*choices, *map(wr.SummaryMetric, results)]
+    """Plot settings and results in parallel coordinates."""
+    settings = [wr.Config(name) for name in ("latent_dim", "seed", DECODER)]
+    common = set.intersection(*(set(job.metrics) for job in jobs))
+    results = [within(protocol, metric) for metric in estimates(jobs)]
+    results += [name for name in ("test/kl", "test/active_units") if name in common]
+    columns = [*settings, *map(wr.SummaryMetric, results)]
     return wr.ParallelCoordinatesPlot(
         title="choices and results",
         columns=[wr.ParallelCoordinatesPlotColumn(metric=column) for column in columns],
@@ -190,7 +192,7 @@ def coordinates(protocol: str, jobs: Sequence[Job]) -> wr.ParallelCoordinatesPlo
 
 
 def pictures(sweep: LoggedSweep) -> list[Any]:
-    """The pictures of each kind, of all runs."""
+    """Show each kind of figure for all runs."""
     return [
         wr.MediaBrowser(
             title=name.removeprefix("figures/"), media_keys=[name], num_columns=4, layout=wr.Layout(w=WHOLE_ROW, h=10)
@@ -200,25 +202,25 @@ def pictures(sweep: LoggedSweep) -> list[Any]:
 
 
 def estimates(jobs: Sequence[Job]) -> list[str]:
-    """Names of the estimates of log p(x) that any of the jobs has."""
+    """Return the names of the estimates of log p(x) that any job has."""
     return sorted({name for job in jobs for name in job.metrics if is_log_likelihood(name)})
 
 
 def most_runs(sweep: LoggedSweep) -> int:
-    """How many runs a panel shows: W&B's own limit, 10, is less than most sweeps have."""
+    """Return the number of runs that a panel shows, because W&B's default of 10 would hide most sweeps' runs."""
     return min(max(len(sweep.jobs), 10), MOST_RUNS)
 
 
 def specification(dashboard: ws.Workspace | wr.Report) -> dict[str, Any]:
-    """What W&B would be sent, as plain data."""
+    """Return a dashboard as the plain data that is sent to W&B."""
     return dashboard._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def save(workspace: ws.Workspace, report: wr.Report) -> list[str]:
-    """Saves both to W&B, as new ones; returns their addresses.
+    """Save both dashboards to W&B as new ones, and return their addresses.
 
     Raises:
-        ConnectionError: W&B could not be reached, or refused.
+        ConnectionError: W&B is unreachable, or refuses.
     """
     import wandb
 
@@ -226,5 +228,5 @@ def save(workspace: ws.Workspace, report: wr.Report) -> list[str]:
         if not workspace.entity:
             workspace.entity = report.entity = wandb.Api().default_entity or ""
         return [workspace.save().url, report.save().url]
-    except Exception as error:  # of many kinds: of the network, of W&B, of its package
+    except Exception as error:  # the network, W&B and its package raise many kinds
         raise ConnectionError(f"W&B did not take the dashboards: {' '.join(str(error).split())}") from error

@@ -1,11 +1,11 @@
-// Sorting, filtering, the picker of figures, and the theme, which the plots follow.
+// Sort and filter the table, pick a figure, draw the plots, and switch the theme of page and plots.
 "use strict";
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const root = document.documentElement;
   const table = document.getElementById("table");
 
-  // sorting: within each group, so that no ranking is across groups; what has no value comes last
+  // sort within each group, because groups cannot be compared; rows without a value come last
   const columnOf = (row, column) => {
     let place = 0;
     for (const cell of row.cells) {
@@ -31,12 +31,12 @@
     }
   }));
 
-  // filters: of rows, pictures and troubles alike
+  // filter rows, pictures and errors alike
   const form = document.querySelector(".filters");
   const find = document.getElementById("find");
   const rows = all("tbody tr:not(.title)", table);
   const filtered = [...rows, ...all(".card"), ...all("details[data-state]")];
-  const told = new Map(filtered.map((each) => [each, JSON.parse(each.dataset.settings)]));
+  const settings = new Map(filtered.map((each) => [each, JSON.parse(each.dataset.settings)]));
   const texts = new Map(filtered.map((each) => [each, `${each.textContent} ${each.dataset.settings}`.toLowerCase()]));
   const filter = () => {
     const states = new Set(all("input[name=state]:checked", form).map((box) => box.value));
@@ -46,7 +46,7 @@
     for (const each of filtered) {
       const fits = states.has(each.dataset.state)
         && words.every((word) => texts.get(each).includes(word))
-        && wanted.every((select) => told.get(each)[select.dataset.setting] === select.value);
+        && wanted.every((select) => settings.get(each)[select.dataset.setting] === select.value);
       each.hidden = !fits || (each.dataset.kind !== undefined && each.dataset.kind !== kind);
     }
     for (const body of table.tBodies) {
@@ -61,16 +61,12 @@
   all("input[name=kind]").forEach((radio) => radio.addEventListener("change", filter));
   filter();
 
-  // plots: their data come with the page, their colours from the style sheet
-  const themed = () => {
+  // draw the plots: data come from data-plot, colours from the style sheet
+  const themed = (plot) => {
     const style = getComputedStyle(root);
     const colour = (name) => style.getPropertyValue(name).trim();
-    return { colour, font: style.getPropertyValue("--text") };
-  };
-  const coloured = (plot) => {
-    const { colour, font } = themed();
     const data = plot.data.map((trace) => {
-      const own = colour(trace.meta?.slot === undefined ? "--soft" : `--s${trace.meta.slot % 8}`);
+      const own = colour(trace.meta?.style === undefined ? "--soft" : `--s${trace.meta.style % 8}`);
       const bars = (error) => error && { ...error, color: own };
       return {
         ...trace,
@@ -88,7 +84,7 @@
     const layout = {
       ...plot.layout,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: font, size: 12, color: colour("--ink") },
+      font: { family: style.getPropertyValue("--text"), size: 12, color: colour("--ink") },
       margin: { l: 8, r: 12, t: 10, b: 8 },
       xaxis: axis(plot.layout.xaxis), yaxis: axis(plot.layout.yaxis),
       showlegend: true,
@@ -100,18 +96,18 @@
   };
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   const plots = all(".plot").map((element) => [element, JSON.parse(element.dataset.plot)]);
-  const draw = () => plots.forEach(([element, plot]) => Plotly.react(element, ...coloured(plot), config));
+  const draw = () => plots.forEach(([element, plot]) => Plotly.react(element, ...themed(plot), config));
   draw();
   window.addEventListener("beforeprint", () => plots.forEach(([element]) => Plotly.Plots.resize(element)));
 
-  // the theme: the system's, until one is chosen
+  // follow the system's theme until the button chooses one
   const button = document.getElementById("theme");
   const themes = ["system", "light", "dark"];
   const choose = (theme) => {
     if (theme === "system") delete root.dataset.theme;
     else root.dataset.theme = theme;
     button.textContent = `Theme: ${theme}`;
-    button.setAttribute("aria-label", `Theme: ${theme === "system" ? "as the system has it" : theme}`);
+    button.setAttribute("aria-label", `Theme: ${theme === "system" ? "same as the system" : theme}`);
     draw();
   };
   button.addEventListener("click", () => choose(themes[(themes.indexOf(root.dataset.theme ?? "system") + 1) % 3]));
