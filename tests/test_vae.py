@@ -43,7 +43,7 @@ def test_encoder_and_decoder_have_parameters_of_their_own():
     assert not {id(p) for p in vae.encoder.parameters()} & {id(p) for p in vae.decoder.parameters()}
 
 
-def test_shared_model_holds_the_very_same_module_and_sums_its_gradients():
+def test_shared_model_sums_the_gradients_of_one_module():
     vae = new_vae(make_shared_vae)
     shared = vae.encoder.network.second
     assert shared is vae.decoder.network.second

@@ -30,9 +30,9 @@ def make(tmp_path_factory):
 
     @cache
     def made(name, seed=0):
-        cfg = composing(f"data={name}", f"data_dir={folder}")
+        cfg = composing(f"data={name}", f"runtime.data_dir={folder}")
         if "file" in cfg.data and cfg.data.file is None:  # the user's own
-            cfg.data.file, cfg.data_dir = "mine.npy", str(own)
+            cfg.data.file, cfg.runtime.data_dir = "mine.npy", str(own)
         cfg.data.seed = seed
         return build_data(cfg)
 

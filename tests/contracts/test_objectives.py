@@ -70,7 +70,7 @@ def test_the_elbo_of_the_exact_posterior_is_log_evidence(name):
 
 @pytest.mark.usefixtures("without_noise")
 @each_objective
-def test_the_mean_does_not_depend_on_how_a_batch_is_cut(name):
+def test_how_a_batch_is_cut_changes_no_loss(name):
     objective = part("objective", name)
     if objective.couples_batch:
         pytest.skip("it says that it couples the examples of a minibatch")

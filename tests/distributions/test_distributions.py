@@ -45,7 +45,7 @@ def test_logistic_density_integrates_to_one():
     assert total == pytest.approx(1, abs=1e-9)
 
 
-def test_logistic_log_density_is_finite_with_its_gradient_far_in_both_tails():
+def test_logistic_gradients_are_finite_far_in_both_tails():
     loc = torch.zeros(2, requires_grad=True)
     log_prob = Logistic(loc, torch.tensor(1e-3)).log_prob(torch.tensor([-5.0, 5.0]))
     np.testing.assert_allclose(log_prob.detach(), -5000 + math.log(1000), rtol=1e-6)
@@ -190,7 +190,7 @@ def test_levels_expand():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_mass_of_a_level_is_above_what_dequantised_pixels_say_of_it(family):
+def test_the_mass_of_a_level_is_above_its_dequantised_bound(family):
     p = FAMILIES[family][0](tensor(LOC), tensor(0.02))
     level, u = torch.arange(17.0, dtype=torch.float64), (torch.arange(4000) + 0.5) / 4000
     bound = p.log_prob((level + u[:, None]) / 17).mean(0) - math.log(17)

@@ -100,7 +100,7 @@ def test_step_sizes_settle():
     assert (step_sizes[-1] < step_sizes[100]).all()  # as the posterior narrows
 
 
-def test_bounds_are_of_the_models_own_examples_and_in_order_on_average():
+def test_bounds_of_simulated_examples_are_in_order_on_average():
     vae, _ = linear_gaussian(2, scale=1.0)
     x = draw_data(vae, 2)
     ais = AnnealedImportanceSampling(num_temperatures=10, num_chains=4, num_leapfrogs=2, num_simulated=300)

@@ -33,7 +33,7 @@ def test_reconstructions_stand_below_the_data():
     np.testing.assert_allclose(tiles[4:, :5], vae.reconstruct(x)[0, 0].detach().float(), rtol=1e-6)
 
 
-def test_manifold_is_a_grid_of_quantiles_with_z1_across_and_z2_upwards():
+def test_manifold_is_a_grid_of_quantiles():
     vae, _ = linear_gaussian(2, event_shape=(1, 1, 2))
     with torch.no_grad():  # the decoder's mean is z itself: an image of two pixels
         vae.decoder.head.loc.linear.weight.copy_(torch.eye(2))

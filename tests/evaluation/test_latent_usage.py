@@ -62,7 +62,7 @@ def test_narrow_posteriors_keep_their_digits():
         np.testing.assert_allclose(Aggregate(vae, [x]).log_prob(z).numpy(), mixture(q, z), rtol=1e-6)
 
 
-def test_mutual_information_and_marginal_kl_add_up_to_the_mean_kl():
+def test_mutual_information_and_marginal_kl_sum_to_the_mean_kl():
     vae, _ = linear_gaussian(2)
     columns = values_of(vae, draw_data(vae, 4000))
     found = latent_summary(columns)
@@ -83,7 +83,7 @@ def test_of_an_exact_posterior_both_have_closed_forms():
     assert found["active_units"] == found["latent_dim"] == 2
 
 
-def test_a_posterior_that_tells_every_example_apart_saturates_at_log_n():
+def test_a_posterior_that_tells_examples_apart_saturates_at_log_n():
     vae, _ = linear_gaussian(5)
     vae.encoder.head.scale.layer.linear.bias.data.fill_(2 * math.log(1e-3))
     found = latent_summary(values_of(vae, draw_data(vae, 200)))
@@ -116,7 +116,7 @@ def test_one_example_has_no_active_units_and_no_nan():
     assert all(math.isfinite(value) for value in found.values())
 
 
-def test_a_point_mass_is_an_error_that_says_what_to_do():
+def test_a_point_mass_is_refused_with_a_remedy():
     vae, _ = linear_gaussian(2)
     vae.encoder.head.scale.layer.linear.bias.data.fill_(-math.inf)
     with pytest.raises(PointMassError, match=r"5 of 5 examples.*min_scale"):

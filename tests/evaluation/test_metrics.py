@@ -33,7 +33,7 @@ def records(n=5, **more):
 
 
 @pytest.mark.parametrize("head", [DiagonalGaussian, Logistic])
-def test_the_bound_in_bits_has_the_jacobian_of_the_datas_own_levels(head):
+def test_the_bound_in_bits_has_the_jacobian_of_its_levels(head):
     found = Records()
     found.add((0, 0), dict.fromkeys(("elbo", "reconstruction", "kl"), torch.zeros(3)))
     assert bound_summary(found, Digits(), head(NETWORK))["bits_per_dim"] == pytest.approx(math.log2(17))
@@ -70,7 +70,7 @@ def test_an_error_that_one_sample_cannot_tell_is_left_out():
     assert found == {"log_likelihood": 1, "num_samples": 1, "log_likelihood_sampling_error": 0}
 
 
-def test_examples_of_which_an_estimator_can_say_nothing_are_counted_and_left_out():
+def test_examples_without_an_estimate_are_counted_and_left_out():
     columns = {"log_likelihood": torch.tensor([-1.0, math.nan, -3.0]), "standard_error": torch.ones(3) * 0.2}
     columns |= {"r_hat": torch.tensor([1.0, math.nan, 1.2]), "simulated_lower": torch.zeros(2)}
     columns |= {"simulated_upper": torch.ones(2)}
@@ -155,7 +155,7 @@ def test_estimators_within_their_errors_agree():
     assert "importance sampling and annealed importance sampling agree: +0.010 +- 0.014 nats" in both(-0.01)
 
 
-def test_of_two_lower_bounds_the_lower_is_loose_and_it_says_why():
+def test_the_lower_of_two_lower_bounds_is_called_loose():
     loose = both(-1.0, **{"other/simulated_gap": 0.9})
     assert "annealed importance sampling is the looser one, by 0.900 nats on examples drawn from the model" in loose
     loose = both(1.0, **{"importance/pareto_k_bad": 0.3})
@@ -168,7 +168,7 @@ def test_means_over_different_examples_are_not_compared():
 
 
 @pytest.mark.parametrize(("detune", "num_samples", "expected"), [(1.0, 2000, "poor proposal"), (0.25, 30, "biased by")])
-def test_a_poor_proposal_and_a_bias_are_told_of_from_the_estimates_themselves(detune, num_samples, expected):
+def test_a_poor_proposal_and_a_bias_are_told_of(detune, num_samples, expected):
     torch.manual_seed(0)
     vae, _ = linear_gaussian(5, detune=detune)
     x, estimator = draw_data(vae, 500), ImportanceSampling(num_samples)
@@ -183,5 +183,5 @@ def test_one_sample_has_no_error_to_compare_by():
     assert "a single sample has no standard error" in both(1.0, **{"other/standard_error": math.nan})
 
 
-def test_an_estimate_that_is_no_bound_is_not_the_better_for_being_higher():
+def test_an_estimate_that_is_no_bound_is_not_ranked():
     assert "no bound: trust the former" in both(1.0, HarmonicMean)

@@ -111,7 +111,7 @@ def test_fixed_scale_is_never_learnt():
     assert not list(head.scale.parameters())
 
 
-def test_optimal_scale_is_the_root_mean_square_of_training_residuals_and_frozen_in_evaluation():
+def test_optimal_scale_is_the_root_mean_square_of_training_residuals():
     head = DiagonalGaussian(vector(4, EVENT), scale=lambda network: OptimalScale(network, momentum=0.999))
     residuals = []
     for _ in range(50):
@@ -162,12 +162,12 @@ def test_logistic_head_is_scipys_logistic_of_two_parallel_layers(sigmoid_mean):
     np.testing.assert_allclose(head(h).log_prob(x).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_logistic_head_refuses_the_scale_that_is_optimal_for_a_gaussian():
+def test_logistic_head_refuses_the_optimal_scale():
     with pytest.raises(ValueError, match=r"found OptimalScale, .* choose vaelab.heads.SharedScale"):
         Logistic(vector(4, EVENT), scale=OptimalScale)
 
 
-def test_logistic_head_shows_a_scale_of_the_users_own_the_squared_residuals():
+def test_logistic_head_shows_its_scale_the_squared_residuals():
     head, seen = Logistic(vector(4, EVENT), scale=SharedScale), []
     head.scale.observe = seen.append
     p = head(torch.randn(5, 4))
@@ -195,7 +195,7 @@ class Joint(Laplace):
 
 @pytest.mark.parametrize("levels", [17, 256])
 @pytest.mark.parametrize("head", [DiagonalGaussian, Logistic, Laplace])
-def test_over_levels_sums_to_one_and_is_the_mass_of_each_cell(head, levels):
+def test_over_levels_is_the_mass_of_each_cell(head, levels):
     torch.manual_seed(0)
     unit, h = head(vector(4, (1, 1, 2))).double(), torch.randn(3, 4, dtype=torch.float64)
     p, known = OverLevels(unit, levels)(h), unit(h)

@@ -26,7 +26,7 @@ def bits(data, head, nats):
 
 
 @pytest.mark.parametrize("decoder", ["gaussian", "gaussian_shared", "gaussian_optimal", "logistic"])
-def test_a_mass_is_below_the_bound_that_dequantised_pixels_give_on_it(decoder):
+def test_a_mass_is_below_its_bound_by_dequantised_pixels(decoder):
     data, module = built(decoder)
     vae = module.vae.eval()
     indices, z = torch.arange(100), torch.randn(100, 2)
@@ -65,7 +65,7 @@ class Beta(Head):
         return self.independent(td.Beta(self.a(features).exp(), torch.tensor(1.0), validate_args=False))
 
 
-def test_a_head_without_masses_of_intervals_is_refused_and_nothing_is_changed():
+def test_a_head_without_masses_of_intervals_is_refused():
     data, module = built("gaussian")
     head = module.vae.decoder.head = Beta(module.vae.decoder.network)
     with pytest.raises(ConfigError, match="Beta cannot be scored over levels"):
@@ -87,7 +87,7 @@ def test_levels_are_refused():
         scored_as_mass(module.vae, data)
 
 
-def test_a_head_whose_measure_is_not_that_of_its_pixels_is_refused(monkeypatch):
+def test_a_measure_that_its_pixels_lack_is_refused(monkeypatch):
     monkeypatch.setattr(DiagonalGaussian, "measure", "mass")
     with pytest.raises(ConfigError, match="gives a mass over unit pixels, which have a density: correct"):
         built("gaussian")

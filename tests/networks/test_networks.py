@@ -50,7 +50,7 @@ def test_chain_refuses_a_map():
 
 
 @pytest.mark.parametrize(("network", "owners"), [(VECTOR, 2 * 8 * 8), (ConvNet, 2)])
-def test_each_number_of_an_output_layer_has_weights_of_its_own(network, owners):
+def test_each_number_of_an_output_layer_has_own_weights(network, owners):
     net = network(LATENT, (2, 8, 8))
     layer, features = net.output_layer(numbers=3), net(torch.randn(4, *LATENT))
     weight = next(layer.parameters())

@@ -133,7 +133,7 @@ def test_evaluation_depends_on_nothing_drawn_before():
     assert metrics[0]["test/log_likelihood"] > metrics[0]["test/elbo"]
 
 
-def test_weight_prior_over_n_joins_the_loss_and_not_the_bound():
+def test_weight_prior_joins_the_loss_and_not_the_bound():
     losses = {}
     for name, prior in {"without": None, "with": NormalWeightPrior(scale=0.05)}.items():
         module, gradients = module_of(new_vae(), weight_prior=prior, max_steps=1), []

@@ -105,7 +105,7 @@ def test_the_validation_that_max_steps_ends_with_moves_no_rate() -> None:
 
 
 @pytest.mark.usefixtures("as_users_have_it")
-def test_an_unknown_interval_is_refused_and_those_that_there_are_named() -> None:
+def test_an_unknown_interval_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"lr_schedule.interval must be one of step, epoch, validation, not 'batch'"):
         Schedule(partial(StepLR, step_size=1), "batch")  # type: ignore[arg-type]
 
