@@ -82,10 +82,10 @@ def test_rows_have_the_numbers_of_the_run_folders(real: Path) -> None:
     rows = [row for row in stored_report(real)["rows"] if row["source"] == "metrics.json"]
     assert len(rows) == 2
     for row in rows:
-        found = json.loads((real / row["job"] / "metrics.json").read_text())
+        metrics = json.loads((real / row["job"] / "metrics.json").read_text())
         for column in ("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units"):
-            assert row[column] == found[f"test/{column}"]
-        assert row["bits_per_dim"] == found.get("test/log_likelihood_bits_per_dim")
+            assert row[column] == metrics[f"test/{column}"]
+        assert row["bits_per_dim"] == metrics.get("test/log_likelihood_bits_per_dim")
         assert row["seconds"] == json.loads((real / row["job"] / "status.json").read_text())["seconds"]
 
 
@@ -108,10 +108,10 @@ def test_an_evaluation_that_repeats_the_test_adds_no_row(copied: Path, run_repor
 def test_without_a_plan_settings_come_from_the_configurations(real: Path, tmp_path: Path, run_report: Run) -> None:
     shutil.copytree(real, tmp_path / "real", ignore=shutil.ignore_patterns("sweep.json"))
     run_report("sweep=real")
-    found = stored_report(tmp_path / "real")
-    assert found["settings_that_differ"] == ["decoder"]
-    assert {row["setting:decoder"] for row in found["rows"]} == {"Bernoulli", "DiagonalGaussian PerPixelScale"}
-    assert found["settings_held_equal"]["batch_size"] == 100
+    report = stored_report(tmp_path / "real")
+    assert report["settings_that_differ"] == ["decoder"]
+    assert {row["setting:decoder"] for row in report["rows"]} == {"Bernoulli", "DiagonalGaussian PerPixelScale"}
+    assert report["settings_held_equal"]["batch_size"] == 100
 
 
 def test_the_page_shows_each_jobs_figures(real: Path) -> None:
