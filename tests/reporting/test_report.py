@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.helpers.commands import Run, fast, run_main
 from tests.helpers.sweep_folders import SHA256, finished_job, grid, killed_job, plan, running_job, stopped_job
-from tests.runs.test_loggers import only
+from tests.helpers.wandb_files import only
 from vaelab import evaluate, train
 from vaelab import report as report_command
 from vaelab.reporting import pictures
