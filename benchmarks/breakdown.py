@@ -1,9 +1,9 @@
-"""Where the time of an optimiser step goes, by `torch.profiler`: matrix products, noise, optimiser, the rest.
+"""Break down the time of an optimiser step with `torch.profiler`: matrix products, noise, optimiser, the rest.
 
     python benchmarks/breakdown.py [--network 500-20] [--steps 100] [--device cuda] [latent_dim=50 decoder=gaussian ...]
 
-Overrides are those of `python -m vaelab.train`. "Python and dispatch" is the time in which no operation runs (on a GPU,
-no kernel). The profiler, which makes small operations look longer, is on; the last row has the time without it.
+Overrides are those of `python -m vaelab.train`. "Python and dispatch" is the time in which no operation (on a GPU, no
+kernel) runs. The last row is the time without the profiler, because the profiler makes small operations look longer.
 """
 
 import argparse
@@ -14,13 +14,13 @@ from torch.profiler import ProfilerActivity, profile
 from vaelab_loop import built, trained, warm_up
 from worker import Job, Loop
 
-GROUPS = {  # what the names of operations or kernels hold: the first match counts
+GROUPS = {  # group → parts of the names of its operations or kernels; the first match counts
     "matrix products": ("mm", "gemm", "matmul", "cutlass"),
     "optimiser": ("adam", "adagrad", "multi_tensor"),
     "noise": ("random", "normal", "uniform", "bernoulli", "distribution"),
     "pixels out of the resident bytes": ("index",),
 }
-IN_ALL = "in all"
+TOTAL = "total"
 OTHERS = "element by element: activations, likelihood, KL, their gradients"
 
 
@@ -29,7 +29,7 @@ def group_of(name: str) -> str:
 
 
 def milliseconds(loop: Loop, steps: int, untimed: int, device: str) -> dict[str, float]:
-    """Time per step, by group; `untimed` steps that the loop takes besides are profiled, but not timed."""
+    """Return the time per step of each group. The `untimed` extra steps of the loop are profiled but not timed."""
     kind = ProfilerActivity.CUDA if device == "cuda" else ProfilerActivity.CPU
     with profile(activities=[kind]) as profiler:
         taken, seconds = loop(steps)
@@ -39,7 +39,7 @@ def milliseconds(loop: Loop, steps: int, untimed: int, device: str) -> dict[str,
             own = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
             found[group_of(event.key)] += own / 1e3 / (steps + untimed)
     total = seconds / taken * 1e3
-    return dict(found.most_common()) | {"Python and dispatch": total - sum(found.values()), IN_ALL: total}
+    return dict(found.most_common()) | {"Python and dispatch": total - sum(found.values()), TOTAL: total}
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"| {job.network} | ms per step | share |\n| --- | ---: | ---: |")
     found = milliseconds(loop, options.steps, warm_up(data), options.device)
     for name, ms in found.items():
-        print(f"| {name} | {ms:.2f} | {ms / found[IN_ALL]:.0%} |")
+        print(f"| {name} | {ms:.2f} | {ms / found[TOTAL]:.0%} |")
     print(f"| without the profiler | {seconds / taken * 1e3:.2f} | |")
 
 

@@ -1,14 +1,14 @@
-"""Times importance sampling on MNIST's test digits beside the matrix products that it cannot do without.
+"""Time importance sampling on MNIST's test digits, beside the matrix products that it needs at least.
 
     python benchmarks/evaluation.py [--examples 10000] [--num-samples 5000] [--threads 2] [--device cuda]
 
-The model is a 784-200-50-200-784 VAE with a Bernoulli decoder and random weights: neither time nor memory depends on
-them. The digits are looked for in VAELAB_DATA_DIR (default: data); without them the embedded mnist5k serves, and the
-table says so. Each block of examples is weighed by `vaelab.estimators.ImportanceSampling`, and before or after it, in
-turn, the decoder's products alone are timed for as many samples: `z @ W1` and `h @ W2`, into the same memory again and
-again, in the parts (of `--part` rows) that suit them. The table has seconds for all examples, the ratio of the two
-within a block (median, lowest to highest), and the peak memory of the process. It is printed, and written to the folder
-`--out` as evaluation.md, beside evaluation.json. `--examples 500` is enough for the ratio.
+The model is a 784-200-50-200-784 VAE with a Bernoulli decoder. Its weights are random, because neither time nor memory
+depends on them. The digits are read from VAELAB_DATA_DIR (default: data); without them the embedded mnist5k is used,
+and the table says so. For each block of examples, `vaelab.estimators.ImportanceSampling` is timed, and so are the
+decoder's matrix products for as many samples: `z @ W1` and `h @ W2`, in parts of `--part` rows, into preallocated
+memory. The table has the seconds for all examples, the ratio of the two over blocks (median, lowest to highest), and
+the process's peak memory. It is printed and written to `--out` as evaluation.md, with evaluation.json. `--examples 500`
+suffices for the ratio.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--block", type=int, default=100, help="examples at once (default 100)")
     parser.add_argument("--part", type=int, default=500, help="rows of a product at once (default 500; 50000 on a GPU)")
     parser.add_argument("--max-batch-elements", type=int, default=ImportanceSampling.max_batch_elements)
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: its own choice)")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: PyTorch's choice)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
@@ -49,11 +49,11 @@ def parse() -> argparse.Namespace:
 
 
 def digits() -> tuple[str, ImageData]:
-    """MNIST if its files are there, else what is embedded; and which."""
+    """Return MNIST with its name if its files exist, else the embedded mnist5k."""
     folder = os.environ.get("VAELAB_DATA_DIR", "data")
     if (Path(folder) / "mnist").is_dir():
         return "MNIST", MNIST(data_dir=folder)
-    return "mnist5k, for want of MNIST", MNIST5k()
+    return "mnist5k, because MNIST is missing", MNIST5k()
 
 
 def model(device: str) -> VAE:
@@ -64,7 +64,7 @@ def model(device: str) -> VAE:
 
 
 def multiply(rows: int, part: int, device: str) -> None:
-    """The decoder's products for so many samples, in parts."""
+    """Compute the decoder's matrix products for `rows` samples, `part` at a time."""
     z, w1, w2 = (torch.randn(shape, device=device) for shape in [(part, LATENT), (LATENT, HIDDEN), (HIDDEN, PIXELS)])
     h, y = torch.empty(part, HIDDEN, device=device), torch.empty(part, PIXELS, device=device)
     for start in range(0, rows, part):
@@ -74,7 +74,7 @@ def multiply(rows: int, part: int, device: str) -> None:
 
 
 def time_blocks(blocks: list[Tensor], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each block; which of the two comes first alternates, so that a drift of the machine favours none."""
+    """Return the seconds of each block. The order alternates, so that a drift of the machine favours neither."""
     vae = model(options.device)
     estimator = ImportanceSampling(options.num_samples, options.max_batch_elements)
     part = max(options.part, 50_000) if options.device == "cuda" else options.part

@@ -1,4 +1,4 @@
-"""The hand-written contenders, and the matrix products alone; a worker of `run.py`."""
+"""The hand-written loops, and the matrix products alone: a worker of `run.py`."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from worker import Job, Loop, Network, serve, timed
 
 
 class PlainVAE(nn.Module):
-    """The paper's network as one would write it by hand."""
+    """The paper's network, written by hand."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class PlainVAE(nn.Module):
 
 
 def plain_loop(job: Job, fused: bool | None) -> Callable[[int], None]:
-    """Bytes on the device, batches by index, and nothing but the step."""
+    """Return the plain training loop, with the images as bytes on the device and batches by index."""
     levels = job.images().to(job.device)
     model = PlainVAE(job.network).to(job.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=fused)
@@ -49,7 +49,7 @@ def plain_loop(job: Job, fused: bool | None) -> Callable[[int], None]:
 
 
 def products(job: Job) -> Callable[[int], None]:
-    """What the layers multiply in a step: forward, and backward for the weights and, but for the first, the input."""
+    """Return the matrix products of a step: forward, and backward for each weight and each input but the first."""
     hidden, latent, batch_size = job.network.hidden, job.network.latent, job.network.batch_size
     sizes = [(784, hidden), (hidden, latent), (hidden, latent), (latent, hidden), (hidden, 784)]
     layers = [

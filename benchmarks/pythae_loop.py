@@ -1,13 +1,13 @@
-"""pythae's VAE with the same layers, trained by its own trainer; a worker of `run.py`, in an environment of its own.
+"""pythae's VAE with the same layers, trained by its own trainer: a worker of `run.py`, in a separate environment.
 
     python3.11 -m venv PATH
     PATH/bin/pip install -r benchmarks/requirements-pythae.txt
     python benchmarks/run.py --pythae PATH/bin/python
 
-What differs from the other contenders is pythae's: the Bernoulli likelihood is of the grey values in [0, 1] (it has no
-binarisation), the decoder ends in a sigmoid, Adam is PyTorch's default one, and the loss is read after every step. The
-steps of its training loop are timed; its evaluation, checkpoints and progress bar are off, and the copy that it keeps
-of the best weights, made between epochs, is not timed.
+pythae differs from the other contenders: it has no binarisation, so the Bernoulli likelihood is that of grey values in
+[0, 1]; the decoder ends in a sigmoid; Adam is PyTorch's default; and the loss is read after every step. Only the steps
+of its training loop are timed. Evaluation, checkpoints and the progress bar are off, and the copy of the best weights
+between epochs is not timed.
 """
 
 import logging
@@ -48,19 +48,19 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=self.out(self.hidden(z).tanh()).sigmoid())
 
 
-class Watch(TrainingCallback):
-    """Adds up the time from each epoch's first step to the end of its last."""
+class Timer(TrainingCallback):
+    """Add up the time of each epoch, from the start of its first step to the end of its last."""
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.steps, self.seconds, self.looked = 0, 0.0, 0.0
+        self.steps, self.seconds, self.last = 0, 0.0, 0.0
 
-    def on_train_step_begin(self, training_config: BaseTrainerConfig, **_: object) -> None:  # before an epoch's first
-        self.looked = now(self.device)
+    def on_train_step_begin(self, training_config: BaseTrainerConfig, **_: object) -> None:  # called once an epoch
+        self.last = now(self.device)
 
-    def on_train_step_end(self, training_config: BaseTrainerConfig, **_: object) -> None:  # after every step
-        before, self.looked = self.looked, now(self.device)
-        self.steps, self.seconds = self.steps + 1, self.seconds + self.looked - before
+    def on_train_step_end(self, training_config: BaseTrainerConfig, **_: object) -> None:  # called after every step
+        before, self.last = self.last, now(self.device)
+        self.steps, self.seconds = self.steps + 1, self.seconds + self.last - before
 
 
 def make(job: Job) -> Loop:
@@ -71,7 +71,7 @@ def make(job: Job) -> Loop:
     per_epoch = -(-len(data) // job.network.batch_size)
 
     def loop(steps: int) -> tuple[int, float]:
-        watch = Watch(job.device)
+        timer = Timer(job.device)
         with tempfile.TemporaryDirectory() as folder:
             training = BaseTrainerConfig(
                 output_dir=folder,
@@ -80,8 +80,8 @@ def make(job: Job) -> Loop:
                 learning_rate=1e-3,
                 no_cuda=job.device == "cpu",
             )
-            BaseTrainer(model, data, training_config=training, callbacks=[watch]).train()
-        return watch.steps, watch.seconds
+            BaseTrainer(model, data, training_config=training, callbacks=[timer]).train()
+        return timer.steps, timer.seconds
 
     return loop
 

@@ -1,4 +1,4 @@
-"""The table of `run.py`, and the machine that it is of."""
+"""Describe the machine, and format the tables of the benchmarks."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ import torch
 
 
 class Timed(Protocol):
-    """What a row of the table is made of: `run.Row`."""
+    """The fields of `run.Row` that the table shows."""
 
     label: str
     ms: list[float]
@@ -24,15 +24,15 @@ class Timed(Protocol):
 
 
 def machine(device: str) -> dict[str, str]:
-    """What the numbers are of."""
-    found = {
+    """Return a description of the machine."""
+    description = {
         "cpu": cpu_name(),
         "cores": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    return found | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
+    return description | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
 def cpu_name() -> str:
@@ -42,8 +42,8 @@ def cpu_name() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def markdown(where: Mapping[str, str], found: Mapping[str, Mapping[str, Timed]], rounds: int) -> str:
-    threads = {row.threads for rows in found.values() for row in rows.values() if row.ms}
+def markdown(where: Mapping[str, str], results: Mapping[str, Mapping[str, Timed]], rounds: int) -> str:
+    threads = {row.threads for rows in results.values() for row in rows.values() if row.ms}
     device = f"GPU: {where['gpu']}; " if "gpu" in where else "on the CPU; "
     intro = [
         f"{device}{where['cpu']}, {where['cores']} cores, {'/'.join(map(str, sorted(threads)))} threads, "
@@ -52,7 +52,7 @@ def markdown(where: Mapping[str, str], found: Mapping[str, Mapping[str, Timed]],
         f"Medians over {rounds} interleaved rounds, in ms per optimiser step; ratios to the plain fused loop of the "
         "same round: median (lowest to highest).",
     ]
-    sections = [line for network, rows in found.items() for line in section(network, rows, "gpu" in where)]
+    sections = [line for network, rows in results.items() for line in section(network, rows, "gpu" in where)]
     return "\n".join([*intro, *sections]) + "\n"
 
 
@@ -70,7 +70,7 @@ def section(network: str, rows: Mapping[str, Timed], gpu: bool) -> list[str]:
 
 
 def together(rows: Mapping[str, Timed]) -> list[str]:
-    """What training many seeds together gains over one after another."""
+    """Compare training many seeds together with training them one after another."""
     alone = "vaelab-graph" if "vaelab-graph" in rows else "vaelab-scan"
     together = [name for name in ("vaelab-stacked", "vaelab-processes") if name in rows and rows[name].ms]
     if alone not in rows or not rows[alone].ms:

@@ -1,9 +1,9 @@
-"""Time and memory of a report on a large sweep, with the size of its page.
+"""Measure the time and memory of a report on a large sweep, and the size of its page.
 
     python benchmarks/report_pages.py [--jobs 1000] [--like logs/sweeps/NAME/JOB]
 
-The sweep is made of copies of one finished run folder that differ in decoder, latent dimension and seed; the run is
-trained first unless `--like` names one. The report is made by a process of its own, from its start to its end.
+The sweep consists of copies of one finished run folder that differ in decoder, latent dimension and seed. The run is
+trained first, unless `--like` names one. The whole process that makes the report is measured.
 """
 
 import argparse
@@ -22,7 +22,7 @@ TRAIN = ("data=digits", "decoder=gaussian", "latent_dim=2", "trainer.max_epochs=
 
 
 def make_sweep(job: Path, sweep: Path, jobs: int) -> None:
-    """Writes so many run folders like `job`, with `sweep.json`."""
+    """Write a sweep of `jobs` run folders like `job`."""
     config, metrics = (job / "config.yaml").read_text(), json.loads((job / "metrics.json").read_text())
     plan = {}
     for i in range(jobs):
@@ -35,8 +35,8 @@ def make_sweep(job: Path, sweep: Path, jobs: int) -> None:
         shutil.copytree(job / "figures", folder / "figures")
         own = config.replace("\nlatent_dim: 2\n", f"\nlatent_dim: {size}\n").replace("\nseed: 0\n", f"\nseed: {seed}\n")
         (folder / "config.yaml").write_text(own)
-        found = metrics | {"test/log_likelihood": metrics["test/log_likelihood"] + size + i % 7}
-        (folder / "metrics.json").write_text(json.dumps(found))
+        own_metrics = metrics | {"test/log_likelihood": metrics["test/log_likelihood"] + size + i % 7}
+        (folder / "metrics.json").write_text(json.dumps(own_metrics))
         plan[folder.name] = [f"decoder={decoder}", f"latent_dim={size}", f"seed={seed}"]
     (sweep / "sweep.json").write_text(json.dumps({"format_version": 1, "jobs": plan}))
 
@@ -59,7 +59,7 @@ def main() -> None:
         if status:
             sys.exit(f"the report failed: {status}")
         size = (Path(folder) / "sweep" / "report.html").stat().st_size
-    print("| jobs | seconds | of which processor | MiB of memory | MiB of page |\n| ---: | ---: | ---: | ---: | ---: |")
+    print("| jobs | seconds | CPU seconds | MiB of memory | MiB of page |\n| ---: | ---: | ---: | ---: | ---: |")
     busy = used.ru_utime + used.ru_stime
     print(f"| {arguments.jobs} | {seconds:.1f} | {busy:.1f} | {used.ru_maxrss / 1024:.0f} | {size / 2**20:.1f} |")
 

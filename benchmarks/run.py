@@ -1,14 +1,15 @@
-"""Times an optimiser step: plain loops, the usual Lightning, pythae if it is there, and vaelab; all on the same data.
+"""Time an optimiser step of plain loops, the usual Lightning, pythae (optional) and vaelab, on the same data.
 
     python benchmarks/run.py [--rounds 7] [--threads 2] [--device cuda] [--pythae PATH/bin/python]
 
-Networks of the paper's kind with a Bernoulli decoder, on the embedded digits. Each contender is a process of its own,
-warmed up and then timed for about `--seconds` in every round, one after another; compiling, capturing and setting up a
-trainer are not timed. The table has medians over the rounds in ms per optimiser step, ratios to the plain fused loop of
-the same round (median, lowest to highest), the time of the matrix products alone, and each process's peak memory,
-libraries and data included. It is printed, and written to the folder `--out` as results.md, beside results.json.
+The networks are the paper's with a Bernoulli decoder, trained on the embedded digits. Each contender runs in its own
+process, which warms up and is then timed for about `--seconds` in every round, one contender after another. Compiling,
+capturing and setting up a trainer are not timed. The table has the median over rounds of the ms per optimiser step, the
+ratio to the plain fused loop of the same round (median, lowest to highest), the time of the matrix products alone, and
+each process's peak memory, libraries and data included. It is printed and written to `--out` as results.md, with
+results.json.
 
-pythae needs an environment of its own, and is left out without:
+pythae needs a separate environment, and is left out without one:
 
     python3.11 -m venv PATH && PATH/bin/pip install -r benchmarks/requirements-pythae.txt
 """
@@ -30,13 +31,12 @@ from worker import SEEDS, Job, Network, Worker, WorkerError
 from vaelab.data import MNIST5k
 
 NETWORKS = {"500-20": Network(500, 20, 100), "200-50": Network(200, 50, 20)}
-ALWAYS = ("plain", "products")  # what the others are compared with
+ALWAYS = ("plain", "products")  # the others are compared with these
 ON_CUDA = ("vaelab-graph", "vaelab-compile-graph")
 ON_CPU = ("vaelab-processes",)
-PROFILED = ON_CUDA
 CONTENDERS = {  # name: (label, script)
     "plain": ("plain loop, fused Adam", "plain.py"),
-    "plain-again": ("the same once more: the noise", "plain.py"),
+    "plain-again": ("the same again, to show the noise", "plain.py"),
     "plain-default": ("plain loop, default Adam", "plain.py"),
     "usual": ("usual Lightning + DataLoader", "usual.py"),
     "pythae": ("pythae", "pythae_loop.py"),
@@ -49,13 +49,13 @@ CONTENDERS = {  # name: (label, script)
     "vaelab-processes": ("vaelab, seeds in a process for each core, per seed", "vaelab_loop.py"),
     "products": ("matrix products alone", "plain.py"),
 }
-FIRST_STEPS = 100  # of each process, to see how many take `--seconds`
-INSTALL = "left out: install benchmarks/requirements-pythae.txt into an environment, and name its Python by --pythae"
+FIRST_STEPS = 100  # to find how many steps take `--seconds`
+INSTALL = "left out: install benchmarks/requirements-pythae.txt into an environment, and give its Python as --pythae"
 
 
 @dataclass
 class Row:
-    """What was found out about one contender; `ms` has a time per step for each round."""
+    """The measurements of one contender; `ms` holds the time per step of each round."""
 
     label: str
     ms: list[float] = field(default_factory=list)
@@ -75,12 +75,12 @@ class Row:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="(default 7)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each timing, about (default 1)")
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: its own choice)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="approximate time of each measurement (default 1)")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: PyTorch's choice)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--network", choices=NETWORKS, help="one of the two (default: both)")
-    parser.add_argument("--only", type=names, help=f"some of {','.join(CONTENDERS)}; {' and '.join(ALWAYS)} join them")
-    parser.add_argument("--pythae", metavar="PYTHON", help="of an environment that has pythae")
+    parser.add_argument("--only", type=names, help=f"some of {','.join(CONTENDERS)}; {' and '.join(ALWAYS)} are added")
+    parser.add_argument("--pythae", metavar="PYTHON", help="of the environment with pythae")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -89,10 +89,10 @@ def parse() -> argparse.Namespace:
 
 
 def names(text: str) -> list[str]:
-    found = text.split(",")
-    if unknown := set(found) - set(CONTENDERS):
+    contenders = text.split(",")
+    if unknown := set(contenders) - set(CONTENDERS):
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(CONTENDERS)}")
-    return found
+    return contenders
 
 
 def chosen(options: argparse.Namespace) -> list[str]:
@@ -102,7 +102,7 @@ def chosen(options: argparse.Namespace) -> list[str]:
 
 
 def time_network(network: Network, options: argparse.Namespace, folder: Path) -> dict[str, Row]:
-    """Times all chosen contenders, whose data and logs are in `folder`."""
+    """Time the chosen contenders, with their data and logs in `folder`."""
     seeds = SEEDS[options.device]
     rows = {name: Row(CONTENDERS[name][0].format(seeds=seeds)) for name in chosen(options)}
     with ExitStack() as stack:
@@ -121,6 +121,7 @@ def time_network(network: Network, options: argparse.Namespace, folder: Path) ->
 
 
 def started(worker: Worker, row: Row) -> bool:
+    """Wait until the worker is ready, and return whether it is; a failure becomes a note."""
     try:
         row.update(worker.answer())
     except WorkerError as error:
@@ -129,7 +130,7 @@ def started(worker: Worker, row: Row) -> bool:
 
 
 def warmed_up(worker: Worker, row: Row, seconds: float) -> int:
-    """How many steps take about so many seconds, found out by taking them; 0 if the worker cannot."""
+    """Warm up, and return how many steps take about `seconds`; 0 if the worker fails."""
     try:
         ms = worker.ask(steps=FIRST_STEPS)["ms"]
         steps = max(1, round(seconds / ms * 1e3))
@@ -141,7 +142,7 @@ def warmed_up(worker: Worker, row: Row, seconds: float) -> int:
 
 
 def timings(rounds: int, workers: dict[str, Worker], steps: dict[str, int], rows: dict[str, Row]) -> None:
-    """Times each worker once a round, every other round in reverse, so that a drift of the machine favours none."""
+    """Time each worker once a round, in alternating order, so that a drift of the machine favours none."""
 
     def ask(name: str, **request: int) -> None:
         try:
@@ -154,26 +155,26 @@ def timings(rounds: int, workers: dict[str, Worker], steps: dict[str, int], rows
     for i in range(rounds):
         for name in list(workers)[:: -1 if i % 2 else 1]:
             ask(name, steps=steps[name])
-    for name in set(workers).intersection(PROFILED):
+    for name in set(workers).intersection(ON_CUDA):
         ask(name, steps=min(steps[name], 1000), profile=True)
 
 
 def main() -> None:
     options = parse()
     data = MNIST5k()
-    found: dict[str, dict[str, Row]] = {}
+    networks: dict[str, dict[str, Row]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "levels.npy", data.split["train"].images.reshape(-1, 784))
         for key in [options.network] if options.network else NETWORKS:
             print(f"timing {NETWORKS[key]}", file=sys.stderr)
-            found[str(NETWORKS[key])] = time_network(NETWORKS[key], options, folder)
+            networks[str(NETWORKS[key])] = time_network(NETWORKS[key], options, folder)
     where = machine(options.device)
-    text = markdown(where, found, options.rounds)
+    text = markdown(where, networks, options.rounds)
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.md").write_text(text)
-    results = {network: {name: vars(row) for name, row in rows.items()} for network, rows in found.items()}
+    results = {network: {name: vars(row) for name, row in rows.items()} for network, rows in networks.items()}
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "pythae")}
     record = {"machine": where, "settings": settings, "networks": results}
     (options.out / "results.json").write_text(json.dumps(record, indent=2) + "\n")

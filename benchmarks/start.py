@@ -1,8 +1,8 @@
-"""Time from the command to the first optimiser step, beside that of what it cannot do without.
+"""Measure the time from the command to the first optimiser step, beside the imports that it needs.
 
     python benchmarks/start.py [--rounds 5]
 
-Each is a process of its own that ends there, round after round after one that does not count; the table has medians in
+Each measurement is a process that exits at that point. The first round does not count. The table has the median in
 seconds (lowest to highest).
 """
 

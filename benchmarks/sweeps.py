@@ -1,16 +1,16 @@
-"""Times whole sweeps: two workers beside one, what a job costs beyond itself, and finding a finished sweep again.
+"""Time whole sweeps: the gain from parallel workers, the overhead of a job, and repeating a finished sweep.
 
     python benchmarks/sweeps.py [parallel] [overhead] [again] [--jobs 8] [--short 200] [--finished 1000] [--rounds 3]
 
 - `parallel`: `--jobs` runs of a small network (784-200-20-200-784 on mnist5k, `--epochs` epochs) under
-  `hydra/launcher=basic` with all threads, `basic` with one, and `local` with a worker for each core; in alternating
-  rounds, as ratios of the same round.
-- `overhead`: a sweep of `--short` runs of one optimiser step each, beside the seconds that the runs themselves note.
-- `again`: a sweep of `--finished` folders, copies of one that are done, typed again; beside the time in which Hydra
-  composes so many jobs, and nothing else.
+  `hydra/launcher=basic` with all threads, `basic` with one thread, and `local` with a worker for each core. Ratios are
+  within a round.
+- `overhead`: a sweep of `--short` runs of one optimiser step each, beside the run time that the runs report.
+- `again`: a repeated sweep of `--finished` jobs that are all done (copies of one folder), beside the time that Hydra
+  takes to compose as many jobs.
 
-All commands run as a user types them, in a temporary folder. The table is printed, and written to the folder `--out` as
-sweeps.md, beside sweeps.json.
+All commands run as a user types them, in a temporary folder. The table is printed and written to `--out` as sweeps.md,
+with sweeps.json.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=("parallel", "overhead", "again", []), help="default: all")
     parser.add_argument("--jobs", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=30, help="of each of those jobs (default 30)")
+    parser.add_argument("--epochs", type=int, default=30, help="of each job of `parallel` (default 30)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--short", type=int, default=200)
     parser.add_argument("--finished", type=int, default=1000)
@@ -44,7 +44,7 @@ def parse() -> argparse.Namespace:
 
 
 def timed(cwd: Path, *overrides: str, threads: int | None = None) -> float:
-    """Seconds that a sweep takes as a whole."""
+    """Run a sweep, and return the seconds that it takes."""
     environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     start = time.perf_counter()
     command = [sys.executable, "-m", "vaelab.train", "-m", *overrides]
@@ -53,26 +53,26 @@ def timed(cwd: Path, *overrides: str, threads: int | None = None) -> float:
 
 
 def parallel(options: argparse.Namespace, cwd: Path) -> dict[str, list[float]]:
-    """Seconds of each way, round by round."""
+    """Return launcher → the seconds of each round."""
     line = (*SMALL, f"trainer.max_epochs={options.epochs}", f"seed=range({options.jobs})")
-    ways = {"basic, all threads": ("basic", None), "basic, one thread": ("basic", 1), "local": ("local", None)}
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    launchers = {"basic, all threads": ("basic", None), "basic, one thread": ("basic", 1), "local": ("local", None)}
+    found: dict[str, list[float]] = {label: [] for label in launchers}
     for round_number in range(options.rounds):
-        for i, (way, (launcher, threads)) in enumerate(ways.items()):
+        for i, (label, (launcher, threads)) in enumerate(launchers.items()):
             name = f"sweep.name=r{round_number}w{i}"
-            found[way].append(timed(cwd, *line, f"hydra/launcher={launcher}", name, threads=threads))
+            found[label].append(timed(cwd, *line, f"hydra/launcher={launcher}", name, threads=threads))
     return found
 
 
 def overhead(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
-    """Seconds of the sweep, and those that its runs say they took."""
+    """Return the seconds of the sweep, and the sum of those that its runs report."""
     whole = timed(cwd, *STEP, f"seed=range({options.short})", "sweep.name=short", threads=1)
-    noted = [json.loads(path.read_text())["seconds"] for path in cwd.glob("logs/sweeps/short/*/status.json")]
-    return whole, sum(noted)
+    reported = [json.loads(path.read_text())["seconds"] for path in cwd.glob("logs/sweeps/short/*/status.json")]
+    return whole, sum(reported)
 
 
 def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
-    """Seconds in which a finished sweep is found again, and in which Hydra composes it."""
+    """Return the seconds of repeating a finished sweep, and of composing its jobs."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -94,38 +94,38 @@ def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
             stored = yaml.load((copy / "config.yaml").read_text(), yaml.CSafeLoader)
             (copy / "config.yaml").write_text(yaml.safe_dump(stored | {"seed": seed}, sort_keys=False))
             OmegaConf.clear_cache(cfg)
-    found = timed(cwd, *STEP, f"seed=range({options.finished})", "sweep.name=finished")
+    repeated = timed(cwd, *STEP, f"seed=range({options.finished})", "sweep.name=finished")
     if list(cwd.glob("logs/sweeps/finished/*/checkpoints")) != [done / "checkpoints"]:
-        raise RuntimeError("jobs that are done were run again: their folders are not the copies made here")
-    return found, seconds * options.finished / max(1, options.finished - 1)
+        raise RuntimeError("finished jobs ran again, because the copied folders do not have the names of the jobs")
+    return repeated, seconds * options.finished / max(1, options.finished - 1)
 
 
 def folder_of(name: str, seed: int, config: dict[str, object]) -> str:
-    """The name of the folder that differs from `name` by its seed."""
+    """Return the name of the folder that differs from `name` in its seed only."""
     from vaelab.runs.folder.identity import identity
 
     return f"{name.rpartition('-')[0].removesuffix('-seed_0')}-seed_{seed}-{identity(config)}"
 
 
 def tables(found: dict[str, object], options: argparse.Namespace) -> str:
-    """All that was measured, as Markdown."""
+    """Format the measurements as Markdown."""
     lines = []
-    if isinstance(ways := found.get("parallel"), dict):
+    if isinstance(launchers := found.get("parallel"), dict):
         lines += [
-            f"| {options.jobs} jobs of {options.epochs} epochs | seconds | times as fast as basic, one thread |",
+            f"| {options.jobs} jobs of {options.epochs} epochs | seconds | speed relative to basic, one thread |",
             "|---|---|---|",
         ]
-        one = ways["basic, one thread"]
-        for way, seconds in ways.items():
-            lines.append(f"| {way} | {median(seconds):.1f} | {ratio(one, seconds)} |")
+        one = launchers["basic, one thread"]
+        for label, seconds in launchers.items():
+            lines.append(f"| {label} | {median(seconds):.1f} | {ratio(one, seconds)} |")
     if isinstance(short := found.get("overhead"), tuple | list):
         whole, jobs = short
         each = (whole - jobs) / options.short
-        lines += ["", f"{options.short} jobs of one step: {whole:.0f} s, of which the runs say {jobs:.0f} s; "]
+        lines += ["", f"{options.short} jobs of one step: {whole:.0f} s, of which the runs report {jobs:.0f} s; "]
         lines[-1] += f"{each:.2f} s a job beyond the run itself."
-    if isinstance(re := found.get("again"), tuple | list):
-        lines += ["", f"{options.finished} finished jobs are found again in {re[0]:.0f} s; "]
-        lines[-1] += f"Hydra composes so many, once each, in {re[1]:.0f} s."
+    if isinstance(repeated := found.get("again"), tuple | list):
+        lines += ["", f"Repeating {options.finished} finished jobs takes {repeated[0]:.0f} s; "]
+        lines[-1] += f"composing them takes Hydra {repeated[1]:.0f} s."
     return "\n".join(lines)
 
 

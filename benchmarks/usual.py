@@ -1,4 +1,4 @@
-"""Lightning with a DataLoader, as its tutorials have it, and a watch for what Lightning runs; a worker of `run.py`."""
+"""Lightning with a DataLoader, as in its tutorials: a worker of `run.py`. Also times fits for `vaelab_loop.py`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from worker import Job, Loop, Network, now, serve
 
-SKIP = 20  # optimiser steps at the start of a fit that are not timed: setting up, and capturing or compiling
+SKIP = 20  # optimiser steps at the start of a fit that are not timed, because of set-up, capturing and compiling
 
 
 class UsualModule(pl.LightningModule):
-    """The network of the plain loop as a tutorial would put it into Lightning."""
+    """The network of the plain loop in a LightningModule, as a tutorial would write it."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -29,38 +29,38 @@ class UsualModule(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
-class Watch(pl.Callback):
-    """Times a fit from the first Lightning step that ends `SKIP` optimiser steps or more after its start.
+class Timer(pl.Callback):
+    """Time a fit after its first `SKIP` optimiser steps, rounded up to a whole Lightning step.
 
     Args:
-        count: tells how many optimiser steps were done.
-        device: what to wait for before a look at the clock.
+        count: returns the number of optimiser steps taken.
+        device: the device to synchronise with before reading the clock.
     """
 
     def __init__(self, count: Callable[[], int], device: str) -> None:
         self.count = count
         self.device = device
         self.first = count()
-        self.begun: tuple[int, float] | None = None
+        self.start: tuple[int, float] | None = None
         self.result = (0, 0.0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any) -> None:
-        if self.begun is None and self.count() - self.first >= SKIP:
-            self.begun = self.count(), now(self.device)
+        if self.start is None and self.count() - self.first >= SKIP:
+            self.start = self.count(), now(self.device)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert self.begun
-        self.result = self.count() - self.begun[0], now(self.device) - self.begun[1]
+        assert self.start
+        self.result = self.count() - self.start[0], now(self.device) - self.start[1]
 
 
-def quiet_trainer(device: str, watch: pl.Callback, max_steps: int = -1) -> pl.Trainer:
+def quiet_trainer(device: str, timer: pl.Callback, max_steps: int = -1) -> pl.Trainer:
     return pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
         max_epochs=-1,
         max_steps=max_steps,
         limit_val_batches=0,
-        callbacks=[watch],
+        callbacks=[timer],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -74,13 +74,13 @@ def make(job: Job) -> Loop:
     module = UsualModule(job.network)
 
     def loop(steps: int) -> tuple[int, float]:
-        watch = Watch(lambda: 0, job.device)
-        trainer = quiet_trainer(job.device, watch, SKIP + steps)
-        watch.count = lambda: trainer.global_step
+        timer = Timer(lambda: 0, job.device)
+        trainer = quiet_trainer(job.device, timer, SKIP + steps)
+        timer.count = lambda: trainer.global_step
         trainer.fit(module, loader)
-        if watch.result[0] != steps:
-            raise RuntimeError(f"{watch.result[0]} steps were timed instead of {steps}")
-        return watch.result
+        if timer.result[0] != steps:
+            raise RuntimeError(f"{timer.result[0]} steps were timed, not {steps}")
+        return timer.result
 
     return loop
 

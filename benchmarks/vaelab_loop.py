@@ -1,4 +1,4 @@
-"""vaelab's contenders, built as `python -m vaelab.train` builds them; a worker of `run.py`."""
+"""vaelab's contenders, built as `python -m vaelab.train` builds them: a worker of `run.py`."""
 
 import dataclasses
 import logging
@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
-from usual import SKIP, Watch, quiet_trainer
+from usual import SKIP, Timer, quiet_trainer
 from worker import SEEDS, Job, Loop, serve
 
 from vaelab.data import ImageData
@@ -30,8 +30,8 @@ OVERRIDES = {
 notes: list[str] = []
 
 
-class Noting(logging.Handler):
-    """Keeps vaelab's warnings, such as of a step that could not be captured."""
+class WarningNotes(logging.Handler):
+    """Copy vaelab's warnings into the notes, such as that a step could not be captured."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() not in notes:
@@ -50,60 +50,60 @@ def built(job: Job, *more: str) -> tuple[ImageData, VAEModule]:
 
 
 def trained(job: Job, data: ImageData, module: VAEModule) -> Loop:
-    """One model; every call goes on training it, with a trainer of its own."""
+    """Return a loop that continues the training of one model, with a new trainer for each call."""
 
     def loop(steps: int) -> tuple[int, float]:
         module.max_steps = module.steps + warm_up(data) + steps
-        watch = Watch(lambda: module.steps, job.device)
-        quiet_trainer(job.device, watch).fit(module, data)
+        timer = Timer(lambda: module.steps, job.device)
+        quiet_trainer(job.device, timer).fit(module, data)
         if module.steps != module.max_steps:
-            raise RuntimeError(f"training stopped at step {module.steps} instead of {module.max_steps}")
-        return watch.result
+            raise RuntimeError(f"training stopped at step {module.steps}, not {module.max_steps}")
+        return timer.result
 
     return loop
 
 
 def warm_up(data: ImageData) -> int:
-    """Steps that are not timed: the watch starts with a Lightning step."""
+    """Return how many steps a fit takes before the timer starts, which it does at the end of a Lightning step."""
     return SKIP + data.batches_per_chunk
 
 
 def stacked(job: Job) -> Loop:
-    """Models of as many seeds, trained together; a step of all counts as one of each, so that rows can be compared."""
+    """Return a loop that trains a model for each seed together; one joint step counts as a step of each seed."""
     seeds = SEEDS[job.device]
     models = [built(job, f"seed={seed}") for seed in range(seeds)]
     first = models[0][1]
 
     def loop(steps: int) -> tuple[int, float]:
         ensemble = Ensemble(Stop())
-        watch = Watch(lambda: first.steps, job.device)
+        timer = Timer(lambda: first.steps, job.device)
 
         def fit(data: ImageData, module: VAEModule) -> None:
             module.together = ensemble
             module.max_steps = module.steps + warm_up(data) + steps // seeds
-            quiet_trainer(job.device, watch if module is first else pl.Callback()).fit(module, data)
+            quiet_trainer(job.device, timer if module is first else pl.Callback()).fit(module, data)
 
         ensemble.conduct([partial(fit, *pair) for pair in models])
         if any(module.steps != module.max_steps for _, module in models):
             raise RuntimeError("training stopped before its last step")
-        return watch.result[0] * seeds, watch.result[1]
+        return timer.result[0] * seeds, timer.result[1]
 
     return loop
 
 
 def in_processes(job: Job) -> Loop:
-    """A process of one thread for each core, each with a model of its own, all at the same time."""
+    """Return a loop that trains a model in each of as many single-threaded processes as there are threads."""
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe() for _ in range(job.threads or torch.get_num_threads())]
     alone = dataclasses.replace(job, contender="vaelab-scan")
-    for _, theirs in pipes:
-        context.Process(target=_answer, args=(alone, theirs), daemon=True).start()
+    for _, child_end in pipes:
+        context.Process(target=_answer, args=(alone, child_end), daemon=True).start()
 
     def loop(steps: int) -> tuple[int, float]:
-        for ours, _ in pipes:
-            ours.send(steps // len(pipes))
-        found = [ours.recv() for ours, _ in pipes]
-        return sum(taken for taken, _ in found), max(seconds for _, seconds in found)
+        for parent_end, _ in pipes:
+            parent_end.send(steps // len(pipes))
+        results = [parent_end.recv() for parent_end, _ in pipes]
+        return sum(taken for taken, _ in results), max(seconds for _, seconds in results)
 
     return loop
 
@@ -116,9 +116,9 @@ def _answer(job: Job, parent: Connection) -> None:
 
 
 def make(job: Job) -> Loop:
-    logging.getLogger("vaelab").addHandler(Noting(logging.WARNING))
-    several = {"vaelab-stacked": stacked, "vaelab-processes": in_processes}
-    return several[job.contender](job) if job.contender in several else trained(job, *built(job))
+    logging.getLogger("vaelab").addHandler(WarningNotes(logging.WARNING))
+    multiple = {"vaelab-stacked": stacked, "vaelab-processes": in_processes}
+    return multiple[job.contender](job) if job.contender in multiple else trained(job, *built(job))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A process of its own for each contender, so that none shares an allocator, a thread pool or a peak with another.
+"""Run each contender in its own process, so that none shares an allocator, a thread pool or peak memory with another.
 
-The script of a contender ends in `serve(make)`; `run.py` starts it as a `Worker` and asks for timings one at a time. A
-request and its answer are a line of JSON each, on the process's standard input and output. This module needs PyTorch
-alone, because the script of another library runs in an environment without vaelab.
+A contender's script ends in `serve(make)`. `run.py` starts it as a `Worker` and requests one timing at a time. Requests
+and answers are lines of JSON on the process's standard input and output. This module imports PyTorch and NumPy only,
+because pythae's script runs in an environment without vaelab.
 """
 
 import json
@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
-SEEDS = {"cpu": 4, "cuda": 16}  # that are trained together
-Loop = Callable[[int], tuple[int, float]]  # takes about so many optimiser steps; returns how many, and the seconds
+SEEDS = {"cpu": 4, "cuda": 16}  # number of seeds trained together
+Loop = Callable[[int], tuple[int, float]]  # takes about n optimiser steps; returns the steps timed and their seconds
 
 
 @dataclass(frozen=True)
 class Network:
-    """The paper's network: a hidden layer each in encoder and decoder, and parallel linear layers on the first."""
+    """The sizes of the paper's network, which has one hidden layer in the encoder and one in the decoder."""
 
     hidden: int
     latent: int
@@ -41,12 +41,12 @@ class Network:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker times.
+    """The task of a worker.
 
     Attributes:
-        contender: which of the script's contenders.
-        levels: a file with the training images, bytes [examples, 784].
-        threads: of PyTorch on the CPU; None for its own choice.
+        contender: the name in `run.CONTENDERS`.
+        levels: a file with the training images as bytes, [examples, 784].
+        threads: of PyTorch on the CPU; None for PyTorch's choice.
     """
 
     contender: str
@@ -60,11 +60,11 @@ class Job:
 
 
 class WorkerError(RuntimeError):
-    """A worker that ended instead of answering; the message is the last line that it wrote."""
+    """A worker ended without an answer. The message is the last line of its log."""
 
 
 class Worker:
-    """The process that times one contender, seen from the process that asks."""
+    """A handle on the process that times one contender."""
 
     def __init__(self, python: str, script: str, job: Job, folder: Path) -> None:
         self.log = folder / f"{job.contender}.log"
@@ -78,13 +78,13 @@ class Worker:
             )
 
     def ask(self, **request: int) -> dict[str, Any]:
-        """Sends a request and waits for its answer.
+        """Send a request, and wait for its answer.
 
         Raises:
             WorkerError: the worker ended.
         """
         assert self.process.stdin
-        with suppress(BrokenPipeError):  # `answer` says why
+        with suppress(BrokenPipeError):  # `answer` then raises the reason
             print(json.dumps(request), file=self.process.stdin, flush=True)
         return self.answer()
 
@@ -97,7 +97,7 @@ class Worker:
         return json.loads(line)
 
     def close(self) -> None:
-        """Ends the worker, which ends processes of its own; by force if it does not."""
+        """Close the worker's input, which ends it, and kill it if it does not end."""
         try:
             self.process.communicate(timeout=10)
         except subprocess.TimeoutExpired:
@@ -105,16 +105,16 @@ class Worker:
 
 
 def serve(make: Callable[[Job], Loop], notes: list[str] | None = None) -> None:
-    """Makes the loop of the job on the command line, and answers requests until standard input closes.
+    """Make the loop of the job on the command line, and answer requests until standard input closes.
 
     Args:
-        make: makes the loop; what it does is in no timing.
-        notes: what a reader of the numbers should know, by the time of each answer.
+        make: makes the loop; it is not timed.
+        notes: remarks on the numbers, to which the loop may add.
     """
     fields = json.loads(sys.argv[1])
     job = Job(**fields | {"network": Network(**fields["network"])})
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # so that libraries print to the log, not among the answers
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     loop = make(job)
@@ -122,15 +122,15 @@ def serve(make: Callable[[Job], Loop], notes: list[str] | None = None) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if request.get("profile"):
-            found: dict[str, Any] = {"kernel_ms": kernel_ms(loop, request["steps"])}
+            answer: dict[str, Any] = {"kernel_ms": kernel_ms(loop, request["steps"])}
         else:
             steps, seconds = loop(request["steps"])
-            found = {"ms": seconds / steps * 1e3, "steps": steps} | peaks()
-        print(json.dumps(found | {"notes": notes or []}), file=answers, flush=True)
+            answer = {"ms": seconds / steps * 1e3, "steps": steps} | peaks()
+        print(json.dumps(answer | {"notes": notes or []}), file=answers, flush=True)
 
 
 def timed(body: Callable[[int], None], job: Job) -> Loop:
-    """The loop that takes exactly the steps that `body` is told to."""
+    """Return a loop that times `body`, which takes exactly as many steps as it is asked for."""
 
     def loop(steps: int) -> tuple[int, float]:
         start = now(job.device)
@@ -141,15 +141,15 @@ def timed(body: Callable[[int], None], job: Job) -> Loop:
 
 
 def now(device: str) -> float:
-    """The time in seconds, once the device has done what it was given."""
+    """Return the time in seconds, once the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def peaks() -> dict[str, float]:
-    """Peak memory of this process and its children so far, in MiB: resident, and allocated by PyTorch on the GPU."""
-    if Path("/proc/self/status").exists():  # a child's `ru_maxrss` begins at its parent's
+    """Return the peak memory of this process and its children in MiB: resident, and allocated on the GPU."""
+    if Path("/proc/self/status").exists():  # better than `ru_maxrss`, which a child inherits from its parent
         processes = ["self", *(child.pid for child in multiprocessing.active_children())]
         lines = [line for name in processes for line in Path(f"/proc/{name}/status").read_text().splitlines()]
         resident = sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -160,11 +160,11 @@ def peaks() -> dict[str, float]:
 
 
 def kernel_ms(loop: Loop, steps: int) -> float:
-    """The time of all kernels and copies on the GPU, in ms per optimiser step.
+    """Return the time of all kernels and copies on the GPU, in ms per optimiser step.
 
-    What a call takes beside the steps that it is asked for is in both of two profiles, and drops out between them.
+    Two profiles of different length are subtracted, so that the warm-up of a call cancels.
     """
-    os.environ.setdefault("TEARDOWN_CUPTI", "0")  # a second profile of a process with CUDA graphs may crash otherwise
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")  # or the second profile of a process with CUDA graphs may crash
     return (profiled_ms(loop, 2 * steps) - profiled_ms(loop, steps)) / steps
 
 

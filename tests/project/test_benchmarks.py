@@ -62,10 +62,10 @@ def test_an_unknown_contender_is_refused() -> None:
 @pytest.mark.slow
 def test_the_breakdown_adds_up() -> None:
     rows = cells(run("breakdown.py", "--network", "200-50", "--steps", "20"))
-    totals = ("in all", "without the profiler")
+    totals = ("total", "without the profiler")
     parts = [float(row[0]) for label, row in rows.items() if label not in totals and re.match(r"-?\d", row[0])]
     assert len(parts) >= 5
-    assert sum(parts) == pytest.approx(float(rows["in all"][0]), abs=0.1)
+    assert sum(parts) == pytest.approx(float(rows["total"][0]), abs=0.1)
 
 
 @pytest.mark.slow
@@ -97,4 +97,4 @@ def test_sweeps_are_timed(tmp_path: Path) -> None:
     assert out == (tmp_path / "sweeps.md").read_text()
     assert cells(out)["basic, one thread"][1].startswith("1.00")
     assert "2 jobs of one step: " in out
-    assert "3 finished jobs are found again in " in out
+    assert "Repeating 3 finished jobs takes " in out

@@ -1,4 +1,4 @@
-"""The report's page in a browser: sorting, filters, hovering, theme, keyboard, a phone, and no network."""
+"""The report's page in a browser, offline: sorting, filters, hovering, themes, contrast and a phone."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.xdist_group("browser")
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
         pytest.skip(f"needs one of {', '.join(BROWSERS)}, and none is installed")
     with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(browser: Any, file: Path) -> Iterator[Any]:
-    """`opened(viewport=..., color_scheme=...)`: the page, offline; at its end nothing may have been complained of."""
+    """`opened(viewport=..., color_scheme=...)`: open the page offline. A warning, error or request fails the test."""
     contexts, complaints = [], []
 
     def open_page(**options: Any) -> Any:
@@ -66,7 +66,7 @@ def opened(browser: Any, file: Path) -> Iterator[Any]:
 
 
 def column(page: Any, place: int) -> list[list[str]]:
-    """What a column shows, for each group, of the rows that are not hidden."""
+    """Return the values of a column's visible rows, group by group."""
     script = """place => [...document.querySelectorAll('#table tbody')].filter(body => !body.hidden).map(
         body => [...body.rows].filter(row => !row.matches('.title') && !row.hidden)
             .map(row => row.cells[place]?.dataset.value ?? ''))"""
@@ -78,31 +78,20 @@ def test_a_header_sorts_within_each_group(opened: Any) -> None:
     heads = page.locator("thead th")
     names = [text.split("\n")[0].strip() for text in heads.all_inner_texts()]
     place = names.index("KL")
-    heads.nth(place).locator("button").click()
-    for way in ("ascending", "descending"):
-        assert heads.nth(place).get_attribute("aria-sort") == way
+    heads.nth(place).locator("button").focus()
+    for order, key in (("ascending", "Enter"), ("descending", "Space")):
+        page.keyboard.press(key)
+        assert heads.nth(place).get_attribute("aria-sort") == order
         for values in column(page, place)[:2]:
-            assert [float(v) for v in values] == sorted(map(float, values), reverse=way == "descending")
-        heads.nth(place).locator("button").click()
+            assert [float(v) for v in values] == sorted(map(float, values), reverse=order == "descending")
+    heads.nth(place).locator("button").click()
     scores = column(page, names.index("log p(x)"))
     assert all(float(value) < 0 for value in scores[0])
     assert all(float(value) > 0 for value in scores[1])
     assert page.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 1
 
 
-@pytest.mark.slow
-def test_the_keyboard_sorts_as_well(opened: Any) -> None:
-    page = opened()
-    page.locator("thead button").nth(1).focus()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    assert page.locator("thead th").nth(2).get_attribute("aria-sort") == "ascending"
-    page.keyboard.press("Space")
-    assert page.locator("thead th").nth(2).get_attribute("aria-sort") == "descending"
-    assert page.evaluate("document.activeElement.closest('th') !== null")
-
-
-def test_filters_are_by_words_state_and_setting(opened: Any) -> None:
+def test_words_states_and_settings_filter_the_rows(opened: Any) -> None:
     page = opened()
     count = page.locator("#count")
     assert count.inner_text() == "10 of 10 rows"
@@ -142,7 +131,7 @@ def test_hovering_over_a_point_names_its_jobs(opened: Any) -> None:
     assert "latent_dim_2-seed_" in (hover.first.text_content() or "")
 
 
-def test_the_theme_follows_the_system_and_the_button_and_the_plots_follow_it(opened: Any) -> None:
+def test_page_and_plots_follow_the_theme(opened: Any) -> None:
     page = opened(color_scheme="dark")
     ink = "getComputedStyle(document.body).color"
     text = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"
@@ -172,27 +161,27 @@ LOW_CONTRAST = """() => {
         }
         return [255, 255, 255];
     };
-    const speaks = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     return [...document.querySelectorAll('body *')]
-        .filter((element) => speaks(element) && element.checkVisibility() && !element.closest('svg, script'))
+        .filter((element) => hasText(element) && element.checkVisibility() && !element.closest('svg, script'))
         .map((element) => {
             const [a, b] = [luminance(numbers(getComputedStyle(element).color)), luminance(behind(element))];
             return [element.outerHTML.slice(0, 80), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
         })
         .filter(([, ratio]) => ratio < 4.5);
-}"""  # of WCAG's AA
+}"""  # the ratio that WCAG AA requires
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast(scheme: str, opened: Any) -> None:
+def test_text_has_enough_contrast(scheme: str, opened: Any) -> None:
     page = opened(color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     assert page.evaluate(LOW_CONTRAST) == []
 
 
 @pytest.mark.slow
-def test_on_a_phone_the_table_scrolls_and_the_page_does_not(opened: Any) -> None:
+def test_on_a_phone_only_the_table_scrolls_sideways(opened: Any) -> None:
     page = opened(viewport=PHONE, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.scroll'))")
@@ -201,7 +190,7 @@ def test_on_a_phone_the_table_scrolls_and_the_page_does_not(opened: Any) -> None
 
 
 @pytest.mark.slow
-def test_the_header_of_the_table_stays_in_sight(opened: Any) -> None:
+def test_the_tables_header_stays_in_sight(opened: Any) -> None:
     page = opened()
     page.evaluate("document.querySelector('.scroll').style.maxHeight = '200px'")
     page.evaluate("document.querySelector('.scroll').scrollTop = 150")
@@ -209,7 +198,7 @@ def test_the_header_of_the_table_stays_in_sight(opened: Any) -> None:
     assert tops[1] - tops[0] < 3
 
 
-def test_without_scripts_the_table_is_there(browser: Any, file: Path) -> None:
+def test_the_table_shows_without_scripts(browser: Any, file: Path) -> None:
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
     page.goto(file.as_uri())
@@ -217,7 +206,7 @@ def test_without_scripts_the_table_is_there(browser: Any, file: Path) -> None:
     context.close()
 
 
-def test_what_a_stranger_wrote_runs_nowhere(opened: Any) -> None:
+def test_the_page_runs_nothing_that_a_stranger_wrote(opened: Any) -> None:
     page = opened()
     assert page.locator("#trouble ~ details b").count() == 0
     assert "<b>the loss</b>" in page.locator("details[data-state=failed] summary").inner_text()
