@@ -50,7 +50,12 @@ TRAIN = [
     ("hidden_features=0", USAGE, "hidden_features", "found 0"),
     ("hidden_features=[8,0]", USAGE, "hidden_features"),
     ("hidden_features=0 model=shared", USAGE, "hidden_features", "found 0"),
-    ("network@encoder.network=mlp encoder.network.hidden_features=9 model=shared", USAGE, "model=shared", "found 9"),
+    (
+        "network@encoder.network=mlp encoder.network.hidden_features=9 model=shared",
+        USAGE,
+        "model=shared",
+        "(9,) (encoder)",
+    ),
     ("trainer.val_check_interval=0", USAGE, "trainer.val_check_interval", "at least 1", "found 0"),
     ("trainer.val_check_interval=0.5", USAGE, "trainer.val_check_interval", "whole number", "found 0.5"),
     ("+trainer.check_val_every_n_epoch=null", USAGE, "trainer.check_val_every_n_epoch", "None"),

@@ -159,16 +159,6 @@ def _is_for_console(record: logging.LogRecord) -> bool:
     return record.levelno >= (logging.WARNING if ours else logging.ERROR) and not hasattr(record, "for_file_only")
 
 
-def redact_file(path: Path) -> None:
-    """Redact the text of a file, if it is there."""
-    # Hydra writes a sweep's down before it calls us; several jobs may be doing this at once
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if (written := redact(text)) != text:
-        own = path.with_name(f".{path.name}.{os.getpid()}")
-        own.write_text(written, encoding="utf-8")
-        own.replace(path)
-
-
 def _remove_if_empty(folder: Path) -> None:
     # Hydra makes a run's folder before it calls us; the folder that we stand in is not one
     if folder.resolve() == Path.cwd():
