@@ -98,16 +98,16 @@ class VAE(nn.Module):
 
     def latent_prior(self) -> td.Distribution:
         """Return p(z); the prior gets the encoder, which it may use."""
-        return self.prior(self.encode) if self._fixed_prior is None else self._fixed_prior
+        return self.prior(self.encoder) if self._fixed_prior is None else self._fixed_prior
 
     @contextmanager
     def fixed_prior(self) -> Iterator[None]:
         """Compute p(z) only once for the block, because some priors are expensive; no weight may change in it."""
-        self._fixed_prior = self.latent_prior()
+        former, self._fixed_prior = self._fixed_prior, self.latent_prior()
         try:
             yield
         finally:
-            self._fixed_prior = None
+            self._fixed_prior = former
 
     def sample(self, num_samples: int) -> Image:
         """Draw z ~ p(z), then x ~ p(x|z), and return x, `[num_samples, *event_shape]`."""

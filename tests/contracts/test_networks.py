@@ -29,11 +29,13 @@ def test_output_layers_have_the_shapes_that_they_promise(name, context, event, b
     assert (network.context_shape, network.event_shape) == (context, event)
     assert features.shape == (*batch, *network.features_shape)
     assert network.output_layer()(features).shape == (*batch, *event)
-    assert network.output_layer(numbers=4)(features).shape == (*batch, *event, 4)
+    for numbers in (1, 4):
+        assert network.output_layer(numbers=numbers)(features).shape == (*batch, *event, numbers)
     assert network.output_layer("vector", 5)(features).shape == (*batch, 5)
     if len(event) == 3:
         assert network.output_layer("pixel")(features).shape == (*batch, *event[1:])
-        assert network.output_layer("pixel", 4)(features).shape == (*batch, *event[1:], 4)
+        for numbers in (1, 4):
+            assert network.output_layer("pixel", numbers)(features).shape == (*batch, *event[1:], numbers)
     else:
         with pytest.raises(ValueError, match="need an image"):
             network.output_layer("pixel")

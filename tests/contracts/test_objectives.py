@@ -52,7 +52,10 @@ def test_bounds_lie_below_log_evidence(name):
     x = draw_data(vae, 2000)
     with torch.no_grad():
         metrics = part("objective", name)(vae, x, STEP).metrics
-    for bound in [metrics[name] for name in BOUNDS if name in metrics]:
+    bounds = [metrics[name] for name in BOUNDS if name in metrics]
+    if not bounds:
+        pytest.skip("the objective declares no bound")
+    for bound in bounds:
         gap = bound - log_evidence(x)
         assert gap.mean() < 3 * gap.std() / math.sqrt(len(x))
 
@@ -63,9 +66,10 @@ def test_the_elbo_of_the_exact_posterior_is_log_evidence(name):
     x = draw_data(vae, 2000)
     with torch.no_grad():
         metrics = part("objective", name)(vae, x, STEP).metrics
-    if "elbo" in metrics:
-        gap = metrics["elbo"] - log_evidence(x)
-        assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(len(x)) + 1e-8
+    if "elbo" not in metrics:
+        pytest.skip("the objective declares no ELBO")
+    gap = metrics["elbo"] - log_evidence(x)
+    assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(len(x)) + 1e-8
 
 
 @pytest.mark.usefixtures("without_noise")

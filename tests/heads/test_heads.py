@@ -7,6 +7,7 @@ import scipy.stats
 import torch
 import torch.distributions as td
 
+from vaelab.distributions import draw
 from vaelab.heads import (
     Bernoulli,
     DiagonalGaussian,
@@ -169,10 +170,10 @@ def test_logistic_head_refuses_the_optimal_scale():
 
 def test_logistic_head_shows_its_scale_the_squared_residuals():
     head, seen = Logistic(vector(4, EVENT), scale=SharedScale), []
-    head.scale.observe = seen.append
+    head.scale.observe = lambda distribution, event: seen.append(event - distribution.mean)
     p = head(torch.randn(5, 4))
     head.observe(p, p.mean + 2)
-    torch.testing.assert_close(seen[0], torch.full((5, *EVENT), 4.0))
+    torch.testing.assert_close(seen[0], torch.full((5, *EVENT), 2.0))
 
 
 class Laplace(Head):
@@ -252,3 +253,20 @@ def test_over_levels_refuses_what_has_no_levels(make, message):
     with pytest.raises(ValueError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_a_scale_whose_axes_do_not_fit_is_refused():
+    class PerRow(SharedScale):
+        def log_variance(self, features):
+            return torch.zeros(2, 3)
+
+    with pytest.raises(ValueError, match="PerRow gives a scale of shape"):
+        DiagonalGaussian(vector(4, EVENT), scale=PerRow)(torch.randn(5, 4))
+
+
+def test_training_refuses_samples_that_carry_no_gradient():
+    q = td.MixtureSameFamily(td.Categorical(torch.ones(2)), td.Normal(torch.zeros(2), torch.ones(2)))
+    with pytest.raises(NotImplementedError):
+        draw(q)
+    with torch.no_grad():
+        assert draw(q, (3,))[0].shape == (3,)

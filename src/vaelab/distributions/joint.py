@@ -31,11 +31,16 @@ def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) ->
 
 
 def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor | None]:
-    """Draw z ~ q, and return z and log q(z); log q(z) is None unless q has `rsample_and_log_prob`."""
+    """Draw z ~ q, and return z and log q(z); log q(z) is None unless q has `rsample_and_log_prob`.
+
+    Raises:
+        NotImplementedError: gradients are on, and q is not reparametrised; its samples would carry none.
+    """
     shape = torch.Size(sample_shape)
     if (joint := getattr(q, "rsample_and_log_prob", None)) is not None:
         return joint(shape)
-    return (q.rsample(shape) if q.has_rsample else q.sample(shape)), None
+    reparametrised = q.has_rsample or torch.is_grad_enabled()
+    return (q.rsample(shape) if reparametrised else q.sample(shape)), None
 
 
 def mean_or_sample(p: td.Distribution) -> Tensor:

@@ -19,23 +19,18 @@ Metrics = dict[str, float]
 
 
 def bound_summary(records: Records, data: ImageData, head: Head) -> Metrics:
-    """Means of `elbo`, `reconstruction` and `kl` in nats, and the bound as `bits_per_dim` where pixels have those."""
+    """Return the means of `elbo`, `reconstruction` and `kl` in nats, and `bits_per_dim` unless pixels are binary."""
     found = {metric.name: records.mean(metric.name) for metric in ELBO.metrics}
     return found | _in_bits({"bits_per_dim": found["elbo"]}, data, head)
 
 
 def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageData, head: Head) -> Metrics:
-    """All that a test tells of a split, flat, in nats where nothing else is said.
-
-    Besides `bound_summary` and `latent_summary`: `rate` and `distortion`, KL and minus reconstruction
-    under their names in Alemi et al. (2018); `num_examples`; `sampling_error`, how far the bound of another split of as
-    many examples would typically lie from this one's, likewise `rate_error` and `distortion_error`; and
-    `estimate_summary` of each estimator.
+    """Return all metrics of a test, by name; `vaelab.evaluation.declared` says what each means.
 
     Args:
-        records: what the module found.
-        estimators: by what the names of their values begin with.
-        data, head: what was served, and which pixels are modelled.
+        records: the per-example values.
+        estimators: each estimator, by the prefix of its metrics (`ais/`; empty for a single one).
+        data, head: the data that were served, and the head that models their pixels.
     """
     found = bound_summary(records, data, head)
     if OWN_BOUND in records.names:
@@ -58,17 +53,10 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
 
 
 def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Metrics:
-    """What an estimator says of a split: the mean `log_likelihood`, and what to think of it.
+    """Return the metrics of one estimator on a split, by name; `vaelab.evaluation.declared` says what each means.
 
-    - `standard_error`: of that mean, from the estimator's own samples: `sqrt(sum_n s_n^2) / N`; `bias`: its mean;
-    - `log_likelihood_sampling_error`: how far the mean over as many other examples would typically lie;
-    - `effective_sample_size`, `acceptance_rate`: means; `r_hat`: the largest;
-    - `pareto_k`: the median; `pareto_k_bad`: the share of examples above what so many samples can bear;
-    - `simulated_lower`, `simulated_upper`: mean bounds on log p(x) of examples of the model's own;
-      `simulated_gap`: their mean difference, with `simulated_gap_error`;
-    - `log_mass`: over several dequantisations, a bound on the log-probability of the levels, with its error, and
-      `log_mass_effective_sample_size`, the draws of the noise that it rests on;
-    - `undefined`: of how many examples it can say nothing, if there are any; they are left out of all others.
+    Most are means over examples. `standard_error` is that of the mean, `sqrt(sum_n s_n^2) / N`; `pareto_k` is a median,
+    and `r_hat` the largest. Examples whose estimate is NaN are left out and counted as `undefined`.
     """
     defined = ~columns["log_likelihood"].isnan()
     undefined = int((~defined).sum())

@@ -40,11 +40,16 @@ class LocationScale(Head):
         if self.sigmoid_mean:
             loc = loc.sigmoid()
         scale = self.scale(features)
+        if scale.dim() not in (0, loc.dim()):
+            raise ValueError(
+                f"{type(self.scale).__name__} gives a scale of shape {tuple(scale.shape)}, expected a scalar or the "
+                f"{loc.dim()} axes of {tuple(loc.shape)}"
+            )
         scale = scale if scale.shape == loc.shape else scale.expand_as(loc)
         return self.independent(self.family(loc, scale, validate_args=False))
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
-        self.scale.observe((event - distribution.mean).detach().square())
+        self.scale.observe(distribution, event)
 
     def monitors(self) -> dict[str, Tensor]:
         return self.scale.monitors()

@@ -8,6 +8,7 @@ A density over pixels has no upper bound as sigma goes to 0, and training exploi
 import math
 
 import torch
+import torch.distributions as td
 from torch import Tensor, nn
 
 from vaelab.heads.base import Features
@@ -37,11 +38,11 @@ class Scale(nn.Module):
         self.register_buffer("counted", torch.zeros(()), persistent=False)
 
     def log_variance(self, features: Features) -> Tensor:
-        """Return log sigma^2 before the floor, in a shape that expands to `[*batch, *event_shape]`."""
+        """Return log sigma^2 before the floor: a scalar, or `[*batch, *event_shape]`, where an axis may be 1."""
         raise NotImplementedError
 
     def forward(self, features: Features) -> Tensor:
-        """Return sigma, in a shape that expands to `[*batch, *event_shape]`."""
+        """Return sigma: a scalar, or `[*batch, *event_shape]`, where an axis may be 1."""
         log_variance = self.log_variance(features)
         if self.min_scale == 0:
             return (0.5 * log_variance).exp()
@@ -51,8 +52,8 @@ class Scale(nn.Module):
                 self.counted += 1
         return (log_variance.exp() + self.min_scale**2).sqrt()
 
-    def observe(self, squared_residual: Tensor) -> None:
-        """Update a scale that follows the residuals, (event - mean)^2; heads call this in training."""
+    def observe(self, distribution: td.Distribution, event: Tensor) -> None:
+        """Take note of a prediction and of the event; heads call this in training, for scales that follow the data."""
 
     def monitors(self) -> dict[str, Tensor]:
         """Return `scale_at_floor`, the share of sigmas below the floor since the last call."""
@@ -141,7 +142,8 @@ class OptimalScale(Scale):
         return self.mean_square.log()
 
     @torch.no_grad()
-    def observe(self, squared_residual: Tensor) -> None:
+    def observe(self, distribution: td.Distribution, event: Tensor) -> None:
+        squared_residual = (event - distribution.mean).square()
         self.observed += 1
         weight = (1 / self.observed).clamp_min(1 - self.momentum)
         self.mean_square.mul_(1 - weight).add_(weight * squared_residual.mean())

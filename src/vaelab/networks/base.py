@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -27,7 +27,7 @@ class Network(nn.Module):
         self.event_shape = tuple(event_shape)
         self.features_shape = tuple(features_shape)
 
-    def output_layer(self, per: Per = "element", numbers: int = 1) -> nn.Module:
+    def output_layer(self, per: Per = "element", numbers: int | None = None) -> nn.Module:
         """Make a linear layer from this network's features to numbers about one event.
 
         The layer is an `nn.Linear` if the features are a vector, and an `nn.Conv2d` if they are a map. The caller owns
@@ -35,19 +35,21 @@ class Network(nn.Module):
 
         Args:
             per: what the numbers belong to; see the table.
-            numbers: how many numbers each of these gets.
+            numbers: how many numbers each of these gets; None for a single number without an axis of its own.
 
         Returns:
             A module whose output has this shape:
 
             | `per` | shape |
             |---|---|
-            | `element`: each element of the event | `[*batch, *event_shape]`, and a last axis `numbers` if above 1 |
-            | `pixel`: each pixel of an image, all channels together | `[*batch, H, W]`, and the same last axis |
+            | `element`: each element of the event | `[*batch, *event_shape, numbers]` |
+            | `pixel`: each pixel of an image, all channels together | `[*batch, H, W, numbers]` |
             | `vector`: the event as a whole | `[*batch, numbers]` |
 
+            The last axis is absent where `numbers` is None.
+
         Raises:
-            ValueError: `per="pixel"`, but the event is not an image.
+            ValueError: an unknown `per`, `pixel` for an event that is not an image, or `vector` without `numbers`.
 
         Examples:
             >>> import torch
@@ -56,18 +58,20 @@ class Network(nn.Module):
             >>> network.output_layer("pixel", 3)(network(torch.zeros(5, 2))).shape
             torch.Size([5, 28, 28, 3])
         """
+        if per not in get_args(Per):
+            raise ValueError(f"per must be one of {', '.join(get_args(Per))}, found {per!r}")
         if per == "pixel" and len(self.event_shape) != 3:
             raise ValueError(f"numbers per pixel need an image as event, found an event of shape {self.event_shape}")
+        features, is_map = self.features_shape[0], len(self.features_shape) > 1
         if per == "vector":
-            shape: tuple[int, ...] = (numbers,)
-        else:
-            shape = self.event_shape[1:] if per == "pixel" else self.event_shape
-            shape += (numbers,) if numbers > 1 else ()
-        if len(self.features_shape) == 1:
-            return FromVector(self.features_shape[0], shape)
-        if per == "vector":
-            return nn.Sequential(MeanOverPixels(), nn.Linear(self.features_shape[0], numbers))
-        return FromMap(self.features_shape[0], None if per == "pixel" else self.event_shape[0], numbers)
+            if numbers is None:
+                raise ValueError("a vector needs to be told how many numbers it has: output_layer('vector', 10)")
+            pool = [MeanOverPixels()] if is_map else []
+            return nn.Sequential(*pool, nn.Linear(features, numbers))
+        if is_map:
+            return FromMap(features, None if per == "pixel" else self.event_shape[0], numbers)
+        shape = self.event_shape[1:] if per == "pixel" else self.event_shape
+        return FromVector(features, (*shape, numbers) if numbers else shape)
 
 
 class FromVector(nn.Module):
@@ -89,17 +93,17 @@ class FromMap(nn.Module):
     Args:
         features: F.
         channels: channels of the event; None for no channel axis, because all channels share the numbers.
-        numbers: numbers per element or pixel; a single number gets no axis.
+        numbers: numbers per element or pixel; None for a single one without an axis.
     """
 
-    def __init__(self, features: int, channels: int | None, numbers: int) -> None:
+    def __init__(self, features: int, channels: int | None, numbers: int | None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(features, (channels or 1) * numbers, kernel_size=3, padding=1)
+        self.conv = nn.Conv2d(features, (channels or 1) * (numbers or 1), kernel_size=3, padding=1)
         self.channels, self.numbers = channels, numbers
 
     def forward(self, features: Tensor) -> Tensor:
         maps = over_images(self.conv, features)
-        if self.numbers == 1:
+        if self.numbers is None:
             return maps if self.channels else maps.squeeze(-3)
         if self.channels:
             maps = maps.unflatten(-3, (self.channels, self.numbers))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.distributions as td
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.metric import Metric
@@ -33,7 +33,8 @@ class Terms:
 class Objective(nn.Module):
     """Base class of the objectives: `objective(vae, x, step) -> Terms`.
 
-    An objective counts nothing itself. A schedule, such as a warm-up of beta, is a function of `step`, so that it
+    An objective has no parameters, because the optimiser moves those of the model alone; it may have buffers. It counts
+    nothing itself. A schedule, such as a warm-up of beta, is a function of `step`, so that it
     survives a resume, an undone step and a CUDA graph.
 
     Attributes:
@@ -47,7 +48,7 @@ class Objective(nn.Module):
     metrics: ClassVar[tuple[Metric, ...]] = ()
     couples_batch: ClassVar[bool] = False
 
-    def forward(self, vae: VAE, x: Image, step: Float[Tensor, ""]) -> Terms:
+    def forward(self, vae: VAE, x: Image, step: Int[Tensor, ""]) -> Terms:
         """Return the terms of each example.
 
         Args:

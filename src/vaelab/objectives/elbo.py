@@ -30,7 +30,7 @@ class ELBO(Objective):
         >>> encoder = Conditional(x, z, networks.MLP, heads.DiagonalGaussian)
         >>> decoder = Conditional(z, x, networks.MLP, heads.Bernoulli)
         >>> vae = VAE(encoder, decoder, priors.StandardNormal(z, x))
-        >>> ELBO()(vae, torch.ones(5, *x), step=torch.tensor(0.0)).loss.shape
+        >>> ELBO()(vae, torch.ones(5, *x), step=torch.tensor(0)).loss.shape
         torch.Size([5])
     """
 

@@ -25,7 +25,8 @@ class Prior(nn.Module):
         """Return p(z), with no batch shape.
 
         Args:
-            encode: maps x to q(z|x). A prior may use the encoder, as VampPrior does. It must not own it, because the
-                encoder's parameters would be saved twice and the weight prior would apply to them.
+            encode: the encoder: maps x, scaled to [0, 1] whatever the likelihood, to q(z|x). A prior may use it, as
+                VampPrior does. It must not own it, because the encoder's parameters would be saved twice and the
+                weight prior would apply to them.
         """
         raise NotImplementedError

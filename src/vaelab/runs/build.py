@@ -17,7 +17,7 @@ from vaelab.data import ImageData
 from vaelab.errors import ConfigError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
-from vaelab.runs.model import build_objective, build_vae
+from vaelab.runs.model import build_objective, build_vae, build_weight_prior
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.validate import check, processes_of, refusing
 from vaelab.training import Checkpoints, VAEModule
@@ -127,7 +127,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         objective,
         optimizer,
         estimator,
-        weight_prior=instantiate(cfg.get("weight_prior")),
+        weight_prior=build_weight_prior(cfg.get("weight_prior")),
         gradient_clip=gradient_clip,
         lr_schedule=lr_schedule,
         seed=cfg.seed,

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from vaelab.data import ImageData
 from vaelab.data.pixels import MEASURES
 from vaelab.errors import ConfigError
-from vaelab.heads import OverLevels
+from vaelab.heads import Head, OverLevels
+from vaelab.networks import Network
 from vaelab.objectives import Objective
+from vaelab.priors import Prior
 from vaelab.randomness import seed_draws
 from vaelab.runs.validate import refusing
 from vaelab.vae import VAE
@@ -24,14 +27,16 @@ def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
     """Make the objective that a node of the configuration describes.
 
     Raises:
-        ConfigError: it is no objective, or couples the examples of a minibatch that several processes share.
+        ConfigError: it is no objective, has parameters, or couples the examples of a minibatch that several processes
+            share.
     """
     with refusing("the objective"):
         objective = instantiate(node)
-    if not isinstance(objective, Objective):
+    check_kind("objective", objective, Objective)
+    if names := [name for name, _ in objective.named_parameters()]:
         raise ConfigError(
-            f"objective._target_ makes a {type(objective).__name__}, expected a vaelab.objectives.Objective: derive "
-            "the class from it"
+            f"{type(objective).__name__} has the parameter {names[0]}, which no optimiser would move: make it a "
+            "buffer, or a part of the model"
         )
     if objective.couples_batch and num_processes > 1:
         raise ConfigError(
@@ -41,11 +46,53 @@ def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
     return objective
 
 
+def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
+    """Make the prior on the weights, if there is one.
+
+    Raises:
+        ConfigError: it is no module, or holds parameters or buffers, which an evaluation would not know.
+    """
+    with refusing("the weight_prior"):
+        prior = instantiate(node)
+    if prior is None:
+        return None
+    check_kind("weight_prior", prior, nn.Module)
+    if names := [*dict(prior.named_parameters()), *dict(prior.named_buffers())]:
+        raise ConfigError(f"{type(prior).__name__} holds the tensor {names[0]}: keep plain numbers in a weight_prior")
+    return prior
+
+
+def check_kind(key: str, found: object, expected: type) -> None:
+    """Refuse a part that is not of its kind.
+
+    Raises:
+        ConfigError: names the key of the configuration, what was made and what was expected.
+    """
+    if not isinstance(found, expected):
+        raise ConfigError(
+            f"{key}._target_ makes a {type(found).__name__}, expected a {expected.__module__.rpartition('.')[0]}."
+            f"{expected.__name__}: derive the class from it"
+        )
+
+
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
-    """Make the model for events of a shape."""
+    """Make the model for events of a shape.
+
+    Raises:
+        ConfigError: a part that is not of its kind, or a decoder's head that does not say which pixels it models.
+    """
     parts = [instantiate(part_without_network(cfg[name])) for name in ("encoder", "decoder")]
     networks = [instantiate(cfg[name].get("network") or cfg.network) for name in ("encoder", "decoder")]
-    return instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
+    vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
+    check_kind("prior", vae.prior, Prior)
+    for name in ("encoder", "decoder"):
+        part = getattr(vae, name)
+        check_kind(f"{name}.network", part.network, Network)
+        check_kind(f"{name}.head", part.head, Head)
+    head = vae.decoder.head
+    if missing := [name for name in ("pixels", "measure") if not hasattr(head, name)]:
+        raise ConfigError(f"{type(head).__name__} does not say its {missing[0]}: add the class attribute {missing[0]}")
+    return vae
 
 
 def part_without_network(part: DictConfig) -> DictConfig:
@@ -94,10 +141,10 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
 
 
 def check_support(vae: VAE, data: ImageData) -> None:
-    """Draws a block of each split, and asks the decoder's likelihood whether it lies in its support; once.
+    """Draw one block of each split, and refuse data outside of the support of the decoder's likelihood.
 
     Raises:
-        ConfigError: it does not; names both sides.
+        ConfigError: names the data and the likelihood.
     """
     support = vae.eval().decode(vae.latent_prior().sample((1,))).support
     vae.train()
@@ -111,15 +158,13 @@ def check_support(vae: VAE, data: ImageData) -> None:
 
 
 def scored_as_mass(vae: VAE, data: ImageData) -> None:
-    """Has a decoder of densities over unit pixels, and its data, work in masses over grey levels from now on.
+    """Change a decoder of densities over unit pixels, and its data, into one of masses over grey levels.
 
-    The decoder's head becomes an `OverLevels` of itself, with the same parameters, so weights must have been loaded
-    before. The encoder then sees level / (num_levels - 1), without the noise of dequantising; whatever it makes of
-    it, the bound is one of the mass of the levels.
+    The decoder's head becomes an `OverLevels` of itself with the same parameters, so load weights before. The encoder
+    then sees level / (num_levels - 1), without the noise of dequantising. The bound is one on the mass of the levels.
 
     Raises:
-        ConfigError: binary pixels, which have no levels; a head of levels already; pixels that have no mass over
-            intervals.
+        ConfigError: the head models binary pixels or levels, or its distribution has no mass over intervals.
     """
     head = vae.decoder.head
     if head.pixels != "unit":

@@ -31,7 +31,8 @@ class Checkpoints(Checkpoint):
     `weights_only=True`.
 
     Args:
-        monitor: the metric of the best validation; its declaration says whether higher or lower is better.
+        monitor: the metric of the best validation; its declaration says whether higher or lower is better; higher if it
+            does not say.
         every_n_steps: write `last.ckpt` also within an epoch, when so many optimiser steps have passed since it was
             last written; it waits for the end of a Lightning step.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vaelab.data import ImageData
@@ -26,6 +26,7 @@ class AnyStep(Protocol):
     data: ImageData
     optimizer: Optimizer
     world_size: int
+    modules: nn.ModuleList
 
     def __call__(self, indices: Tensor, size: int, key: Any) -> None: ...
 
@@ -136,9 +137,12 @@ class CapturedStep:
             self.step(indices, size, key)
 
     def warm_up(self, indices: Tensor, size: int, key: Any) -> None:
-        """Take the step uncaptured."""
+        """Take the step uncaptured, and give up if a module counts in Python, which a graph would freeze."""
+        before = plain_numbers(self.step.modules)
         self.runs[size] += 1
         self.graphs.warm_up(lambda: self.step(indices, size, key))
+        if plain_numbers(self.step.modules) != before:
+            self.give_up("the model or objective keeps numbers in Python that change from step to step")
 
     def capture(self, indices: Tensor, size: int) -> bool:
         """Capture the step for minibatches of this size; return whether that was possible."""
@@ -203,6 +207,12 @@ def portable(optimizer_state: dict[str, Any]) -> None:
     """Change, in place, the state dict of a captured optimiser so that a CPU can load it too."""
     for group in optimizer_state["param_groups"]:
         group |= {"capturable": False} if "capturable" in group else {}
+
+
+def plain_numbers(modules: nn.Module) -> list[Any]:
+    """Return the numbers that modules hold as plain attributes."""
+    values = [value for module in modules.modules() for value in vars(module).values()]
+    return [value for value in values if isinstance(value, bool | int | float)]
 
 
 def host_numbers(optimizer: Optimizer) -> list[Any]:

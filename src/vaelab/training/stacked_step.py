@@ -34,6 +34,7 @@ class StackedStep:
         self.steps = steps
         self.data = first.data
         self.world_size = 1
+        self.modules = nn.ModuleList([step.modules for step in steps])
         self.bounds = [_Bound(step) for step in steps]
         self.weights = stack([dict(bound.named_parameters()) for bound in self.bounds])
         self.buffers = stack([dict(bound.named_buffers()) for bound in self.bounds])

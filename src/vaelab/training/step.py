@@ -118,7 +118,7 @@ class Step:
             torch.autograd.backward(losses, weights)
         if self.world_size > 1:
             add_up_gradients(self.parameters, some_empty=size < self.world_size)
-            average([b for b in self.vae.buffers() if b.is_floating_point()], len(indices) / size)
+            average([b for b in self.modules.buffers() if b.is_floating_point()], len(indices) / size)
         if self.gradient_clip is not None:
             self.gradient_clip(self.parameters)
         self.optimizer.step()
