@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from vaelab.runs.folder.contents import FORMAT_VERSION
+
 DECODERS = ("gaussian", "gaussian_shared", "gaussian_fixed", "logistic")
 LATENT_DIMS = (2, 5, 10, 20, 50)
 TRAIN = ("data=digits", "decoder=gaussian", "latent_dim=2", "trainer.max_epochs=1", "logger=none", "hydra.run.dir=run")
@@ -38,7 +40,7 @@ def make_sweep(job: Path, sweep: Path, jobs: int) -> None:
         own_metrics = metrics | {"test/log_likelihood": metrics["test/log_likelihood"] + size + i % 7}
         (folder / "metrics.json").write_text(json.dumps(own_metrics))
         plan[folder.name] = [f"decoder={decoder}", f"latent_dim={size}", f"seed={seed}"]
-    (sweep / "sweep.json").write_text(json.dumps({"format_version": 1, "jobs": plan}))
+    (sweep / "sweep.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "jobs": plan}))
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from vaelab.reporting.page import render, styles_of
 from vaelab.reporting.plots import axes_of, plots_of
 from vaelab.reporting.reading import STATES, Entry
 from vaelab.reporting.settings import assign_settings
+from vaelab.runs.folder.contents import FORMAT_VERSION
 
 FAILURE, USAGE = 1, 2
 HOSTILE = "</script><script>alert(1)</script>\u2028<img src=x onerror=alert(2)>"
@@ -567,5 +568,5 @@ def test_a_run_folder_is_refused(sweep: Path, run_report: Run) -> None:
 
 @pytest.mark.parametrize("jobs", [{"..": []}, {"": []}, {"a/b": []}, {"a": "seed=0"}, ["a"]])
 def test_a_plan_with_a_path_outside_is_refused(jobs: Any, sweep: Path, run_report: Run) -> None:
-    (sweep / "sweep.json").write_text(json.dumps({"format_version": 1, "jobs": jobs}))
+    (sweep / "sweep.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "jobs": jobs}))
     assert "is not the plan of a sweep" in run_report("sweep=sweep", code=FAILURE).err
