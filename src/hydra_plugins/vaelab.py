@@ -51,11 +51,13 @@ class JobSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         from vaelab.errors import ConfigError
+        from vaelab.runs.configuration import full_keys
         from vaelab.sweeps.choice import parse
         from vaelab.sweeps.sweep import call
 
         if not isinstance(self.launcher, SweepLauncher):
             raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=local")
         with self.launcher.sweep as sweep:
-            overrides = parse([*(f"{key}={value}" for key, value in self.params.items()), *arguments], sweep.loader)
+            params = full_keys("train", [f"{key}={value}" for key, value in self.params.items()])
+            overrides = parse([*params, *arguments], sweep.loader)
             call("hydra.sweeper", self.choose, self.options, sweep, overrides)

@@ -86,7 +86,7 @@ def id_of(composed: Any, *overrides: str) -> str:
     [
         *("logger=csv", "logger=none", "logger.project=other", "logger.mode=online", "name=other", "rerun=true"),
         *("data_dir=elsewhere", "sweep.name=other", "steps_per_call=7", "cuda_graphs=false", "retry_failed=false"),
-        *("seeds=4", "stacked=true", "checkpoint_every_n_steps=7", "+runtime.trainer.profiler=simple"),
+        *("seeds=4", "stacked=true", "checkpoint_every_n_steps=7", "profiler=simple"),
         *("trainer.max_epochs=99", "trainer.max_steps=99", "accelerator=cpu", "devices=[0]"),
         *("~callbacks.figures", "~callbacks.progress", "~callbacks.collapse", "+callbacks.figures.num_images=3"),
         *("+callbacks.collapse.threshold=0.1", "+runtime.anything=1", "decoder.head._target_=vaelab.moved.Bernoulli"),

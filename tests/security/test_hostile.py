@@ -27,7 +27,7 @@ from vaelab import evaluate, export
 from vaelab.errors import RunFolderError
 from vaelab.files import write_atomically
 from vaelab.runs.configuration import plain
-from vaelab.runs.folder.contents import load_checkpoint, read_config
+from vaelab.runs.folder.contents import FORMAT_VERSION, load_checkpoint, read_config
 from vaelab.security.allow_list import check_trusted
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
@@ -191,7 +191,7 @@ def test_no_nesting_hides_a_class(key: str, wrap: Callable[[Config], Any], stran
 
 @pytest.mark.parametrize(
     "key",
-    ["optimizer", "lr_schedule", "gradient_clip", "weight_prior", "initialization", "logger", "trainer", "callbacks"],
+    ["optimizer", "lr_schedule", "gradient_clip", "weight_prior", "initialization", "runtime", "trainer", "callbacks"],
 )
 def test_what_evaluation_does_not_need_is_never_made(
     key: str, stranger: Path, planted: Planted, finished: Outcome
@@ -269,7 +269,7 @@ def test_a_library_or_no_package_cannot_be_trusted(value: str, stranger: Path) -
     ("key", "value", "fired"),
     [
         ("network.activation", "${oc.env:SECRET}", "hunter2"),
-        ("logger.project", "${data._target_}", "vaelab.data.Digits"),
+        ("runtime.logger.project", "${data._target_}", "vaelab.data.Digits"),
         ("${oc.env:SECRET}", 1, None),
         ("callbacks.a", ["${seed}"], None),
         ("trainer.max_epochs", "???", None),
@@ -333,7 +333,7 @@ def test_hostile_yaml_is_refused_in_one_line(stranger: Path) -> None:
 
 def test_our_own_configurations_pass(composed: Callable[..., Any], tmp_path: Path) -> None:
     for line in ("hidden_features=[8,8] decoder=gaussian_fixed", "experiment=aevb_frey_face lr_schedule=plateau"):
-        config = plain(composed(*line.split())) | {"format_version": 1}
+        config = plain(composed(*line.split())) | {"format_version": FORMAT_VERSION}
         write_atomically(tmp_path / "config.yaml", yaml.safe_dump(config))
         assert read_config(tmp_path) == {key: value for key, value in config.items() if key != "format_version"}
 

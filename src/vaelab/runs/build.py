@@ -25,6 +25,7 @@ from vaelab.training.step import check_clip
 from vaelab.vae import VAE
 
 log = logging.getLogger(__name__)
+CHOSEN = ("max_epochs", "max_steps", "val_check_interval")  # arguments of the trainer that a run translates
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
@@ -50,16 +51,16 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
         "callbacks": callbacks,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "logger": False,
+        "profiler": cfg.runtime.profiler,
         "strategy": strategy,
         "default_root_dir": str(path),
         # not SLURM's, which has signals and checkpoints of its own
         "plugins": [LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
     }
-    for key in cfg.runtime.trainer:
-        if key in ours or key in cfg.trainer:
-            raise ConfigError(f"runtime.trainer.{key} is settled elsewhere: leave it out (--help lists what there is)")
-    given = {"_target_": "pytorch_lightning.Trainer", **cfg.trainer, **cfg.runtime.trainer}
-    node = OmegaConf.create({"trainer": given})  # for errors, which name it
+    for key in cfg.trainer:
+        if key in ours and key not in CHOSEN:
+            raise ConfigError(f"trainer.{key} is the same for every run: leave it out (--help lists what there is)")
+    node = OmegaConf.create({"trainer": {"_target_": "pytorch_lightning.Trainer", **cfg.trainer}})  # for errors
     with refusing("the trainer"):
         trainer: Trainer = instantiate(node.trainer, **ours)
     device = trainer.strategy.root_device.type
@@ -70,8 +71,13 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
 
 def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
     """Return the callbacks that `cfg` chooses; without the progress bar if `bar` is false."""
-    harmless = {name: node for name, node in cfg.runtime.callbacks.items() if bar or name != "progress"}
-    callbacks = [instantiate(node) for node in {**cfg.callbacks, **harmless}.values() if node is not None]
+    if OmegaConf.select(cfg, "callbacks.checkpoints.every_n_steps") is not None:
+        raise ConfigError(
+            "callbacks.checkpoints.every_n_steps cannot change the result: type checkpoint_every_n_steps="
+        )
+    harmless = {name: node for name, node in (cfg.runtime.callbacks or {}).items() if bar or name != "progress"}
+    nodes = {**(cfg.get("callbacks") or {}), **harmless}
+    callbacks = [instantiate(node) for node in nodes.values() if node is not None]
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps

@@ -88,7 +88,7 @@ def _full_key(override: str, top: Mapping[str, Any], runtime: Mapping[str, Any],
     parts = key.split(".")
     if parts[0] == "trainer" and len(parts) > 1 and parts[1] in runtime:
         raise ConfigError(f"{key} is no key any more: type {parts[1]}{value}")
-    if key == "trainer" and value:
+    if key == "trainer" and value in ("=default", "=ddp"):
         raise ConfigError(f"trainer is no choice any more, found {key}{value}: type devices=2 for two processes")
     if _depth(runtime, parts) <= _depth(top, parts):
         return override

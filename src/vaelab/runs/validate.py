@@ -66,12 +66,16 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
     """Refuse what cannot be meant, before any work. What a class is given, its constructor checks.
 
     Args:
-        cfg: the configuration; what it lacks is as it is by default.
+        cfg: the configuration. A key that it lacks has its default.
         parts: what it must have chosen.
 
     Raises:
         ConfigError: names the key, what was expected and what was found.
     """
+    for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
+        name = str(key).rpartition(".")[2]
+        if name in cfg.runtime and key != "callbacks":
+            raise ConfigError(f"{key} cannot change the result of a run: move it below runtime, as runtime.{name}")
     for key in parts:
         if OmegaConf.select(cfg, key) is None:
             name = short_key(key)
@@ -86,7 +90,7 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
         key = "trainer.max_steps"
         raise ConfigError(f"{key} must be at least 1, or -1 for no limit, found 0: type {key}=-1")
     for key, instead in OURS.items():
-        if key in cfg.trainer or key in cfg.runtime.trainer:
+        if key in cfg.trainer:
             raise ConfigError(f"trainer.{key} is not for the steps of a run here: {instead}")
     num_processes = processes_of(cfg.runtime)
     if OmegaConf.select(cfg, "runtime.stacked"):

@@ -14,9 +14,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.files import write_atomically
+from vaelab.runs.folder.identity import is_control
 from vaelab.sweeps.launchers.base import check_whole
 from vaelab.sweeps.sweep import Sweep
 
@@ -36,7 +38,7 @@ def search(
     n_trials: int = 20,
     n_jobs: int = 1,
 ) -> None:
-    """Run trials until the study has `n_trials` complete ones, or each point of the grid is done.
+    """Run the trials that the study lacks of `n_trials` complete ones, or all points of a grid. Failed ones count too.
 
     Trials that an earlier line left running are run again first, then trials that failed.
 
@@ -72,13 +74,14 @@ def search(
             study = optuna.create_study(
                 study_name=study_name, storage=storage, direction=direction, load_if_exists=True
             )
-            check_same_search(study, space, direction)
-        except (ValueError, RuntimeError) as error:  # the latter by another version of Optuna
+            check_same_search(study, space, fixed, direction)
+        except (ValueError, RuntimeError, SQLAlchemyError) as error:  # the second by another version of Optuna
             raise RunFolderError(f"the study in {folder} cannot go on; type another sweep.name=: {error}") from error
         if points is None:
             study.sampler = make_sampler(sampler, len(study.trials))
         complete = _params(study, space, TrialState.COMPLETE)
         done = len(complete) if points is None else sum(point in complete for point in points)
+        n_trials = n_trials if points is None else len(points)  # a grid has an end of its own
         if done:
             log.warning("%d of %d trials were done before", done, n_trials)
         trials = trials_of(study, space, points, sweep.config.runtime.retry_failed is not False)
@@ -122,8 +125,12 @@ def trials_of(
         yield study.ask(space)
 
 
-def check_same_search(study: optuna.Study, space: Space, direction: str) -> None:
-    """Raise ValueError if an earlier line searched in another direction, or other values of the same keys."""
+def check_same_search(study: optuna.Study, space: Space, fixed: Mapping[str, str], direction: str) -> None:
+    """Raise ValueError if an earlier line searched in another direction, other values, or with other overrides."""
+    science = {key: value for key, value in fixed.items() if not is_control(key)}
+    if (former := study.user_attrs.get("fixed", science)) != science:
+        raise ValueError(f"it searched with the overrides {former}")
+    study.set_user_attr("fixed", science)
     if (found := study.direction.name.lower()) != direction:
         raise ValueError(f"hydra.sweeper.direction was {found}")
     for trial in study.get_trials(deepcopy=False):
@@ -134,6 +141,8 @@ def check_same_search(study: optuna.Study, space: Space, direction: str) -> None
 def make_sampler(options: DictConfig, num_trials: int) -> optuna.samplers.BaseSampler:
     """Return the sampler. A seed is moved by the number of earlier trials, or it would repeat the first trials."""
     seed = options.get("seed")
+    if not (seed is None or isinstance(seed, int)):
+        raise ConfigError(f"hydra.sweeper.sampler.seed must be a whole number, found {seed!r}: type seed=0 behind it")
     return instantiate(options, **({} if seed is None else {"seed": seed + num_trials}))
 
 
