@@ -38,7 +38,7 @@ def search(
     n_trials: int = 20,
     n_jobs: int = 1,
 ) -> None:
-    """Run the trials that the study lacks of `n_trials` complete ones, or all points of a grid. Failed ones count too.
+    """Run the trials that the study lacks of `n_trials` complete ones, each point of a grid once. Failed ones count.
 
     Trials that an earlier line left running are run again first, then trials that failed.
 
@@ -81,7 +81,6 @@ def search(
             study.sampler = make_sampler(sampler, len(study.trials))
         complete = _params(study, space, TrialState.COMPLETE)
         done = len(complete) if points is None else sum(point in complete for point in points)
-        n_trials = n_trials if points is None else len(points)  # a grid has an end of its own
         if done:
             log.warning("%d of %d trials were done before", done, n_trials)
         trials = trials_of(study, space, points, sweep.config.runtime.retry_failed is not False)

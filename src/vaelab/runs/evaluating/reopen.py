@@ -60,7 +60,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     own = OmegaConf.create(
         needed
         | {"matmul_precision": stored.get("matmul_precision"), "trainer": {"max_epochs": 1, "precision": precision}}
-        | {"runtime": runtime | {"steps_per_call": 1, "trainer": {}}}
+        | {"runtime": runtime | {"steps_per_call": 1, "profiler": None}}
     )
     check(own, MODEL_PARTS)
     return own
