@@ -163,6 +163,7 @@ def test_of_all_estimators_one_that_is_not_for_the_model_is_left_out_with_the_re
     assert not [name for name in evaluation(gaussian) if "hmc" in name]
 
 
+@pytest.mark.slow
 def test_training_may_end_with_any_estimator(run_train: Run) -> None:
     outcome = run_train(*without_samples(*QUICK_AIS))
     assert "test/acceptance_rate" in results(outcome.path)

@@ -14,6 +14,7 @@ def test_keys_that_differ_in_one_place_have_other_seeds(key, place, other):
     assert (stream("train", *key) == stream("train", *changed)) == (key == changed)
 
 
+@pytest.mark.slow
 def test_steps_epochs_and_processes_have_seeds_of_their_own():
     seeds = {stream("train", 0, epoch, step, rank) for epoch in range(10) for step in range(500) for rank in range(4)}
     assert len(seeds) == 20_000

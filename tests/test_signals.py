@@ -69,6 +69,7 @@ def test_a_signal_lets_the_step_end_and_the_run_goes_on_after_that_very_step(
     assert results(path) == results(long_run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "call", "steps"),
     [
@@ -92,6 +93,7 @@ def test_a_signal_may_come_at_any_time(
     assert results(path) == results(long_run)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_again_and_again_still_ends_as_if_it_had_not_been(
     run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_run_that_is_interrupted_again_and_again_still_ends_as_if_it_had_not_b
     assert results(path) == results(long_run)
 
 
+@pytest.mark.slow
 def test_schedules_and_validations_inside_an_epoch_do_not_notice(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +153,7 @@ def test_a_second_sigterm_is_patient(run_fast: Run, tmp_path: Path, monkeypatch:
     assert steps_in(only_run(tmp_path)) == 22
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["stacked=true", pytest.param("stacked=null", marks=pytest.mark.slow)])
 def test_seeds_that_train_together_all_stop_with_a_checkpoint(
     way: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -223,6 +227,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
+@pytest.mark.slow
 def test_a_slurm_job_that_is_warned_writes_one_checkpoint_and_goes_back_into_the_queue_once(
     scontrol: Path, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +248,7 @@ def test_a_slurm_job_that_is_warned_writes_one_checkpoint_and_goes_back_into_the
     assert_same_weights(path, long_run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_slurms_own_end_of_a_job_and_ctrl_c_put_nothing_into_the_queue(
     number: signal.Signals, scontrol: Path, run_fast: Run, monkeypatch: pytest.MonkeyPatch
@@ -358,6 +364,7 @@ def test_between_two_jobs_of_a_sweep_a_warning_puts_the_sweep_back_into_the_queu
     assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 1
 
 
+@pytest.mark.slow
 def test_a_requeued_rerun_goes_on_instead_of_starting_over(
     scontrol: Path, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +384,7 @@ def test_what_stops_a_run_finds_its_way_out_of_another_process() -> None:
     assert pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM))).exit_code == 143
 
 
+@pytest.mark.slow
 def test_handlers_are_as_before_afterwards(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = [signal.getsignal(number) for number in signal.Signals]
     run_fast()

@@ -113,6 +113,7 @@ def test_the_same_command_elsewhere_gives_the_very_same_weights_and_metrics(run_
     assert results(path) == results(finished.path)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights_on_the_same_data(run_fast: Run) -> None:
     one, other = run_fast("seed=1").path, run_fast("seed=2").path
     assert results(one)["test/elbo"] != results(other)["test/elbo"]
@@ -120,6 +121,7 @@ def test_another_seed_gives_other_weights_on_the_same_data(run_fast: Run) -> Non
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interruptions", [[], [20, 22]])
 def test_every_epoch_trains_on_every_example_once_in_an_order_of_its_own(
     interruptions: list[int], run_fast: Run, monkeypatch: pytest.MonkeyPatch
@@ -152,6 +154,7 @@ def test_a_gaussian_decoder_trains_on_the_same_digits(run_fast: Run) -> None:
     assert metrics["test/bits_per_dim"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_frey_face_trains_with_the_gaussian_decoder(data_dir: Path, run_fast: Run) -> None:
     path = run_fast(
         "data=frey_face", "decoder=gaussian", "trainer.max_epochs=5", "optimizer.lr=0.01", figures=True
@@ -192,6 +195,7 @@ def test_evaluate_reproduces_the_metrics_of_the_last_weights_to_the_last_digit(
     assert results(run_folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bound", "best"), [(float, 75), (scripted_bound, 45)])  # best is last, and before
 def test_evaluate_reproduces_the_metrics_of_the_best_weights_to_the_last_digit(
     bound: Callable[[int], float], best: int, run_fast: Run, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch

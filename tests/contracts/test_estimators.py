@@ -60,6 +60,7 @@ def test_it_comes_within_its_errors_of_log_evidence(name):
         assert not any(values.requires_grad for values in estimate.known().values())
 
 
+@pytest.mark.slow
 @each_estimator
 def test_a_budget_of_memory_changes_nothing(name):
     vae, _ = linear_gaussian(2, detune=0.2)

@@ -135,6 +135,7 @@ def test_a_link_to_a_file_elsewhere_is_followed(tmp_path: Path) -> None:
     assert len(Array(file="mine.npy", data_dir=tmp_path / "data").split["train"]) == 32
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_wherever_its_array_lies(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()

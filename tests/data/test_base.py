@@ -342,6 +342,7 @@ def test_images_of_any_shape_make_a_model_of_that_shape(
     assert (p.batch_shape, p.event_shape) == ((2, 4), shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "latent_dim"), [("[3,5,4]", 2), ("[2,6,3]", 1)])
 def test_a_users_own_images_train_to_the_end(shape: str, latent_dim: int, run_fast: Any) -> None:
     target = [f"data._target_={__name__}.Colours", f"+data.shape={shape}", "decoder=gaussian"]

@@ -171,6 +171,7 @@ def test_without_log_mass_and_cdf_levels_are_refused(pixels):
         Quantised(pixels, 256).log_prob(tensor(3.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [17, 256])
 @pytest.mark.parametrize("make", [Normal, Logistic, td.Laplace])
 def test_draws_of_levels_have_their_moments(make, levels):

@@ -68,6 +68,7 @@ BOUNDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("latent_dim", "event_shape", "temperatures", "leapfrogs", "examples"), BOUNDED)
 @torch.no_grad()
 def test_bounds_from_both_sides_close_on_the_evidence(latent_dim, event_shape, temperatures, leapfrogs, examples):
@@ -91,6 +92,7 @@ def test_bounds_from_both_sides_close_on_the_evidence(latent_dim, event_shape, t
     assert acceptance.max() < 0.8
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_step_sizes_settle():
     vae, _ = linear_gaussian(3)

@@ -22,6 +22,7 @@ def test_comes_within_its_errors(latent_dim):
     assert (estimate.effective_sample_size <= 16 * 30).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detune", [-4.0, 0.0])
 def test_does_not_depend_on_where_chains_start(detune):
     vae, log_evidence = linear_gaussian(2, detune=detune)
@@ -30,6 +31,7 @@ def test_does_not_depend_on_where_chains_start(detune):
     torch.testing.assert_close(estimate.log_likelihood, log_evidence(x), rtol=0, atol=0.25)
 
 
+@pytest.mark.slow
 def test_errors_are_as_large_as_they_say():
     vae, log_evidence = linear_gaussian(2, scale=1.0)
     hmc = HarmonicMean(num_chains=16, num_draws=20, num_burn_in=30, num_leapfrogs=4)

@@ -24,6 +24,7 @@ def test_exact_posterior_gives_log_evidence_for_any_number_of_samples(latent_dim
         assert estimate.standard_error.max() < 1e-6
 
 
+@pytest.mark.slow
 def test_any_q_rises_in_k_towards_log_evidence_from_below():
     vae, log_evidence = linear_gaussian(3, detune=0.5)
     x = draw_data(vae, 1000)

@@ -167,6 +167,7 @@ def test_means_over_different_examples_are_not_compared():
     assert "are not compared: their means are over different examples" in both(1.0, **{"other/undefined": 3})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("detune", "num_samples", "expected"), [(1.0, 2000, "poor proposal"), (0.25, 30, "biased by")])
 def test_a_poor_proposal_and_a_bias_are_told_of(detune, num_samples, expected):
     torch.manual_seed(0)

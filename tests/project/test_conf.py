@@ -37,6 +37,7 @@ def test_each_launcher_is_one_and_takes_its_options(name):
     assert isinstance(make_launcher(cfg.hydra.launcher.jobs, options), JobsLauncher)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GROUPS["sweep"])
 def test_each_sweep_is_a_multirun_of_values_that_compose(name):
     with initialize_config_dir(CONF, version_base="1.3"):
@@ -97,6 +98,7 @@ def test_runtime_need_not_be_typed(typed, full):
     assert full_keys("train", [typed]) == [full]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GROUPS["experiment"])
 def test_each_experiment_runs_a_few_steps(name, data_dir, run_train):
     run_train(f"experiment={name}", "trainer.max_steps=3", "trainer.max_epochs=1", "estimator.num_samples=1")

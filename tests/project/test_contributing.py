@@ -62,6 +62,7 @@ def test_each_kind_of_part_has_an_example(kind, tmp_path):
 EXAMPLES = {kind: next(c for c in commands_of("train", PAGE) if f" {kind}=" in c) for kind in KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_with_an_example_is_evaluated_again(kind, run_train, tmp_path):
     write_files_shown(tmp_path)
@@ -71,6 +72,7 @@ def test_a_run_with_an_example_is_evaluated_again(kind, run_train, tmp_path):
     assert "ELBO" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["decoder", "prior", "network"])
 def test_an_example_is_refused_where_it_is_not_trusted(kind, run_train, tmp_path):
     write_files_shown(tmp_path)

@@ -15,6 +15,7 @@ QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidde
 TRAIN = [command for command in commands_of("train") if command not in commands_of("train", SWEEPS_PAGE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [  # the experiments run a few steps in the tests of the configurations
@@ -67,6 +68,7 @@ def test_exports_run(command, copied, tmp_path):
     run_main(export.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands_of("report"))  # those of the dashboard run in its own tests
 def test_reports_run(command, copied, tmp_path):
     arguments = shlex.split(re.sub(r"logs/sweeps/\w+", str(copied.parent), command), comments=True)

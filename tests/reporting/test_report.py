@@ -126,6 +126,7 @@ def test_the_page_shows_each_jobs_figures(real: Path) -> None:
 # groups
 
 
+@pytest.mark.slow
 def test_a_mass_and_a_density_share_no_ranking_and_no_plot(sweep: Path) -> None:
     grid(sweep)
     report = gather(sweep)
@@ -165,6 +166,7 @@ def test_each_estimator_is_a_group_of_its_own(sweep: Path) -> None:
     assert scores == {"importance": [-3.0, -4.0], "ais": [-1.5, -2.5]}
 
 
+@pytest.mark.slow
 def test_a_job_without_an_estimate_has_no_rank(sweep: Path, run_report: Run) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     finished_job(sweep, "latent_dim=3", value=-2)
@@ -250,6 +252,7 @@ def test_a_point_is_the_mean_and_deviation_over_seeds(sweep: Path) -> None:
     assert sorted(dots.y) == sorted(values)
 
 
+@pytest.mark.slow
 def test_each_decoder_has_its_line(sweep: Path) -> None:
     for name in ("gaussian", "gaussian_shared", "logistic"):
         for size in (2, 5):
@@ -287,6 +290,7 @@ def test_x_is_latent_dim_or_else_a_number_that_differs(
 # states of jobs
 
 
+@pytest.mark.slow
 def test_a_report_shows_jobs_in_every_state(sweep: Path, run_report: Run) -> None:
     jobs = [(f"latent_dim={size}",) for size in range(2, 9)]
     plan(sweep, *jobs)
@@ -311,6 +315,7 @@ def test_a_report_shows_jobs_in_every_state(sweep: Path, run_report: Run) -> Non
     assert "written: sweep/report.html" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed", "killed"])
 def test_numbers_of_a_job_that_trains_again_are_left_out(state: str, sweep: Path, run_report: Run) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
@@ -493,6 +498,7 @@ def test_page_csv_and_json_say_the_same(sweep: Path, run_report: Run) -> None:
     assert len(cells(page(sweep))) == len(table) == 12
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing(sweep: Path, run_report: Run) -> None:
     grid(sweep)
     run_report("sweep=sweep")
@@ -524,6 +530,7 @@ def test_versions_that_differ_are_stored_report(sweep: Path, run_report: Run) ->
     assert "1.0 (1 jobs): jobs differ" in re.sub(r"\s+", " ", own_part(page(sweep)))
 
 
+@pytest.mark.slow
 def test_the_report_is_a_wandb_run_in_the_sweeps_group(sweep: Path, run_report: Run) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     run_report("sweep=sweep")  # no job logs to W&B

@@ -34,6 +34,7 @@ def without_pytests_own(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
 
 
+@pytest.mark.slow
 def test_the_first_process_says_what_came_of_it_and_an_empty_share_adds_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -42,6 +42,7 @@ def assert_close(path: Path, other: Path, rel: float = 1e-5) -> None:
     assert results(path) == pytest.approx(results(other), rel=rel, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_is_that_of_one(run_fast: Run, tmp_path: Path) -> None:
     alone = run_fast(*WITHOUT_NOISE, "logger=csv", "name=one", figures=True).path
     shared = run_fast(*WITHOUT_NOISE, "logger=csv", "name=two", TWO, figures=True).path

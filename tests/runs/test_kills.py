@@ -118,6 +118,7 @@ def assert_completed(cwd: Path, line: tuple[str, ...], expected: dict[str, Any])
 
 
 # each line is killed at instants of its own: at so many calls of functions, between which no Python runs
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kills"), KILLS)
 def test_a_run_that_is_killed_at_any_instant_is_completed_to_the_last_bit(
     name: str, kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -251,6 +252,7 @@ def begun(after_40_steps: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "lost"])
 def test_a_damaged_last_checkpoint_is_told_of_and_the_one_before_is_used(
     damage: str, begun: Path, tmp_path: Path, expected: dict[str, Any]
@@ -306,6 +308,7 @@ def test_a_damaged_last_checkpoint_never_takes_the_place_of_the_one_before(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("copied")
 def test_more_epochs_that_are_killed_before_they_begin_are_not_taken_for_done(
     run_fast: Run, monkeypatch: pytest.MonkeyPatch

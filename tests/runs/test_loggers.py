@@ -100,6 +100,7 @@ def test_wandb_s_summary_is_what_metrics_json_holds(logged: tuple[Path, Read]) -
     assert read.summary["val/elbo"]["last"] == metrics["val/elbo"]
 
 
+@pytest.mark.slow
 def test_wandb_keeps_the_best_of_the_validations(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     script_validations(monkeypatch)
     path = run_fast("trainer.max_epochs=5", "logger=wandb").path
@@ -131,6 +132,7 @@ def failing(*args: Any, **kwargs: Any) -> None:
     raise ZeroDivisionError("on purpose")
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_is_a_run_of_its_own_with_its_own_exit_code(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_each_job_of_a_sweep_is_a_run_of_its_own_with_its_own_exit_code(
     assert f"send it to W&B: wandb sync logs/sweeps/{sweep.name}/*/wandb/offline-run-*" in outcome.out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_under_the_same_id(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +193,7 @@ def test_an_interrupted_run_has_the_signals_exit_code_and_goes_on_in_wandb(
     assert "val/elbo" in first.summary
 
 
+@pytest.mark.slow
 def test_wandb_that_fails_at_the_end_fails_the_run(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("vaelab.runs.execute.summarize", failing)
@@ -198,6 +202,7 @@ def test_wandb_that_fails_at_the_end_fails_the_run(run_fast: Run, monkeypatch: p
     assert [Read(file).exit_code for file in wandb_files(path)] == [1, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["override", "environment"])
 def test_wandb_can_be_disabled(by: str, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     if by == "environment":
@@ -207,6 +212,7 @@ def test_wandb_can_be_disabled(by: str, run_fast: Run, monkeypatch: pytest.Monke
     assert "wandb sync" not in outcome.out
 
 
+@pytest.mark.slow
 def test_tags_are_what_the_model_is_made_of_and_the_users_own(run_fast: Run) -> None:
     line = ("logger=wandb", "logger.project=mine", "logger.entity=us", "+logger.notes=why")
     read = only(run_fast(*line, "decoder=gaussian", "logger.tags=[first,ELBO]").path)
@@ -278,6 +284,7 @@ def events(path: Path) -> EventAccumulator:
     return read
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_curves_and_the_figures_at_samples_seen(run_fast: Run) -> None:
     path = run_fast("trainer.max_epochs=2", "logger=tensorboard", figures=True).path
     read = events(path)
@@ -288,6 +295,7 @@ def test_tensorboard_has_the_curves_and_the_figures_at_samples_seen(run_fast: Ru
     assert {read.Images(name)[0].step for name in read.Tags()["images"]} == {2 * EPOCH}
 
 
+@pytest.mark.slow
 def test_tensorboard_keeps_the_curves_of_the_former_attempts(run_fast: Run) -> None:
     run_fast("trainer.max_epochs=1", "logger=tensorboard")
     path = run_fast("trainer.max_epochs=2", "logger=tensorboard").path
@@ -297,6 +305,7 @@ def test_tensorboard_keeps_the_curves_of_the_former_attempts(run_fast: Run) -> N
 # none
 
 
+@pytest.mark.slow
 def test_no_logger_leaves_no_curves_and_the_same_numbers(run_fast: Run) -> None:
     none = run_fast("logger=none", "name=none").path
     logged = run_fast("logger=csv", "name=csv").path
@@ -304,6 +313,7 @@ def test_no_logger_leaves_no_curves_and_the_same_numbers(run_fast: Run) -> None:
     assert results(none) == results(logged)
 
 
+@pytest.mark.slow
 def test_the_logger_may_change_when_a_run_goes_on(run_fast: Run) -> None:
     run_fast("trainer.max_epochs=1", "logger=none")
     path = run_fast("trainer.max_epochs=2", "logger=csv").path

@@ -243,6 +243,7 @@ def test_a_gpu_that_is_not_there_is_refused(
     assert_one_line(run_fast(*line.split(), code=USAGE), *words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["logger=wandb logger.mode=foo", "logger=wandb +logger.foo=1", "logger=csv +logger.foo=1"]
 )

@@ -62,6 +62,7 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
+@pytest.mark.slow
 @given(CONFIGS)
 def test_flatten_loses_nothing(config: dict[str, Any]) -> None:
     assert unflatten(flatten(config)) == config
@@ -72,6 +73,7 @@ def test_the_identity_does_not_depend_on_the_order_of_the_keys(config: dict[str,
     assert identity(config) == identity(dict(reversed(config.items())))
 
 
+@pytest.mark.slow
 @given(CONFIGS)
 def test_the_identity_survives_the_way_to_disk_and_back(config: dict[str, Any]) -> None:
     assert identity(yaml.safe_load(yaml.safe_dump(config))) == identity(config)
@@ -263,11 +265,13 @@ def test_more_epochs_continue_to_the_very_weights_of_a_run_of_that_length(run_fa
     assert read_config(path)["trainer"]["max_epochs"] == 4
 
 
+@pytest.mark.slow
 def test_steps_per_call_may_change_on_the_way(run_fast: Run, long_run: Path) -> None:
     run_fast("trainer.max_epochs=2", "steps_per_call=4")
     assert_same_run(run_fast("trainer.max_epochs=4", "steps_per_call=1").path, long_run)
 
 
+@pytest.mark.slow
 def test_more_steps_continue_from_the_middle_of_an_epoch(run_fast: Run, tmp_path: Path) -> None:
     limits = ["trainer.max_epochs=9", "steps_per_call=4"]
     path = run_fast(*limits, "trainer.max_steps=22").path  # an epoch has 15
@@ -281,6 +285,7 @@ def test_more_steps_continue_from_the_middle_of_an_epoch(run_fast: Run, tmp_path
         assert ours[name] == theirs[name], name
 
 
+@pytest.mark.slow
 def test_a_run_of_so_many_steps_is_completed_as_well(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +298,7 @@ def test_a_run_of_so_many_steps_is_completed_as_well(
     assert_same_run(only_run(tmp_path), run_fast(*limits, "name=whole").path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["trainer.max_epochs", "trainer.max_steps"])
 def test_fewer_epochs_or_steps_are_refused_and_change_nothing(key: str, run_fast: Run) -> None:
     path = run_fast(f"{key}=2").path
@@ -314,6 +320,7 @@ def test_another_configuration_in_the_folder_is_refused_naming_the_key(
     assert "hydra.run.dir=" in outcome.err
 
 
+@pytest.mark.slow
 def test_rerun_starts_over_and_keeps_each_old_folder_aside(run_fast: Run, copied: Path) -> None:
     path, before = copied, files(copied)
     assert run_fast("trainer.max_epochs=2", "rerun=true").path == path
@@ -350,6 +357,7 @@ with FileLock(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", ["trainer.max_epochs=3", "rerun=true"])
 def test_a_folder_that_another_process_holds_is_refused_and_left_alone(
     override: str, run_fast: Run, copied: Path
@@ -397,6 +405,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "error"),
     [
@@ -426,6 +435,7 @@ def test_an_interrupted_run_is_completed_by_the_same_command_to_the_last_bit(
 # sweeps
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_gives_the_very_weights_of_the_single_run(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "latent_dim=3", "seed=4,5")
     single = run_fast("latent_dim=3", "seed=5").path
@@ -439,6 +449,7 @@ def test_a_sweep_over_the_number_of_epochs_is_refused(run_fast: Run, tmp_path: P
     assert not list(tmp_path.glob("logs/**/config.yaml"))
 
 
+@pytest.mark.slow
 def test_a_sweeps_own_name_is_its_folder(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", 'sweep.name="a/b=c"', "seed=1")
     assert [path.name for path in tmp_path.glob("logs/sweeps/*")] == ["a_b_c"]
@@ -517,6 +528,7 @@ def test_a_run_folder_may_be_moved_and_go_on(run_fast: Run, copied: Path, tmp_pa
     assert_same_run(tmp_path / "moved", long_run)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_the_only_callback_whose_state_the_resumed_run_needs(run_fast: Run, long_run: Path) -> None:
     run_fast("trainer.max_epochs=2", "~callbacks.progress", "~callbacks.collapse")
     assert_same_run(run_fast("trainer.max_epochs=4").path, long_run)

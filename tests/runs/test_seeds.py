@@ -82,6 +82,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[int, P
 # stacked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [*CONFIGURATIONS, *(pytest.param(overrides, marks=pytest.mark.slow) for overrides in MORE_CONFIGURATIONS)],
@@ -102,6 +103,7 @@ def test_stacked_runs_are_those_of_separate_commands(
     assert not torch.equal(next(iter(weights(made[0]).values())), next(iter(weights(made[1]).values())))
 
 
+@pytest.mark.slow
 def test_seeds_that_stopped_at_different_steps_go_on_together(
     run_fast: Run, alone: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +119,7 @@ def test_seeds_that_stopped_at_different_steps_go_on_together(
         assert_close_runs(folders(outcome.cwd)[seed], folder)
 
 
+@pytest.mark.slow
 def test_stacked_runs_share_a_table_and_have_files_of_their_own(run_fast: Run, alone: Any) -> None:
     outcome = run_fast("seeds=3", "stacked=true", "logger=wandb", "name=here")
     paths = list(outcome.cwd.glob("logs/runs/*"))
@@ -153,6 +156,7 @@ def test_a_seed_that_fails_leaves_the_others_training(run_fast: Run, monkeypatch
     assert "Traceback" not in (folders(outcome.cwd)[0] / "train.log").read_text()  # to each its own log
 
 
+@pytest.mark.slow
 def test_noise_that_cannot_be_stacked_is_refused_in_one_line(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +248,7 @@ def test_under_vmap_each_model_draws_what_it_would_draw_alone() -> None:
 # folders
 
 
+@pytest.mark.slow
 def test_seeds_of_a_sweep_stand_beside_each_other(run_fast: Run) -> None:
     outcome = run_fast("-m", "latent_dim=2,3", "seeds=2", "seed=4", "stacked=true")
     names = sorted(path.parent.name for path in outcome.cwd.glob("logs/sweeps/*/*/metrics.json"))
@@ -320,6 +325,7 @@ def test_what_no_seed_can_be_is_refused_in_one_line(run_fast: Run) -> None:
     assert "seeds" not in outcome.err
 
 
+@pytest.mark.slow
 def test_seeds_that_are_stopped_are_interrupted_and_can_go_on(tmp_path: Path) -> None:
     line = command("seeds=2", "stacked=false", "trainer.max_epochs=100000")
     environ = os.environ | {"OMP_NUM_THREADS": "2"}  # so that both are under way

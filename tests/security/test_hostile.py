@@ -205,6 +205,7 @@ def test_what_evaluation_does_not_need_is_never_made(
     assert found["test/elbo"] == results(finished.path)["test/elbo"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
@@ -596,6 +597,7 @@ HIDDEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HIDDEN)
 def test_what_hides_in_a_checkpoint_is_refused_at_once(name: str, stranger: Path) -> None:
     tamper, word = HIDDEN[name]

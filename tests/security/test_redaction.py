@@ -158,6 +158,7 @@ def test_a_text_without_a_secret_stays(text: str) -> None:
         assert redact(text) == text
 
 
+@pytest.mark.slow
 @given(st.recursive(TEXTS | st.integers() | st.none(), lambda some: st.lists(some) | st.dictionaries(TEXTS, some)))
 def test_nested_data_is_redacted_text_by_text(data: Any) -> None:
     with surroundings(MY_TOKEN="swordfish"):
@@ -165,6 +166,7 @@ def test_nested_data_is_redacted_text_by_text(data: Any) -> None:
         assert redacted([{"swordfish": data, "a": ("swordfish", 1)}]) == [{"[MY_TOKEN]": data, "a": ["[MY_TOKEN]", 1]}]
 
 
+@pytest.mark.slow
 @given(st.text(max_size=30))
 def test_printable_text_holds_no_control_characters_and_loses_nothing(text: str) -> None:
     shown = printable(text)

@@ -172,6 +172,7 @@ train.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [(), *(pytest.param(line, marks=pytest.mark.slow) for line in (("logger=wandb",), ("seeds=2", "stacked=true")))],

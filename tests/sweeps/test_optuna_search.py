@@ -87,6 +87,7 @@ def states(folder: Path) -> Counter[str]:
 # a grid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_grid_that_was_cut_short_asks_for_what_is_left(n_jobs: int, tmp_path: Path) -> None:
     first = searched(tmp_path, sampler=GRID, cut_at=4, n_jobs=n_jobs)

@@ -106,6 +106,7 @@ def test_failed_jobs_can_be_left(faulty: Outcome) -> None:
 # the same line again
 
 
+@pytest.mark.slow
 def test_the_same_line_retries_failed_jobs_and_adds_new_ones(run_fast: Run, tmp_path: Path) -> None:
     line = ("-m", FAULT, "+callbacks.fault.once=true", "sweep.name=again", "trainer.max_epochs=2", "steps_per_call=5")
     run_fast(*line, "+callbacks.fault.act=none,raise,kill", code=1)
@@ -206,6 +207,7 @@ def test_the_plan_holds_no_secrets(run_fast: Run, tmp_path: Path, monkeypatch: p
     assert not [text for text in texts if b"hunter2hunter2" in text]
 
 
+@pytest.mark.slow
 def test_two_jobs_with_the_same_run_train_once(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast("-m", "seed=1,1", "trainer.max_steps=2")
     assert "two jobs of the sweep are one run" in outcome.err
@@ -290,6 +292,7 @@ def test_the_preset_finds_the_sweep_of_the_plain_line(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("logs/sweeps/*"))) == 1
 
 
+@pytest.mark.slow
 def test_control_flags_are_no_part_of_a_name(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "seed=1,2", "trainer.max_steps=2")
     again = run_fast("-m", "seed=1,2", "trainer.max_steps=2", "retry_failed=false", "hydra/launcher=local")
