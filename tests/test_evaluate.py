@@ -143,6 +143,7 @@ def test_the_harmonic_estimator_is_refused_above_five_dimensions(
     run_train(*without_samples("latent_dim=6", "estimator=hmc"), code=2)
 
 
+@pytest.mark.slow
 def test_all_estimators_stand_side_by_side(folder: Path, run_evaluate: Run) -> None:
     outcome = run_evaluate("run_dir=run", *QUICK_ALL, "num_samples=200")
     found = evaluation(folder)
@@ -187,6 +188,7 @@ def test_a_density_is_scored_as_a_mass_over_levels(gaussian: Path, run_evaluate:
     assert mass["test/log_likelihood_bits_per_dim"] < density["test/log_likelihood_bits_per_dim"]
 
 
+@pytest.mark.slow
 def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_evaluate: Run) -> None:
     run_evaluate("run_dir=run", "num_samples=20")
     before = numbers(gaussian)
@@ -319,6 +321,7 @@ def test_other_weights_are_another_evaluation(folder: Path, run_evaluate: Run) -
     assert numbers(folder)["test/elbo"] != before["test/elbo"]
 
 
+@pytest.mark.slow
 def test_neither_memory_nor_the_other_estimators_change_a_number(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +376,7 @@ def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) 
 # W&B
 
 
+@pytest.mark.slow
 def test_an_evaluation_joins_the_runs_own_wandb_run(run_fast: Run, run_evaluate: Run) -> None:
     from tests.helpers.wandb_files import Read, wandb_files
 

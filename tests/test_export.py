@@ -51,6 +51,7 @@ def test_an_export_holds_the_weights_bit_for_bit_and_the_counts(folder: Path) ->
 OPTIMAL = ("decoder=gaussian_optimal", "hidden_features=[8,9]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [

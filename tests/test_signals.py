@@ -132,6 +132,7 @@ def table(path: Path) -> list[dict[str, str]]:
     return [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: Any) -> None:
     body = Step.body
     twice = signalling(signalling(body, {22: signal.SIGINT}), {22: signal.SIGINT})

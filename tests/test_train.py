@@ -212,6 +212,7 @@ def test_evaluate_reproduces_the_metrics_of_the_best_weights_to_the_last_digit(
         assert found[name] == before[f"best/{name}"], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "model"),
     [("gaussian", "shared"), ("gaussian_optimal", "vae")],
@@ -279,6 +280,7 @@ def my_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("my_heads", None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("my_head")
 def test_a_users_own_head_of_20_lines_trains_and_is_evaluated(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
     assert len(HEAD.strip().splitlines()) <= 20

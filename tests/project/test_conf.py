@@ -49,11 +49,13 @@ def test_each_sweep_is_a_multirun_of_values_that_compose(name):
             compose("train", [f"{key}={first[0]}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in CONTRACTS for name in GROUPS[group]])
 def test_a_strangers_folder_may_ask_for_each_choice(group, name):
     check_trusted({group: plain(composed(f"{group}={name}"))[group]}, (), Path("config.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in TRAINING for name in GROUPS[group]])
 def test_each_choice_of_training_changes_the_weights(group, name):
     data, module = build(composed(*SMALL, f"{group}={name}"))

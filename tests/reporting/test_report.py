@@ -334,6 +334,7 @@ def test_numbers_of_a_job_that_trains_again_are_left_out(state: str, sweep: Path
     assert rows["latent_dim_2"]["rank"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["last", "best"])
 @pytest.mark.parametrize("differing", ["steps", "samples_seen", None])
 def test_an_evaluation_of_other_weights_is_left_out(

@@ -68,6 +68,7 @@ def test_flatten_loses_nothing(config: dict[str, Any]) -> None:
     assert unflatten(flatten(config)) == config
 
 
+@pytest.mark.slow
 @given(CONFIGS)
 def test_the_identity_does_not_depend_on_the_order_of_the_keys(config: dict[str, Any]) -> None:
     assert identity(config) == identity(dict(reversed(config.items())))
@@ -98,6 +99,7 @@ def test_what_cannot_change_the_result_is_no_part_of_the_identity(override: str,
     assert id_of(composed, override) == id_of(composed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
@@ -338,6 +340,7 @@ def test_rerun_after_a_damaged_status_starts_over(run_fast: Run, copied: Path) -
     assert status(copied)["state"] == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["metrics.json", "status.json", "record.json", "checkpoints/best.ckpt"])
 def test_a_run_that_lost_a_file_is_completed_again(lost: str, run_fast: Run, copied: Path) -> None:
     before = results(copied)

@@ -189,6 +189,7 @@ def test_no_nesting_hides_a_class(key: str, wrap: Callable[[Config], Any], stran
     assert not planted.fired.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key",
     ["optimizer", "lr_schedule", "gradient_clip", "weight_prior", "initialization", "runtime", "trainer", "callbacks"],
@@ -675,6 +676,7 @@ def with_one_parameter(checkpoint: Config) -> Config:
     return checkpoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "word"),
     [

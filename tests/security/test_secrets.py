@@ -196,6 +196,7 @@ def test_a_killed_run_leaves_no_secret(home: Path) -> None:
     assert_no_sentinel(outcome, "train.log", "status.json", "last.ckpt", ".wandb", "debug.log", "debug-internal.log")
 
 
+@pytest.mark.slow
 def test_the_logs_of_w_and_b_are_redacted(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", SECRETS["MY_TOKEN"])
 
@@ -221,6 +222,7 @@ REFUSED: list[tuple[Any, str, int, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize("wants_traceback", [False, True], ids=["line", "traceback"])
 @pytest.mark.parametrize(("main", "line", "code", "words"), REFUSED, ids=[line for _, line, _, _ in REFUSED])

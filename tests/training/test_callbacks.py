@@ -81,6 +81,7 @@ def test_the_metrics_of_best_are_the_highest_bounds_and_of_its_own_place(unstead
     assert metrics["best/steps"] < metrics["steps"]
 
 
+@pytest.mark.slow
 def test_best_survives_an_interruption_though_it_came_before(
     unsteady: Any, run_fast: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_figures_are_images_of_a_sensible_size_that_show_something(finished: Out
         assert np.asarray(image.convert("L")).std() > 5, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent_dim", [1, 3, pytest.param(12, marks=pytest.mark.exhaustive)])
 def test_the_manifold_is_drawn_for_two_latent_dimensions_only(latent_dim: int, run_fast: Run) -> None:
     assert set(figures(run_fast(f"latent_dim={latent_dim}", figures=True).path)) == ALWAYS
@@ -206,6 +208,7 @@ def test_figures_change_no_number(run_fast: Run, finished: Outcome) -> None:
     assert results(without) == results(finished.path)
 
 
+@pytest.mark.slow
 def test_figures_show_the_last_weights_and_not_the_best(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     draw = Figures.draw
@@ -255,6 +258,7 @@ def test_no_warning_where_every_dimension_is_alive(finished: Outcome) -> None:
     assert "collapse" not in finished.err
 
 
+@pytest.mark.slow
 def test_only_the_dimensions_below_the_threshold_are_named(run_fast: Run) -> None:
     model = ("latent_dim=4", "trainer.max_epochs=3", "seed=5")
     alive = run_fast(*model)

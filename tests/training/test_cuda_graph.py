@@ -130,6 +130,7 @@ def test_200_captured_steps_are_200_steps(caplog: pytest.LogCaptureFixture) -> N
     assert warnings(caplog) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [None, partial(torch.nn.utils.clip_grad_norm_, max_norm=1.0)])
 def test_a_rate_that_moves_between_two_steps_goes_into_the_graph(clip: Any) -> None:
     states = []
@@ -294,6 +295,7 @@ def take_stacked(step: Any, steps: int) -> list[dict[str, Tensor]]:
     return [{name: value.clone() for name, value in one.vae.state_dict().items()} for one in bare.steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [None, partial(torch.nn.utils.clip_grad_norm_, max_norm=1.0)])
 def test_stacked_steps_are_captured_as_well(clip: Any, caplog: pytest.LogCaptureFixture) -> None:
     bare, plain = stacked_step(gradient_clip=clip), stacked_step(gradient_clip=clip)

@@ -89,6 +89,7 @@ def each(*cases: Any) -> list[Any]:
     return fast + [pytest.param(*pair, marks=pytest.mark.exhaustive) for pair in pairs if pair not in fast]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "chunk"), each(float("nan"), float("inf"), -float("inf")))
 def test_training_stops_before_the_step_that_broke_and_says_which(value: float, chunk: str, broken_at: Any) -> None:
     expected = stopped_before(chunk)
@@ -181,6 +182,7 @@ def test_a_gradient_that_breaks_while_the_bound_is_finite_is_found_at_its_own_st
     assert caught.value.details["examples"] == []
 
 
+@pytest.mark.slow
 def test_the_state_that_is_kept_may_be_from_many_steps_ago(broken_at: Any) -> None:
     broken_at({(6, 3): float("nan")})
     found: list[VAEModule] = []
@@ -282,6 +284,7 @@ def test_too_many_rollbacks_in_one_epoch_stop_the_training(broken_at: Any) -> No
 # the run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "steps"),
     [
@@ -298,6 +301,7 @@ def test_a_run_that_was_interrupted_before_or_after_the_step_ends_as_if_it_had_n
     assert_same_state(fit(*line, path=tmp_path, resume=True), fit(*line))
 
 
+@pytest.mark.slow
 def test_the_command_says_what_broke_and_its_last_checkpoint_is_from_right_before(
     run_fast: Run, tmp_path: Path, broken_at: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +336,7 @@ def test_the_command_tells_of_each_step_that_it_skips_and_counts_them(
     assert results(outcome.path)["skipped_steps"] == 2
 
 
+@pytest.mark.slow
 def test_skipping_is_part_of_what_a_run_is_and_stopping_is_not(run_fast: Run) -> None:
     line = ("trainer.max_steps=2",)
     path = run_fast(*line).path
@@ -340,6 +345,7 @@ def test_skipping_is_part_of_what_a_run_is_and_stopping_is_not(run_fast: Run) ->
     assert weights(path).keys() == weights(run_fast(*line, "on_nan=rollback").path).keys()
 
 
+@pytest.mark.slow
 def test_a_stacked_run_that_breaks_says_so_and_leaves_the_others(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +389,7 @@ class Counting(ELBO):
         return super().forward(vae, x, step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_an_objectives_own_tensors_are_put_back_as_well(policy: str, broken_at: Any) -> None:
     broken_at({(1, 6): float("nan")})

@@ -24,6 +24,7 @@ def stepped(scheduler: Any) -> None:
     scheduler.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "schedule", "when"),
     [

@@ -69,6 +69,7 @@ def exhaustive_if(exhaustive: bool) -> Any:
 RARE = ("decay", "plateau", "warmup", "value", "weight prior", "max_steps", "validation inside", "rarer validation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=exhaustive_if(name in RARE)) for name in FEATURES])
 def test_steps_per_call_changes_no_bit(name: str, tmp_path: Path) -> None:
     one = fitted(name, "steps_per_call=1", path=tmp_path / "1")
@@ -90,6 +91,7 @@ def test_when_it_is_validated_and_saved_changes_no_weight(name: str, tmp_path: P
     assert same(fitted(name, path=tmp_path).state, state())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -211,6 +213,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fitted]:
 FAST = ("decay", "plateau and validation inside")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=exhaustive_if(name not in FAST)) for name in RESUMED])
 def test_a_run_that_goes_on_after_max_steps_equals_one_that_never_stopped(
     name: str, whole: Callable[[str], Fitted], tmp_path: Path
@@ -224,6 +227,7 @@ STOPS = [(12, 12), (17, 15), (40, 36), (59, 57)]
 FAST_STOPS = [("plateau and validation inside", 12), ("plateau and validation inside", 17)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stop", "saved"),
     [
@@ -257,6 +261,7 @@ def watch_start(module: VAEModule) -> list[int]:
     return starts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     [(3, 4), *(pytest.param(*pair, marks=pytest.mark.exhaustive) for pair in ((4, 50), (50, 4), (1, 7)))],
