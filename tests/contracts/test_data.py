@@ -9,6 +9,7 @@ from itertools import chain, combinations
 import numpy as np
 import pytest
 import torch
+from hydra.errors import InstantiationException
 
 from tests.helpers.choices import choices
 from tests.helpers.commands import ROOT, composing
@@ -39,7 +40,7 @@ def make(tmp_path_factory):
     def make(name, seed=0):
         try:
             return made(name, seed)
-        except DataError as error:
+        except (DataError, InstantiationException) as error:
             if "could not be fetched" in str(error):
                 pytest.skip(f"needs files that are absent: {error}")
             raise
