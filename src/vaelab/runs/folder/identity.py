@@ -36,8 +36,11 @@ def identity(config: dict[str, Any]) -> str:
 
 
 def is_control(key: str) -> bool:
-    """Return whether a key, typed or stored, cannot change the result: it is of the budget, or below `runtime`."""
-    return key in BUDGET or re.split("[./@]", key)[0] == RUNTIME
+    """Return whether a key, typed or stored, cannot change the result: it is of the budget, below `runtime`, or `sweep`.
+
+    The group `sweep` fills Hydra's own node, which is no part of a run's configuration.
+    """
+    return key in BUDGET or key == "sweep" or re.split("[./@]", key)[0] == RUNTIME
 
 
 def budget(config: dict[str, Any]) -> dict[str, float]:
