@@ -36,7 +36,7 @@ def identity(config: dict[str, Any]) -> str:
 
 
 def is_control(key: str) -> bool:
-    """Return whether a key, typed or stored, cannot change the result: it is of the budget, below `runtime`, or `sweep`.
+    """Return whether a key, typed or stored, cannot change the result: the budget, `sweep`, or below `runtime`.
 
     The group `sweep` fills Hydra's own node, which is no part of a run's configuration.
     """
