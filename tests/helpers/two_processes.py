@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from tests.helpers.training import Recorder, configured
-from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.objectives import ELBO, Terms
 from vaelab.runs.build import build
 from vaelab.vae import VAE
@@ -58,7 +57,7 @@ def train(overrides: tuple[str, ...], world_size: int) -> dict[str, Any]:
     if data.pixels == "unit":
         data.noise = lambda levels, *_: torch.full(levels.shape, 0.5)
     module.objective = WithoutNoise()
-    EvaluationModule.terms_of = lambda self, objective, x: at_the_posterior_mean(self.vae, x)  # type: ignore[method-assign]
+    module.terms_of = lambda objective, x: at_the_posterior_mean(module.vae, x)
     parallel = {"devices": world_size, "strategy": "ddp" if world_size > 1 else "auto", "accelerator": "cpu"}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     quiet |= {"num_sanity_val_steps": 0, "log_every_n_steps": 1}
