@@ -48,7 +48,7 @@ class Conditional(nn.Module):
         return self.head(self.network(context))
 
     def log_prob(self, event: Tensor, context: Tensor) -> Tensor:
-        """Return log p(event | context) in nats, over the broadcast batch shape; in training, let the head observe."""
+        """Return log p(event | context) in nats, over the broadcast batch shape; in training, call `head.observe`."""
         distribution = self(context)
         if self.training:
             self.head.observe(distribution, event)
@@ -62,7 +62,7 @@ class VAE(nn.Module):
         encoder: q(z|x).
         decoder: p(x|z).
         prior: p(z).
-        max_pixel: the largest value of a pixel as the decoder models it (1, or `num_levels - 1`). The encoder gets
+        max_pixel: the largest value of a pixel as the decoder models it: 1, or `num_levels - 1`. The encoder gets
             x / max_pixel, so that its input lies in [0, 1] whatever the likelihood.
 
     Examples:
@@ -97,12 +97,12 @@ class VAE(nn.Module):
         return self.decoder(z)
 
     def latent_prior(self) -> td.Distribution:
-        """Return p(z); the prior gets the encoder, which it may use."""
+        """Return p(z). The prior may call the encoder."""
         return self.prior(self.encoder) if self._fixed_prior is None else self._fixed_prior
 
     @contextmanager
     def fixed_prior(self) -> Iterator[None]:
-        """Compute p(z) only once for the block, because some priors are expensive; no weight may change in it."""
+        """Compute p(z) once for the whole block, because some priors are expensive. No weight may change meanwhile."""
         former, self._fixed_prior = self._fixed_prior, self.latent_prior()
         try:
             yield
@@ -114,12 +114,8 @@ class VAE(nn.Module):
         return self.decode(self.latent_prior().sample((num_samples,))).sample()
 
     def reconstruct(self, x: Image) -> Image:
-        """Return the mean of p(x|z) at z the mean of q(z|x); a distribution without a mean gives a sample instead."""
+        """Return the mean of p(x|z), where z is the mean of q(z|x); use a sample where there is no mean."""
         return mean_or_sample(self.decode(mean_or_sample(self.encode(x))))
-
-    def log_joint(self, x: Image, z: Float[Tensor, "*samples latent_dim"]) -> Float[Tensor, "*samples"]:
-        """Return log p(x, z) = log p(x|z) + log p(z) in nats; z may have more leading dimensions than x."""
-        return self.decoder.log_prob(x, z) + self.latent_prior().log_prob(z)
 
 
 def make_vae(
@@ -160,7 +156,7 @@ def make_shared_vae(
 ) -> VAE:
     """Make a VAE whose encoder and decoder share a hidden layer: context -> own network -> *shared layer* -> own head.
 
-    Both networks end in the same module, so its gradient is the sum over both uses. The arguments are those of
+    Both networks end in the same module, whose gradient is the sum over both uses. The arguments are those of
     `make_vae`, and the activation of the shared layer.
 
     Raises:
@@ -175,12 +171,5 @@ def make_shared_vae(
             f"{features} (encoder) and {own_decoder.features_shape} (decoder)"
         )
     shared = MLP(features, (), features[0], activation)
-    return make_vae(
-        event_shape,
-        latent_dim,
-        encoder,
-        decoder,
-        prior,
-        lambda context, event: Chain(own_encoder, shared),
-        lambda context, event: Chain(own_decoder, shared),
-    )
+    chains = [lambda *shapes, first=own: Chain(first, shared) for own in (own_encoder, own_decoder)]
+    return make_vae(event_shape, latent_dim, encoder, decoder, prior, *chains)

@@ -1,7 +1,5 @@
 """Helpers that compute the mass of an interval."""
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from torch import Tensor
 
@@ -9,20 +7,12 @@ FAR = 1e30  # replaces an infinite end, because its gradient would be 0 times in
 NARROW = 1e-2  # width in scales below which the midpoint rule is used
 
 
-@runtime_checkable
-class LocationScale(Protocol):
-    """A distribution with a location and a scale."""
-
-    loc: Tensor
-    scale: Tensor
-
-
-def standardised(of: LocationScale, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def standardised(loc: Tensor, scale: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return both ends and the width of an interval in units of the scale, in float64.
 
-    The width is computed from the ends as given, because a difference of large standardised ends would lose digits.
+    The width follows from `lower` and `upper`, because a difference of large standardised ends would lose digits.
     """
-    loc, scale = of.loc.double(), of.scale.double()
+    loc, scale = loc.double(), scale.double()
     lower, upper = lower.double().clamp(-FAR, FAR), upper.double().clamp(-FAR, FAR)
     return (lower - loc) / scale, (upper - loc) / scale, (upper - lower) / scale
 

@@ -10,8 +10,8 @@ from torch import Tensor
 def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
     """Draw z ~ q, and return z and log q(z) in nats.
 
-    Use the method `rsample_and_log_prob` where q has one, because two separate calls cost an autoregressive flow twenty
-    times as much. Samples carry a gradient where q is reparametrised.
+    Use the method `rsample_and_log_prob` if q has it, because two separate calls cost an autoregressive flow twenty
+    times as much. Samples carry a gradient if q is reparametrised.
 
     Args:
         q: any distribution, of batch shape `[*batch]`.
@@ -31,20 +31,19 @@ def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) ->
 
 
 def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor | None]:
-    """Draw z ~ q, and return z and log q(z); log q(z) is None unless q has `rsample_and_log_prob`.
+    """Draw z ~ q, and return z and log q(z), which is None unless q has `rsample_and_log_prob`.
 
     Raises:
-        NotImplementedError: gradients are on, and q is not reparametrised; its samples would carry none.
+        NotImplementedError: gradients are on and q is not reparametrised, so that samples would carry no gradient.
     """
     shape = torch.Size(sample_shape)
     if (joint := getattr(q, "rsample_and_log_prob", None)) is not None:
         return joint(shape)
-    reparametrised = q.has_rsample or torch.is_grad_enabled()
-    return (q.rsample(shape) if reparametrised else q.sample(shape)), None
+    return (q.rsample(shape) if q.has_rsample or torch.is_grad_enabled() else q.sample(shape)), None
 
 
 def mean_or_sample(p: td.Distribution) -> Tensor:
-    """Return the mean of p, `[*batch, *event_shape]`, or one sample if p has no mean, such as a flow."""
+    """Return the mean of p, `[*batch, *event_shape]`, or one sample if p has no mean, as a flow has none."""
     try:
         return p.mean
     except NotImplementedError:

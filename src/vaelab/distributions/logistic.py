@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.distributions as td
@@ -32,18 +33,12 @@ class Logistic(td.Distribution):
     """
 
     has_rsample = True
+    arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}  # type: ignore[override]
+    support = constraints.real  # type: ignore[override]
 
     def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         super().__init__(self.loc.shape, validate_args=validate_args)
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        return {"loc": constraints.real, "scale": constraints.positive}
-
-    @property
-    def support(self) -> constraints.Constraint:
-        return constraints.real
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "Logistic":
         shape = torch.Size(batch_shape)
@@ -54,15 +49,11 @@ class Logistic(td.Distribution):
         return self.loc
 
     @property
-    def mode(self) -> Tensor:
-        return self.loc
-
-    @property
     def variance(self) -> Tensor:
         return self.scale.square() * (math.pi**2 / 3)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Return `loc + s logit(Phi(n))`, n from N(0, 1), because stacked models can draw only normal noise."""
+        """Return `loc + s logit(Phi(n))`, where n ~ N(0, 1), because stacked models can draw only normal noise."""
         noise = standard_normal(self._extended_shape(torch.Size(sample_shape)), self.loc)
         # use the smaller tail, because the larger one may round to 1, and erfc, because log_ndtr is slow under vmap
         tail = 0.5 * torch.erfc(noise.abs() / math.sqrt(2))
@@ -72,14 +63,11 @@ class Logistic(td.Distribution):
         y = (value - self.loc) / self.scale
         return logsigmoid(y) + logsigmoid(-y) - self.scale.log()
 
-    def cdf(self, value: Tensor) -> Tensor:
-        return ((value - self.loc) / self.scale).sigmoid()
-
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < X < upper) in nats, accurate far in a tail and for narrow intervals.
 
-        With a, b the standardised ends, it is `log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))`, computed in
+        With the standardised ends a and b, it is `log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))`, computed in
         float64 and returned in the dtype of `loc`. The arguments are those of `Normal.log_mass`.
         """
-        a, b, width = standardised(self, lower, upper)
+        a, b, width = standardised(self.loc, self.scale, lower, upper)
         return (logsigmoid(b) + logsigmoid(-a) + log_one_minus_exp(-width)).to(self.loc.dtype)

@@ -12,9 +12,9 @@ from vaelab.randomness import standard_normal
 
 
 class Normal(td.Normal):
-    """`torch.distributions.Normal` with the mass of an interval, and with samples that stacked models can draw.
+    """`torch.distributions.Normal` with the mass of an interval.
 
-    Stacked models draw the same samples as each model alone.
+    Stacked models draw the samples that each would draw alone.
 
     Examples:
         >>> standard = Normal(torch.zeros(()), torch.ones(()))
@@ -27,18 +27,18 @@ class Normal(td.Normal):
         return self.loc + self.scale * standard_normal(shape, self.loc)
 
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Return log P(lower < X < upper) in nats; the mass has about 8 correct digits far in a tail and if narrow.
+        """Return log P(lower < X < upper) in nats. The mass has about 8 correct digits, even far in a tail.
 
-        With a, b the standardised ends, reflected into the left tail, and Phi the cdf, it is
-        `log Phi(b) + log(1 - exp(log Phi(a) - log Phi(b)))`. A narrow interval would lose digits in that difference, so
-        it gets the midpoint rule with its next term: with m = (a + b) / 2, w = b - a, and phi the density,
-        `log w + log phi(m) + w^2 (m^2 - 1) / 24`. Computed in float64, returned in the dtype of `loc`.
+        Let a and b be the standardised ends, reflected into the left tail, and Phi the cdf. The result is
+        `log Phi(b) + log(1 - exp(log Phi(a) - log Phi(b)))`. A narrow interval would lose digits in that difference. It
+        gets the midpoint rule with its next term: `log w + log phi(m) + w^2 (m^2 - 1) / 24`, where m = (a + b) / 2,
+        w = b - a, and phi is the density. All is computed in float64, and returned in the dtype of `loc`.
 
         Args:
-            lower, upper: ends, `lower <= upper`, of shapes that broadcast with `batch_shape`; either may be infinite.
+            lower, upper: ends, `lower <= upper`, of shapes that broadcast with `batch_shape`. Either may be infinite.
                 Equal ends give -inf.
         """
-        a, b, width = standardised(self, lower, upper)
+        a, b, width = standardised(self.loc, self.scale, lower, upper)
         on_the_right = a + b > 0  # there Phi is near 1, and a difference of its values loses all digits
         a, b = torch.where(on_the_right, -b, a), torch.where(on_the_right, -a, b)
         # clamp a to b - 40: the mass beyond is e^-800 of the rest, and log_ndtr's gradient is wrong that far out

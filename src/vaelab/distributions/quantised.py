@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.distributions as td
@@ -12,25 +13,27 @@ from torch.distributions import constraints
 class Quantised(td.Distribution):
     """The grey level `clamp(floor(L X), 0, L - 1)` of a unit pixel X: `P(l) = P(l / L < X < (l + 1) / L)`.
 
-    The lowest level also has all mass below 0 and the highest all mass above 1, so that the masses sum to 1. The
+    The lowest level also gets all mass below 0, and the highest all mass above 1, so that the masses sum to 1. The
     density p of uniformly dequantised pixels gives a lower bound: `log P(l) >= E_u[log p((l + u) / L)] - log L` (Theis
     et al. 2016, section 3.1). The bound is looser at both end levels, because the density loses the mass outside
     (0, 1). If X is logistic, this is the discretised logistic likelihood (Salimans et al. 2017, PixelCNN++, section
     2.1).
 
     Args:
-        pixels: the distribution of X, elementwise. Its method `log_mass(lower, upper)` is used if it has one, else
-            differences of its `cdf` in float64, which underflow far in a tail and give -inf.
+        pixels: the distribution of X, elementwise. If it has no method `log_mass(lower, upper)`, differences of its
+            `cdf` in float64 serve instead; they underflow far in a tail and give -inf.
         num_levels: L.
 
     Raises:
-        ValueError: in `log_prob`, `mean` or `variance`: `pixels` has neither method.
+        ValueError: `pixels` has neither method; `log_prob`, `mean` and `variance` need one.
 
     Examples:
         >>> levels = Quantised(td.Uniform(torch.zeros(()), 1.0), num_levels=4)
         >>> levels.log_prob(torch.arange(4.0)).exp()
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
+
+    arg_constraints: ClassVar = {}  # type: ignore[override]
 
     def __init__(self, pixels: td.Distribution, num_levels: int) -> None:
         self.pixels, self.num_levels = pixels, num_levels
@@ -40,21 +43,17 @@ class Quantised(td.Distribution):
         return Quantised(self.pixels.expand(torch.Size(batch_shape)), self.num_levels)
 
     @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        return {}
-
-    @property
     def support(self) -> constraints.Constraint:
         return constraints.integer_interval(0, self.num_levels - 1)
 
     @property
     def mean(self) -> Tensor:
-        """The mean level; it costs one pass over the pixels for each level."""
+        """The mean level. It costs one pass over the pixels for each level."""
         return self._moment(1)
 
     @property
     def variance(self) -> Tensor:
-        """The variance of the level; it costs two passes over the pixels for each level."""
+        """The variance of the level. It costs two passes over the pixels for each level."""
         return self._moment(2) - self._moment(1).square()
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -62,12 +61,11 @@ class Quantised(td.Distribution):
         return (drawn * self.num_levels).floor().clamp(0, self.num_levels - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log P(l) in nats; `value` holds the levels, integers 0 .. L - 1 of any dtype."""
+        """Return log P(l) in nats. `value` holds the levels, integers 0 .. L - 1 of any dtype."""
         level = value.double()
         lowest, highest = level <= 0, level >= self.num_levels - 1
         lower, upper = level / self.num_levels, (level + 1) / self.num_levels
-        log_mass = getattr(self.pixels, "log_mass", None)
-        if log_mass is not None:
+        if (log_mass := getattr(self.pixels, "log_mass", None)) is not None:
             return log_mass(lower.masked_fill(lowest, -math.inf), upper.masked_fill(highest, math.inf))
         try:
             below, up_to = self.pixels.cdf(lower).double(), self.pixels.cdf(upper).double()

@@ -1,11 +1,4 @@
-"""The contract of a head: it turns the features of a network into a distribution.
-
-The forward of a head returns a `torch.distributions.Distribution` with the features' leading dimensions as
-`batch_shape` and the event's shape as `event_shape`. The head owns the last layers, which the network makes for it, and
-only the head knows the formula of the likelihood. Log-probabilities are in nats.
-
-To write your own, derive from `Head`, take the network as first argument, and set `pixels` and `measure`.
-"""
+"""The contract of a head: it turns the features of a network into a distribution."""
 
 from typing import Any, ClassVar
 
@@ -17,26 +10,21 @@ Features = Float[Tensor, "*features"]
 
 
 class Head(nn.Module):
-    """Base class of the heads.
+    """Base class of the heads: a head's forward maps features to a `torch.distributions.Distribution`.
+
+    Its `batch_shape` is the features' leading dimensions, and its `event_shape` is the event's shape. The head owns the
+    last layers, and alone knows the formula of the likelihood. Log-probabilities are in nats. To write your own, derive
+    from `Head`, take the network as first argument, and set `pixels` and `measure`.
 
     Args:
-        network: the network before the head; `network.output_layer(...)` makes the head's layers. The head stores no
-            reference to it.
+        network: the network before the head. `network.output_layer(...)` makes the head's layers; the head does not
+            keep the network itself.
 
     Attributes:
-        pixels: the pixels that the head models as a decoder's: `"binary"` ({0, 1}), `"unit"` (strictly inside (0, 1))
-            or `"levels"` (integers from 0). The data module serves such pixels.
-        measure: `"mass"` if `log_prob` is the log of a probability, `"density"` if of a density over the pixels.
+        pixels: what a decoder with this head models: `"binary"` pixels ({0, 1}), `"unit"` pixels (strictly inside
+            (0, 1)) or `"levels"` (integers from 0). The data module serves such pixels.
+        measure: `"mass"` if `log_prob` is the log of a probability, `"density"` if it is the log of a density.
         event_shape: shape of one event.
-
-    Examples:
-        >>> import torch
-        >>> from vaelab.heads import DiagonalGaussian
-        >>> from vaelab.networks import MLP
-        >>> network = MLP((1, 28, 28), (2,))
-        >>> q = DiagonalGaussian(network)(network(torch.rand(5, 1, 28, 28)))
-        >>> q.batch_shape, q.event_shape
-        (torch.Size([5]), torch.Size([2]))
     """
 
     pixels: ClassVar[str]
@@ -51,8 +39,8 @@ class Head(nn.Module):
         return td.Independent(elements, len(self.event_shape), validate_args=False)
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
-        """Update running statistics from a prediction and its event; `Conditional.log_prob` calls this in training."""
+        """Update running statistics from a prediction and its event. `Conditional.log_prob` calls this in training."""
 
     def monitors(self) -> dict[str, Tensor]:
-        """Return scalars to log, by name, collected since the last call."""
+        """Return scalars to log, by name, and begin to collect them anew."""
         return {}

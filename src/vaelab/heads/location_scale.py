@@ -7,7 +7,7 @@ import torch.distributions as td
 from torch import Tensor
 
 from vaelab.heads.base import Features, Head
-from vaelab.heads.scales import PerPixelScale, Scale
+from vaelab.heads.scales import OptimalScale, PerPixelScale, Scale
 from vaelab.networks import Network
 
 
@@ -16,11 +16,15 @@ class LocationScale(Head):
 
     Args:
         network: the network before the head.
-        scale: makes, from the network, the module that maps features to the scale; see `vaelab.heads.scales`.
+        scale: makes the module that maps features to the scale, from the network; see `vaelab.heads.scales`.
         sigmoid_mean: pass the location through a sigmoid, as section 5 of Kingma & Welling (2014) does for Frey Face.
 
     Attributes:
         family: makes the elements' distribution from `(loc, scale)`; its mean is `loc`.
+
+    Raises:
+        ValueError: the scale is an `OptimalScale`, but the family is not Gaussian; or (in forward) it has other axes
+            than the location.
     """
 
     pixels = "unit"
@@ -34,12 +38,16 @@ class LocationScale(Head):
         self.loc = network.output_layer()
         self.scale = scale(network)
         self.sigmoid_mean = sigmoid_mean
+        if isinstance(self.scale, OptimalScale) and not issubclass(self.family, td.Normal):
+            raise ValueError(
+                f"{type(self).__name__} expects a scale that is learnt or fixed, found OptimalScale, which is optimal "
+                "for a Gaussian only: choose vaelab.heads.SharedScale, which learns one scale"
+            )
 
     def forward(self, features: Features) -> td.Distribution:
-        loc = self.loc(features)
+        loc, scale = self.loc(features), self.scale(features)
         if self.sigmoid_mean:
             loc = loc.sigmoid()
-        scale = self.scale(features)
         if scale.dim() not in (0, loc.dim()):
             raise ValueError(
                 f"{type(self.scale).__name__} gives a scale of shape {tuple(scale.shape)}, expected a scalar or the "

@@ -8,19 +8,19 @@ from vaelab.heads.base import Features, Head
 
 
 class OverLevels(Head):
-    """Score a head of densities over unit pixels as one of masses over `num_levels` grey levels.
+    """Turn a head of densities over unit pixels into one of masses over `num_levels` grey levels.
 
-    `log P(l|z) = sum_i log P(l_i / L < X_i < (l_i + 1) / L | z)`, X the wrapped head's pixels; see
-    `vaelab.distributions.Quantised`. A decoder that was trained on dequantised pixels, `(level + u) / L`, is thus
-    scored on the levels themselves without new training: its log-density less `D log L` is on average a lower bound of
-    this log-mass (Theis et al. 2016, section 3.1). The wrapped head stays a submodule.
+    `log P(l|z) = sum_i log P(l_i / L < X_i < (l_i + 1) / L | z)`, where X are the wrapped head's pixels; see
+    `vaelab.distributions.Quantised`. It scores a decoder that was trained on dequantised pixels, `(level + u) / L`, on
+    the levels themselves, without new training. On average, the decoder's log-density less `D log L` is a lower bound
+    of this log-mass (Theis et al. 2016, section 3.1).
 
     Args:
-        head: a head of independent `unit` pixels.
-        num_levels: L, at least 2.
+        head: a head of independent `unit` pixels; it becomes a submodule.
+        num_levels: L.
 
     Raises:
-        ValueError: another kind of head, fewer levels, or (in forward) pixels that are not independent.
+        ValueError: another kind of head, or (in forward) pixels that are not independent.
 
     Examples:
         >>> import torch
@@ -41,8 +41,6 @@ class OverLevels(Head):
                 f"OverLevels expects a head of densities over unit pixels, found {type(head).__name__}, of a "
                 f"{head.measure} over {head.pixels} pixels: choose one such as DiagonalGaussian or Logistic"
             )
-        if num_levels < 2:
-            raise ValueError(f"num_levels must be at least 2, found {num_levels}")
         super().__init__(head)
         self.head = head
         self.num_levels = num_levels

@@ -1,8 +1,8 @@
 """Scales: modules that map features to the scale of a head, sigma of a Gaussian or s of a logistic.
 
-A density over pixels has no upper bound as sigma goes to 0, and training exploits that. Scales therefore take a
-`min_scale`: `sigma^2 = exp(log_variance) + min_scale^2`, a smooth floor at which the gradient does not vanish. With
-`min_scale = 0` there is no floor.
+A density over pixels has no upper bound as sigma goes to 0, and training exploits that. A scale therefore has a floor
+`min_scale`: `sigma^2 = exp(log_variance) + min_scale^2`. The floor is smooth, so the gradient does not vanish there.
+With `min_scale = 0` there is no floor.
 """
 
 import math
@@ -16,7 +16,7 @@ from vaelab.networks import Network
 
 
 class Scale(nn.Module):
-    """Base class of the scales: a floor under sigma, and a count of how often training hits it.
+    """Base class of the scales: it puts a floor under sigma, and counts how often training hits the floor.
 
     Args:
         network: the network before the head.
@@ -53,7 +53,7 @@ class Scale(nn.Module):
         return (log_variance.exp() + self.min_scale**2).sqrt()
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
-        """Take note of a prediction and of the event; heads call this in training, for scales that follow the data."""
+        """Update running statistics from a prediction and its event, as `Head.observe`, which calls this."""
 
     def monitors(self) -> dict[str, Tensor]:
         """Return `scale_at_floor`, the share of sigmas below the floor since the last call."""
@@ -66,14 +66,7 @@ class Scale(nn.Module):
 
 
 class PerPixelScale(Scale):
-    """A sigma for each element, `log sigma^2 = W5 h + b5`: appendix C.2 of Kingma & Welling (2014).
-
-    Examples:
-        >>> from vaelab.networks import MLP
-        >>> network = MLP((2,), (1, 28, 28))
-        >>> PerPixelScale(network, min_scale=0.01)(network(torch.zeros(5, 2))).shape
-        torch.Size([5, 1, 28, 28])
-    """
+    """A sigma for each element, `log sigma^2 = W5 h + b5`: appendix C.2 of Kingma & Welling (2014)."""
 
     def __init__(self, network: Network, min_scale: float = 0.0) -> None:
         super().__init__(network, min_scale)
@@ -99,7 +92,7 @@ class SharedScale(Scale):
 
 
 class FixedScale(Scale):
-    """One sigma that is not learnt: `value`. With 1/sqrt(2), minus log-likelihood is the squared error plus a constant.
+    """One sigma that is not learnt: `value`. At 1/sqrt(2), -log p(x|z) is the squared error plus a constant.
 
     Raises:
         ValueError: `value` is not positive.
@@ -118,9 +111,9 @@ class FixedScale(Scale):
 class OptimalScale(Scale):
     """The shared sigma that maximises a Gaussian's likelihood given the means: sigma^2 = E[(x - mu)^2].
 
-    The expectation is a running mean over training steps: over all of them at first, later over about the last
-    `1 / (1 - momentum)`. It is a buffer, and evaluation does not change it. No gradient flows through it, so the mean
-    is trained as at a fixed sigma. See Rybkin et al. (2021), "Simple and Effective VAE Training with Calibrated
+    The expectation is a running mean over training steps: over all steps at first, later over about the last
+    `1 / (1 - momentum)`. It is a buffer, which evaluation does not change. No gradient flows through it, so the mean
+    is trained as with a fixed sigma. See Rybkin et al. (2021), "Simple and Effective VAE Training with Calibrated
     Decoders", section 4.
 
     Raises:

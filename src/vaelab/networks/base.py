@@ -35,7 +35,7 @@ class Network(nn.Module):
 
         Args:
             per: what the numbers belong to; see the table.
-            numbers: how many numbers each of these gets; None for a single number without an axis of its own.
+            numbers: how many numbers each of these gets. If it is None, each gets one, and the last axis is absent.
 
         Returns:
             A module whose output has this shape:
@@ -45,8 +45,6 @@ class Network(nn.Module):
             | `element`: each element of the event | `[*batch, *event_shape, numbers]` |
             | `pixel`: each pixel of an image, all channels together | `[*batch, H, W, numbers]` |
             | `vector`: the event as a whole | `[*batch, numbers]` |
-
-            The last axis is absent where `numbers` is None.
 
         Raises:
             ValueError: an unknown `per`, `pixel` for an event that is not an image, or `vector` without `numbers`.
@@ -88,13 +86,7 @@ class FromVector(nn.Module):
 
 
 class FromMap(nn.Module):
-    """A 3x3 convolution from `[*batch, F, H, W]` to `[*batch, channels, H, W, numbers]`.
-
-    Args:
-        features: F.
-        channels: channels of the event; None for no channel axis, because all channels share the numbers.
-        numbers: numbers per element or pixel; None for a single one without an axis.
-    """
+    """A 3x3 convolution from `[*batch, F, H, W]` to `[*batch, channels, H, W, numbers]`, without axes that are None."""
 
     def __init__(self, features: int, channels: int | None, numbers: int | None) -> None:
         super().__init__()
@@ -119,23 +111,14 @@ class MeanOverPixels(nn.Module):
 
 def over_images(module: nn.Module, images: Tensor) -> Tensor:
     """Apply a module that expects `[batch, C, H, W]` to `[*batch, C, H, W]`."""
-    if images.dim() == 4:
-        return module(images)
-    batch = images.shape[:-3]
     mapped = module(images.reshape(-1, *images.shape[-3:]))
-    return mapped.unflatten(0, batch) if batch else mapped.squeeze(0)
+    return mapped.reshape(*images.shape[:-3], *mapped.shape[1:])
 
 
 class Chain(Network):
-    """Two networks in a row: `first` maps the context to a vector, which `second` maps to the features.
-
-    Raises:
-        ValueError: `first` gives a map instead of a vector.
-    """
+    """Two networks in a row: `first` maps the context to a vector, which `second` maps to the features."""
 
     def __init__(self, first: Network, second: Network) -> None:
-        if len(first.features_shape) != 1:
-            raise ValueError(f"Chain expects a first network that gives a vector, found {first.features_shape}")
         super().__init__(first.context_shape, first.event_shape, second.features_shape)
         self.first = first
         self.second = second

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from torch import Tensor, nn
 
@@ -13,22 +13,22 @@ SMALLEST = 8  # pixels on a side
 
 
 class ConvNet(Network):
-    """A convolutional network, which downsamples a context that is an image, and upsamples to an event that is one.
+    """A convolutional network: it downsamples if the context is an image, and upsamples if the event is an image.
 
     In an encoder, 3x3 convolutions of stride 2 map the image to a vector. In a decoder, a linear layer maps the latent
-    to a small map; nearest-neighbour upsampling and 3x3 convolutions enlarge it to a map over the pixels of the event.
-    Upsampling goes through the sizes that halving gives (7, 14, 28), so that images of any size work. It makes no
-    checkerboard artefacts (Odena, Dumoulin & Olah 2016). Images may have any number of channels.
+    to a small map. Nearest-neighbour upsampling and 3x3 convolutions enlarge it to a map over the pixels of the event,
+    without checkerboard artefacts (Odena, Dumoulin & Olah 2016). The sizes are those that halving gives (7, 14, 28), so
+    that images of any size work. Images may have any number of channels.
 
     Args:
         context_shape: shape of one context; `(channels, height, width)` if it is an image.
         event_shape: shape of one event, likewise.
-        channels: channels at each resolution, from the largest to the smallest; one entry for each halving.
+        channels: channels at each resolution, from the largest to the smallest; one number for each halving.
         activation: as for `MLP`.
 
     Raises:
-        ValueError: neither context nor event is an image; an image is smaller than 8x8; `channels` is empty or has an
-            entry below 1; or `torch.nn` has no such activation.
+        ValueError: neither context nor event is an image, an image is smaller than 8x8, `channels` is empty or has a
+            number below 1, or `torch.nn` has no such activation.
 
     Examples:
         >>> import torch
@@ -71,9 +71,9 @@ def _encoder(
 ) -> tuple[nn.Module, tuple[int, int, int]]:
     """Return the layers from the context to the smallest map, and the shape of that map."""
     if len(context_shape) == 3:
-        layers = [[nn.Conv2d(a, b, 3, stride=2, padding=1), make()] for a, b in pairwise([context_shape[0], *widths])]
-        size = _halved(context_shape[1:], len(widths))[-1]
-        return nn.Sequential(*[module for layer in layers for module in layer]), (widths[-1], *size)
+        sizes = pairwise([context_shape[0], *widths])
+        layers = chain.from_iterable((nn.Conv2d(a, b, 3, stride=2, padding=1), make()) for a, b in sizes)
+        return nn.Sequential(*layers), (widths[-1], *_halved(context_shape[1:], len(widths))[-1])
     smallest = (widths[-1], *_halved(event_shape[1:], len(widths))[-1])
     linear = nn.Linear(math.prod(context_shape), math.prod(smallest))
     return nn.Sequential(linear, make(), nn.Unflatten(-1, smallest)), smallest

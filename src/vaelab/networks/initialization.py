@@ -1,4 +1,4 @@
-"""Initialization of the weights, by functions of the model and a block of training data; called before training."""
+"""Initialization of the weights: functions of the model and a block of training data."""
 
 from torch import Tensor, nn
 
@@ -6,12 +6,11 @@ from torch import Tensor, nn
 def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
     """Draw all weights and biases of linear and convolutional layers from N(0, std^2).
 
-    Section 5 of Kingma & Welling (2014) writes N(0, 0.01) and does not say whether 0.01 is the variance; here `std` is
-    the standard deviation.
+    Section 5 of Kingma & Welling (2014) writes N(0, 0.01), and does not say whether 0.01 is the variance.
 
     Args:
         vae: the model, or any module.
-        x: a block of training data, which every initialization gets; not used here.
+        x: a block of training data. Every initialization gets it; this one does not use it.
         std: the standard deviation.
 
     Raises:

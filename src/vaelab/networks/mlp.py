@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from torch import Tensor, nn
 from torch.nn.modules import activation as activations
@@ -22,8 +22,7 @@ class MLP(Network):
         context_shape: shape of one context.
         event_shape: shape of one event.
         hidden_features: the width of the only hidden layer, or a list of widths.
-        activation: the name of a class of `torch.nn` in any case (`"tanh"`, `"ReLU"`), or a callable that makes a
-            module.
+        activation: the name of a class of `torch.nn` in any case (`"tanh"`, `"ReLU"`), or what makes a module.
 
     Raises:
         ValueError: no layer, a width below 1, or `torch.nn` has no such activation.
@@ -45,8 +44,7 @@ class MLP(Network):
         super().__init__(context_shape, event_shape, (widths[-1],))
         make = activation_named(activation)
         sizes = [math.prod(context_shape), *widths]
-        layers = [[nn.Linear(a, b), make()] for a, b in pairwise(sizes)]
-        self.layers = nn.Sequential(*[module for layer in layers for module in layer])
+        self.layers = nn.Sequential(*chain.from_iterable((nn.Linear(a, b), make()) for a, b in pairwise(sizes)))
 
     def forward(self, context: Tensor) -> Tensor:
         dims = len(self.context_shape)
@@ -54,15 +52,7 @@ class MLP(Network):
 
 
 def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
-    """Return one number or several as a list.
-
-    Args:
-        name: the argument's name, for the message.
-        values: the argument.
-
-    Raises:
-        ValueError: no number, or one that is not whole or is below 1.
-    """
+    """Return one number or several as a list; refuse none, and numbers that are not whole or are below 1."""
     numbers = [*values] if isinstance(values, Sequence) else [values]
     if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
         raise ValueError(f"{name} must be one width or more, each at least 1, found {values}")
@@ -70,11 +60,7 @@ def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
 
 
 def activation_named(activation: Activation) -> Callable[[], nn.Module]:
-    """Return the class of `torch.nn` with that name in any case, or `activation` itself if it is a callable.
-
-    Raises:
-        ValueError: `torch.nn` has no such activation.
-    """
+    """Return the class of `torch.nn` with that name in any case, or `activation` itself if it is a callable."""
     if not isinstance(activation, str):
         return activation
     known = {name.lower(): getattr(activations, name) for name in activations.__all__}

@@ -33,12 +33,12 @@ class Terms:
 class Objective(nn.Module):
     """Base class of the objectives: `objective(vae, x, step) -> Terms`.
 
-    An objective has no parameters, because the optimiser moves those of the model alone; it may have buffers. It counts
-    nothing itself. A schedule, such as a warm-up of beta, is a function of `step`, so that it
-    survives a resume, an undone step and a CUDA graph.
+    An objective has no parameters, because the optimiser moves only those of the model; it may have buffers. It counts
+    nothing itself: a schedule, such as a warm-up of beta, is a function of `step`. So it survives a resume, an undone
+    step and a CUDA graph.
 
     Attributes:
-        metrics: the metrics that the objective reports; their training curves are `train/<name>`. The progress bar
+        metrics: the metrics that the objective reports. Their training curves are `train/<name>`, and the progress bar
             shows the first. A metric named `bound` is a lower bound of log p(x) other than the plain ELBO; the test
             reports it as `test/bound`.
         couples_batch: whether the loss of an example depends on the other examples of its minibatch, as a total
@@ -71,15 +71,15 @@ def kl_divergence(
     log_q: Float[Tensor, "*samples"] | None = None,
     closed_form: bool = True,
 ) -> Float[Tensor, "*batch"]:
-    """Return KL(q || p) in nats, `[*batch]`: in closed form where PyTorch has one, else from samples of q.
+    """Return KL(q || p) in nats, `[*batch]`: in closed form if PyTorch has one, else from samples of q.
 
-    The Monte Carlo estimate is the mean over samples of log q(z) - log p(z). It is unbiased and may be negative.
+    The Monte Carlo estimate is the mean over samples of log q(z) - log p(z). It is unbiased, and may be negative.
 
     Args:
-        q, p: distributions over z, q of batch shape `[*batch]`.
+        q, p: distributions over z; q has the batch shape `[*batch]`.
         z: samples of q, `[*samples, *batch, latent_dim]`; `*samples` may be empty.
         log_q: log q(z) in nats if it is known already; see `vaelab.distributions.draw`.
-        closed_form: whether to use a closed form where there is one.
+        closed_form: False: always use the samples.
 
     Examples:
         >>> import torch

@@ -13,7 +13,7 @@ class Prior(nn.Module):
 
     Args:
         latent_shape: shape of one z, the `event_shape` of that distribution.
-        event_shape: shape of one x, for priors that hold examples such as pseudo-inputs.
+        event_shape: shape of one x, for priors that hold pseudo-inputs.
     """
 
     def __init__(self, latent_shape: Sequence[int], event_shape: Sequence[int]) -> None:
@@ -22,11 +22,11 @@ class Prior(nn.Module):
         self.event_shape = tuple(event_shape)
 
     def forward(self, encode: Encode) -> td.Distribution:
-        """Return p(z), with no batch shape.
+        """Return p(z), with batch shape ().
 
         Args:
-            encode: the encoder: maps x, scaled to [0, 1] whatever the likelihood, to q(z|x). A prior may use it, as
-                VampPrior does. It must not own it, because the encoder's parameters would be saved twice and the
-                weight prior would apply to them.
+            encode: the encoder, which maps x, scaled to [0, 1] whatever the likelihood, to q(z|x). A prior may call it,
+                as VampPrior does. It must not keep it, because the encoder's parameters would then be saved twice, and
+                the weight prior would apply to them.
         """
         raise NotImplementedError

@@ -9,7 +9,7 @@ from vaelab.priors.base import Encode, Prior
 
 
 class UnitNormal(td.Normal):
-    """N(0, 1), with `loc` all zeros and `scale` all ones; a class of its own, because its KL is simpler."""
+    """N(0, 1): `loc` is all zeros, and `scale` all ones. The class has a KL of its own, which is simpler."""
 
 
 @td.kl.register_kl(td.Normal, UnitNormal)
@@ -19,13 +19,7 @@ def _kl_from_unit_normal(q: td.Normal, p: UnitNormal) -> torch.Tensor:
 
 
 class StandardNormal(Prior):
-    """The prior p(z) = N(0, I): section 3 of Kingma & Welling (2014).
-
-    Examples:
-        >>> prior = StandardNormal((2,), (1, 28, 28))
-        >>> prior(encode=lambda x: td.Normal(x, 1.0)).sample((3,)).shape
-        torch.Size([3, 2])
-    """
+    """The prior p(z) = N(0, I): section 3 of Kingma & Welling (2014)."""
 
     loc: torch.Tensor
     scale: torch.Tensor
