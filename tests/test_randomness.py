@@ -1,4 +1,3 @@
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,16 +12,6 @@ def test_keys_that_differ_in_one_place_have_other_seeds(key, place, other):
     place %= len(key)
     changed = [*key[:place], other, *key[place + 1 :]]
     assert (stream("train", *key) == stream("train", *changed)) == (key == changed)
-
-
-@pytest.mark.slow
-def test_steps_epochs_and_processes_have_seeds_of_their_own():
-    seeds = {stream("train", 0, epoch, step, rank) for epoch in range(10) for step in range(500) for rank in range(4)}
-    assert len(seeds) == 20_000
-
-
-def test_stages_have_seeds_of_their_own():
-    assert stream("train", 0, 0) != stream("evaluate", 0, 0)
 
 
 def test_stages_draw_different_numbers():

@@ -39,20 +39,14 @@ def test_it_is_one_distribution_over_the_latent(name, latent_dim):
 def test_it_owns_no_parameter_of_the_encoder(name):
     vae = made(name)
     vae.latent_prior()
-    assert not {id(p) for p in vae.prior.parameters()} & {id(p) for p in vae.encoder.parameters()}
     assert not {id(m) for m in vae.prior.modules()} & {id(m) for m in vae.encoder.modules()}
     assert_each_parameter_is_owned_once(vae)
 
 
 @torch.no_grad()
 @each_prior
-def test_density_integrates_to_one(name):
+def test_density_integrates_to_one_and_samples_have_its_moments(name):
     assert_total_is_one(made(name, 1).double().eval().latent_prior())
-
-
-@torch.no_grad()
-@each_prior
-def test_samples_have_the_moments_that_it_says(name):
     assert_samples_have_its_moments(made(name).double().eval().latent_prior())
 
 
@@ -72,14 +66,6 @@ def test_what_it_learnt_is_saved_and_loaded(name):
     altered(other.prior)
     other.load_state_dict(one.state_dict())
     assert torch.equal(one.latent_prior().log_prob(z), other.latent_prior().log_prob(z))
-
-
-@each_prior
-def test_it_is_the_same_inside_a_fixed_prior(name):
-    vae, z = made(name).eval(), torch.randn(5, 3)
-    expected = vae.latent_prior().log_prob(z)
-    with vae.fixed_prior():
-        assert torch.equal(vae.latent_prior().log_prob(z), expected)
 
 
 @each_prior

@@ -7,7 +7,7 @@ import torch
 
 from vaelab.networks import MLP, Chain, ConvNet, Network, normal_init
 
-LATENT, VECTOR = (3,), partial(MLP, hidden_features=6)
+LATENT, IMAGE = (3,), (1, 8, 8)
 
 
 def test_one_tanh_layer_is_the_papers():
@@ -18,23 +18,10 @@ def test_one_tanh_layer_is_the_papers():
     assert mlp.features_shape == (5,)
 
 
-@pytest.mark.parametrize(
-    ("activation", "kind"), [("relu", torch.nn.ReLU), ("SiLU", torch.nn.SiLU), (torch.nn.GELU, torch.nn.GELU)]
-)
+@pytest.mark.parametrize(("activation", "kind"), [("SiLU", torch.nn.SiLU), (torch.nn.GELU, torch.nn.GELU)])
 def test_activation_by_name_or_class(activation, kind):
     mlp = MLP((3,), LATENT, [4, 5], activation)
     assert [type(m) for m in mlp.layers[1::2]] == [kind, kind]
-
-
-@pytest.mark.parametrize("hidden", [0, [], [4, 0], -1])
-def test_refuses_widths_below_one(hidden):
-    with pytest.raises(ValueError, match="hidden_features"):
-        MLP((3,), LATENT, hidden)
-
-
-def test_refuses_an_unknown_activation():
-    with pytest.raises(ValueError, match="tanhh"):
-        MLP((3,), LATENT, 4, "tanhh")
 
 
 def test_chain_applies_one_after_the_other():
@@ -44,12 +31,7 @@ def test_chain_applies_one_after_the_other():
     assert chain.features_shape == (5,)
 
 
-def test_chain_refuses_a_map():
-    with pytest.raises(ValueError, match="gives a vector"):
-        Chain(ConvNet(LATENT, (1, 8, 8)), MLP((4,), ()))
-
-
-@pytest.mark.parametrize(("network", "owners"), [(VECTOR, 2 * 8 * 8), (ConvNet, 2)])
+@pytest.mark.parametrize(("network", "owners"), [(MLP, 2 * 8 * 8), (ConvNet, 2)])
 def test_each_number_of_an_output_layer_has_own_weights(network, owners):
     net = network(LATENT, (2, 8, 8))
     layer, features = net.output_layer(numbers=3), net(torch.randn(4, *LATENT))
@@ -66,17 +48,18 @@ def test_a_conv_net_sees_where_things_are():
 
 
 @pytest.mark.parametrize(
-    ("context", "event", "channels", "message"),
+    ("make", "message"),
     [
-        (LATENT, LATENT, [8], "expects images of at least 8x8"),
-        ((1, 7, 8), LATENT, [8], "expects images of at least 8x8"),
-        (LATENT, (1, 8, 8), [], "channels"),
-        (LATENT, (1, 8, 8), [8, 0], "channels"),
+        (lambda: ConvNet(LATENT, LATENT), "expects images of at least 8x8"),
+        (lambda: ConvNet((1, 7, 8), LATENT), "expects images of at least 8x8"),
+        (lambda: ConvNet(LATENT, IMAGE, []), "channels"),
+        (lambda: MLP(LATENT, IMAGE, [4, 0]), "hidden_features"),
+        (lambda: MLP(LATENT, IMAGE, 4, "tanhh"), "tanhh"),
     ],
 )
-def test_conv_net_refuses_what_it_cannot_do(context, event, channels, message):
+def test_networks_refuse_what_they_cannot_do(make, message):
     with pytest.raises(ValueError, match=message):
-        ConvNet(context, event, channels)
+        make()
 
 
 @pytest.mark.parametrize("network", [partial(MLP, hidden_features=[300, 300]), ConvNet])
