@@ -32,9 +32,9 @@ def commands_of(entry_point: str, *pages: Path) -> list[str]:
 
 
 def write_files_shown(folder: Path) -> None:
-    """Write the blocks that begin with a comment of their path, as a reader would."""
+    """Write the blocks that begin with a comment of their path, after a directive of Hydra's if any."""
     for language, block in [found for page in PAGES for found in blocks(page)]:
-        path = re.match(r"# (\S+\.(?:py|yaml))\n", block)
+        path = re.match(r"(?:# @.*\n)?# (\S+\.(?:py|yaml))\n", block)
         if language in ("python", "yaml") and path:
             (folder / path[1]).parent.mkdir(parents=True, exist_ok=True)
             (folder / path[1]).write_text(block)
