@@ -43,7 +43,7 @@ def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, 
 
 
 def mean_or_sample(p: td.Distribution) -> Tensor:
-    """Return the mean of p, `[*batch, *event_shape]`, or one sample if p has no mean, as a flow has none."""
+    """Return the mean of p, `[*batch, *event_shape]`, or one sample if p has no mean (a flow has none)."""
     try:
         return p.mean
     except NotImplementedError:

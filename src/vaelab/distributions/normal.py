@@ -32,7 +32,7 @@ class Normal(td.Normal):
         Let a and b be the standardised ends, reflected into the left tail, and Phi the cdf. The result is
         `log Phi(b) + log(1 - exp(log Phi(a) - log Phi(b)))`. A narrow interval would lose digits in that difference. It
         gets the midpoint rule with its next term: `log w + log phi(m) + w^2 (m^2 - 1) / 24`, where m = (a + b) / 2,
-        w = b - a, and phi is the density. All is computed in float64, and returned in the dtype of `loc`.
+        w = b - a, and phi is the density. The computation is in float64, and the result has the dtype of `loc`.
 
         Args:
             lower, upper: ends, `lower <= upper`, of shapes that broadcast with `batch_shape`. Either may be infinite.

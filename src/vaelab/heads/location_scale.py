@@ -16,15 +16,15 @@ class LocationScale(Head):
 
     Args:
         network: the network before the head.
-        scale: makes the module that maps features to the scale, from the network; see `vaelab.heads.scales`.
+        scale: makes the `vaelab.heads.Scale` from the network; that module maps features to the scale.
         sigmoid_mean: pass the location through a sigmoid, as section 5 of Kingma & Welling (2014) does for Frey Face.
 
     Attributes:
         family: makes the elements' distribution from `(loc, scale)`; its mean is `loc`.
 
     Raises:
-        ValueError: the scale is an `OptimalScale`, but the family is not Gaussian; or (in forward) it has other axes
-            than the location.
+        ValueError: the scale is an `OptimalScale` and the family is not Gaussian, or (in forward) the scale has other
+            axes than the location.
     """
 
     pixels = "unit"

@@ -53,7 +53,7 @@ class Scale(nn.Module):
         return (log_variance.exp() + self.min_scale**2).sqrt()
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
-        """Update running statistics from a prediction and its event, as `Head.observe`, which calls this."""
+        """Update running statistics from a prediction and its event. `Head.observe` calls this in training."""
 
     def monitors(self) -> dict[str, Tensor]:
         """Return `scale_at_floor`, the share of sigmas below the floor since the last call."""

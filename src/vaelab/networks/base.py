@@ -10,7 +10,7 @@ Per = Literal["element", "pixel", "vector"]
 
 
 class Network(nn.Module):
-    """Base class of the networks: map a context to features, and make the last layers that heads ask for.
+    """Base class of the networks. A network maps a context to features, and makes the last layers that heads ask for.
 
     The features of a context are a vector, `[*batch, F]`, or a map over the pixels of the event, `[*batch, F, H, W]`.
     `*batch` stands for any number of leading dimensions. A network knows no likelihood.

@@ -22,7 +22,7 @@ class MLP(Network):
         context_shape: shape of one context.
         event_shape: shape of one event.
         hidden_features: the width of the only hidden layer, or a list of widths.
-        activation: the name of a class of `torch.nn` in any case (`"tanh"`, `"ReLU"`), or what makes a module.
+        activation: the name of a class of `torch.nn` in any case (`"tanh"`, `"ReLU"`), or a callable.
 
     Raises:
         ValueError: no layer, a width below 1, or `torch.nn` has no such activation.
@@ -52,7 +52,7 @@ class MLP(Network):
 
 
 def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
-    """Return one number or several as a list; refuse none, and numbers that are not whole or are below 1."""
+    """Return the argument `name` as a list; refuse an empty list, and numbers that are not whole or are below 1."""
     numbers = [*values] if isinstance(values, Sequence) else [values]
     if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
         raise ValueError(f"{name} must be one width or more, each at least 1, found {values}")

@@ -79,7 +79,7 @@ def kl_divergence(
         q, p: distributions over z; q has the batch shape `[*batch]`.
         z: samples of q, `[*samples, *batch, latent_dim]`; `*samples` may be empty.
         log_q: log q(z) in nats if it is known already; see `vaelab.distributions.draw`.
-        closed_form: False: always use the samples.
+        closed_form: whether a closed form may be used.
 
     Examples:
         >>> import torch

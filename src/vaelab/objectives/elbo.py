@@ -15,7 +15,7 @@ class ELBO(Objective):
     reported metrics.
 
     Args:
-        closed_form: use the KL in closed form if there is one (estimator B of the paper); False: samples (A).
+        closed_form: compute the KL in closed form if there is one (estimator B of the paper), not from samples (A).
         num_samples: samples of z per example.
         beta: weight of the KL in the loss.
 
