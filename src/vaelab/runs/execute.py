@@ -11,10 +11,9 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
-from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from vaelab.data import ImageData
+from vaelab.errors import ConfigError
 from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.log import logging_to
@@ -64,7 +63,7 @@ def complete(
         if num_processes == 1:
             metrics = fit_and_evaluate(cfg, parts, folder, group, stop, together)
         else:
-            metrics = launch(complete_share, num_processes, contents(cfg), path, group, bar)
+            metrics = launch(complete_share, num_processes, contents(cfg), folder, group, bar)
         folder.finish(metrics)
     sync = None if group is not None else sync_line(path)  # a sweep's is for all its runs
     return metrics, f"run folder: {os.path.relpath(path)}" + (f"\nsend it to W&B: {sync}" if sync else "")
@@ -79,43 +78,26 @@ def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
 def fit_and_evaluate(
     cfg: DictConfig, parts: Parts, folder: RunFolder, group: str | None, stop: Stop, together: Together | None = None
 ) -> Metrics:
-    """Train and evaluate, in this process or, as one of several, its share; return the metrics of the whole.
-
-    The first process alone has a logger.
-    """
+    """Train and evaluate, in this process or, as one of several, its share; return the metrics of the whole."""
     data, module, trainer = parts
     module.together, module.stop = together, stop
-    found, folder.found = folder.found, None  # which takes as much memory as the model and its optimiser
-    if found is not None:
-        trainer.strategy.checkpoint_io = AlreadyRead(found[0])
-    with loggers.closing(make_logger(cfg, folder, group) if this_process()[0] == 0 else None) as trainer.logger:
-        with stop.patiently():
-            trainer.fit(module, data, ckpt_path=found and found[1], weights_only=True)
+    with refusing("the logger"):
+        logger = instantiate(cfg.runtime.logger)(folder, group) if this_process()[0] == 0 else None
+    with loggers.closing(logger) as trainer.logger:
+        with stop.patiently(), _saying_that_there_is_no_compiler():
+            trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         with stop.excusing():
             summarize(trainer.logger, metrics, data.record(), contents(cfg))
         return metrics
 
 
-class AlreadyRead(TorchCheckpointIO):
-    """Gives Lightning the checkpoint that training goes on from, which was read when the folder was opened."""
-
-    def __init__(self, checkpoint: dict[str, Any]) -> None:
-        self.checkpoint = [checkpoint]
-
-    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return self.checkpoint.pop()
-
-
-def complete_share(config: Mapping[str, Any], path: Path, group: str | None, bar: bool) -> Metrics:
+def complete_share(config: Mapping[str, Any], folder: RunFolder, group: str | None, bar: bool) -> Metrics:
     """Do the share of one of several processes, while the one that started them holds the folder."""
-    cfg = OmegaConf.create(dict(config))
-    first = this_process()[0] == 0
-    with logging_to(path / "train.log") if first else _unheard(), heeding() as stop:
-        folder = RunFolder(path, plain(cfg))
-        folder.found = folder.find_checkpoint()
+    cfg, first = OmegaConf.create(dict(config)), this_process()[0] == 0
+    with logging_to(folder.path / "train.log") if first else _unheard(), heeding() as stop:
         with _unheard():
-            parts = make_parts(cfg, path, bar)
+            parts = make_parts(cfg, folder.path, bar)
         return fit_and_evaluate(cfg, parts, folder, group, stop)
 
 
@@ -130,7 +112,13 @@ def _unheard() -> Iterator[None]:
         logging.disable(former)
 
 
-def make_logger(cfg: DictConfig, folder: RunFolder, group: str | None) -> Logger | None:
-    """Make the logger that `cfg` chooses, for a run folder that is held."""
-    with refusing("the logger"):
-        return instantiate(cfg.runtime.logger)(folder, group)
+@contextmanager
+def _saying_that_there_is_no_compiler() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "InvalidCxxCompiler" not in str(error):
+            raise
+        raise ConfigError(
+            "compile=true needs a C++ compiler, and PyTorch finds none: install g++, or type compile=false"
+        ) from error

@@ -24,12 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
-    """Make the objective that a node of the configuration describes.
-
-    Raises:
-        ConfigError: it is no objective, has parameters, or couples the examples of a minibatch that several processes
-            share.
-    """
+    """Make an objective; refuse one with parameters, or one that couples a minibatch that several processes share."""
     with refusing("the objective"):
         objective = instantiate(node)
     check_kind("objective", objective, Objective)
@@ -47,11 +42,7 @@ def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
 
 
 def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
-    """Make the prior on the weights, if there is one.
-
-    Raises:
-        ConfigError: it is no module, or holds parameters or buffers, which an evaluation would not know.
-    """
+    """Make the prior on the weights, if there is one; refuse one with tensors, which an evaluation would not know."""
     with refusing("the weight_prior"):
         prior = instantiate(node)
     if prior is None:
@@ -63,11 +54,7 @@ def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
 
 
 def check_kind(key: str, found: object, expected: type) -> None:
-    """Refuse a part that is not of its kind.
-
-    Raises:
-        ConfigError: names the key of the configuration, what was made and what was expected.
-    """
+    """Refuse a part that is not of its kind."""
     if not isinstance(found, expected):
         raise ConfigError(
             f"{key}._target_ makes a {type(found).__name__}, expected a {expected.__module__.rpartition('.')[0]}."
@@ -76,11 +63,7 @@ def check_kind(key: str, found: object, expected: type) -> None:
 
 
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
-    """Make the model for events of a shape.
-
-    Raises:
-        ConfigError: a part that is not of its kind, or a decoder's head that does not say which pixels it models.
-    """
+    """Make the model for events of a shape; refuse parts that are not of their kind."""
     parts = [instantiate(part_without_network(cfg[name])) for name in ("encoder", "decoder")]
     networks = [instantiate(cfg[name].get("network") or cfg.network) for name in ("encoder", "decoder")]
     vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
@@ -96,16 +79,12 @@ def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
 
 
 def part_without_network(part: DictConfig) -> DictConfig:
-    """Return an encoder's or decoder's node without a network of its own, which the model is given apart."""
+    """Return an encoder's or decoder's node without its network, which the model is given apart."""
     return OmegaConf.masked_copy(part, [str(key) for key in part if key != "network"])
 
 
 def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
-    """Make the model for `data`, its weights drawn by `cfg.seed`, and have the data serve the pixels that it models.
-
-    Raises:
-        ConfigError: pixels that the head does not model, or data outside of the support of its likelihood.
-    """
+    """Make the model for `data`, its weights drawn by `cfg.seed`, and have the data serve the pixels that it models."""
     seed_draws("cpu", "initialize", cfg.seed)
     vae = model_for(cfg, data.event_shape)
     serve_pixels(data, vae)
@@ -118,11 +97,7 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
 
 
 def serve_pixels(data: ImageData, vae: VAE) -> None:
-    """Have the data serve the pixels that the decoder's head models, and the encoder see them scaled to [0, 1].
-
-    Raises:
-        ConfigError: `data.pixels` asks for others, or the head's measure is not one of its pixels.
-    """
+    """Have the data serve the pixels that the decoder's head models, and the encoder see them scaled to [0, 1]."""
     head = vae.decoder.head
     if data.pixels not in (None, head.pixels):
         raise ConfigError(
@@ -141,11 +116,7 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
 
 
 def check_support(vae: VAE, data: ImageData) -> None:
-    """Draw one block of each split, and refuse data outside of the support of the decoder's likelihood.
-
-    Raises:
-        ConfigError: names the data and the likelihood.
-    """
+    """Draw one block of each split, and refuse data outside of the support of the decoder's likelihood."""
     support = vae.eval().decode(vae.latent_prior().sample((1,))).support
     vae.train()
     for split in data.split:

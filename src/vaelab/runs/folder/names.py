@@ -27,11 +27,7 @@ def job_name(_root_: DictConfig) -> str:
 
 
 def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
-    """Return the folder, beside `path`, of the run that differs from that one by its seed.
-
-    Raises:
-        ConfigError: `path` has a name of the user's own.
-    """
+    """Return the folder, beside `path`, of the run that differs from that one by its seed."""
     prefix = path.name.removesuffix(f"-{identity(plain(cfg))}")
     if prefix == path.name:
         raise ConfigError(

@@ -45,11 +45,7 @@ def read_weights(folder: Path, name: str) -> Weights:
 
 
 def read_safetensors(path: Path) -> Weights:
-    """Read the weights of a file that `write_safetensors` wrote.
-
-    Raises:
-        RunFolderError: it is damaged, or not one of ours.
-    """
+    """Read the weights of a file that `write_safetensors` wrote; refuse any other."""
     from safetensors import safe_open  # not needed by a run that trains
 
     opened(path).close()
