@@ -31,11 +31,7 @@ def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> 
 
 
 def stored_estimators(node: Any, file: Path) -> dict[str, Any]:
-    """Return name → settings of the estimators in a stored configuration; of a foreign class, what is stored.
-
-    Raises:
-        RunFolderError: no estimator, or one that could not be evaluated either.
-    """
+    """Return name → settings of the estimators in a stored configuration; of a foreign class, what is stored."""
     if not isinstance(node, dict) or not isinstance(target := node.get("_target_"), str):
         raise RunFolderError(f"{file}: estimator names no class: expected _target_")
     if not target.startswith("vaelab."):
