@@ -36,11 +36,7 @@ INSTEAD = {  # of arguments that count in chunks, or do nothing in manual optimi
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
-    """Return the trainer of a run whose folder is `path`; the logger comes later. Set the precision of products.
-
-    Raises:
-        ConfigError: arguments that Lightning does not take, or a device that is neither a CPU nor a CUDA GPU.
-    """
+    """Return the trainer of a run whose folder is `path`; the logger comes later. Set the precision of products."""
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # of this process, until the next run
     ours = {
         "accelerator": cfg.runtime.accelerator,
@@ -86,13 +82,7 @@ def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
-    """Make the data, and the module that trains a model of their shape.
-
-    Raises:
-        ConfigError: a number out of range, or pixels that the head does not model.
-        DataError: data that is missing or damaged.
-        hydra.errors.InstantiationException: a target that refuses its arguments.
-    """
+    """Make the data, and the module that trains a model of their shape."""
     data = build_data(cfg)
     with refusing("the model"):
         vae = build_vae(cfg, data)

@@ -21,23 +21,16 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from vaelab.errors import (
-    ConfigError,
-    DataError,
-    DivergedError,
-    PointMassError,
-    ProcessError,
-    RunFolderError,
-    SweepError,
-)
+from vaelab import errors
+from vaelab.errors import ConfigError, DataError
 from vaelab.runs.configuration import CONF, full_keys
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.signals import Interrupted, heeding
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
-FAILURE = (DataError, RunFolderError, DivergedError, PointMassError, ProcessError)
-FAILURE = (*FAILURE, SweepError, OSError, ImportError)  # exit code 1
+FAILURE = (DataError, errors.RunFolderError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
+FAILURE = (*FAILURE, errors.SweepError, OSError, ImportError)  # exit code 1
 # in a child process that is not forked, the variable is the one that `command` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 
@@ -45,11 +38,7 @@ speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several
 
 
 def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a command of a function of a configuration; an error that the user can mend is one line and an exit code.
-
-    Args:
-        config: the configuration's file below `conf`, without `.yaml`.
-    """
+    """Make a command of a function of the configuration `conf/CONFIG.yaml`; a user's mistakes take one line."""
     file = Path(CONF, config)
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:

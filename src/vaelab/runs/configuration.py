@@ -44,18 +44,17 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def choices() -> str:
     """Return each group's choices, each with the first comment of its file, for `--help`."""
-    found: dict[str, list[Path]] = {}
+    lines: dict[str, list[str]] = {}
     for file in sorted(Path(CONF).rglob("*.yaml")):
         group = str(file.parent.relative_to(CONF)).removeprefix(f"{RUNTIME}/")
         if group not in (".", "hydra/help") and not group.startswith("reporting"):
-            found.setdefault(group, []).append(file)
-    lines = []
-    for group in sorted(found, key=lambda group: (group.startswith("hydra"), group)):
-        lines.append(f"  {group}")
-        for file in found[group]:
             comments = re.findall("^# (?!@)(.*)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            lines.append(f"    {file.stem:18} {comments[0] if comments else ''}".rstrip())
-    return "\n".join(lines).replace("$", "$$")  # Hydra substitutes in the text
+            line = f"    {file.stem:18} {comments[0] if comments else ''}".rstrip()
+            lines.setdefault(group, [f"  {group}"]).append(line)
+    order = sorted(lines, key=lambda group: (group.startswith("hydra"), group))
+    return "\n".join(line for group in order for line in lines[group]).replace(
+        "$", "$$"
+    )  # Hydra substitutes in the text
 
 
 def short_key(key: str) -> str:
@@ -74,9 +73,8 @@ def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
     found = []
     for override in overrides:
         parts = re.fullmatch(r"([+~]*)([\w.]+)(=.*)?", override, flags=re.DOTALL)
-        if parts and (parts[1].startswith("~") or parts[3]) and _depth(below, parts[2]) > _depth(top, parts[2]):
-            separator = "/" if parts[2] in groups else "."
-            override = f"{parts[1]}{RUNTIME}{separator}{parts[2]}{parts[3] or ''}"
+        if parts and (override.startswith("~") or parts[3]) and _depth(below, parts[2]) > _depth(top, parts[2]):
+            override = f"{parts[1]}{RUNTIME}{'/' if parts[2] in groups else '.'}{parts[2]}{parts[3] or ''}"
         found.append(override)
     return found
 

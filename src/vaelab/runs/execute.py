@@ -37,11 +37,9 @@ def complete(
 ) -> tuple[Metrics, str]:
     """Complete the run that `cfg` describes, in this process or, if it asks for several devices, in one for each.
 
-    This process holds the folder, and writes down there how the run ended.
-
     Args:
         cfg: the configuration, checked.
-        path: the run folder.
+        path: the run folder, which this process holds meanwhile.
         group: the sweep's name, for the logger.
         stop: tells of signals.
         together: takes the training steps of this run with those of others.
@@ -49,11 +47,6 @@ def complete(
 
     Returns:
         What `metrics.json` holds, and a line that says what was done.
-
-    Raises:
-        RunFolderError: the folder holds another run, or another process holds the folder.
-        Interrupted: a signal told the program to stop; the run can go on.
-        ProcessError: one of several processes failed, which ended the others.
     """
     folder, num_processes = RunFolder(path, plain(cfg), rerun=cfg.runtime.rerun), processes_of(cfg.runtime)
     if folder.finished:

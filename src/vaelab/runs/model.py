@@ -133,9 +133,6 @@ def scored_as_mass(vae: VAE, data: ImageData) -> None:
 
     The decoder's head becomes an `OverLevels` of itself with the same parameters, so load weights before. The encoder
     then sees level / (num_levels - 1), without the noise of dequantising. The bound is one on the mass of the levels.
-
-    Raises:
-        ConfigError: the head models binary pixels or levels, or its distribution has no mass over intervals.
     """
     head = vae.decoder.head
     if head.pixels != "unit":

@@ -45,14 +45,9 @@ PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")
 
 
 def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
-    """Refuse what cannot be meant, before any work. What a class is given, its constructor checks.
+    """Refuse what cannot be meant, and what lacks one of `parts`. What a class is given, its constructor checks.
 
-    Args:
-        cfg: the configuration. A key that it lacks has its default.
-        parts: what it must have chosen.
-
-    Raises:
-        ConfigError: names the key, what was expected and what was found.
+    A key that the configuration lacks has its default.
     """
     for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
         name = str(key).rpartition(".")[2]

@@ -23,11 +23,7 @@ START_OVER = "train it anew with rerun=true"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file; empty if it is not there.
-
-    Raises:
-        RunFolderError: not JSON, or not a mapping.
-    """
+    """Read a JSON file; empty if it is not there. Refuse what is no mapping."""
     try:
         content = json.loads(read_text(path, JSON_LIMIT))
     except FileNotFoundError:
@@ -70,11 +66,7 @@ def _is_number(value: Any) -> bool:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read the configuration that a run folder stores, without its format version.
-
-    Raises:
-        RunFolderError: no run folder there, not plain YAML, not a mapping, or another format.
-    """
+    """Read the configuration that a run folder stores, without its format version. Refuse what is no plain YAML."""
     file = path / "config.yaml"
     try:
         config = plain_yaml(read_text(file, CONFIG_LIMIT))
@@ -94,11 +86,6 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def check_format_version(found: Any, file: Path) -> None:
     """Refuse a file of another format than this version writes."""
-    if found == 1:
-        raise RunFolderError(
-            f"{file} was written by an earlier version of vaelab, and this one can neither go on with it nor evaluate "
-            f"it: train the run again in a folder of its own, or here with rerun=true"
-        )
     if found != FORMAT_VERSION:
         raise RunFolderError(f"{file} has format_version {shown(found)}, expected {FORMAT_VERSION}; {START_OVER}")
 
@@ -113,11 +100,7 @@ def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint: plain data and tensors, on the CPU, and no more of them than the file has bytes.
-
-    Raises:
-        RunFolderError: no such file, not a whole checkpoint, or not one of ours.
-    """
+    """Load a checkpoint, onto the CPU. Refuse all but plain data and tensors, of no more bytes than the file has."""
     try:
         file = opened(path)
     except FileNotFoundError as error:

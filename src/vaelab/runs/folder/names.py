@@ -43,10 +43,7 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
 def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> str:
     """Return the folder of a sweep: `sweep.name`, or one made of its definition, so that the same line finds it again.
 
-    Args:
-        name: `sweep.name`.
-        overrides: what was typed.
-        params: what the sweeper adds to that; what was typed comes first.
+    The definition is what was typed, and what the sweeper's `params` add to that.
     """
     typed = {_key(override) for override in overrides}
     overrides = [*overrides, *(f"{key}={value}" for key, value in (params or {}).items() if key not in typed)]

@@ -146,13 +146,7 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
 
 
 def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
-    """Send the metrics of an evaluation, as `evaluation/...`, to the W&B run of a run folder, if it has one.
-
-    Args:
-        path: the run folder.
-        metrics: flat, with `samples_seen`.
-        mode: `offline`, `online` or `disabled`.
-    """
+    """Send the metrics of an evaluation, as `evaluation/...`, to the W&B run of the run folder `path`, if any."""
     config, status = read_config(path), read_status(path)
     if not logs_to_wandb(config) or "run_id" not in status or mode == "disabled" or (path / "wandb").is_symlink():
         return

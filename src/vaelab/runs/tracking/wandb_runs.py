@@ -129,15 +129,11 @@ def check_login() -> None:
         raise PermissionError("save=true needs a W&B account, and no key is known here: type wandb login first")
 
 
-def sync_line(*folders: Path) -> str | None:
-    """Return the command that sends the offline W&B runs of run folders, or of a sweep's folder, to the user's account.
+def sync_line(folder: Path) -> str | None:
+    """Return the command that sends the offline W&B runs of a run folder, or of a sweep's, to the user's account.
 
     It is one for the current folder; None if there is nothing that was not sent before.
     """
-    found = [
-        f"{shlex.quote(os.path.relpath(folder))}/{pattern}"
-        for folder in folders
-        for pattern in ("*/wandb/offline-run-*", "wandb/offline-run-*")
-        if any(not list(run.glob("*.synced")) for run in folder.glob(pattern))
-    ]
-    return " ".join(["wandb sync", *found]) if found else None
+    path, patterns = shlex.quote(os.path.relpath(folder)), ("*/wandb/offline-run-*", "wandb/offline-run-*")
+    found = [p for p in patterns if any(not list(run.glob("*.synced")) for run in folder.glob(p))]
+    return " ".join(["wandb sync", *(f"{path}/{pattern}" for pattern in found)]) if found else None
