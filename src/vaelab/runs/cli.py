@@ -100,6 +100,7 @@ def quieten_console() -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk is told of by what must be written
     os.environ.setdefault("WANDB_SILENT", "true")
 
 

@@ -2,8 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,8 +76,13 @@ def fit_and_evaluate(
     with refusing("the logger"):
         logger = instantiate(cfg.runtime.logger)(folder, group) if this_process()[0] == 0 else None
     with loggers.closing(logger) as trainer.logger:
-        with stop.patiently(), _saying_that_there_is_no_compiler():
-            trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
+        try:
+            with stop.patiently():
+                trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
+        except RuntimeError as error:
+            if "InvalidCxxCompiler" not in str(error):
+                raise
+            raise ConfigError("compile=true needs a C++ compiler: install g++, or type compile=false") from error
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         with stop.excusing():
             summarize(trainer.logger, metrics, data.record(), contents(cfg))
@@ -87,31 +91,10 @@ def fit_and_evaluate(
 
 def complete_share(config: Mapping[str, Any], folder: RunFolder, group: str | None, bar: bool) -> Metrics:
     """Do the share of one of several processes, while the one that started them holds the folder."""
-    cfg, first = OmegaConf.create(dict(config)), this_process()[0] == 0
-    with logging_to(folder.path / "train.log") if first else _unheard(), heeding() as stop:
-        with _unheard():
-            parts = make_parts(cfg, folder.path, bar)
+    cfg = OmegaConf.create(dict(config))
+    logging.disable()  # the process that started this one says the same
+    parts = make_parts(cfg, folder.path, bar)
+    if this_process()[0] == 0:
+        logging.disable(logging.NOTSET)
+    with logging_to(folder.path / "train.log"), heeding() as stop:
         return fit_and_evaluate(cfg, parts, folder, group, stop)
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Log nothing: another process says the same."""
-    former = logging.root.manager.disable
-    logging.disable()
-    try:
-        yield
-    finally:
-        logging.disable(former)
-
-
-@contextmanager
-def _saying_that_there_is_no_compiler() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if "InvalidCxxCompiler" not in str(error):
-            raise
-        raise ConfigError(
-            "compile=true needs a C++ compiler, and PyTorch finds none: install g++, or type compile=false"
-        ) from error

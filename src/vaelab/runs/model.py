@@ -29,15 +29,9 @@ def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
         objective = instantiate(node)
     check_kind("objective", objective, Objective)
     if names := [name for name, _ in objective.named_parameters()]:
-        raise ConfigError(
-            f"{type(objective).__name__} has the parameter {names[0]}, which no optimiser would move: make it a "
-            "buffer, or a part of the model"
-        )
+        raise ConfigError(f"no optimiser would move {names[0]} of {type(objective).__name__}: make it a buffer")
     if objective.couples_batch and num_processes > 1:
-        raise ConfigError(
-            f"{type(objective).__name__} couples the examples of a minibatch, found {num_processes} processes "
-            "that share each minibatch: train it in one process"
-        )
+        raise ConfigError(f"{type(objective).__name__} couples the examples of a minibatch: type devices=1")
     return objective
 
 
@@ -57,8 +51,7 @@ def check_kind(key: str, found: object, expected: type) -> None:
     """Refuse a part that is not of its kind."""
     if not isinstance(found, expected):
         raise ConfigError(
-            f"{key}._target_ makes a {type(found).__name__}, expected a {expected.__module__.rpartition('.')[0]}."
-            f"{expected.__name__}: derive the class from it"
+            f"{key}._target_ makes a {type(found).__name__}, expected one derived from {expected.__name__}"
         )
 
 
@@ -108,10 +101,7 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
         log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
     data.serve(head.pixels)
     if head.measure != MEASURES[head.pixels]:
-        raise ConfigError(
-            f"{type(head).__name__} says that it gives a {head.measure} over {head.pixels} pixels, which have a "
-            f"{MEASURES[head.pixels]}: correct its `pixels` or `measure`"
-        )
+        raise ConfigError(f"{type(head).__name__} says measure={head.measure} of {head.pixels} pixels: correct either")
     vae.max_pixel = data.max_pixel
 
 

@@ -65,13 +65,9 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
             check_whole(key, value, least)
     for key, allowed in CHOICES.items():
         check_choice(key, OmegaConf.select(cfg, key, default=allowed[0]), allowed)
-    num_processes = processes_of(cfg.runtime)
-    if OmegaConf.select(cfg, "runtime.stacked"):
-        others = {"compile": (cfg.compile, False), "on_nan": (cfg.on_nan, "stop"), "devices": (num_processes, 1)}
-        for key, (found, needed) in others.items():
-            if found != needed:
-                typed, other = f"{key}={_typed(found)}", f"{key}={_typed(needed)}"
-                raise ConfigError(f"stacked=true does not go with {typed}: type stacked=false or {other}")
+    shared = processes_of(cfg.runtime) > 1
+    if OmegaConf.select(cfg, "runtime.stacked") and (shared or cfg.compile or cfg.on_nan != "stop"):
+        raise ConfigError("stacked=true needs compile=false, on_nan=stop and devices=1: type these, or stacked=false")
 
 
 def check_evaluation(cfg: DictConfig) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning.loggers as pl_loggers
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from vaelab.files import replacing
 from vaelab.runs.folder.contents import read_config, read_status
@@ -73,7 +72,6 @@ class CSV(Logger):
         rows = [{name: _number(value) for name, value in row.items() if value} for row in former]
         self.rows = {_text(row): row for row in rows if row["step"] <= samples_seen}
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {**metrics, "step": step or 0}
         self.rows.setdefault(_text(row), row)  # an evaluation may be repeated after an interruption
@@ -89,7 +87,6 @@ class CSV(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the run folder has them."""
 
-    @rank_zero_only
     def save(self) -> None:
         self.file.parent.mkdir(exist_ok=True)
         with replacing(self.file) as partial, partial.open("x", newline="", encoding="utf-8") as file:

@@ -8,7 +8,6 @@ from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from vaelab.runs.folder.identity import identity
 from vaelab.runs.results import Metrics
@@ -97,7 +96,6 @@ def is_log_likelihood(metric: str) -> bool:
     return metric.startswith("test/") and metric.rpartition("/")[2] == "log_likelihood"
 
 
-@rank_zero_only
 def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Write the final metrics into W&B's summary of a finished run, under the same names.
 
