@@ -30,8 +30,7 @@ INSTEAD = {  # of arguments that count in chunks, or do nothing in manual optimi
     **dict.fromkeys(("overfit_batches", "fast_dev_run"), WHOLE_SPLITS),
     **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), CLIPS),
     "accumulate_grad_batches": "choose a larger batch_size",
-    "num_nodes": "a run trains on one machine; devices=2 shares it among two processes",
-    "strategy": "devices=2 is all it takes to share the training among two processes",
+    **dict.fromkeys(("num_nodes", "strategy"), "devices=2 shares it among two processes of this machine"),
 }
 
 

@@ -69,7 +69,9 @@ def _main(config: str, task: Callable[[], Any]) -> None:
         sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
     except Exception as error:
         ours = isinstance(error, (*USAGE, *FAILURE))
-        if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and _in_composition(error))):
+        composed = any(frame.name == "run_job" for frame in traceback.extract_tb(error.__traceback__))
+        # before, Hydra raises a bare ValueError at some overrides, such as callbacks=null
+        if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
             show_traceback(error)
             sys.exit(1)
         refuse(error if ours else ConfigError(one_line(error)))
@@ -135,11 +137,6 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         where = "; nothing is lost: make room, and type the command again"
     return printable(redact(" ".join(str(error).split()) + where))
-
-
-def _in_composition(error: Exception) -> bool:
-    # Hydra raises a bare ValueError at some overrides, such as callbacks=null
-    return not any(frame.name == "run_job" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _is_for_console(record: logging.LogRecord) -> bool:

@@ -9,18 +9,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import short_key
 
-AT_LEAST = {
-    "latent_dim": 1,
-    "batch_size": 1,
-    "seed": 0,
-    "data.seed": 0,
-    "trainer.val_check_interval": 1,
-    "trainer.check_val_every_n_epoch": 1,
-    "trainer.max_epochs": 1,
-    "trainer.max_steps": 1,
-    "runtime.steps_per_call": 1,
-    "runtime.seeds": 1,
-    "runtime.checkpoint_every_n_steps": 1,
+AT_LEAST = {"seed": 0, "data.seed": 0, "latent_dim": 1, "batch_size": 1} | {
+    **{f"trainer.{key}": 1 for key in ("max_epochs", "max_steps", "val_check_interval", "check_val_every_n_epoch")},
+    **{f"runtime.{key}": 1 for key in ("seeds", "steps_per_call", "checkpoint_every_n_steps")},
 }
 NOT_GIVEN = {"trainer.max_steps": -1, "trainer.val_check_interval": None, "runtime.checkpoint_every_n_steps": None}
 CHOICES = {

@@ -65,9 +65,8 @@ def swept_keys(overrides: Sequence[str]) -> set[str]:
 
 def register_resolvers() -> None:
     """Make the names above, and the choices that there are, available in `conf/`."""
-    OmegaConf.register_new_resolver("choices", choices, replace=True)
-    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    for resolver in (choices, run_name, job_name):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     # cached, since a sweep's jobs see the overrides of their own
     OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
 

@@ -18,17 +18,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.errors import DivergedError, ProcessError, RunFolderError
 from vaelab.files import write_atomically
-from vaelab.runs.folder.contents import (
-    FORMAT_VERSION,
-    START_OVER,
-    check_same_data,
-    environment,
-    load_checkpoint,
-    read_config,
-    read_json,
-    read_metrics,
-    read_status,
-)
+from vaelab.runs.folder import contents
 from vaelab.runs.folder.identity import budget, science
 from vaelab.runs.folder.log import logging_to
 from vaelab.security.redaction import redact, redacted
@@ -71,13 +61,13 @@ class RunFolder:
         # which SLURM has started again: it goes on, or it would start over every time
         job = slurm_job(restarted=True)
         with suppress(RunFolderError):
-            return job is not None and read_json(self.path / "status.json").get("slurm_job") == job
+            return job is not None and contents.read_json(self.path / "status.json").get("slurm_job") == job
         return False
 
     def _read_what_stands(self) -> None:
         here = (self.path / "config.yaml").exists() and not self.rerun
-        self.stored = read_config(self.path) if here else None
-        self.status: dict[str, Any] = read_status(self.path) if here else {}
+        self.stored = contents.read_config(self.path) if here else None
+        self.status: dict[str, Any] = contents.read_status(self.path) if here else {}
         self.seconds_before: float = self.status.get("seconds", 0.0)
         if self.stored is not None:
             self._check_identity(self.stored)
@@ -91,7 +81,7 @@ class RunFolder:
     @property
     def metrics(self) -> dict[str, float]:
         """Read `metrics.json`."""
-        return read_metrics(self.path)
+        return contents.read_metrics(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -117,7 +107,7 @@ class RunFolder:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
                 that the run began with, all checkpoints are damaged, or the folder cannot be written.
         """
-        record = redacted(record) | {"environment": environment(num_processes)}
+        record = redacted(record) | {"environment": contents.environment(num_processes)}
         if self.rerun:
             with self._locked():
                 self._put_aside()
@@ -127,13 +117,13 @@ class RunFolder:
             if self.finished:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
             if self.stored is not None:
-                check_same_data(self.path, record.get("data"))
+                contents.check_same_data(self.path, record.get("data"))
             warnings = [*self._find_checkpoint(check), *self._other_environment(record["environment"])]
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # of a process that was killed
             self.status.setdefault("run_id", secrets.token_hex(4))
             self._set("running")  # first of all: the run may have been done, of fewer epochs
-            stored = {"format_version": FORMAT_VERSION} | self.config
+            stored = {"format_version": contents.FORMAT_VERSION} | self.config
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record, indent=2))
             with logging_to(self.path / "train.log"), self._telling_how_it_ends():
@@ -146,7 +136,7 @@ class RunFolder:
         damage: dict[Path, RunFolderError] = {}
         for path in filter(Path.exists, (self.checkpoints / f"{name}.ckpt" for name in ("last", "previous"))):
             try:
-                checkpoint = load_checkpoint(path)
+                checkpoint = contents.load_checkpoint(path)
             except RunFolderError as error:
                 damage[path] = error
             else:
@@ -154,7 +144,7 @@ class RunFolder:
                 self.resumed_from, self.samples_seen = path, checkpoint["counts"]["samples_seen"]
                 for damaged in damage:
                     damaged.replace(damaged.with_suffix(".damaged"))  # not to become previous.ckpt
-                reasons = [str(error).removesuffix(f"; {START_OVER}") for error in damage.values()]
+                reasons = [str(error).removesuffix(f"; {contents.START_OVER}") for error in damage.values()]
                 return [f"{reason}; going on from {path.name}" for reason in reasons]
         if damage:
             raise next(iter(damage.values()))
@@ -181,7 +171,7 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             return FileLock(self.path / ".lock").acquire(timeout=0.3)  # who only looks whether it is held is quicker
         except Timeout as error:
-            status = read_json(self.path / "status.json")
+            status = contents.read_json(self.path / "status.json")
             holder = f"process {status.get('pid', '?')} on {status.get('host', '?')}"
             raise RunFolderError(f"{self.path} is in use by {holder}; wait for it or stop it") from error
         except OSError as error:
@@ -220,7 +210,7 @@ class RunFolder:
 
     def _other_environment(self, here: dict[str, Any]) -> list[str]:
         """Return what else than when the run began changes how numbers come out."""
-        there = read_json(self.path / "record.json").get("environment")
+        there = contents.read_json(self.path / "record.json").get("environment")
         if not isinstance(there, dict):
             return []
         effects = {"threads": "sums may round otherwise", "processes": "the noise is other noise from here on"}

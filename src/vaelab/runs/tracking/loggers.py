@@ -36,7 +36,9 @@ def wandb(
     """
     from wandb import Settings, setup
 
-    _stop_debugging()
+    for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
+        if os.environ.pop(name, None):
+            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
     setup(Settings(silent=True))  # before Lightning passes what W&B warns of
     logging.getLogger("wandb").setLevel(logging.WARNING)  # below, its debug.log tells paths and arguments
     logger = pl_loggers.WandbLogger(
@@ -138,7 +140,10 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
                 if code == 0:
                     raise
                 log.warning("W&B did not finish: %s", error)
-                _forget_service(code)
+                from wandb import teardown
+
+                with suppress(Exception):  # it would be tried again at exit, with a traceback, and by the next run
+                    teardown(exit_code=code)
             _redact_logs(Path(logger.save_dir or "."))
 
 
@@ -156,19 +161,6 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
         step = int(metrics["samples_seen"])
         named = {f"evaluation/{name}": value for name, value in metrics.items()}
         logger.log_metrics(named | {"samples_seen": step}, step=step)
-
-
-def _forget_service(code: int) -> None:
-    from wandb import teardown
-
-    with suppress(Exception):  # it would be tried again at exit, with a traceback, and by the next run
-        teardown(exit_code=code)
-
-
-def _stop_debugging() -> None:
-    for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
-        if os.environ.pop(name, None):
-            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
 
 
 def _redact_logs(path: Path) -> None:
