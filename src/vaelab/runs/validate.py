@@ -84,7 +84,7 @@ def check_complete(cfg: DictConfig) -> None:
 def processes_of(runtime: Mapping[str, Any]) -> int:
     """Return how many processes share a run or an evaluation: one for each device."""
     devices = runtime["devices"]
-    if isinstance(devices, list | ListConfig):  # GPUs by number, which Lightning checks
+    if isinstance(devices, list | ListConfig) and devices:  # GPUs by number, which Lightning checks
         return len(devices)
     check_whole("devices", devices, 1)
     return devices
