@@ -4,19 +4,16 @@ import json
 import os
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from vaelab.files import write_atomically
-from vaelab.runs.cli import entry_point, task
-from vaelab.runs.configuration import REPORTING_CONF
+from vaelab.runs.cli import command
 from vaelab.runs.tracking.wandb_runs import check_login
 from vaelab.security.redaction import redacted
 
 
-@hydra.main(version_base="1.3", config_path=REPORTING_CONF, config_name="dashboard")
-@task
-def run(cfg: DictConfig) -> None:
+@command("reporting/dashboard")
+def main(cfg: DictConfig) -> None:
     """Write the two dashboards to `workspace.json` and `dashboard-report.json` in the sweep's folder."""
     from vaelab.reporting import wandb_workspace as workspaces  # here, because it is slow to import
 
@@ -33,8 +30,6 @@ def run(cfg: DictConfig) -> None:
         for address in workspaces.save(workspace, report):
             print(f"saved: {address}")
 
-
-main = entry_point(run)
 
 if __name__ == "__main__":
     main()

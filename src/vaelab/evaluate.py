@@ -6,13 +6,13 @@ The folder may be a stranger's: see `vaelab.runs.evaluating.reopen`.
 import json
 import math
 from pathlib import Path
+from typing import Any
 
-import hydra
 from omegaconf import DictConfig
 
 from vaelab.files import write_atomically
-from vaelab.runs.cli import entry_point, task
-from vaelab.runs.configuration import CONF, contents
+from vaelab.runs.cli import command
+from vaelab.runs.configuration import contents
 from vaelab.runs.evaluating.cache import KeptEvaluation
 from vaelab.runs.evaluating.session import Evaluated, Evaluation, evaluate_share
 from vaelab.runs.evaluating.table import show_evaluation
@@ -21,9 +21,8 @@ from vaelab.runs.tracking.loggers import log_evaluation
 from vaelab.runs.validate import check_evaluation, processes_of
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
-@task
-def run(cfg: DictConfig) -> float:
+@command("evaluate")
+def main(cfg: DictConfig) -> float:
     """Complete the evaluation that `cfg` describes; return the bound in nats."""
     check_evaluation(cfg)
     evaluation, num_processes = Evaluation(cfg), processes_of(cfg.runtime)
@@ -43,17 +42,15 @@ def run(cfg: DictConfig) -> float:
 
 def write(evaluation: Evaluation, evaluated: Evaluated) -> Path:
     """Write `evaluation.json`, and the same content under the evaluation's own name in `evaluations/`."""
-    told = {name: getattr(evaluated, name) for name in ("kl_per_dimension", "comparability", "notes")}
-    numbers = {
+    content: dict[str, Any] = {
         name: value if math.isfinite(value) else None for name, value in evaluated.metrics.items()
-    }  # JSON has no other
-    content = json.dumps(numbers | {"checkpoint": evaluation.cfg.checkpoint} | told, indent=2, default=str)
-    for file in ("evaluations/" + evaluation.name + ".json", "evaluation.json"):
-        write_atomically(evaluation.folder / file, content)
+    }
+    content |= {"checkpoint": evaluation.cfg.checkpoint, "kl_per_dimension": evaluated.kl_per_dimension}
+    content |= {"comparability": evaluated.comparability, "notes": evaluated.notes}
+    for name in (f"evaluations/{evaluation.name}.json", "evaluation.json"):
+        write_atomically(evaluation.folder / name, json.dumps(content, indent=2, default=str))
     return evaluation.folder / "evaluation.json"
 
-
-main = entry_point(run, "evaluate")
 
 if __name__ == "__main__":
     main()

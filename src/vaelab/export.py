@@ -3,20 +3,17 @@
 import os
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from vaelab.errors import RunFolderError
-from vaelab.runs.cli import entry_point, task
-from vaelab.runs.configuration import CONF
+from vaelab.runs.cli import command
 from vaelab.runs.folder.contents import read_config
 from vaelab.runs.folder.weights import read_weights, write_safetensors
 from vaelab.runs.validate import check_choice
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="export")
-@task
-def run(cfg: DictConfig) -> None:
+@command("export")
+def main(cfg: DictConfig) -> None:
     """Write `checkpoints/NAME.safetensors` beside the checkpoint that `cfg` names."""
     check_choice("checkpoint", cfg.checkpoint, ("last", "best"))
     folder = Path(cfg.run_dir)
@@ -28,8 +25,6 @@ def run(cfg: DictConfig) -> None:
     write_safetensors(path, weights)
     print(f"written: {os.path.relpath(path)} ({weights.num_bytes:,} bytes, {weights.steps:,} steps)")
 
-
-main = entry_point(run)
 
 if __name__ == "__main__":
     main()

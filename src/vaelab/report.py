@@ -7,7 +7,6 @@ import json
 import os
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from vaelab.files import write_atomically
@@ -17,14 +16,12 @@ from vaelab.reporting.pictures import pictures_of
 from vaelab.reporting.table import as_csv
 from vaelab.reporting.terminal import show_report
 from vaelab.reporting.tracking import log_report
-from vaelab.runs.cli import entry_point, task
-from vaelab.runs.configuration import REPORTING_CONF
+from vaelab.runs.cli import command
 from vaelab.runs.validate import EVALUATION, check_choice
 
 
-@hydra.main(version_base="1.3", config_path=REPORTING_CONF, config_name="report")
-@task
-def run(cfg: DictConfig) -> None:
+@command("reporting/report")
+def main(cfg: DictConfig) -> None:
     """Write `report.html`, `report.csv` and `report.json` to the sweep's folder."""
     check_choice("wandb_mode", cfg.wandb_mode, EVALUATION["wandb_mode"])
     folder = Path(cfg.sweep)
@@ -39,8 +36,6 @@ def run(cfg: DictConfig) -> None:
     show_report(report, f"written: {os.path.relpath(folder / 'report.html')}, report.csv and report.json")
     log_report(folder, report, cfg.wandb_mode)
 
-
-main = entry_point(run)
 
 if __name__ == "__main__":
     main()

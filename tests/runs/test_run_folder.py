@@ -3,43 +3,32 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tests.helpers.commands import Outcome, Run, assert_same_weights, results
+from tests.helpers.commands import Outcome, Run, assert_one_line, assert_same_weights, only_run, results, status
 from vaelab.errors import RunFolderError
 from vaelab.files import write_atomically
-from vaelab.runs import execute as complete
+from vaelab.runs import execute
 from vaelab.runs.configuration import plain
 from vaelab.runs.folder.contents import FORMAT_VERSION, read_config
 from vaelab.runs.folder.identity import flatten, identity
 from vaelab.runs.folder.names import sweep_name
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.training import Checkpoints, VAEModule
-
-
-def status(path: Path) -> dict[str, Any]:
-    return json.loads((path / "status.json").read_text())
+from vaelab.signals import Interrupted
+from vaelab.training import VAEModule
 
 
 def files(path: Path) -> dict[str, bytes]:
     """What a folder holds."""
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
-def only_run(cwd: Path) -> Path:
-    (path,) = cwd.glob("logs/runs/*")
-    return path
 
 
 # identity
@@ -51,33 +40,11 @@ CONFIGS = st.dictionaries(
 )
 
 
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        inner = nested
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-    return nested
-
-
 @pytest.mark.slow
 @given(CONFIGS)
-def test_flatten_loses_nothing(config: dict[str, Any]) -> None:
-    assert unflatten(flatten(config)) == config
-
-
-@pytest.mark.slow
-@given(CONFIGS)
-def test_the_identity_does_not_depend_on_the_order_of_the_keys(config: dict[str, Any]) -> None:
-    assert identity(config) == identity(dict(reversed(config.items())))
-
-
-@pytest.mark.slow
-@given(CONFIGS)
-def test_the_identity_survives_the_way_to_disk_and_back(config: dict[str, Any]) -> None:
-    assert identity(yaml.safe_load(yaml.safe_dump(config))) == identity(config)
+def test_the_identity_survives_the_disk_and_another_order(config: dict[str, Any]) -> None:
+    stored = yaml.safe_dump(dict(reversed(config.items())), sort_keys=False)
+    assert identity(yaml.safe_load(stored)) == identity(config)
 
 
 def id_of(composed: Any, *overrides: str) -> str:
@@ -87,34 +54,25 @@ def id_of(composed: Any, *overrides: str) -> str:
 @pytest.mark.parametrize(
     "override",
     [
-        *("logger=csv", "logger=none", "logger.project=other", "logger.mode=online", "name=other", "rerun=true"),
-        *("data_dir=elsewhere", "sweep.name=other", "steps_per_call=7", "cuda_graphs=false", "retry_failed=false"),
-        *("seeds=4", "stacked=true", "checkpoint_every_n_steps=7", "profiler=simple"),
-        *("trainer.max_epochs=99", "trainer.max_steps=99", "accelerator=cpu", "devices=[0]"),
-        *("~callbacks.figures", "~callbacks.progress", "~callbacks.collapse", "+callbacks.figures.num_images=3"),
-        *("+callbacks.collapse.threshold=0.1", "+runtime.anything=1", "decoder.head._target_=vaelab.moved.Bernoulli"),
+        *("logger=csv", "logger.project=other", "name=other", "sweep.name=other", "data_dir=elsewhere", "devices=[0]"),
+        *("trainer.max_epochs=99", "trainer.max_steps=99", "+runtime.anything=1"),
+        *("~callbacks.figures", "+callbacks.collapse.threshold=0.1", "decoder.head._target_=vaelab.moved.Bernoulli"),
     ],
 )
-def test_what_cannot_change_the_result_is_no_part_of_the_identity(override: str, composed: Any) -> None:
+def test_what_cannot_change_the_result_is_no_part_of_it(override: str, composed: Any) -> None:
     assert id_of(composed, override) == id_of(composed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
-        *("seed=1", "latent_dim=3", "hidden_features=8", "hidden_features=[500]", "batch_size=50"),
-        *("data=digits", "data.seed=1", "data.binarize=threshold", "data.binarize=fixed"),
-        *("model=shared", "network.activation=relu", "decoder=gaussian", "objective.beta=2"),
-        *("objective.closed_form=false", "objective.num_samples=2", "estimator.num_samples=7"),
-        *("optimizer=adagrad", "optimizer.lr=0.1", "initialization=normal", "weight_prior=normal"),
-        *("lr_schedule=cosine", "gradient_clip=norm", "trainer.val_check_interval=7"),
-        *("trainer.precision=bf16-mixed", "+callbacks.mine._target_=mine.Callback", "+prior.extra=1"),
-        *("compile=true", "on_nan=skip", "matmul_precision=high", "callbacks.checkpoints.monitor=val/kl"),
+        *("seed=1", "hidden_features=[500]", "data.binarize=fixed", "decoder=gaussian", "objective.closed_form=false"),
+        *("estimator.num_samples=7", "lr_schedule=cosine", "trainer.val_check_interval=7", "compile=true"),
+        *("callbacks.checkpoints.monitor=val/kl", "+callbacks.mine._target_=mine.Callback"),
         *("+nobody_thought_of=1", "+trainer.nor_of_this=1", "decoder.head._target_=vaelab.heads.Gaussian"),
     ],
 )
-def test_what_can_change_the_result_is_part_of_the_identity(override: str, composed: Any) -> None:
+def test_what_can_change_the_result_is_part_of_it(override: str, composed: Any) -> None:
     assert id_of(composed, override) != id_of(composed)
 
 
@@ -125,26 +83,17 @@ def test_only_our_classes_go_by_their_short_names(composed: Any) -> None:
     assert id_of(composed, "optimizer._target_=mine.Adam") != id_of(composed, "optimizer._target_=yours.Adam")
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("optimizer.lr=0.001", "optimizer.lr=1e-3"),
-        ("objective.beta=1", "objective.beta=1.0"),
-        ("seed=0", "latent_dim=20"),
-        ("hidden_features=[8,4]", "hidden_features=[ 8, 4 ]"),
-    ],
-)
-def test_the_same_values_typed_otherwise_are_the_same_run(one: str, other: str, composed: Any) -> None:
-    assert id_of(composed, one) == id_of(composed, other)
+def test_the_same_values_typed_otherwise_are_the_same_run(composed: Any) -> None:
+    assert id_of(composed, "optimizer.lr=0.001", "objective.beta=1") == id_of(
+        composed, "optimizer.lr=1e-3", "objective.beta=1.0"
+    )
 
 
 # names
 
 
 @given(st.lists(st.text(min_size=1, max_size=30), max_size=5), st.none() | st.text(min_size=1, max_size=10))
-def test_a_sweeps_name_holds_no_separator_that_hydra_or_the_file_system_reads(
-    overrides: list[str], name: str | None
-) -> None:
+def test_a_sweeps_name_holds_no_separator(overrides: list[str], name: str | None) -> None:
     found = sweep_name(name, overrides)
     assert found
     assert not set(found) & set("/=, \\'\"$()[]{}")
@@ -159,18 +108,15 @@ def test_a_sweeps_name_follows_from_its_definition_alone() -> None:
     assert "latent_dim" in sweep_name(None, swept)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["a/b=c,d", "..", *(pytest.param(name, marks=pytest.mark.slow) for name in ("../up", "with space", "=", "naïve"))],
-)
-def test_a_name_of_the_users_own_becomes_a_folder_directly_below_runs(name: str, run_fast: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a/b=c,d é", ".."])
+def test_a_users_own_name_is_a_folder_below_runs(name: str, run_fast: Run, tmp_path: Path) -> None:
     path = run_fast(f'name="{name}"', "trainer.max_steps=1").path
     assert path.parent == tmp_path / "logs" / "runs"
     assert not set(path.name) & set("/=, ")
     assert not path.name.startswith(".")
 
 
-def test_the_default_name_says_data_decoder_latent_and_seed_and_ends_in_the_identity(finished: Outcome) -> None:
+def test_the_default_name_says_the_main_choices_and_the_identity(finished: Outcome) -> None:
     prefix, _, suffix = finished.path.name.rpartition("-")
     assert prefix == "digits-bernoulli-z2-s0"
     assert suffix == identity(read_config(finished.path))
@@ -179,7 +125,7 @@ def test_the_default_name_says_data_decoder_latent_and_seed_and_ends_in_the_iden
 # what is written
 
 
-def test_the_stored_configuration_is_plain_and_whole_and_holds_no_path_of_this_machine(finished: Outcome) -> None:
+def test_the_stored_configuration_is_whole_and_holds_no_path(finished: Outcome) -> None:
     stored = yaml.safe_load((finished.path / "config.yaml").read_text())
     assert stored["format_version"] == FORMAT_VERSION
     assert stored["latent_dim"] == 2
@@ -208,12 +154,11 @@ def test_a_failed_write_leaves_the_former_file_whole(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match="No space"):
         write_atomically(path, "latter")
     assert path.read_text() == "former"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, to name what is synchronised")
-def test_a_file_is_on_the_disk_before_it_is_renamed_and_the_renaming_before_it_is_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_on_the_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     replace = Path.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: done.append(os.readlink(f"/proc/self/fd/{descriptor}")))
@@ -222,35 +167,19 @@ def test_a_file_is_on_the_disk_before_it_is_renamed_and_the_renaming_before_it_i
     assert done == [str(tmp_path / ".metrics.json.partial"), "renamed", str(tmp_path)]
 
 
-@given(st.text())
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
-    path = tmp_path_factory.getbasetemp() / "read_back_text"
-    content = content.encode("utf-8", "ignore").decode().replace("\r", "")
-    write_atomically(path, content)
-    assert path.read_text(encoding="utf-8") == content
-    assert [p.name for p in path.parent.glob("*read_back_text*")] == ["read_back_text"]
-
-
 # running again
 
 
-def test_running_again_returns_the_stored_value_without_training(
+def test_running_again_shows_the_stored_values_without_data(
     run_fast: Run, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = files(copied)
-    monkeypatch.setattr(pl.Trainer, "fit", None)  # would raise
+    monkeypatch.setattr(execute, "build", None)  # would raise
     again = run_fast("trainer.max_epochs=2")
     assert again.path == copied
     assert "finished before" in again.out
     assert f"{results(copied)['test/elbo']:.2f}" in again.out
     assert files(copied) == before
-
-
-def test_a_finished_run_needs_no_data_to_be_shown_again(
-    run_fast: Run, copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(complete, "build", None)  # would raise
-    assert run_fast("trainer.max_epochs=2").path == copied
 
 
 def assert_same_run(path: Path, other: Path) -> None:
@@ -260,7 +189,7 @@ def assert_same_run(path: Path, other: Path) -> None:
     assert status(path)["state"] == "done"
 
 
-def test_more_epochs_continue_to_the_very_weights_of_a_run_of_that_length(run_fast: Run, long_run: Path) -> None:
+def test_more_epochs_continue_to_the_weights_of_a_longer_run(run_fast: Run, long_run: Path) -> None:
     path = run_fast("trainer.max_epochs=1").path
     assert run_fast("trainer.max_epochs=4").path == path
     assert_same_run(path, long_run)
@@ -268,8 +197,8 @@ def test_more_epochs_continue_to_the_very_weights_of_a_run_of_that_length(run_fa
 
 
 @pytest.mark.slow
-def test_steps_per_call_may_change_on_the_way(run_fast: Run, long_run: Path) -> None:
-    run_fast("trainer.max_epochs=2", "steps_per_call=4")
+def test_what_changes_no_result_may_change_on_the_way(run_fast: Run, long_run: Path) -> None:
+    run_fast("trainer.max_epochs=2", "steps_per_call=4", "~callbacks.progress", "~callbacks.collapse")
     assert_same_run(run_fast("trainer.max_epochs=4", "steps_per_call=1").path, long_run)
 
 
@@ -287,39 +216,21 @@ def test_more_steps_continue_from_the_middle_of_an_epoch(run_fast: Run, tmp_path
         assert ours[name] == theirs[name], name
 
 
-@pytest.mark.slow
-def test_a_run_of_so_many_steps_is_completed_as_well(
-    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limits = ("trainer.max_epochs=9", "trainer.max_steps=22")
-    owner, name, count = PLACES["test"]
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, bang_at(count, getattr(owner, name), Bang("on purpose")))
-        run_fast(*limits, code=1)
-    run_fast(*limits)
-    assert_same_run(only_run(tmp_path), run_fast(*limits, "name=whole").path)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("key", ["trainer.max_epochs", "trainer.max_steps"])
-def test_fewer_epochs_or_steps_are_refused_and_change_nothing(key: str, run_fast: Run) -> None:
+def test_fewer_epochs_or_steps_are_refused(key: str, run_fast: Run) -> None:
     path = run_fast(f"{key}=2").path
     before = files(path)
-    outcome = run_fast(f"{key}=1", code=1)
-    assert f"{key}=2" in outcome.err
-    assert "rerun=true" in outcome.err
+    assert_one_line(run_fast(f"{key}=1", code=1), f"{key}=2", "rerun=true")
     assert files(path) == before
 
 
-@pytest.mark.parametrize("override", ["seed=1", "optimizer.lr=0.01", "decoder=gaussian", "initialization=normal"])
-def test_another_configuration_in_the_folder_is_refused_naming_the_key(
-    override: str, run_fast: Run, copied: Path, tmp_path: Path
+@pytest.mark.parametrize(("override", "key"), [("seed=1", "seed is 0"), ("decoder=gaussian", "decoder.head")])
+def test_another_configuration_in_the_folder_is_refused(
+    override: str, key: str, run_fast: Run, copied: Path, tmp_path: Path
 ) -> None:
     copied.rename(tmp_path / "here")
     outcome = run_fast("hydra.run.dir=here", "trainer.max_epochs=2", override, code=1)
-    key = {"decoder=gaussian": "decoder.head", "initialization=normal": "initialization."}.get(override)
-    assert (key or override.split("=")[0]) in outcome.err
-    assert "hydra.run.dir=" in outcome.err
+    assert_one_line(outcome, key, "hydra.run.dir=")
 
 
 @pytest.mark.slow
@@ -351,40 +262,7 @@ def test_a_run_that_lost_a_file_is_completed_again(lost: str, run_fast: Run, cop
     assert last.items() <= results(copied).items()
 
 
-HOLDER = """
-import sys
-from filelock import FileLock
-with FileLock(sys.argv[1]):
-    print("held", flush=True)
-    sys.stdin.read(1)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("override", ["trainer.max_epochs=3", "rerun=true"])
-def test_a_folder_that_another_process_holds_is_refused_and_left_alone(
-    override: str, run_fast: Run, copied: Path
-) -> None:
-    path, before = copied, files(copied)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, path / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        outcome = run_fast(override, code=1)
-        holder.communicate("go")
-    assert "in use by process" in outcome.err
-    assert len(outcome.err.splitlines()) == 1
-    assert files(path) == before
-    assert [folder.name for folder in path.parent.iterdir()] == [path.name]
-
-
 # interruptions
-
-
-class Bang(Exception):
-    """What the tests throw into a run."""
 
 
 def bang_at(count: int, function: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
@@ -401,7 +279,6 @@ def bang_at(count: int, function: Callable[..., Any], error: BaseException) -> C
 
 # who raises, at which call; with four epochs and one chunk in each
 PLACES = {
-    "third epoch": (VAEModule, "training_step", 3),
     "before last.ckpt is replaced": (Path, "replace", 7),
     "test": (VAEModule, "test_step", 1),
     "end": (RunFolder, "finish", 1),
@@ -409,23 +286,20 @@ PLACES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("place", "error"),
-    [
-        *((place, Bang) for place in ("third epoch", "before last.ckpt is replaced", "end")),
-        ("test", KeyboardInterrupt),
-    ],
-)
-def test_an_interrupted_run_is_completed_by_the_same_command_to_the_last_bit(
-    place: str, error: Any, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", PLACES)
+def test_an_interrupted_run_is_completed_to_the_last_bit(
+    place: str, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner, name, count = PLACES[place]
+    error, code, state = RuntimeError("Bang"), 1, "failed"
+    if place == "test":
+        error, code, state = Interrupted(2), 130, "interrupted"
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, bang_at(count, getattr(owner, name), error()))
-        run_fast("trainer.max_epochs=4", code=130 if error is KeyboardInterrupt else 1)
+        patch.setattr(owner, name, bang_at(count, getattr(owner, name), error))
+        run_fast("trainer.max_epochs=4", code=code)
     path = only_run(tmp_path)
     found = status(path)
-    assert found["state"] == ("interrupted" if error is KeyboardInterrupt else "failed")
+    assert found["state"] == state
     assert found["error"]
     assert not (path / "metrics.json").exists()
     assert run_fast("trainer.max_epochs=4").path == path
@@ -439,23 +313,12 @@ def test_an_interrupted_run_is_completed_by_the_same_command_to_the_last_bit(
 
 
 @pytest.mark.slow
-def test_a_job_of_a_sweep_gives_the_very_weights_of_the_single_run(run_fast: Run, tmp_path: Path) -> None:
+def test_a_job_of_a_sweep_gives_the_weights_of_the_single_run(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "latent_dim=3", "seed=4,5")
     single = run_fast("latent_dim=3", "seed=5").path
     (job,) = tmp_path.glob("logs/sweeps/*/*seed_5*")
     assert_same_weights(single, job)
     assert results(single) == results(job)
-
-
-def test_a_sweep_over_the_number_of_epochs_is_refused(run_fast: Run, tmp_path: Path) -> None:
-    assert "a sweep cannot be over trainer.max_epochs" in run_fast("-m", "trainer.max_epochs=1,2", code=2).err
-    assert not list(tmp_path.glob("logs/**/config.yaml"))
-
-
-@pytest.mark.slow
-def test_a_sweeps_own_name_is_its_folder(run_fast: Run, tmp_path: Path) -> None:
-    run_fast("-m", 'sweep.name="a/b=c"', "seed=1")
-    assert [path.name for path in tmp_path.glob("logs/sweeps/*")] == ["a_b_c"]
 
 
 # the class by itself
@@ -464,7 +327,6 @@ def test_a_sweeps_own_name_is_its_folder(run_fast: Run, tmp_path: Path) -> None:
 def test_making_a_run_folder_writes_nothing(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "new", {"seed": 0})
     assert not folder.finished
-    assert folder.find_checkpoint() is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -479,7 +341,7 @@ def test_a_run_folder_holds_its_lock_while_it_runs_and_gives_it_back(tmp_path: P
         assert status(tmp_path)["state"] == "running"
 
 
-def test_a_folder_that_another_run_took_meanwhile_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_another_run_took_meanwhile_is_refused(tmp_path: Path) -> None:
     late = RunFolder(tmp_path, {"seed": 1})
     with RunFolder(tmp_path, {"seed": 0}).running({}):
         pass
@@ -489,7 +351,7 @@ def test_a_folder_that_another_run_took_meanwhile_is_refused_and_left_alone(tmp_
     assert files(tmp_path) == before
 
 
-def test_a_run_that_another_process_finished_meanwhile_is_not_done_again(tmp_path: Path) -> None:
+def test_a_run_that_was_finished_meanwhile_is_not_done_again(tmp_path: Path) -> None:
     late = RunFolder(tmp_path, {"seed": 0})
     with (first := RunFolder(tmp_path, {"seed": 0})).running({}):
         first.finish({"val/elbo": -1.0})
@@ -498,8 +360,8 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_done_again(tmp_pat
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 1}}):
-        raise KeyboardInterrupt
+    with RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 1}}):
+        pass
     with (
         pytest.raises(RunFolderError, match="other data than data=a serves now"),
         RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 2}}),
@@ -507,16 +369,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_without_a_configuration_is_no_run_folder(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"not a run folder.*run_dir="):
-        read_config(tmp_path)
-
-
-def test_the_data_may_lie_elsewhere_when_a_run_goes_on(run_fast: Run, copied: Path) -> None:
-    assert run_fast("data_dir=there", "trainer.max_epochs=3").path == copied
-
-
-def test_a_run_folder_may_lie_anywhere_even_below_names_with_spaces_and_signs(
+def test_a_run_folder_may_lie_below_names_with_spaces_and_signs(
     run_fast: Run, run_evaluate: Run, tmp_path: Path
 ) -> None:
     run_fast('hydra.run.dir="some where/a=b, c"')
@@ -527,12 +380,5 @@ def test_a_run_folder_may_lie_anywhere_even_below_names_with_spaces_and_signs(
 
 def test_a_run_folder_may_be_moved_and_go_on(run_fast: Run, copied: Path, tmp_path: Path, long_run: Path) -> None:
     shutil.move(copied, tmp_path / "moved")
-    assert run_fast("trainer.max_epochs=4", "hydra.run.dir=moved").path == tmp_path / "moved"
+    assert run_fast("trainer.max_epochs=4", "hydra.run.dir=moved", "data_dir=there").path == tmp_path / "moved"
     assert_same_run(tmp_path / "moved", long_run)
-
-
-@pytest.mark.slow
-def test_checkpoints_are_the_only_callback_whose_state_the_resumed_run_needs(run_fast: Run, long_run: Path) -> None:
-    run_fast("trainer.max_epochs=2", "~callbacks.progress", "~callbacks.collapse")
-    assert_same_run(run_fast("trainer.max_epochs=4").path, long_run)
-    assert Checkpoints().state_dict() == {"best": float("inf"), "best_at": -1}

@@ -1,6 +1,5 @@
 """From a composed configuration to objects."""
 
-import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,31 +18,28 @@ from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.runs.model import build_objective, build_vae, build_weight_prior
 from vaelab.runs.processes.cores import this_process
-from vaelab.runs.validate import check, processes_of, refusing
+from vaelab.runs.validate import processes_of, refusing
 from vaelab.training import Checkpoints, VAEModule
 from vaelab.training.step import check_clip
 from vaelab.vae import VAE
 
-log = logging.getLogger(__name__)
-CHOSEN = ("max_epochs", "max_steps", "val_check_interval")  # arguments of the trainer that a run translates
+WHOLE_SPLITS = "metrics are of whole splits, and trainer.max_steps counts optimiser steps"
+CLIPS = "type gradient_clip=norm or gradient_clip=value"
+INSTEAD = {  # of arguments that count in chunks, or do nothing in manual optimisation
+    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches"), WHOLE_SPLITS),
+    **dict.fromkeys(("overfit_batches", "fast_dev_run"), WHOLE_SPLITS),
+    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), CLIPS),
+    "accumulate_grad_batches": "choose a larger batch_size",
+    **dict.fromkeys(("num_nodes", "strategy"), "devices=2 shares it among two processes of this machine"),
+}
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
-    """Return the trainer of a run whose folder is `path`; the logger comes later. Set the precision of products.
-
-    Raises:
-        ConfigError: arguments that Lightning does not take, or a device that is neither a CPU nor a CUDA GPU.
-    """
-    check_device(cfg.runtime)
-    # a process that is lost ends the others, by way of `distributed`; one that takes long is waited for
-    strategy = DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.runtime) > 1 else "auto"
+    """Return the trainer of a run whose folder is `path`; the logger comes later. Set the precision of products."""
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # of this process, until the next run
     ours = {
         "accelerator": cfg.runtime.accelerator,
         "devices": cfg.runtime.devices,
-        "max_epochs": -1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs,
-        "max_steps": -1,  # the module counts optimiser steps; the trainer would count chunks
-        "val_check_interval": None,  # likewise
         "num_sanity_val_steps": 0,
         "enable_progress_bar": False,  # ours is among the callbacks
         "enable_model_summary": False,
@@ -52,17 +48,20 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "logger": False,
         "profiler": cfg.runtime.profiler,
-        "strategy": strategy,
+        # a process that is lost ends the others, by way of `distributed`; one that takes long is waited for
+        "strategy": DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.runtime) > 1 else "auto",
         "default_root_dir": str(path),
         # not SLURM's, which has signals and checkpoints of its own
         "plugins": [LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
     }
-    for key in cfg.trainer:
-        if key in ours and key not in CHOSEN:
-            raise ConfigError(f"trainer.{key} is the same for every run: leave it out (--help lists what there is)")
+    for key in cfg.trainer.keys() & (ours.keys() | INSTEAD.keys()):
+        raise ConfigError(f"trainer.{key} is the same for every run: {INSTEAD.get(key, 'leave it out')}")
+    epochs = -1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs
+    # the module counts optimiser steps; the trainer would count chunks
+    limits = {"max_epochs": epochs, "max_steps": -1, "val_check_interval": None}
     node = OmegaConf.create({"trainer": {"_target_": "pytorch_lightning.Trainer", **cfg.trainer}})  # for errors
     with refusing("the trainer"):
-        trainer: Trainer = instantiate(node.trainer, **ours)
+        trainer: Trainer = instantiate(node.trainer, **ours, **limits)
     device = trainer.strategy.root_device.type
     if device not in ("cpu", "cuda"):
         raise ConfigError(f"a run trains on cpu or cuda, found {device}: type accelerator=cpu")
@@ -71,62 +70,33 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
 
 def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
     """Return the callbacks that `cfg` chooses; without the progress bar if `bar` is false."""
-    if OmegaConf.select(cfg, "callbacks.checkpoints.every_n_steps") is not None:
-        raise ConfigError(
-            "callbacks.checkpoints.every_n_steps cannot change the result: type checkpoint_every_n_steps="
-        )
-    harmless = {name: node for name, node in (cfg.runtime.callbacks or {}).items() if bar or name != "progress"}
-    nodes = {**(cfg.get("callbacks") or {}), **harmless}
-    callbacks = [instantiate(node) for node in nodes.values() if node is not None]
+    nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
+    if "every_n_steps" in (nodes.get("checkpoints") or ()):
+        raise ConfigError("callbacks.checkpoints.every_n_steps is no part of a run: type checkpoint_every_n_steps=")
+    callbacks = [instantiate(node) for name, node in nodes.items() if node is not None and (bar or name != "progress")]
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps
     return callbacks
 
 
-def check_device(runtime: DictConfig) -> None:
-    """Refuse a GPU that is not there.
-
-    Raises:
-        ConfigError: says how many there are.
-    """
-    accelerator, devices, gpus = runtime.accelerator, runtime.devices, torch.cuda.device_count()
-    if accelerator in ("gpu", "cuda") and gpus == 0:
-        raise ConfigError(f"accelerator={accelerator}, and PyTorch finds no GPU: type accelerator=cpu")
-    there = 0 if accelerator == "cpu" else gpus
-    if not OmegaConf.is_list(devices):
-        if gpus and accelerator != "cpu" and int(devices) > gpus:
-            raise ConfigError(f"devices={devices}, and PyTorch finds {gpus} GPUs: type devices={gpus}")
-    else:
-        if not set(devices) <= set(range(there)):
-            raise ConfigError(f"devices={devices} names a GPU by number, of {there} that there are: type devices=1")
-
-
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
-    """Make the data, and the module that trains a model of their shape.
-
-    Raises:
-        ConfigError: a number out of range, or pixels that the head does not model.
-        DataError: data that is missing or damaged.
-        hydra.errors.InstantiationException: a target that refuses its arguments.
-    """
-    check(cfg)
+    """Make the data, and the module that trains a model of their shape."""
     data = build_data(cfg)
     with refusing("the model"):
         vae = build_vae(cfg, data)
     objective = build_objective(cfg.objective, processes_of(cfg.runtime))
-    optimizer = instantiate(cfg.optimizer)
+    optimizer, gradient_clip, lr_schedule, estimator = (
+        instantiate(cfg.get(name)) for name in ("optimizer", "gradient_clip", "lr_schedule", "estimator")
+    )
     with refusing("the optimizer"):
         trial = optimizer(vae.parameters())  # made to fail here, if it does, and not when training begins
-    gradient_clip = instantiate(cfg.get("gradient_clip"))
     with refusing("gradient_clip"):
         if gradient_clip is not None:
             check_clip(gradient_clip)
-    lr_schedule = instantiate(cfg.get("lr_schedule"))
     with refusing("lr_schedule"):
         if lr_schedule is not None:
             lr_schedule.try_out(trial)
-    estimator = instantiate(cfg.estimator)
     check_estimator(estimator, cfg.latent_dim)
     module = VAEModule(
         vae,
@@ -164,20 +134,13 @@ def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
 
 
 def check_estimator(estimator: Any, latent_dim: int) -> None:
-    """Refuse an estimator that is none, or not for a latent of this size.
-
-    Raises:
-        ConfigError: says why.
-    """
-    if isinstance(estimator, Several):
-        refusals = [refused for _, _, refused in estimator.for_latent(latent_dim)]
-        refused = refusals[0] if all(refusals) else None
-    elif isinstance(estimator, Estimator):
-        refused = estimator.refusal(latent_dim)
-    else:
+    """Refuse an estimator that is none, or not for a latent of this size."""
+    if not isinstance(estimator, Several | Estimator):
         raise ConfigError(
             f"estimator._target_ names {type(estimator).__name__}, expected a class with what vaelab.estimators."
             "Estimator lists: name, label, unbiased, part_size, refusal(latent_dim) and __call__(vae, x)"
         )
-    if refused is not None:
-        raise ConfigError(f"estimator={estimator.name}: {refused}")
+    several = estimator.estimators.values() if isinstance(estimator, Several) else [estimator]
+    refusals = [one.refusal(latent_dim) for one in several]
+    if all(refusals):
+        raise ConfigError(f"estimator={estimator.name}: {refusals[0]}")

@@ -9,96 +9,87 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from vaelab.errors import (
-    ConfigError,
-    DataError,
-    DivergedError,
-    PointMassError,
-    ProcessError,
-    RunFolderError,
-    SweepError,
-)
-from vaelab.runs.configuration import full_keys
+from vaelab import errors
+from vaelab.errors import ConfigError, DataError
+from vaelab.runs.configuration import CONF, full_keys
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.signals import Interrupted, heeding
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
-FAILURE = (DataError, RunFolderError, DivergedError, PointMassError, ProcessError)
-FAILURE = (*FAILURE, SweepError, OSError, ImportError)  # exit code 1
-# in a child process that is not forked, the variable is the one that `main` sets
+FAILURE = (DataError, errors.RunFolderError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
+FAILURE = (*FAILURE, errors.SweepError, OSError, ImportError)  # exit code 1
+# in a child process that is not forked, the variable is the one that `command` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 
 speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several runs a warning is of
 
 
-def entry_point(hydra_main: Callable[[], Any], config: str | None = None, sweeps: bool = False) -> Callable[[], None]:
-    """Make a command of a `hydra.main` function; an error that the user can mend becomes one line and an exit code.
+def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a command of a function of the configuration `conf/CONFIG.yaml`; a user's mistakes take one line."""
+    file = Path(CONF, config)
 
-    Args:
-        hydra_main: the function.
-        config: the configuration whose `runtime.` need not be typed; None for one that has no such node.
-        sweeps: whether it takes `-m`.
-    """
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.name)
+        @functools.wraps(function)
+        def task(cfg: DictConfig) -> Any:
+            return _call(function, cfg)
 
-    @functools.wraps(hydra_main)
-    def main() -> None:
-        quieten_console()
-        if not sweeps and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
-            refuse(ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder"))
-        if os.getcwd() not in sys.path and not sys.flags.safe_path:
-            sys.path.append(os.getcwd())  # for a user's own classes, as `python -m` has it
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
-        try:
-            if config is not None:
-                sys.argv[1:] = full_keys(config, sys.argv[1:])
-            with redacting_output(), heeding():
-                hydra_main()
-        except Interrupted as interrupted:
-            sys.exit(interrupted.exit_code)
-        except SIGTERMException:
-            sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
-        except KeyboardInterrupt:
-            sys.exit(128 + signal.SIGINT)
-        except SystemExit as stop:
-            if isinstance(stop.__context__, KeyboardInterrupt):
-                sys.exit(128 + signal.SIGINT)  # Lightning's own code would be 1
-            raise
-        except Exception as error:
-            ours = isinstance(error, (*USAGE, *FAILURE))
-            if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and _in_composition(error))):
-                show_traceback(error)
-                sys.exit(1)
-            refuse(error if ours else ConfigError(one_line(error)))
+        return lambda: _main(config, task)
 
-    return main
+    return decorate
 
 
-def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wrap what Hydra calls: print in one line what is missing, and errors that the user can mend."""
+def _main(config: str, task: Callable[[], Any]) -> None:
+    quieten_console()
+    if config != "train" and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
+        refuse(ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder"))
+    if os.getcwd() not in sys.path and not sys.flags.safe_path:
+        sys.path.append(os.getcwd())  # for a user's own classes, as `python -m` has it
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
+    try:
+        with redacting_output(), heeding():
+            sys.argv[1:] = full_keys(config, sys.argv[1:])
+            task()
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_code)
+    except SIGTERMException:
+        sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
+    except Exception as error:
+        ours = isinstance(error, (*USAGE, *FAILURE))
+        composed = any(frame.name == "run_job" for frame in traceback.extract_tb(error.__traceback__))
+        # before, Hydra raises a bare ValueError at some overrides, such as callbacks=null
+        if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
+            show_traceback(error)
+            sys.exit(1)
+        refuse(error if ours else ConfigError(one_line(error)))
 
-    @functools.wraps(function)
-    def wrapped(cfg: DictConfig) -> Any:
-        try:
-            check_complete(cfg)
-            return function(cfg)
-        except Exception as error:
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
-            if isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
-                refuse(error)
-            raise
 
-    return wrapped
+def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """Call the function, and refuse here what the user can mend, because Hydra would print more than a line of it."""
+    try:
+        check_complete(cfg)
+        return function(cfg)
+    except Exception as error:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if folder.resolve() != Path.cwd():
+            with suppress(OSError):  # not empty: an earlier run's
+                folder.rmdir()  # which Hydra makes before it calls us
+        if isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
+            refuse(error)
+        raise
 
 
 def quieten_console() -> None:
@@ -111,6 +102,7 @@ def quieten_console() -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk is told of by what must be written
     os.environ.setdefault("WANDB_SILENT", "true")
 
 
@@ -147,23 +139,7 @@ def one_line(error: BaseException) -> str:
     return printable(redact(" ".join(str(error).split()) + where))
 
 
-def _in_composition(error: Exception) -> bool:
-    # Hydra raises a bare ValueError at some overrides, such as callbacks=null
-    frames = traceback.extract_tb(error.__traceback__)
-    return not any(frame.name == "run_job" for frame in frames)
-
-
 def _is_for_console(record: logging.LogRecord) -> bool:
     record.speaker = speaker.get()
     ours = record.name.split(".")[0] == "vaelab"
     return record.levelno >= (logging.WARNING if ours else logging.ERROR) and not hasattr(record, "for_file_only")
-
-
-def _remove_if_empty(folder: Path) -> None:
-    # Hydra makes a run's folder before it calls us; the folder that we stand in is not one
-    if folder.resolve() == Path.cwd():
-        return
-    try:
-        folder.rmdir()
-    except OSError:
-        return  # not empty: an earlier run's

@@ -6,20 +6,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from vaelab.errors import ConfigError
-from vaelab.runs.plugins import register_plugins
 from vaelab.security.redaction import redacted
 
 _BESIDE_PACKAGE = Path(__file__).parents[1] / "conf"  # in a wheel
 _IN_CHECKOUT = Path(__file__).parents[3] / "conf"
 CONF = str(_BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else _IN_CHECKOUT)
-REPORTING_CONF = str(Path(CONF) / "reporting")  # here `sweep=` names a folder; in `CONF` it names a group of choices
 RUNTIME = "runtime"  # the node of everything that cannot change the result of a run
 
 
-register_plugins()  # or no configuration of `CONF` composes
+def _let_ours_replace_hydras() -> None:
+    """Forget the launchers and sweepers that Hydra has of the same names as ours, whose schema they would be."""
+    Plugins.instance()  # which register theirs
+    for group in ("launcher", "sweeper"):
+        for file in Path(CONF, "hydra", group).iterdir():
+            ConfigStore.instance().repo["hydra"][group].pop(file.name, None)
+
+
+_let_ours_replace_hydras()  # or no configuration of `CONF` composes
 
 
 def contents(cfg: DictConfig) -> dict[str, Any]:
@@ -29,39 +36,25 @@ def contents(cfg: DictConfig) -> dict[str, Any]:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return the contents, redacted: to write down, not to build from."""
-    return cast(dict[str, Any], redacted(contents(cfg)))
-
-
-def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
-    """Put `runtime.` before the keys that may be typed without it: `devices=2`, `~callbacks.figures`, `logger=csv`.
-
-    A key is one of those if more of it is found below the `runtime` node of `conf/CONFIG.yaml` than at the top.
-
-    Args:
-        config: which configuration: `train` or `evaluate`.
-        overrides: words of a command line; those that are no overrides are returned as they are.
-
-    Raises:
-        ConfigError: `trainer.KEY`, where KEY lies below `runtime`; or `trainer=`, which is no group of choices.
-    """
-    return [_full_key(override, *_keys(config)) for override in overrides]
+    """Return the contents, redacted and without paths of this machine: to write down, not to build from."""
+    found = contents(cfg)
+    found.get(RUNTIME, {}).pop("data_dir", None)
+    return cast(dict[str, Any], redacted(found))
 
 
 def choices() -> str:
     """Return each group's choices, each with the first comment of its file, for `--help`."""
-    found: dict[str, list[Path]] = {}
+    lines: dict[str, list[str]] = {}
     for file in sorted(Path(CONF).rglob("*.yaml")):
         group = str(file.parent.relative_to(CONF)).removeprefix(f"{RUNTIME}/")
         if group not in (".", "hydra/help") and not group.startswith("reporting"):
-            found.setdefault(group, []).append(file)
-    lines = []
-    for group in sorted(found, key=lambda group: (group.startswith("hydra"), group)):
-        lines.append(f"  {group}")
-        for file in found[group]:
             comments = re.findall("^# (?!@)(.*)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            lines.append(f"    {file.stem:18} {comments[0] if comments else ''}".rstrip())
-    return "\n".join(lines).replace("$", "$$")  # Hydra substitutes in the text
+            line = f"    {file.stem:18} {comments[0] if comments else ''}".rstrip()
+            lines.setdefault(group, [f"  {group}"]).append(line)
+    order = sorted(lines, key=lambda group: (group.startswith("hydra"), group))
+    return "\n".join(line for group in order for line in lines[group]).replace(
+        "$", "$$"
+    )  # Hydra substitutes in the text
 
 
 def short_key(key: str) -> str:
@@ -69,33 +62,35 @@ def short_key(key: str) -> str:
     return key.removeprefix(f"{RUNTIME}.")
 
 
+def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
+    """Put `runtime.` before the keys that may be typed without it: `devices=2`, `~callbacks.figures`, `logger=csv`.
+
+    A key is one of those if more of it is found below the `runtime` node of `conf/CONFIG.yaml` than at the top. Words
+    that are no overrides are returned as they are.
+    """
+    top, groups = _keys(config)
+    below = top.get(RUNTIME, {})
+    found = []
+    for override in overrides:
+        parts = re.fullmatch(r"([+~]*)([\w.]+)(=.*)?", override, flags=re.DOTALL)
+        if parts and (override.startswith("~") or parts[3]) and _depth(below, parts[2]) > _depth(top, parts[2]):
+            override = f"{parts[1]}{RUNTIME}{'/' if parts[2] in groups else '.'}{parts[2]}{parts[3] or ''}"
+        found.append(override)
+    return found
+
+
 @cache
-def _keys(config: str) -> tuple[Mapping[str, Any], Mapping[str, Any], frozenset[str]]:
-    """Return what is at the top of a configuration, what is below `runtime`, and which of that are groups."""
-    top = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(CONF) / f"{config}.yaml")))
-    defaults = [entry for entry in top.pop("defaults", []) if isinstance(entry, dict)]
-    groups = {group for entry in defaults for group in entry if not group.startswith("override ")}
+def _keys(config: str) -> tuple[dict[str, Any], set[str]]:
+    """Return what is at the top of a configuration, its groups included, and the groups below `runtime`."""
+    top = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(CONF, f"{config}.yaml"))))
+    groups = {group for entry in top.pop("defaults") if isinstance(entry, dict) for group in entry}
     below = {group.removeprefix(f"{RUNTIME}/") for group in groups if group.startswith(f"{RUNTIME}/")}
-    runtime = top.get(RUNTIME, {}) | {key: {} for key in below}
-    return {key: {} for key in groups} | top, runtime, frozenset(below)
+    if below:
+        top[RUNTIME] |= {group: {} for group in below if group not in top[RUNTIME]}
+    return {group: {} for group in groups} | top, below
 
 
-def _full_key(override: str, top: Mapping[str, Any], runtime: Mapping[str, Any], groups: frozenset[str]) -> str:
-    found = re.fullmatch(r"([+~]*)([\w.]+)(=.*)?", override, flags=re.DOTALL)
-    if found is None or not (found[1].startswith("~") or found[3]):
-        return override
-    sign, key, value = found[1], found[2], found[3] or ""
-    parts = key.split(".")
-    if parts[0] == "trainer" and len(parts) > 1 and parts[1] in runtime:
-        raise ConfigError(f"{key} is no key any more: type {parts[1]}{value}")
-    if key == "trainer" and value in ("=default", "=ddp"):
-        raise ConfigError(f"trainer is no choice any more, found {key}{value}: type devices=2 for two processes")
-    if _depth(runtime, parts) <= _depth(top, parts):
-        return override
-    return f"{sign}{RUNTIME}{'/' if key in groups else '.'}{key}{value}"
-
-
-def _depth(node: Any, parts: Sequence[str]) -> int:
-    """Return how many of the parts, from the first on, lead down into the node."""
-    inside = isinstance(node, Mapping) and bool(parts) and parts[0] in node
-    return 1 + _depth(node[parts[0]], parts[1:]) if inside else 0
+def _depth(node: Any, key: str) -> int:
+    """Return how many parts of a dotted key, from the first on, lead down into the node."""
+    first, _, rest = key.partition(".")
+    return 1 + _depth(node[first], rest) if isinstance(node, Mapping) and first in node else 0

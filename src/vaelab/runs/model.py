@@ -24,34 +24,19 @@ log = logging.getLogger(__name__)
 
 
 def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
-    """Make the objective that a node of the configuration describes.
-
-    Raises:
-        ConfigError: it is no objective, has parameters, or couples the examples of a minibatch that several processes
-            share.
-    """
+    """Make an objective; refuse one with parameters, or one that couples a minibatch that several processes share."""
     with refusing("the objective"):
         objective = instantiate(node)
     check_kind("objective", objective, Objective)
     if names := [name for name, _ in objective.named_parameters()]:
-        raise ConfigError(
-            f"{type(objective).__name__} has the parameter {names[0]}, which no optimiser would move: make it a "
-            "buffer, or a part of the model"
-        )
+        raise ConfigError(f"no optimiser would move {names[0]} of {type(objective).__name__}: make it a buffer")
     if objective.couples_batch and num_processes > 1:
-        raise ConfigError(
-            f"{type(objective).__name__} couples the examples of a minibatch, found {num_processes} processes "
-            "that share each minibatch: train it in one process"
-        )
+        raise ConfigError(f"{type(objective).__name__} couples the examples of a minibatch: type devices=1")
     return objective
 
 
 def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
-    """Make the prior on the weights, if there is one.
-
-    Raises:
-        ConfigError: it is no module, or holds parameters or buffers, which an evaluation would not know.
-    """
+    """Make the prior on the weights, if there is one; refuse one with tensors, which an evaluation would not know."""
     with refusing("the weight_prior"):
         prior = instantiate(node)
     if prior is None:
@@ -63,24 +48,15 @@ def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
 
 
 def check_kind(key: str, found: object, expected: type) -> None:
-    """Refuse a part that is not of its kind.
-
-    Raises:
-        ConfigError: names the key of the configuration, what was made and what was expected.
-    """
+    """Refuse a part that is not of its kind."""
     if not isinstance(found, expected):
         raise ConfigError(
-            f"{key}._target_ makes a {type(found).__name__}, expected a {expected.__module__.rpartition('.')[0]}."
-            f"{expected.__name__}: derive the class from it"
+            f"{key}._target_ makes a {type(found).__name__}, expected one derived from {expected.__name__}"
         )
 
 
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
-    """Make the model for events of a shape.
-
-    Raises:
-        ConfigError: a part that is not of its kind, or a decoder's head that does not say which pixels it models.
-    """
+    """Make the model for events of a shape; refuse parts that are not of their kind."""
     parts = [instantiate(part_without_network(cfg[name])) for name in ("encoder", "decoder")]
     networks = [instantiate(cfg[name].get("network") or cfg.network) for name in ("encoder", "decoder")]
     vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
@@ -96,16 +72,12 @@ def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
 
 
 def part_without_network(part: DictConfig) -> DictConfig:
-    """Return an encoder's or decoder's node without a network of its own, which the model is given apart."""
+    """Return an encoder's or decoder's node without its network, which the model is given apart."""
     return OmegaConf.masked_copy(part, [str(key) for key in part if key != "network"])
 
 
 def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
-    """Make the model for `data`, its weights drawn by `cfg.seed`, and have the data serve the pixels that it models.
-
-    Raises:
-        ConfigError: pixels that the head does not model, or data outside of the support of its likelihood.
-    """
+    """Make the model for `data`, its weights drawn by `cfg.seed`, and have the data serve the pixels that it models."""
     seed_draws("cpu", "initialize", cfg.seed)
     vae = model_for(cfg, data.event_shape)
     serve_pixels(data, vae)
@@ -118,11 +90,7 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
 
 
 def serve_pixels(data: ImageData, vae: VAE) -> None:
-    """Have the data serve the pixels that the decoder's head models, and the encoder see them scaled to [0, 1].
-
-    Raises:
-        ConfigError: `data.pixels` asks for others, or the head's measure is not one of its pixels.
-    """
+    """Have the data serve the pixels that the decoder's head models, and the encoder see them scaled to [0, 1]."""
     head = vae.decoder.head
     if data.pixels not in (None, head.pixels):
         raise ConfigError(
@@ -133,19 +101,12 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
         log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
     data.serve(head.pixels)
     if head.measure != MEASURES[head.pixels]:
-        raise ConfigError(
-            f"{type(head).__name__} says that it gives a {head.measure} over {head.pixels} pixels, which have a "
-            f"{MEASURES[head.pixels]}: correct its `pixels` or `measure`"
-        )
+        raise ConfigError(f"{type(head).__name__} says measure={head.measure} of {head.pixels} pixels: correct either")
     vae.max_pixel = data.max_pixel
 
 
 def check_support(vae: VAE, data: ImageData) -> None:
-    """Draw one block of each split, and refuse data outside of the support of the decoder's likelihood.
-
-    Raises:
-        ConfigError: names the data and the likelihood.
-    """
+    """Draw one block of each split, and refuse data outside of the support of the decoder's likelihood."""
     support = vae.eval().decode(vae.latent_prior().sample((1,))).support
     vae.train()
     for split in data.split:
@@ -162,9 +123,6 @@ def scored_as_mass(vae: VAE, data: ImageData) -> None:
 
     The decoder's head becomes an `OverLevels` of itself with the same parameters, so load weights before. The encoder
     then sees level / (num_levels - 1), without the noise of dequantising. The bound is one on the mass of the levels.
-
-    Raises:
-        ConfigError: the head models binary pixels or levels, or its distribution has no mass over intervals.
     """
     head = vae.decoder.head
     if head.pixels != "unit":

@@ -34,11 +34,8 @@ def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageDa
     epochs = -(-module.steps // data.batches_per_epoch)  # a last one cut short included
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
     counts |= {"skipped_steps": module.guard.skipped} if module.guard.on_nan != "stop" else {}
-    if best.exists():
-        metrics |= {
-            f"best/{name}": value for name, value in _evaluate_best(trainer, module, data, best, metrics).items()
-        }
-    return metrics | counts
+    found = _evaluate_best(trainer, module, data, best, metrics) if best.exists() else {}
+    return metrics | {f"best/{name}": value for name, value in found.items()} | counts
 
 
 def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path, last: Metrics) -> Metrics:
@@ -77,11 +74,10 @@ def show(columns: dict[str, Metrics], closing: str) -> None:
 
     for name in ("elbo", "reconstruction", "kl", "bound"):
         add(f"test/{name}")
-    for name in sorted({name for metrics in columns.values() for name in metrics if name.endswith("/log_likelihood")}):
-        estimated = re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name)  # not those of the best weights
-        if estimated is not None:
+    for name in sorted(next(iter(columns.values()))):
+        if estimated := re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name):  # not those of the best weights
             samples = name.replace("log_likelihood", "num_samples")
-            weighted = any(samples in metrics for metrics in columns.values())
+            weighted = samples in next(iter(columns.values()))
             add(name, f"log p(x), {estimated[1] or ('importance-weighted' if weighted else 'estimated')}")
             add(samples, "  of so many samples each")
     add("test/bits_per_dim")

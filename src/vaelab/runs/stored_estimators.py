@@ -15,27 +15,16 @@ from vaelab.security.allow_list import check_plain, check_trusted
 
 
 def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> Key:
-    """Return the comparability key of the test metrics in a run's `metrics.json`.
+    """Return the comparability key of the metrics of a run with this stored configuration and `record.json`'s data.
 
-    Args:
-        config: the stored configuration.
-        record: of the data, as `record.json` has it.
-        file: the configuration's, for messages.
-
-    Raises:
-        RunFolderError: an estimator that may not be asked for.
-        KeyError: a record that lacks something.
+    A `record` that lacks something raises a KeyError, and an estimator that may not be asked for a RunFolderError.
     """
     estimators = stored_estimators(config.get("estimator"), file)
     return comparability(record, "test", record["sizes"]["test"], MEASURES[record["pixels"]], estimators)
 
 
 def stored_estimators(node: Any, file: Path) -> dict[str, Any]:
-    """Return name → settings of the estimators in a stored configuration; of a foreign class, what is stored.
-
-    Raises:
-        RunFolderError: no estimator, or one that could not be evaluated either.
-    """
+    """Return name → settings of the estimators in a stored configuration; of a foreign class, what is stored."""
     if not isinstance(node, dict) or not isinstance(target := node.get("_target_"), str):
         raise RunFolderError(f"{file}: estimator names no class: expected _target_")
     if not target.startswith("vaelab."):

@@ -9,11 +9,13 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
 import yaml
 
 from vaelab.errors import RunFolderError
 from vaelab.runs.folder.identity import BUDGET, flatten
 from vaelab.runs.processes.cores import threads_of_each
+from vaelab.security.checkpoint_scan import check_container, check_format
 from vaelab.security.untrusted import CONFIG_LIMIT, JSON_LIMIT, LARGEST, opened, plain_yaml, read_text, reason_of, shown
 
 FORMAT_VERSION = 2
@@ -21,62 +23,50 @@ START_OVER = "train it anew with rerun=true"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file; empty if it is not there.
-
-    Raises:
-        RunFolderError: not JSON, or not a mapping.
-    """
+    """Read a JSON file; empty if it is not there. Refuse what is no mapping."""
     try:
         content = json.loads(read_text(path, JSON_LIMIT))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path} is damaged ({reason_of(error)}); {START_OVER}") from error
+        raise _damaged(path, reason_of(error)) from error
     if not isinstance(content, dict):
-        raise RunFolderError(f"{path} is damaged (not a mapping); {START_OVER}")
+        raise _damaged(path, "not a mapping")
     return content
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Read `status.json`; empty if it is not there.
-
-    Raises:
-        RunFolderError: see `read_json`; or a `run_id` or `seconds` that we would not write.
-    """
+    """Read `status.json`; refuse a `run_id` or `seconds` that we would not write. Empty if it is not there."""
     path = folder / "status.json"
     status = read_json(path)
     run_id, seconds = status.get("run_id"), status.get("seconds", 0.0)
     if run_id is not None and not (isinstance(run_id, str) and re.fullmatch("[0-9a-f]{8}", run_id)):
-        raise RunFolderError(
-            f"{path} is damaged (run_id is {shown(run_id)}, expected eight hexadecimal digits); {START_OVER}"
-        )
+        raise _damaged(path, f"run_id is {shown(run_id)}, expected eight hexadecimal digits")
     if not (_is_number(seconds) and 0 <= seconds < float("inf")):
-        raise RunFolderError(f"{path} is damaged (seconds is {shown(seconds)}, expected a number); {START_OVER}")
+        raise _damaged(path, f"seconds is {shown(seconds)}, expected a number")
     return status
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """Read `metrics.json`; empty if it is not there.
-
-    Raises:
-        RunFolderError: see `read_json`; or something that is no number.
-    """
+    """Read `metrics.json`; refuse what is no number. Empty if it is not there."""
     path = folder / "metrics.json"
     metrics = read_json(path)
     for name, value in metrics.items():
         if not (_is_number(value) and name.isprintable()):
-            raise RunFolderError(
-                f"{path} is damaged ({shown(name)} is {shown(value)}, expected a number); {START_OVER}"
-            )
+            raise _damaged(path, f"{shown(name)} is {shown(value)}, expected a number")
     return metrics
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read the configuration that a run folder stores, without its format version.
+def _damaged(path: Path, reason: str) -> RunFolderError:
+    return RunFolderError(f"{path} is damaged ({reason}); {START_OVER}")
 
-    Raises:
-        RunFolderError: no run folder there, not plain YAML, not a mapping, or another format.
-    """
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST) or isinstance(value, float)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the configuration that a run folder stores, without its format version. Refuse what is no plain YAML."""
     file = path / "config.yaml"
     try:
         config = plain_yaml(read_text(file, CONFIG_LIMIT))
@@ -95,33 +85,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_format_version(found: Any, file: Path) -> None:
-    """Refuse a file of another format than this version writes.
-
-    Raises:
-        RunFolderError: says which, and what to type.
-    """
-    if found == 1:
-        raise RunFolderError(
-            f"{file} was written by an earlier version of vaelab, and this one can neither go on with it nor evaluate "
-            f"it: train the run again in a folder of its own, or here with rerun=true"
-        )
+    """Refuse a file of another format than this version writes."""
     if found != FORMAT_VERSION:
         raise RunFolderError(f"{file} has format_version {shown(found)}, expected {FORMAT_VERSION}; {START_OVER}")
 
 
-def _is_number(value: Any) -> bool:
-    return (isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST) or isinstance(value, float)
-
-
 def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
-    """Compare what the data serve now (`ImageData.record()`) with what the run in `path` was trained on.
-
-    Raises:
-        RunFolderError: other data than `record.json` tells of.
-    """
-    if not (path / "record.json").exists():
-        return
-    if read_json(path / "record.json").get("data") != record:
+    """Refuse a `record` of the data, made by `ImageData.record()`, that is not the one of the run in `path`."""
+    if (path / "record.json").exists() and read_json(path / "record.json").get("data") != record:
         served = "the data" if record is None else f"data={record['name']}"
         raise RunFolderError(
             f"{path} was trained on other data than {served} serves now; restore them, or {START_OVER}"
@@ -129,15 +100,7 @@ def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint: plain data and tensors, on the CPU, and no more of them than the file has bytes.
-
-    Raises:
-        RunFolderError: no such file, not a whole checkpoint, or not one of ours.
-    """
-    import torch
-
-    from vaelab.security.checkpoint_scan import check_container, check_format
-
+    """Load a checkpoint, onto the CPU. Refuse all but plain data and tensors, of no more bytes than the file has."""
     try:
         file = opened(path)
     except FileNotFoundError as error:
@@ -159,8 +122,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def environment(num_processes: int = 1) -> dict[str, Any]:
     """Return what a result was made with: versions, number of processes, threads of each."""
-    import torch
-
     packages = ("vaelab", "torch", "pytorch-lightning", "hydra-core", "numpy")
     versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
     threads = torch.get_num_threads() if num_processes == 1 else threads_of_each(num_processes)

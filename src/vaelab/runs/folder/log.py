@@ -1,7 +1,6 @@
 """A run's own log, `train.log`: everything that is logged while it is under way, redacted."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -12,17 +11,11 @@ from vaelab.security.redaction import RedactingFormatter
 _log: ContextVar[Path | None] = ContextVar("log", default=None)  # of the run of this thread
 
 
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exception(), OSError):  # a full disk is told of by what must be written
-            super().handleError(record)
-
-
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Send all logging to `path`, except that of other runs in other threads."""
     token = _log.set(path)
-    handler = _LogFile(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.addFilter(lambda record: _log.get() in (None, path))
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger("vaelab").setLevel(logging.INFO)

@@ -27,11 +27,7 @@ def job_name(_root_: DictConfig) -> str:
 
 
 def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
-    """Return the folder, beside `path`, of the run that differs from that one by its seed.
-
-    Raises:
-        ConfigError: `path` has a name of the user's own.
-    """
+    """Return the folder, beside `path`, of the run that differs from that one by its seed."""
     prefix = path.name.removesuffix(f"-{identity(plain(cfg))}")
     if prefix == path.name:
         raise ConfigError(
@@ -47,10 +43,7 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
 def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> str:
     """Return the folder of a sweep: `sweep.name`, or one made of its definition, so that the same line finds it again.
 
-    Args:
-        name: `sweep.name`.
-        overrides: what was typed.
-        params: what the sweeper adds to that; what was typed comes first.
+    The definition is what was typed, and what the sweeper's `params` add to that.
     """
     typed = {_key(override) for override in overrides}
     overrides = [*overrides, *(f"{key}={value}" for key, value in (params or {}).items() if key not in typed)]
@@ -72,9 +65,8 @@ def swept_keys(overrides: Sequence[str]) -> set[str]:
 
 def register_resolvers() -> None:
     """Make the names above, and the choices that there are, available in `conf/`."""
-    OmegaConf.register_new_resolver("choices", choices, replace=True)
-    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    for resolver in (choices, run_name, job_name):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     # cached, since a sweep's jobs see the overrides of their own
     OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,18 +18,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.errors import DivergedError, ProcessError, RunFolderError
 from vaelab.files import write_atomically
-from vaelab.runs.configuration import RUNTIME
-from vaelab.runs.folder.contents import (
-    FORMAT_VERSION,
-    START_OVER,
-    check_same_data,
-    environment,
-    load_checkpoint,
-    read_config,
-    read_json,
-    read_metrics,
-    read_status,
-)
+from vaelab.runs.folder import contents
 from vaelab.runs.folder.identity import budget, science
 from vaelab.runs.folder.log import logging_to
 from vaelab.security.redaction import redact, redacted
@@ -37,6 +27,7 @@ from vaelab.signals import slurm_job
 State = Literal["running", "done", "interrupted", "failed"]
 OUTPUT = "output.log"  # what a job of a sweep printed, in all attempts, tracebacks included
 
+Check = Callable[[dict[str, Any], Path], None]
 log = logging.getLogger(__name__)
 
 
@@ -48,6 +39,10 @@ class RunFolder:
         config: the resolved configuration as plain data.
         rerun: put a folder that stands there aside and start over.
 
+    Attributes:
+        resumed_from: while the run is under way, the checkpoint that training goes on from.
+        samples_seen: how many training examples came before that checkpoint.
+
     Raises:
         RunFolderError: the folder holds another configuration (names the first key that differs), was given more
             epochs or steps than are asked for now, or cannot be read.
@@ -58,26 +53,24 @@ class RunFolder:
         self.config = config
         self.started = time.monotonic()
         self.rerun = rerun and (path / "config.yaml").exists() and not self._begun_by_this_job()
-        self.samples_seen = 0  # when training goes on
-        self.found: tuple[dict[str, Any], Path] | None = None  # the checkpoint that it goes on from
-        self.damaged: list[Path] = []  # other checkpoints
-        self.warnings: list[str] = []  # for the log, once it is open
+        self.resumed_from: Path | None = None
+        self.samples_seen = 0
         self._read_what_stands()
 
     def _begun_by_this_job(self) -> bool:
         # which SLURM has started again: it goes on, or it would start over every time
         job = slurm_job(restarted=True)
         with suppress(RunFolderError):
-            return job is not None and read_json(self.path / "status.json").get("slurm_job") == job
+            return job is not None and contents.read_json(self.path / "status.json").get("slurm_job") == job
         return False
 
     def _read_what_stands(self) -> None:
         here = (self.path / "config.yaml").exists() and not self.rerun
-        self.stored = read_config(self.path) if here else None
+        self.stored = contents.read_config(self.path) if here else None
+        self.status: dict[str, Any] = contents.read_status(self.path) if here else {}
+        self.seconds_before: float = self.status.get("seconds", 0.0)
         if self.stored is not None:
             self._check_identity(self.stored)
-        self.status: dict[str, Any] = {} if self.stored is None else read_status(self.path)
-        self.seconds_before: float = self.status.get("seconds", 0.0)
 
     @property
     def finished(self) -> bool:
@@ -88,37 +81,11 @@ class RunFolder:
     @property
     def metrics(self) -> dict[str, float]:
         """Read `metrics.json`."""
-        return read_metrics(self.path)
+        return contents.read_metrics(self.path)
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
-
-    def find_checkpoint(self) -> tuple[dict[str, Any], Path] | None:
-        """Load the checkpoint that training goes on from: the last, or the one before if the last is damaged.
-
-        Returns:
-            What it holds, and where it is.
-
-        Raises:
-            RunFolderError: there are some, and all are damaged.
-        """
-        found = [path for name in ("last", "previous") if (path := self.checkpoints / f"{name}.ckpt").exists()]
-        damage: dict[Path, RunFolderError] = {}
-        for path in [] if self.rerun else found:
-            try:
-                checkpoint = load_checkpoint(path)
-            except RunFolderError as error:
-                damage[path] = error
-            else:
-                reasons = [str(error).removesuffix(f"; {START_OVER}") for error in damage.values()]
-                self.warnings = [f"{reason}; going on from {path.name}" for reason in reasons]
-                self.damaged = list(damage)
-                self.samples_seen = checkpoint["counts"]["samples_seen"]
-                return checkpoint, path
-        if damage:
-            raise next(iter(damage.values()))
-        return None
 
     @property
     def run_id(self) -> str:
@@ -127,10 +94,7 @@ class RunFolder:
 
     @contextmanager
     def running(
-        self,
-        record: dict[str, Any],
-        num_processes: int = 1,
-        check: Callable[[dict[str, Any], Path], None] | None = None,
+        self, record: dict[str, Any], num_processes: int = 1, check: Check = lambda checkpoint, path: None
     ) -> Iterator[None]:
         """Hold the folder while the run is under way, and write down how it ended.
 
@@ -141,9 +105,9 @@ class RunFolder:
 
         Raises:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
-                that the run began with, or the folder cannot be written.
+                that the run began with, all checkpoints are damaged, or the folder cannot be written.
         """
-        record = redacted(record) | {"environment": environment(num_processes)}
+        record = redacted(record) | {"environment": contents.environment(num_processes)}
         if self.rerun:
             with self._locked():
                 self._put_aside()
@@ -153,25 +117,38 @@ class RunFolder:
             if self.finished:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
             if self.stored is not None:
-                check_same_data(self.path, record.get("data"))
-            self.found = self.find_checkpoint()
-            if self.found is not None and check is not None:
-                check(*self.found)
-            changed = self._other_environment(record)
+                contents.check_same_data(self.path, record.get("data"))
+            warnings = [*self._find_checkpoint(check), *self._other_environment(record["environment"])]
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # of a process that was killed
-            for damaged in self.damaged:
-                damaged.replace(damaged.with_suffix(".damaged"))  # not to become previous.ckpt
             self.status.setdefault("run_id", secrets.token_hex(4))
             self._set("running")  # first of all: the run may have been done, of fewer epochs
-            stored = {"format_version": FORMAT_VERSION} | _without_paths(self.config)
+            stored = {"format_version": contents.FORMAT_VERSION} | self.config
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record, indent=2))
-            with logging_to(self.path / "train.log"):
-                for warning in [*self.warnings, *changed]:
+            with logging_to(self.path / "train.log"), self._telling_how_it_ends():
+                for warning in warnings:
                     log.warning(warning)
-                with self._telling_how_it_ends():
-                    yield
+                yield
+
+    def _find_checkpoint(self, check: Check) -> list[str]:
+        """Find the checkpoint that training goes on from: the last, or the one before if the last is damaged."""
+        damage: dict[Path, RunFolderError] = {}
+        for path in filter(Path.exists, (self.checkpoints / f"{name}.ckpt" for name in ("last", "previous"))):
+            try:
+                checkpoint = contents.load_checkpoint(path)
+            except RunFolderError as error:
+                damage[path] = error
+            else:
+                check(checkpoint, path)
+                self.resumed_from, self.samples_seen = path, checkpoint["counts"]["samples_seen"]
+                for damaged in damage:
+                    damaged.replace(damaged.with_suffix(".damaged"))  # not to become previous.ckpt
+                reasons = [str(error).removesuffix(f"; {contents.START_OVER}") for error in damage.values()]
+                return [f"{reason}; going on from {path.name}" for reason in reasons]
+        if damage:
+            raise next(iter(damage.values()))
+        return []
 
     @contextmanager
     def _telling_how_it_ends(self) -> Iterator[None]:
@@ -194,7 +171,9 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             return FileLock(self.path / ".lock").acquire(timeout=0.3)  # who only looks whether it is held is quicker
         except Timeout as error:
-            raise RunFolderError(f"{self.path} is in use by {self._holder()}; wait for it or stop it") from error
+            status = contents.read_json(self.path / "status.json")
+            holder = f"process {status.get('pid', '?')} on {status.get('host', '?')}"
+            raise RunFolderError(f"{self.path} is in use by {holder}; wait for it or stop it") from error
         except OSError as error:
             raise RunFolderError(
                 f"cannot write to {self.path} ({error}); choose another with hydra.run.dir="
@@ -208,8 +187,8 @@ class RunFolder:
         return round(self.seconds_before + time.monotonic() - self.started, 3)
 
     def _set(self, state: State, **more: Any) -> None:
-        process = {"host": socket.gethostname(), "pid": os.getpid()}
-        self.status = {"state": state, "run_id": self.run_id, "seconds": self._seconds(), **process}
+        self.status = {"state": state, "run_id": self.run_id, "seconds": self._seconds()}
+        self.status |= {"host": socket.gethostname(), "pid": os.getpid()}
         self.status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")}
         more["slurm_job"] = slurm_job()
         self.status |= {name: value for name, value in more.items() if value is not None}
@@ -217,47 +196,34 @@ class RunFolder:
 
     def _check_identity(self, stored: dict[str, Any]) -> None:
         here, there = science(self.config), science(stored)
-        for key in sorted(here.keys() | there.keys()):
-            if here.get(key) != there.get(key):
-                raise RunFolderError(
-                    f"{self.path} holds another run: {key} is {there.get(key)} there and {here.get(key)} here; "
-                    "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
-                )
+        differing = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
         asked, given = budget(self.config), budget(stored)
-        for key in asked:
-            if asked[key] < given[key]:
-                raise RunFolderError(
-                    f"{self.path} was given {key}={given[key]:g}, more than {asked[key]:g}; "
-                    "choose another folder with name= or hydra.run.dir=, or start over with rerun=true"
-                )
+        found = [f"holds another run: {key} is {there.get(key)} there and {here.get(key)} here" for key in differing]
+        found += [
+            f"was given {key}={given[key]:g}, more than {most:g}" for key, most in asked.items() if given[key] > most
+        ]
+        if found:
+            raise RunFolderError(
+                f"{self.path} {found[0]}; choose another folder with name= or hydra.run.dir=, or start over with "
+                "rerun=true"
+            )
 
-    def _other_environment(self, record: dict[str, Any]) -> list[str]:
-        stored = read_json(self.path / "record.json").get("environment")
-        if self.stored is None or not isinstance(stored, dict):
+    def _other_environment(self, here: dict[str, Any]) -> list[str]:
+        """Return what else than when the run began changes how numbers come out."""
+        there = contents.read_json(self.path / "record.json").get("environment")
+        if not isinstance(there, dict):
             return []
         effects = {"threads": "sums may round otherwise", "processes": "the noise is other noise from here on"}
-        found = []
-        for name, effect in effects.items():
-            here, there = record["environment"][name], stored.get(name, 1 if name == "processes" else None)
-            if there not in (None, here):
-                found.append(f"begun with {there} {name}, and {here} now: {effect}")
-        return found
+        return [
+            f"begun with {there[name]} {name}, and {here[name]} now: {effect}"
+            for name, effect in effects.items()
+            if there.get(name) not in (None, here[name])
+        ]
 
     def _put_aside(self) -> None:
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
-            number += 1
+        names = (f"{self.path.name}.old{number}" for number in count(1))
+        aside = next(path for path in map(self.path.with_name, names) if not path.exists())
         self.path.rename(aside)
         if (output := aside / OUTPUT).exists():  # which a job of a sweep is writing
             self.path.mkdir()
             output.rename(self.path / OUTPUT)
-
-    def _holder(self) -> str:
-        status = read_json(self.path / "status.json")
-        return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
-
-
-def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    if "data_dir" not in config.get(RUNTIME, {}):
-        return config
-    return config | {RUNTIME: {key: value for key, value in config[RUNTIME].items() if key != "data_dir"}}

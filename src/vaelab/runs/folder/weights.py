@@ -32,24 +32,17 @@ class Weights:
 
 
 def read_weights(folder: Path, name: str) -> Weights:
-    """Read the weights `last` or `best` of a run folder: of `NAME.ckpt`, or else of `NAME.safetensors`.
-
-    Raises:
-        RunFolderError: neither is there, or what is there is damaged or not one of ours.
-    """
+    """Read the weights `last` or `best` of a run folder: of `NAME.ckpt`, or else of `NAME.safetensors`."""
     path = folder / "checkpoints" / f"{name}.ckpt"
     if not os.path.lexists(path) and os.path.lexists(path.with_suffix(".safetensors")):
         return read_safetensors(path.with_suffix(".safetensors"))
     checkpoint = load_checkpoint(path)
-    return Weights(checkpoint["state_dict"], **counts_of(checkpoint["counts"]), path=path)
+    counts = checkpoint["counts"]
+    return Weights(checkpoint["state_dict"], counts["steps"], counts["samples_seen"], path)
 
 
 def read_safetensors(path: Path) -> Weights:
-    """Read the weights of a file that `write_safetensors` wrote.
-
-    Raises:
-        RunFolderError: it is damaged, or not one of ours.
-    """
+    """Read the weights of a file that `write_safetensors` wrote; refuse any other."""
     from safetensors import safe_open  # not needed by a run that trains
 
     opened(path).close()
@@ -63,14 +56,11 @@ def read_safetensors(path: Path) -> Weights:
         ) from error
     if FORMAT.items() - metadata.items():
         raise not_ours(path, "format=vaelab, format_version=1", shown(str(metadata)))
-    counts = {name: int(value) if value.isdecimal() and len(value) < 20 else value for name, value in metadata.items()}
+    counts: dict[str, Any] = {
+        name: int(value) if value.isdecimal() and len(value) < 20 else value for name, value in metadata.items()
+    }
     check_counts(counts, path)
-    return Weights(state, **counts_of(counts), path=path)
-
-
-def counts_of(counts: dict[str, Any]) -> dict[str, int]:
-    """Return steps and samples seen alone."""
-    return {name: counts[name] for name in ("steps", "samples_seen")}
+    return Weights(state, counts["steps"], counts["samples_seen"], path)
 
 
 def write_safetensors(path: Path, weights: Weights) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytorch_lightning.loggers as pl_loggers
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from vaelab.files import replacing
 from vaelab.runs.folder.contents import read_config, read_status
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.tracking.wandb_runs import LOGGER, at, define_metrics, tags_of
+from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, tags_of
 from vaelab.security.redaction import redact, redacted
 from vaelab.signals import Interrupted
 
@@ -37,7 +36,9 @@ def wandb(
     """
     from wandb import Settings, setup
 
-    _stop_debugging()
+    for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
+        if os.environ.pop(name, None):
+            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
     setup(Settings(silent=True))  # before Lightning passes what W&B warns of
     logging.getLogger("wandb").setLevel(logging.WARNING)  # below, its debug.log tells paths and arguments
     logger = pl_loggers.WandbLogger(
@@ -51,7 +52,8 @@ def wandb(
         **redacted({"name": run.path.name, "project": project, "group": group, "job_type": "train"} | more),
     )
     define_metrics(logger.experiment)
-    _remove_links_home(run.path)
+    for link in run.path.glob("wandb/*run-*/logs/debug-core.log"):  # below ~/.cache, which tells the home folder
+        link.unlink()
     return logger
 
 
@@ -70,15 +72,11 @@ class CSV(Logger):
         self.file = file
         former = DictReader(file.read_text().splitlines()) if file.exists() else []
         rows = [{name: _number(value) for name, value in row.items() if value} for row in former]
-        self.rows = [row for row in rows if row["step"] <= samples_seen]
-        self.known = set(map(_text, self.rows))
+        self.rows = {_text(row): row for row in rows if row["step"] <= samples_seen}
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {**metrics, "step": step or 0}
-        if _text(row) not in self.known:  # else an evaluation that is repeated after an interruption
-            self.rows.append(row)
-            self.known.add(_text(row))
+        self.rows.setdefault(_text(row), row)  # an evaluation may be repeated after an interruption
 
     @property
     def name(self) -> str:
@@ -91,13 +89,12 @@ class CSV(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the run folder has them."""
 
-    @rank_zero_only
     def save(self) -> None:
         self.file.parent.mkdir(exist_ok=True)
         with replacing(self.file) as partial, partial.open("x", newline="", encoding="utf-8") as file:
-            writer = DictWriter(file, sorted(set().union(*self.rows)))
+            writer = DictWriter(file, sorted(set().union(*self.rows.values())))
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows(self.rows.values())
 
     def finalize(self, status: str) -> None:
         self.save()
@@ -143,51 +140,27 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
                 if code == 0:
                     raise
                 log.warning("W&B did not finish: %s", error)
-                _forget_service(code)
+                from wandb import teardown
+
+                with suppress(Exception):  # it would be tried again at exit, with a traceback, and by the next run
+                    teardown(exit_code=code)
             _redact_logs(Path(logger.save_dir or "."))
 
 
 def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
-    """Send the metrics of an evaluation, as `evaluation/...`, to the W&B run of a run folder, if it has one.
-
-    Args:
-        path: the run folder.
-        metrics: flat, with `samples_seen`.
-        mode: `offline`, `online` or `disabled`.
-    """
+    """Send the metrics of an evaluation, as `evaluation/...`, to the W&B run of the run folder `path`, if any."""
     config, status = read_config(path), read_status(path)
-    node = at(config, "runtime.logger")
-    node = node if isinstance(node, dict) else {}
-    known = node.get("_target_") == LOGGER and "run_id" in status
-    if not known or mode == "disabled" or (path / "wandb").is_symlink():
+    if not logs_to_wandb(config) or "run_id" not in status or mode == "disabled" or (path / "wandb").is_symlink():
         return
-    run = RunFolder(path, config)
+    node = config["runtime"]["logger"]
     place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
     tags = [tag for tag in node.get("tags") or [] if isinstance(tag, str)]
+    run = RunFolder(path, config)
     with closing(wandb(run, None, mode=mode, tags=tags, **{"project": "vaelab"} | place)) as logger:
         assert logger is not None
         step = int(metrics["samples_seen"])
         named = {f"evaluation/{name}": value for name, value in metrics.items()}
         logger.log_metrics(named | {"samples_seen": step}, step=step)
-
-
-def _forget_service(code: int) -> None:
-    from wandb import teardown
-
-    with suppress(Exception):  # it would be tried again at exit, with a traceback, and by the next run
-        teardown(exit_code=code)
-
-
-def _stop_debugging() -> None:
-    for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
-        if os.environ.pop(name, None):
-            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
-
-
-def _remove_links_home(path: Path) -> None:
-    # W&B links its own log below ~/.cache, which tells the home folder to whoever gets the run folder
-    for link in path.glob("wandb/*run-*/logs/debug-core.log"):
-        link.unlink()
 
 
 def _redact_logs(path: Path) -> None:

@@ -8,14 +8,11 @@ from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
-from vaelab.evaluation.declared import metric_of
 from vaelab.runs.folder.identity import identity
 from vaelab.runs.results import Metrics
 
-CURVES = ("val/elbo", "val/bits_per_dim")  # whose best value W&B's summary keeps
-BEST = {name: min if metric_of(name).better == "lower" else max for name in CURVES}
+BEST = {"val/elbo": max, "val/bits_per_dim": min}  # curves whose best value W&B's summary keeps
 TAGGED = ("data", "decoder.head", "prior", "objective")
 LONGEST_TAG = 64  # characters; W&B refuses more
 LOGGER = "vaelab.runs.tracking.wandb"  # the logger's name in configurations
@@ -67,11 +64,8 @@ def tags_of(config: Mapping[str, Any]) -> list[str]:
 def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """Return a name for data, pixels and estimator; log-likelihoods under two such names do not compare.
 
-    Importance sampling goes by its K, any other estimator by its class and a hash of its settings.
-
-    Args:
-        record: what `record.json` holds. A run that has none was never trained: None.
-        config: of the run.
+    Importance sampling goes by its K, any other estimator by its class and a hash of its settings. A run without a
+    `record.json` was never trained: None.
     """
     data = record.get("data")
     if not isinstance(data, dict):
@@ -102,18 +96,11 @@ def is_log_likelihood(metric: str) -> bool:
     return metric.startswith("test/") and metric.rpartition("/")[2] == "log_likelihood"
 
 
-@rank_zero_only
 def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Write the content of `metrics.json` into W&B's summary of a finished run, under the same names.
+    """Write the final metrics into W&B's summary of a finished run, under the same names.
 
     Those in `BEST` have two values there: `last`, of the weights that training ended with, and `max` or `min`, over
     all validations. Estimates of log p(x) have two names, see `within`.
-
-    Args:
-        logger: the run's.
-        metrics: the final ones.
-        data: `ImageData.record()`.
-        config: of the run, plain.
     """
     if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
         return
@@ -124,18 +111,13 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], 
             # W&B does not know what the attempts before this one saw; the best weights' value is one of those
             known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
             final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
-    protocol = protocol_of({"data": data}, config)
-    if protocol is not None:
+    if (protocol := protocol_of({"data": data}, config)) is not None:
         final |= {within(protocol, name): value for name, value in metrics.items() if is_log_likelihood(name)}
     summary.update(final)
 
 
 def check_login() -> None:
-    """Check that this machine knows a W&B key; ask neither the user nor W&B.
-
-    Raises:
-        PermissionError: it does not, or `WANDB_MODE` says to stay offline.
-    """
+    """Raise a PermissionError if this machine knows no W&B key, or `WANDB_MODE` is not online. Ask nobody."""
     from wandb import Settings, login, setup
 
     if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
@@ -145,19 +127,11 @@ def check_login() -> None:
         raise PermissionError("save=true needs a W&B account, and no key is known here: type wandb login first")
 
 
-def sync_line(*folders: Path) -> str | None:
-    """Return the command that sends offline W&B runs to the user's account, for the current folder.
+def sync_line(folder: Path) -> str | None:
+    """Return the command that sends the offline W&B runs of a run folder, or of a sweep's, to the user's account.
 
-    Args:
-        folders: run folders, or a sweep's folder.
-
-    Returns:
-        `wandb sync logs/runs/NAME/wandb/offline-run-*`, or of a sweep `wandb sync logs/sweeps/NAME/*/wandb/...`, and
-        its report's own `logs/sweeps/NAME/wandb/...`; None where there is nothing that was not sent before.
+    It is one for the current folder; None if there is nothing that was not sent before.
     """
-    found = []
-    for folder in folders:
-        for pattern in ("*/wandb/offline-run-*", "wandb/offline-run-*"):
-            if any(not list(run.glob("*.synced")) for run in folder.glob(pattern)):
-                found.append(f"{shlex.quote(os.path.relpath(folder))}/{pattern}")
-    return " ".join(["wandb sync", *found]) if found else None
+    path, patterns = shlex.quote(os.path.relpath(folder)), ("*/wandb/offline-run-*", "wandb/offline-run-*")
+    found = [p for p in patterns if any(not list(run.glob("*.synced")) for run in folder.glob(p))]
+    return " ".join(["wandb sync", *(f"{path}/{pattern}" for pattern in found)]) if found else None
