@@ -160,7 +160,7 @@ def test_of_all_estimators_one_that_is_not_for_the_model_is_left_out_with_the_re
     gaussian: Path, run_evaluate: Run
 ) -> None:
     outcome = run_evaluate("run_dir=run", *QUICK_ALL, "limit=10")
-    assert "HMC and the harmonic identity was left out: it fits a density" in outcome.out
+    assert "HMC with the harmonic identity was left out: it fits a density" in outcome.out
     assert not [name for name in evaluation(gaussian) if "hmc" in name]
 
 

@@ -77,8 +77,9 @@ def test_bounds_from_both_sides_close_on_the_evidence(latent_dim, event_shape, t
     ais = AnnealedImportanceSampling(temperatures, num_chains=16, num_leapfrogs=leapfrogs)
     z = vae.latent_prior().sample((examples,))
     x = vae.decode(z).sample()
-    log_weights, step_sizes, acceptance = ais.forward(vae, x)
-    forward, backward = of_weights(log_weights), of_weights(ais.backward(vae, x, z, step_sizes))
+    prepared = ais.prepared(vae, x)
+    log_weights, acceptance = ais.forward(*prepared)
+    forward, backward = of_weights(log_weights), of_weights(ais.backward(*prepared, z)[0])
     truth = log_evidence(x).mean()
     for estimate, sign in ((forward, 1), (backward, -1)):
         error = estimate.standard_error.square().sum().sqrt() / examples
@@ -97,7 +98,9 @@ def test_bounds_from_both_sides_close_on_the_evidence(latent_dim, event_shape, t
 def test_step_sizes_settle():
     vae, _ = linear_gaussian(3)
     x = draw_data(vae, 10)
-    _, step_sizes, acceptance = AnnealedImportanceSampling(400, num_chains=16, num_leapfrogs=2).forward(vae, x)
+    ais = AnnealedImportanceSampling(400, num_chains=16, num_leapfrogs=2)
+    dynamics, step_sizes = ais.prepared(vae, x)
+    _, acceptance = ais.forward(dynamics, step_sizes)
     assert acceptance.mean().item() == pytest.approx(0.65, abs=0.05)
     assert (step_sizes[-1] < step_sizes[100]).all()  # as the posterior narrows
 

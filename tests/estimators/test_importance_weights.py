@@ -6,14 +6,11 @@ import pytest
 import torch
 from arviz_stats.base import array_stats
 
-from vaelab.estimators.importance_weights import RunningWeights, threshold
+from vaelab.estimators.importance_weights import of_parts, threshold
 
 
 def running(log_weights, part=100):
-    weights = RunningWeights(len(log_weights))
-    for chunk in log_weights.split(part):
-        weights.add(chunk)
-    return weights.estimate()
+    return of_parts(log_weights.split(part), len(log_weights))
 
 
 @pytest.mark.parametrize("shape", [0.2, 0.5, 0.9])

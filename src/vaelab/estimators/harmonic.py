@@ -51,7 +51,7 @@ class HarmonicMean:
     num_leapfrogs: int = 10
     max_batch_elements: int = 4_000_000
     name: ClassVar[str] = "hmc"
-    label: ClassVar[str] = "HMC and the harmonic identity"
+    label: ClassVar[str] = "HMC with the harmonic identity"
     unbiased: ClassVar[bool] = False
     part_size: ClassVar[int | None] = 20
 
@@ -67,17 +67,15 @@ class HarmonicMean:
 
     def refusal(self, latent_dim: int) -> str | None:
         """Return why the latent has too many dimensions, or None."""
-        if latent_dim <= LARGEST_LATENT:
-            return None
-        return (
+        why = (
             f"it fits a density to samples of p(z|x), in at most {LARGEST_LATENT} dimensions, found "
             f"latent_dim={latent_dim}: type estimator=importance or estimator=ais"
         )
+        return why if latent_dim > LARGEST_LATENT else None
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:
-        refused = self.refusal(vae.latent_dim)
-        if refused is not None:
+        if refused := self.refusal(vae.latent_dim):
             raise ValueError(f"estimator=hmc: {refused}")
         draws, log_joint, acceptance = self.sample(Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements))
         half = self.num_chains // 2
