@@ -79,7 +79,7 @@ class AnnealedImportanceSampling:
         z = vae.latent_prior().sample((self.num_simulated,))
         dynamics, step_sizes = self.prepared(vae, vae.decode(z).sample())
         forward, _ = self.forward(dynamics, step_sizes)
-        backward, _ = self.backward(dynamics, step_sizes, z)
+        backward = self.backward(dynamics, step_sizes, z)
         return of_weights(forward).log_likelihood, -of_weights(backward).log_likelihood
 
     def prepared(self, vae: VAE, x: Image) -> tuple[Hamiltonian, StepSizes]:
@@ -97,11 +97,10 @@ class AnnealedImportanceSampling:
         z = dynamics.vae.latent_prior().sample((self.num_chains, len(dynamics.x)))
         return self.weigh(dynamics, step_sizes, z, range(1, self.num_temperatures + 1))
 
-    def backward(self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Codes) -> tuple[LogWeights, PerExample]:
+    def backward(self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Codes) -> LogWeights:
         """Run chains from samples z of the posterior to the prior; return log weights, of weights with mean 1/p(x)."""
         z = z.expand(self.num_chains, -1, -1).contiguous()
-        log_weights, acceptance = self.weigh(dynamics, step_sizes, z, range(self.num_temperatures, 0, -1))
-        return -log_weights, acceptance
+        return -self.weigh(dynamics, step_sizes, z, range(self.num_temperatures, 0, -1))[0]
 
     def weigh(
         self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Samples, order: range

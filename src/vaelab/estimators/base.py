@@ -64,7 +64,6 @@ class Estimator(Protocol):
 
     def refusal(self, latent_dim: int) -> str | None:
         """Return why the estimator does not work for a latent of this size, or None."""
-        ...
 
 
 def of_weights(log_weights: Float[Tensor, "samples batch"], **more: Any) -> Estimate:

@@ -1,7 +1,5 @@
 """A group of estimators of log p(x), whose results should agree."""
 
-from collections.abc import Iterator
-
 from vaelab.estimators.base import Estimator
 
 
@@ -13,11 +11,6 @@ class Several:
 
     Raises:
         ValueError: there is none, or one is not an `Estimator`.
-
-    Examples:
-        >>> from vaelab.estimators import ImportanceSampling
-        >>> [name for name, _, refusal in Several(iwae=ImportanceSampling()).for_latent(2) if refusal is None]
-        ['iwae']
     """
 
     name = "all"
@@ -27,8 +20,3 @@ class Several:
         if wrong or not estimators:
             raise ValueError(f"expected estimators by name, found {', '.join(wrong) or 'none'}")
         self.estimators = estimators
-
-    def for_latent(self, latent_dim: int) -> Iterator[tuple[str, Estimator, str | None]]:
-        """Yield each name and estimator, and why it does not work for a latent of this size, or None."""
-        for name, estimator in self.estimators.items():
-            yield name, estimator, estimator.refusal(latent_dim)

@@ -37,17 +37,9 @@ class State(NamedTuple):
 class Hamiltonian:
     """Transitions that leave the density `p(z) p(x|z)^beta` of each example x invariant: Neal (2011), section 3.
 
-    At beta = 1 this density is the unnormalised posterior. Momenta are drawn from N(0, I) for every transition.
-
-    Args:
-        vae: the model.
-        x: examples, `[batch, *event_shape]`.
-        num_leapfrogs: the most leapfrog steps in one transition. The number varies between transitions, because
-            trajectories of a fixed length may always return to where they began.
-        max_batch_elements: upper limit on the numbers in one output of the decoder.
-
-    Raises:
-        ValueError: x has no example.
+    At beta = 1 this density is the unnormalised posterior. Momenta are drawn from N(0, I) for every transition. The
+    number of leapfrog steps varies between transitions, up to `num_leapfrogs`, because trajectories of a fixed length
+    may always return to where they began.
     """
 
     vae: VAE

@@ -39,10 +39,6 @@ class HarmonicMean:
 
     Raises:
         ValueError: a count is too small; or, when called, the latent has more than 5 dimensions, or x has no example.
-
-    Examples:
-        >>> HarmonicMean().refusal(latent_dim=2) is None
-        True
     """
 
     num_chains: int = 32

@@ -23,8 +23,6 @@ class ImportanceSampling:
     `vaelab.estimators.base.of_weights`. They cannot be trusted where `pareto_k` is large, because q(z|x) is then a poor
     proposal.
 
-    Samples are drawn and weighted in parts; the draws do not depend on `max_batch_elements`.
-
     Args:
         num_samples: K.
         max_batch_elements: upper limit on the numbers in one output of the decoder (4 bytes each); one sample of one

@@ -19,11 +19,7 @@ LogWeights = Float[Tensor, "samples batch"]
 
 
 def of_parts(parts: Iterable[LogWeights], num_samples: int) -> Estimate:
-    """Return the estimate of `of_weights` and Pareto k, from weights that come in parts; memory grows as sqrt(K).
-
-    Args:
-        parts: log weights, `[some samples, batch]`, K per example in all.
-        num_samples: K.
+    """Return the estimate of `of_weights` and Pareto k, from parts of K log weights; memory grows as sqrt(K).
 
     Raises:
         PointMassError: a weight is infinite or NaN, as for a q(z|x) of scale 0; a weight of 0 is allowed.
@@ -60,11 +56,7 @@ def pareto_k(largest: LogWeights, num_samples: int) -> PerExample | None:
     The weights have 1/k finite moments. With k above `threshold(K)` no practical number of samples is enough:
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), "Pareto Smoothed Importance Sampling". The result is None for fewer
     than 25 weights. k is infinite where all weights are 0, or where a quarter of the tail underflows beside the largest
-    weight.
-
-    Args:
-        largest: log weights in descending order, `5 * tail_length(num_samples)` of them, or all if there are fewer.
-        num_samples: K.
+    weight. `largest` has `5 * tail_length(K)` log weights in descending order, or all if there are fewer.
     """
     if num_samples < FEWEST or largest.shape[1] == 0:
         return None
@@ -84,8 +76,5 @@ def pareto_k(largest: LogWeights, num_samples: int) -> PerExample | None:
 
 
 def threshold(num_samples: int) -> float:
-    """Return the largest k at which K weights can be trusted.
-
-    It is `min(1 - 1 / log10(K), 0.7)`: Vehtari et al. (2024), section 3.2.
-    """
+    """Return the largest k at which K weights can be trusted: Vehtari et al. (2024), section 3.2."""
     return min(1 - 1 / math.log10(num_samples), 0.7)

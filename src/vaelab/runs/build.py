@@ -170,7 +170,7 @@ def check_estimator(estimator: Any, latent_dim: int) -> None:
         ConfigError: says why.
     """
     if isinstance(estimator, Several):
-        refusals = [refused for _, _, refused in estimator.for_latent(latent_dim)]
+        refusals = [one.refusal(latent_dim) for one in estimator.estimators.values()]
         refused = refusals[0] if all(refusals) else None
     elif isinstance(estimator, Estimator):
         refused = estimator.refusal(latent_dim)
