@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,38 +83,30 @@ def test_tensors_that_share_memory_or_are_views_are_written_each_for_itself(tmp_
     assert_same_tensors(found.state, state)
 
 
-def damaged(kind: str, path: Path) -> None:
-    content, state = path.read_bytes(), load_file(path)
-    good, first = FORMAT | COUNTS, next(iter(state))
-    changes: dict[str, Any] = {
-        "cut short": lambda: path.write_bytes(content[:-10]),
-        "a huge header": lambda: path.write_bytes((2**60).to_bytes(8, "little") + content[8:]),
-        "another format": lambda: save_file(state, path, good | {"format_version": "2"}),
-        "steps of words": lambda: save_file(state, path, good | {"steps": "many"}),
-        "too many steps": lambda: save_file(state, path, good | {"steps": "9" * 5000}),
-        "another name": lambda: save_file(state | {"more": torch.zeros(1)}, path, good),
-        "another type": lambda: save_file(state | {first: state[first].half()}, path, good),
-        "a link": lambda: (path.rename(path.with_name("moved")), path.symlink_to(path.with_name("moved"))),
-    }
-    changes[kind]()
+def saving(change: Callable[[dict[str, Any]], dict[str, Any]] = dict, **metadata: str) -> Callable[[Path], Any]:
+    """Return a kind of damage: the file has other tensors or other metadata."""
+    return lambda path: save_file(change(load_file(path)), path, FORMAT | COUNTS | metadata)
 
 
-DAMAGED = {
-    **dict.fromkeys(("cut short", "a huge header"), "cannot be loaded"),
-    "another format": "is not a checkpoint of vaelab (expected format=vaelab",
-    **dict.fromkeys(("steps of words", "too many steps"), "expected counts"),
-    **dict.fromkeys(("another name", "another type"), "cannot be loaded into the model"),
-    "a link": "expected a file",
+DAMAGED: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "cut short": ("cannot be loaded", lambda path: path.write_bytes(path.read_bytes()[:-10])),
+    "a huge header": ("cannot be loaded", lambda path: path.write_bytes((2**60).to_bytes(8, "little") + b"{}")),
+    "another format": ("is not a checkpoint of vaelab (expected format=vaelab", saving(format_version="2")),
+    "steps of words": ("expected counts", saving(steps="many")),
+    "too many steps": ("expected counts", saving(steps="9" * 5000)),
+    "another name": ("cannot be loaded into the model", saving(lambda state: state | {"more": torch.zeros(1)})),
+    "another type": ("cannot be loaded into the model", saving(lambda s: {name: t.half() for name, t in s.items()})),
+    "a link": ("expected a file", lambda path: path.symlink_to(path.rename(path.with_name("moved")))),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_a_damaged_file_is_refused_in_one_line(kind: str, folder: Path) -> None:
-    path = exported(folder)
+    words, damage = DAMAGED[kind]
+    damage(exported(folder))
     (folder / "checkpoints" / "last.ckpt").unlink()
-    damaged(kind, path)
     outcome = run_main(evaluate.main, folder.parent, f"run_dir={folder.name}", code=FAILURE)
-    assert_one_line(outcome, "last.safetensors", DAMAGED[kind])
+    assert_one_line(outcome, "last.safetensors", words)
     assert not (folder / "evaluation.json").exists()
 
 

@@ -59,20 +59,17 @@ def test_r_hat_tells_chains_that_stand_apart():
     assert r_hat(draws[:3]).isnan().all()
 
 
-def test_refuses_a_latent_of_more_than_five_dimensions():
+def test_a_latent_of_more_than_five_dimensions_is_refused():
     vae, _ = linear_gaussian(6)
-    hmc = HarmonicMean()
     with pytest.raises(ValueError, match=r"at most 5 dimensions, found latent_dim=6: type estimator=importance"):
-        hmc(vae, draw_data(vae, 1))
-    assert hmc.refusal(5) is None
+        HarmonicMean()(vae, draw_data(vae, 1))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_chains": 5}, "must be even and at least 4, found 5"),
-        ({"num_chains": 4, "num_draws": 20}, "at least 100"),
-        ({"num_burn_in": 0}, "num_burn_in"),
+        ({"num_chains": 5}, "must be even and at least 4, .* found num_chains=5"),
+        ({"num_chains": 4, "num_draws": 20}, "at least 100, found num_chains=4 and num_draws=20"),
     ],
 )
 def test_too_few_draws_are_refused(arguments, words):

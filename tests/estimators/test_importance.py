@@ -98,7 +98,6 @@ def test_a_posterior_of_scale_0_is_refused():
         ImportanceSampling(10)(vae, x)
 
 
-@pytest.mark.parametrize("name", ["num_samples", "max_batch_elements"])
-def test_nothing_to_draw_is_refused(name):
-    with pytest.raises(ValueError, match=f"estimator.{name}"):
-        ImportanceSampling(**{name: 0})
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(ValueError, match=r"estimator.num_samples must be a whole number of at least 1, found 0"):
+        ImportanceSampling(num_samples=0)

@@ -15,7 +15,6 @@ from vaelab.vae import VAE, Image
 
 LogWeights = Float[Tensor, "chains batch"]
 StepSizes = Float[Tensor, "temperatures batch"]
-Codes = Float[Tensor, "batch latent_dim"]
 STEEPNESS = 4  # of the sigmoid that spaces the temperatures
 GAIN = 0.1  # of the step sizes' adaptation
 
@@ -97,7 +96,7 @@ class AnnealedImportanceSampling:
         z = dynamics.vae.latent_prior().sample((self.num_chains, len(dynamics.x)))
         return self.weigh(dynamics, step_sizes, z, range(1, self.num_temperatures + 1))
 
-    def backward(self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Codes) -> LogWeights:
+    def backward(self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Tensor) -> LogWeights:
         """Run chains from samples z of the posterior to the prior; return log weights, of weights with mean 1/p(x)."""
         z = z.expand(self.num_chains, -1, -1).contiguous()
         return -self.weigh(dynamics, step_sizes, z, range(self.num_temperatures, 0, -1))[0]

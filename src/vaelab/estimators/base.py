@@ -1,4 +1,4 @@
-"""The contract of an estimator of log p(x): `Estimator`, and the per-example `Estimate` that it returns."""
+"""The contract of an estimator of log p(x): `Estimator`, the per-example `Estimate` that it returns, and a group."""
 
 import math
 from dataclasses import dataclass
@@ -64,6 +64,25 @@ class Estimator(Protocol):
 
     def refusal(self, latent_dim: int) -> str | None:
         """Return why the estimator does not work for a latent of this size, or None."""
+
+
+class Several:
+    """Several estimators by name, run one after another.
+
+    Args:
+        estimators: the estimators by name.
+
+    Raises:
+        ValueError: there is none, or one is not an `Estimator`.
+    """
+
+    name = "all"
+
+    def __init__(self, **estimators: Estimator) -> None:
+        wrong = [name for name, estimator in estimators.items() if not isinstance(estimator, Estimator)]
+        if wrong or not estimators:
+            raise ValueError(f"expected estimators by name, found {', '.join(wrong) or 'none'}")
+        self.estimators = estimators
 
 
 def of_weights(log_weights: Float[Tensor, "samples batch"], **more: Any) -> Estimate:

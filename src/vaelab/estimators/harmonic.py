@@ -53,12 +53,10 @@ class HarmonicMean:
 
     def __post_init__(self) -> None:
         at_least_1(self, "num_draws", "num_burn_in", "num_leapfrogs", "max_batch_elements")
-        if self.num_chains < 4 or self.num_chains % 2:
-            raise ValueError(f"estimator.num_chains must be even and at least 4, found {self.num_chains}")
-        if self.num_chains * self.num_draws < 100:
+        if self.num_chains < 4 or self.num_chains % 2 or self.num_chains * self.num_draws < 100:
             raise ValueError(
-                f"estimator.num_chains times num_draws must be at least 100, for half of them to be fitted, "
-                f"found {self.num_chains} times {self.num_draws}"
+                "estimator.num_chains must be even and at least 4, and num_chains times num_draws at least 100, "
+                f"found num_chains={self.num_chains} and num_draws={self.num_draws}"
             )
 
     def refusal(self, latent_dim: int) -> str | None:

@@ -31,16 +31,6 @@ class ImportanceSampling:
     Raises:
         ValueError: an argument is below 1; when called, x has no example.
         PointMassError: when called, q(z|x) has no density.
-
-    Examples:
-        >>> from vaelab import heads, networks, priors
-        >>> from vaelab.vae import Conditional
-        >>> z, x = (2,), (1, 28, 28)
-        >>> encoder = Conditional(x, z, networks.MLP, heads.DiagonalGaussian)
-        >>> decoder = Conditional(z, x, networks.MLP, heads.Bernoulli)
-        >>> vae = VAE(encoder, decoder, priors.StandardNormal(z, x))
-        >>> ImportanceSampling(num_samples=10)(vae, torch.ones(5, *x)).log_likelihood.shape
-        torch.Size([5])
     """
 
     num_samples: int = 100

@@ -25,7 +25,7 @@ def of_parts(parts: Iterable[LogWeights], num_samples: int) -> Estimate:
         PointMassError: a weight is infinite or NaN, as for a q(z|x) of scale 0; a weight of 0 is allowed.
     """
     num_largest = min(num_samples, 5 * tail_length(num_samples))
-    log_sum = log_sum_of_squares = torch.tensor(math.nan)  # until the first part
+    sums: list[Tensor] = []  # of the weights and of their squares, as logarithms
     largest: list[Tensor] = []
     for log_weights in parts:
         broken = (log_weights.isnan() | (log_weights == math.inf)).any(0)
@@ -35,14 +35,13 @@ def of_parts(parts: Iterable[LogWeights], num_samples: int) -> Estimate:
                 "posterior q(z|x) of scale 0 has no density and no finite KL; give the encoder's head a min_scale"
             )
         log_weights = log_weights.double()
-        sums = log_weights.logsumexp(0), (2 * log_weights).logsumexp(0)
-        log_sum = torch.logaddexp(log_sum, sums[0]) if largest else sums[0]
-        log_sum_of_squares = torch.logaddexp(log_sum_of_squares, sums[1]) if largest else sums[1]
+        added = [log_weights.logsumexp(0), (2 * log_weights).logsumexp(0)]
+        sums = list(map(torch.logaddexp, sums, added)) if sums else added
         largest.append(log_weights)
         if sum(map(len, largest)) > 2 * num_largest:
             largest = [torch.cat(largest).topk(num_largest, dim=0).values]
     tail = torch.cat(largest).topk(num_largest, dim=0).values
-    return of_sums(log_sum, log_sum_of_squares, num_samples, pareto_k=pareto_k(tail, num_samples))
+    return of_sums(sums[0], sums[1], num_samples, pareto_k=pareto_k(tail, num_samples))
 
 
 def tail_length(num_samples: int) -> int:

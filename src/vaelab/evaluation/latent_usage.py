@@ -32,7 +32,7 @@ class Aggregate:
             starts = range(0, len(normals), GROUP)
             self.log_densities = [_log_density_of_normals(normals[start : start + GROUP]) for start in starts]
         else:
-            self.log_densities = [_log_density(q) for q in posteriors]
+            self.log_densities = [lambda z, q=q: q.log_prob(z.unsqueeze(1)).double() for q in posteriors]
 
     def log_prob(self, z: Codes) -> Float[Tensor, " batch"]:
         """Return log q(z) in nats."""
@@ -44,10 +44,6 @@ def _diagonal_normal(q: td.Distribution) -> td.Normal | None:
     if not isinstance(q, td.Independent) or not len(q.batch_shape) == len(q.event_shape) == 1:
         return None
     return q.base_dist if isinstance(q.base_dist, td.Normal) else None
-
-
-def _log_density(q: td.Distribution) -> LogDensity:
-    return lambda z: q.log_prob(z.unsqueeze(1)).double()
 
 
 def _log_density_of_normals(normals: list[td.Normal]) -> LogDensity:

@@ -59,9 +59,7 @@ class KeptEvaluation:
         except Timeout as error:
             raise RunFolderError(f"{self.whole} is being made by another process; wait for it or stop it") from error
         except OSError as error:
-            raise RunFolderError(
-                f"cannot write to {self.folder} ({error}); evaluate a copy of the run folder"
-            ) from error
+            raise RunFolderError(f"cannot write to {self.folder} ({error}); evaluate a copy of the run") from error
         with held:
             try:
                 for path in self.files if anew else []:

@@ -96,9 +96,7 @@ class Evaluation:
                 launch(evaluate_share, num_processes, contents(self.cfg))
             known, total = self.load()
         if known < total:
-            raise RunFolderError(
-                f"{self.kept.folder} was changed meanwhile, and blocks are missing: type the command again"
-            )
+            raise RunFolderError(f"{self.kept.folder} lacks blocks, because it was changed: type the command again")
         return True
 
     def load(self) -> tuple[int, int]:
