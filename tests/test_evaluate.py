@@ -13,17 +13,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.helpers.commands import ROOT, Outcome, Run, fast, results, run_main
+from tests.helpers.commands import ROOT, Outcome, Run, assert_one_line, fast, results, run_main
 from vaelab import train
 from vaelab.evaluation.lightning_module import EvaluationModule
+from vaelab.priors import StandardNormal
 from vaelab.signals import Interrupted
 
-QUICK_AIS = ("estimator=ais", "estimator.num_temperatures=5", "estimator.num_chains=4", "estimator.num_leapfrogs=2")
-QUICK_HMC = ("estimator=hmc", "estimator.num_burn_in=5", "estimator.num_draws=10", "estimator.num_chains=20")
+AIS = ("num_temperatures=5", "num_chains=4", "num_leapfrogs=2")
+HMC = ("num_burn_in=5", "num_draws=10", "num_chains=20")
+QUICK_AIS = ("estimator=ais", *(f"estimator.{value}" for value in AIS))
 QUICK_ALL = (
     "estimator=all",
-    *("estimator.ais.num_temperatures=5", "estimator.ais.num_chains=4", "estimator.ais.num_leapfrogs=2"),
-    *("estimator.hmc.num_burn_in=5", "estimator.hmc.num_draws=10", "estimator.hmc.num_chains=20"),
+    *(f"estimator.ais.{value}" for value in AIS),
+    *(f"estimator.hmc.{value}" for value in HMC),
 )
 
 
@@ -38,6 +40,23 @@ def evaluation(path: Path) -> dict[str, Any]:
 
 def numbers(path: Path) -> dict[str, float]:
     return {name: value for name, value in evaluation(path).items() if name.startswith(("test/", "val/"))}
+
+
+def values(path: Path) -> dict[str, torch.Tensor]:
+    """The values of each example, of the only evaluation."""
+    (file,) = (path / "evaluations").glob("*.safetensors")
+    return load_file(file)
+
+
+def change_weights(folder: Path, name: str, value: float) -> None:
+    """Set a tensor of the last checkpoint to a value."""
+    last = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["state_dict"][name].fill_(value)
+    torch.save(checkpoint, last)
+
+
+SCALE = "vae.encoder.head.scale.layer.linear.bias"
 
 
 @pytest.fixture
@@ -62,7 +81,8 @@ def gaussian(trained_gaussian: Path, tmp_path: Path) -> Path:
 
 
 def test_it_says_what_the_numbers_can_be_compared_with(folder: Path, run_evaluate: Run) -> None:
-    run_evaluate("run_dir=run", "limit=150", "estimator=importance", "num_samples=30")
+    outcome = run_evaluate("run_dir=run", "limit=150", "estimator=importance", "num_samples=30")
+    assert "first 150 of 179 examples" in outcome.out
     assert evaluation(folder)["comparability"] == {
         **{"data": "digits", "data_seed": 0, "split": "test", "examples": 150, "of": 179},
         "sha256": "3a15d0770d0c4d51d3f9d0b8b5fb2922aa92b773f9c3bc79a1ae269a6cd725f4",
@@ -71,107 +91,73 @@ def test_it_says_what_the_numbers_can_be_compared_with(folder: Path, run_evaluat
     }
 
 
-def test_it_tells_of_the_latent(folder: Path, run_evaluate: Run) -> None:
-    outcome = run_evaluate("run_dir=run")
-    found = evaluation(folder)
-    assert len(found["kl_per_dimension"]) == 2
-    assert sum(found["kl_per_dimension"]) == pytest.approx(found["test/kl"], rel=1e-5)
-    assert found["test/rate"] == found["test/kl"]
-    assert found["test/mutual_information_limit"] == pytest.approx(math.log(179))
-    total = found["test/mutual_information"] + found["test/marginal_kl"]
-    assert total == pytest.approx(found["test/kl"], abs=0.5)  # one sample of each
-    for text in (
-        "+-: one standard error",
-        "KL of each latent dimension, largest first:",
-        "mutual information",
-        "of 2 units active",
-        "distortion",
-        "posterior collapse",
-    ):
-        assert text in outcome.out
-
-
 def test_each_evaluation_keeps_its_values_example_by_example(folder: Path, run_evaluate: Run) -> None:
     run_evaluate("run_dir=run", "num_samples=30")
-    run_evaluate("run_dir=run", "split=val", "limit=10")
-    files = sorted((folder / "evaluations").glob("*.safetensors"))
-    assert [file.name.split("-")[:3] for file in files] == [
-        ["test", "last", "importance"],
-        ["val", "last", "importance"],
-    ]
-    columns = load_file(files[0])
+    columns, told = values(folder), evaluation(folder)
+    assert sum(told["kl_per_dimension"]) == pytest.approx(told["test/kl"], rel=1e-5)
+    total = told["test/mutual_information"] + told["test/marginal_kl"]
+    assert total == pytest.approx(told["test/kl"], abs=0.5)  # one sample of each
     assert columns["log_likelihood"].shape == (179,)
-    told = json.loads(files[0].with_suffix(".json").read_text())
     assert columns["log_likelihood"].double().mean().item() == pytest.approx(told["test/log_likelihood"], rel=1e-12)
-    assert json.loads(files[1].with_suffix(".json").read_text()) == evaluation(folder)
-
-
-def test_the_validation_split_has_the_bound_of_the_training(folder: Path, run_evaluate: Run) -> None:
+    run_evaluate("run_dir=run", "limit=100")  # the beginning of the split
+    assert numbers(folder)["test/elbo"] == pytest.approx(columns["elbo"][:100].double().mean().item(), rel=1e-12)
     run_evaluate("run_dir=run", "split=val")
     assert numbers(folder)["val/elbo"] == results(folder)["val/elbo"]
-    assert not [name for name in numbers(folder) if name.startswith("test/")]
-
-
-def test_a_part_of_the_split_is_its_beginning(folder: Path, run_evaluate: Run) -> None:
-    run_evaluate("run_dir=run")
-    (file,) = (folder / "evaluations").glob("*.safetensors")
-    expected = load_file(file)["elbo"][:100].double().mean().item()
-    outcome = run_evaluate("run_dir=run", "limit=100")
-    assert numbers(folder)["test/elbo"] == pytest.approx(expected, rel=1e-12)
-    assert "first 100 of 179 examples" in outcome.out
+    files = sorted((folder / "evaluations").glob("*.json"))
+    assert [file.name.split("-")[:3] for file in files] == [
+        [split, "last", "importance"] for split in ("test", "test", "val")
+    ]
+    assert told in [json.loads(file.read_text()) for file in files]
 
 
 # estimators
 
 
-def test_annealed_importance_sampling_has_bounds_from_both_sides(folder: Path, run_evaluate: Run) -> None:
-    outcome = run_evaluate("run_dir=run", *QUICK_AIS)
-    found = evaluation(folder)
-    gap = found["test/simulated_upper"] - found["test/simulated_lower"]
-    assert found["test/simulated_gap"] == pytest.approx(gap)
-    assert 0 < found["test/acceptance_rate"] <= 1
-    assert "nats apart" in outcome.out
+def test_all_estimators_stand_side_by_side_under_one_prior(
+    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    forward, begin = StandardNormal.forward, EvaluationModule.begin
+    with monkeypatch.context() as patched:
+        patched.setattr(StandardNormal, "forward", lambda *args: (calls.append(1), forward(*args))[1])
+        patched.setattr(EvaluationModule, "begin", lambda self: (calls.clear(), begin(self))[1])
+        outcome = run_evaluate("run_dir=run", *QUICK_ALL, "num_samples=200")
+    assert len(calls) == 1
+    found = numbers(folder)
+    for name in ("importance", "ais", "hmc"):
+        assert math.isfinite(found[f"test/{name}/log_likelihood"])
+        assert f"log p(x), {name}" in outcome.out
+    gap = found["test/ais/simulated_upper"] - found["test/ais/simulated_lower"]
+    assert found["test/ais/simulated_gap"] == pytest.approx(gap)
+    for text in ("KL of each latent dimension, largest first:", "of 2 units active", "posterior collapse", "apart"):
+        assert text in outcome.out
+    run_evaluate("run_dir=run", "estimator=importance", "num_samples=200")
+    assert numbers(folder)["test/log_likelihood"] == found["test/importance/log_likelihood"]
 
 
 def test_the_harmonic_estimator_is_refused_above_five_dimensions(
     gaussian: Path, run_evaluate: Run, run_train: Run
 ) -> None:
     outcome = run_evaluate("run_dir=run", "estimator=hmc", code=2)
-    assert "at most 5 dimensions, found latent_dim=7: type estimator=importance or estimator=ais" in outcome.err
-    assert outcome.err.count("\n") == 1
+    assert_one_line(outcome, "at most 5 dimensions, found latent_dim=7: type estimator=importance or estimator=ais")
     assert not (gaussian / "evaluations").exists()
     run_train(*without_samples("latent_dim=6", "estimator=hmc"), code=2)
-
-
-@pytest.mark.slow
-def test_all_estimators_stand_side_by_side(folder: Path, run_evaluate: Run) -> None:
-    outcome = run_evaluate("run_dir=run", *QUICK_ALL, "num_samples=200")
-    found = evaluation(folder)
-    for name in ("importance", "ais", "hmc"):
-        assert math.isfinite(found[f"test/{name}/log_likelihood"])
-        assert f"log p(x), {name}" in outcome.out
-    assert found["test/importance/num_samples"] == 200
-    alone = numbers(folder)
-    run_evaluate("run_dir=run", "estimator=importance", "num_samples=200")
-    assert numbers(folder)["test/log_likelihood"] == alone["test/importance/log_likelihood"]
-
-
-def test_of_all_estimators_one_that_is_not_for_the_model_is_left_out_with_the_reason(
-    gaussian: Path, run_evaluate: Run
-) -> None:
     outcome = run_evaluate("run_dir=run", *QUICK_ALL, "limit=10")
-    assert "HMC and the harmonic identity was left out: it fits a density" in outcome.out
+    assert "HMC with the harmonic identity was left out: it fits a density" in outcome.out
     assert not [name for name in evaluation(gaussian) if "hmc" in name]
 
 
 @pytest.mark.slow
 def test_training_may_end_with_any_estimator(run_train: Run) -> None:
-    outcome = run_train(*without_samples(*QUICK_AIS))
-    assert "test/acceptance_rate" in results(outcome.path)
-    assert "log p(x), estimated" in outcome.out
+    assert "log p(x), estimated" in run_train(*without_samples(*QUICK_AIS)).out
     outcome = run_train(*without_samples(*QUICK_ALL, "name=all"))
     assert {"test/importance/log_likelihood", "test/hmc/log_likelihood"} <= results(outcome.path).keys()
     assert "log p(x), hmc" in outcome.out
+
+
+def test_a_users_own_estimator_must_say_what_it_is(run_fast: Run) -> None:
+    outcome = run_fast("estimator._target_=vaelab.objectives.ELBO", "~estimator.max_batch_elements", code=2)
+    assert "expected a class with what vaelab.estimators.Estimator lists" in outcome.err
 
 
 # densities as masses
@@ -205,17 +191,11 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
     ("override", "words"),
     [
         ("measure=mass", "binary"),
-        ("dequantizations=3", "type dequantizations=1"),
+        ("dequantizations=3", "found estimator=importance and binary pixels: type dequantizations=1"),
         ("dequantizations=3 estimator=ais", "dequantizations is for importance sampling"),
-        ("dequantizations=0", "at least 1"),
         ("limit=0", "limit must be a whole number of at least 1"),
-        ("limit=x", "limit must be a whole number"),
         ("split=train", "test or val"),
-        ("measure=volume", "null or mass"),
         ("devices=0", "devices must be a whole number of at least 1"),
-        ("devices=[]", "devices must be"),
-        ("wandb_mode=loud", "offline, online or disabled"),
-        ("rerun=maybe", "false or true"),
         ("estimator=guess", "guess"),
         ("+estimator.num_chains=3", "type estimator=importance, ais, hmc or all with it"),
         ("estimator.num_chains=3 estimator=hmc", "must be even"),
@@ -226,17 +206,12 @@ def test_what_cannot_be_meant_is_refused_in_one_line_and_writes_nothing(
     override: str, words: str, folder: Path, run_evaluate: Run
 ) -> None:
     before = sorted(folder.rglob("*"))
-    outcome = run_evaluate("run_dir=run", *override.split(), code=2)
-    assert words in outcome.err
-    assert outcome.err.count("\n") == 1
+    assert_one_line(run_evaluate("run_dir=run", *override.split(), code=2), words)
     assert sorted(folder.rglob("*")) == before
 
 
 def test_a_posterior_without_a_density_is_one_clear_line(folder: Path, run_evaluate: Run) -> None:
-    last = folder / "checkpoints" / "last.ckpt"
-    checkpoint = torch.load(last, weights_only=True)
-    checkpoint["state_dict"]["vae.encoder.head.scale.layer.linear.bias"].fill_(-1e9)
-    torch.save(checkpoint, last)
+    change_weights(folder, SCALE, -1e9)
     outcome = run_evaluate("run_dir=run", code=1)
     assert "has no density at its own sample" in outcome.err
     assert outcome.err.count("\n") == 1
@@ -246,54 +221,43 @@ def test_a_posterior_without_a_density_is_one_clear_line(folder: Path, run_evalu
 
 
 def interrupted_after(blocks: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Has an evaluation stop when it begins another block; returns the numbers of those that it evaluates."""
+    """Has an evaluation stop when it begins another block; returns the keys of those that it evaluates."""
     seen: list[Any] = []
     step = EvaluationModule.test_step
 
     def spy(self: EvaluationModule, block: Any, batch_idx: int) -> None:
         if len(seen) == blocks:
             raise Interrupted(2)
-        seen.append(block.number if block.part == 0 else block.key)
+        seen.append(block.key)
         step(self, block, batch_idx)
 
     monkeypatch.setattr(EvaluationModule, "test_step", spy)
     return seen
 
 
+@pytest.mark.parametrize(
+    ("overrides", "first", "then"),
+    [((), [(0, 0)], [(1, 0)]), ((*QUICK_AIS, "limit=50"), [(0, 0), (0, 1)], [(0, 2), (0, 3)])],
+    ids=["blocks", "parts of blocks"],
+)
 def test_an_interrupted_evaluation_goes_on_with_what_is_left(
-    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
+    overrides: tuple[str, ...], first: list[Any], then: list[Any], folder: Path, run_evaluate: Run
 ) -> None:
-    run_evaluate("run_dir=run")
-    expected = evaluation(folder)
-    with monkeypatch.context() as patched:
-        seen = interrupted_after(1, patched)
-        outcome = run_evaluate("run_dir=run", "rerun=true", code=130)
-        assert seen == [0]
-        assert "stopped; 1 blocks are kept: the same command goes on from there" in outcome.err
-        assert {file.suffix for file in (folder / "evaluations").iterdir()} == {".json", ".safetensors"}  # no lock
-    with monkeypatch.context() as patched:
-        seen = interrupted_after(9, patched)
-        run_evaluate("run_dir=run")
-        assert seen == [1]
-    assert evaluation(folder) == expected
-    assert not list((folder / "evaluations").glob("*part*"))
-
-
-def test_slow_estimators_go_on_with_a_part_of_a_block(
-    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ("run_dir=run", *QUICK_AIS, "limit=50")
+    command = ("run_dir=run", *overrides)
     run_evaluate(*command)
     expected = evaluation(folder)
-    with monkeypatch.context() as patched:
-        seen = interrupted_after(2, patched)
-        run_evaluate(*command, "rerun=true", code=130)
-        assert seen == [0, (0, 1)]
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
+        seen = interrupted_after(len(first), patched)
+        outcome = run_evaluate(*command, "rerun=true", code=130)
+        assert seen == first
+        assert f"stopped; {len(first)} blocks are kept: the same command goes on from there" in outcome.err
+        assert {file.suffix for file in (folder / "evaluations").iterdir()} == {".json", ".safetensors"}  # no lock
+    with pytest.MonkeyPatch.context() as patched:
         seen = interrupted_after(9, patched)
-        assert "going on: 2 of 4 blocks" in run_evaluate(*command).err
-        assert seen == [(0, 2), (0, 3)]
+        assert f"going on: {len(first)} of {len(first + then)} blocks" in run_evaluate(*command).err
+        assert seen == then
     assert evaluation(folder) == expected
+    assert not list((folder / "evaluations").glob("*part*"))
 
 
 def test_an_evaluation_that_was_done_is_not_done_again(
@@ -302,36 +266,16 @@ def test_an_evaluation_that_was_done_is_not_done_again(
     run_evaluate("run_dir=run")
     expected = evaluation(folder)
     seen = interrupted_after(9, monkeypatch)
-    assert "evaluated before (rerun=true evaluates again)" in run_evaluate("run_dir=run").out
+    same = ("estimator=importance", "num_samples=2", "estimator.max_batch_elements=999")  # memory changes no number
+    assert "evaluated before (rerun=true evaluates again)" in run_evaluate("run_dir=run", *same).out
     assert seen == []
     assert evaluation(folder) == expected
     run_evaluate("run_dir=run", "rerun=true")
-    assert seen == [0, 1]
+    assert seen == [(0, 0), (1, 0)]
     assert evaluation(folder) == expected
-
-
-def test_other_weights_are_another_evaluation(folder: Path, run_evaluate: Run) -> None:
-    run_evaluate("run_dir=run")
-    before = numbers(folder)
-    last = folder / "checkpoints" / "last.ckpt"
-    checkpoint = torch.load(last, weights_only=True)
-    checkpoint["state_dict"]["vae.decoder.head.logits.linear.bias"] += 0.1
-    torch.save(checkpoint, last)
+    change_weights(folder, "vae.decoder.head.logits.linear.bias", 0.1)  # which makes it another evaluation
     assert "written:" in run_evaluate("run_dir=run").out
-    assert numbers(folder)["test/elbo"] != before["test/elbo"]
-
-
-@pytest.mark.slow
-def test_neither_memory_nor_the_other_estimators_change_a_number(
-    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_evaluate("run_dir=run", "estimator=importance", "num_samples=150")
-    before = numbers(folder)
-    less = ("run_dir=run", "estimator=importance", "num_samples=150", "estimator.max_batch_elements=999")
-    assert "evaluated before" in run_evaluate(*less).out
-    assert "evaluated before" not in run_evaluate(*less, "rerun=true").out
-    for name, value in numbers(folder).items():
-        assert value == pytest.approx(before[name], rel=1e-4, abs=1e-4), name  # log weights in float32, near -40
+    assert evaluation(folder)["test/elbo"] != expected["test/elbo"]
 
 
 # several processes
@@ -350,22 +294,16 @@ def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(folder: 
     run_evaluate("run_dir=run", *overrides)
     expected = evaluation(folder)
     outcome = command(folder, *overrides, "devices=3")
-    assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stderr == ""
-    found = evaluation(folder)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
     for name, value in numbers(folder).items():
         assert value == pytest.approx(expected[name], rel=1e-6, abs=1e-6), name
-    assert found["comparability"] == expected["comparability"]
-    (file,) = (folder / "evaluations").glob("*.safetensors")
-    assert load_file(file)["elbo"].shape == (179,)
+    assert evaluation(folder)["comparability"] == expected["comparability"]
+    assert values(folder)["elbo"].shape == (179,)
 
 
 @pytest.mark.slow
 def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) -> None:
-    last = folder / "checkpoints" / "last.ckpt"
-    checkpoint = torch.load(last, weights_only=True)
-    checkpoint["state_dict"]["vae.encoder.head.scale.layer.linear.bias"].fill_(-1e9)
-    torch.save(checkpoint, last)
+    change_weights(folder, SCALE, -1e9)
     outcome = command(folder, "devices=2")
     assert outcome.returncode == 1
     assert "of 2 failed:" in outcome.stderr
@@ -391,8 +329,3 @@ def test_an_evaluation_joins_the_runs_own_wandb_run(run_fast: Run, run_evaluate:
     assert other.run["project"] == "mine"
     assert other.last("evaluation/test/log_likelihood") == evaluation(path)["test/log_likelihood"]
     assert other.exit_code == 0
-
-
-def test_a_users_own_estimator_must_say_what_it_is(run_fast: Run) -> None:
-    outcome = run_fast("estimator._target_=vaelab.objectives.ELBO", "~estimator.max_batch_elements", code=2)
-    assert "expected a class with what vaelab.estimators.Estimator lists" in outcome.err

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vaelab import evaluate, export
 from vaelab.runs.folder.weights import FORMAT, Weights, read_safetensors, write_safetensors
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
+COUNTS = {"steps": "30", "samples_seen": "2876"}
 
 
 @pytest.fixture
@@ -24,70 +26,51 @@ def folder(finished: Outcome, tmp_path: Path) -> Path:
     return copy
 
 
-def exported(folder: Path, *more: str) -> Outcome:
-    return run_main(export.main, folder.parent, f"run_dir={folder.name}", *more)
+def exported(folder: Path) -> Path:
+    """Export the last weights; return the file."""
+    outcome = run_main(export.main, folder.parent, f"run_dir={folder.name}")
+    assert "written: run/checkpoints/last.safetensors" in outcome.out
+    assert outcome.err == ""
+    return folder / "checkpoints" / "last.safetensors"
 
 
-def only_what_is_shared(folder: Path) -> None:
-    """Leaves `config.yaml`, `record.json` and the safetensors."""
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        if path.suffix != ".safetensors" and path.name not in ("config.yaml", "record.json"):
-            path.unlink()
+def assert_same_tensors(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name])
+        assert value.dtype == found[name].dtype
 
 
 def test_an_export_holds_the_weights_bit_for_bit_and_the_counts(folder: Path) -> None:
-    outcome = exported(folder)
-    assert "written: run/checkpoints/last.safetensors" in outcome.out
-    assert outcome.err == ""
-    path = folder / "checkpoints" / "last.safetensors"
-    found, expected = load_file(path), weights(folder)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(value, found[name]) and value.dtype == found[name].dtype for name, value in expected.items())
+    expected, path = weights(folder), exported(folder)
+    assert_same_tensors(load_file(path), expected)
     with safe_open(path, "pt") as file:
-        assert file.metadata() == FORMAT | {"steps": "30", "samples_seen": "2876"}
+        assert file.metadata() == FORMAT | COUNTS
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    assert_same_tensors(load_file(exported(folder)), expected)  # an export of the export
     assert not list(folder.rglob("*.partial"))
 
 
-OPTIMAL = ("decoder=gaussian_optimal", "hidden_features=[8,9]")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("overrides", "name"),
-    [
-        (("model=shared",), "last"),
-        (OPTIMAL, "best"),
-    ],
-)
-def test_what_is_shared_evaluates_to_the_same_numbers(
-    name: str, overrides: tuple[str, ...], run_fast: Run, tmp_path: Path
-) -> None:
-    folder = run_fast(*overrides).path
-    run_main(evaluate.main, tmp_path, f"run_dir={folder}", f"checkpoint={name}")
+def test_what_is_shared_evaluates_to_the_same_numbers(run_fast: Run, tmp_path: Path) -> None:
+    folder = run_fast("model=shared", "decoder=gaussian_optimal").path
+    line = (f"run_dir={folder}", "checkpoint=best")
+    run_main(evaluate.main, tmp_path, *line)
     before = json.loads((folder / "evaluation.json").read_text())
-    run_main(export.main, tmp_path, f"run_dir={folder}", f"checkpoint={name}")
-    only_what_is_shared(folder)
-    run_main(evaluate.main, tmp_path, f"run_dir={folder}", f"checkpoint={name}")
+    run_main(export.main, tmp_path, *line)
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if path.suffix != ".safetensors" and path.name not in ("config.yaml", "record.json"):
+            path.unlink()
+    shutil.rmtree(folder / "evaluations")
+    run_main(evaluate.main, tmp_path, *line)
     assert json.loads((folder / "evaluation.json").read_text()) == before
 
 
 def test_a_checkpoint_comes_before_its_export(folder: Path) -> None:
-    exported(folder)
-    (folder / "checkpoints" / "last.safetensors").write_bytes(b"damaged")
+    exported(folder).write_bytes(b"damaged")
     run_main(evaluate.main, folder.parent, f"run_dir={folder.name}")
     found = json.loads((folder / "evaluation.json").read_text())
     assert found["test/elbo"] == results(folder)["test/elbo"]
-
-
-def test_an_export_can_be_repeated_and_made_of_itself(folder: Path) -> None:
-    exported(folder)
-    path = folder / "checkpoints" / "last.safetensors"
-    before = load_file(path)
-    (folder / "checkpoints" / "last.ckpt").unlink()
-    exported(folder)
-    found = load_file(path)
-    assert found.keys() == before.keys()
-    assert all(torch.equal(value, found[name]) for name, value in before.items())
 
 
 def test_tensors_that_share_memory_or_are_views_are_written_each_for_itself(tmp_path: Path) -> None:
@@ -97,48 +80,33 @@ def test_tensors_that_share_memory_or_are_views_are_written_each_for_itself(tmp_
     write_safetensors(tmp_path / "x.safetensors", Weights(state, 3, 4, tmp_path))
     found = read_safetensors(tmp_path / "x.safetensors")
     assert (found.steps, found.samples_seen) == (3, 4)
-    assert found.state.keys() == state.keys()
-    for name, value in state.items():
-        assert torch.equal(found.state[name], value)
-        assert found.state[name].dtype == value.dtype
+    assert_same_tensors(found.state, state)
 
 
-def damaged(kind: str, path: Path) -> None:
-    content, state = path.read_bytes(), load_file(path)
-    good = FORMAT | {"steps": "30", "samples_seen": "2876"}
-    first, tensor = next(iter(state.items()))
-    changes: dict[str, Any] = {
-        "empty": lambda: path.write_bytes(b""),
-        "cut short": lambda: path.write_bytes(content[:-10]),
-        "a huge header": lambda: path.write_bytes((2**60).to_bytes(8, "little") + content[8:]),
-        "a header that is none": lambda: path.write_bytes(content[:8] + b"x" * (len(content) - 8)),
-        "no metadata": lambda: save_file(state, path),
-        "another format": lambda: save_file(state, path, good | {"format_version": "2"}),
-        "steps of words": lambda: save_file(state, path, good | {"steps": "many"}),
-        "too many steps": lambda: save_file(state, path, good | {"steps": "9" * 5000}),
-        "another name": lambda: save_file(state | {"more": tensor.clone()}, path, good),
-        "another type": lambda: save_file(state | {first: tensor.half()}, path, good),
-        "a link": lambda: (path.rename(path.with_name("moved")), path.symlink_to(path.with_name("moved"))),
-    }
-    changes[kind]()
+def saving(change: Callable[[dict[str, Any]], dict[str, Any]] = dict, **metadata: str) -> Callable[[Path], Any]:
+    """Return a kind of damage: the file has other tensors or other metadata."""
+    return lambda path: save_file(change(load_file(path)), path, FORMAT | COUNTS | metadata)
 
 
-DAMAGED = {
-    **dict.fromkeys(("empty", "cut short", "a huge header", "a header that is none"), "cannot be loaded"),
-    **dict.fromkeys(("no metadata", "another format"), "is not a checkpoint of vaelab (expected format=vaelab"),
-    **dict.fromkeys(("steps of words", "too many steps"), "expected counts"),
-    **dict.fromkeys(("another name", "another type"), "cannot be loaded into the model"),
-    "a link": "expected a file",
+DAMAGED: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "cut short": ("cannot be loaded", lambda path: path.write_bytes(path.read_bytes()[:-10])),
+    "a huge header": ("cannot be loaded", lambda path: path.write_bytes((2**60).to_bytes(8, "little") + b"{}")),
+    "another format": ("is not a checkpoint of vaelab (expected format=vaelab", saving(format_version="2")),
+    "steps of words": ("expected counts", saving(steps="many")),
+    "too many steps": ("expected counts", saving(steps="9" * 5000)),
+    "another name": ("cannot be loaded into the model", saving(lambda state: state | {"more": torch.zeros(1)})),
+    "another type": ("cannot be loaded into the model", saving(lambda s: {name: t.half() for name, t in s.items()})),
+    "a link": ("expected a file", lambda path: path.symlink_to(path.rename(path.with_name("moved")))),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_a_damaged_file_is_refused_in_one_line(kind: str, folder: Path) -> None:
-    exported(folder)
+    words, damage = DAMAGED[kind]
+    damage(exported(folder))
     (folder / "checkpoints" / "last.ckpt").unlink()
-    damaged(kind, folder / "checkpoints" / "last.safetensors")
     outcome = run_main(evaluate.main, folder.parent, f"run_dir={folder.name}", code=FAILURE)
-    assert_one_line(outcome, "last.safetensors", DAMAGED[kind])
+    assert_one_line(outcome, "last.safetensors", words)
     assert not (folder / "evaluation.json").exists()
 
 
@@ -148,14 +116,9 @@ def test_a_damaged_file_is_refused_in_one_line(kind: str, folder: Path) -> None:
         ("run_dir=nowhere", FAILURE, ("nowhere", "not a run folder")),
         ("run_dir=run checkpoint=first", USAGE, ("checkpoint", "last or best")),
         ("", USAGE, ("run_dir",)),
-        ("run_dir=run colour=red", USAGE, ("colour",)),
+        ("run_dir=run checkpoint=best", FAILURE, ("best.ckpt", "does not exist")),
     ],
 )
 def test_a_bad_export_is_refused_in_one_line(line: str, code: int, words: tuple[str, ...], folder: Path) -> None:
+    (folder / "checkpoints" / "best.ckpt").unlink()
     assert_one_line(run_main(export.main, folder.parent, *line.split(), code=code), *words)
-
-
-def test_an_export_without_weights_says_so(folder: Path) -> None:
-    shutil.rmtree(folder / "checkpoints")
-    outcome = run_main(export.main, folder.parent, "run_dir=run", code=FAILURE)
-    assert_one_line(outcome, "last.ckpt", "does not exist")

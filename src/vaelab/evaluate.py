@@ -5,51 +5,44 @@ The folder may be a stranger's: see `vaelab.runs.evaluating.reopen`.
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from vaelab.files import write_atomically
 from vaelab.runs.cli import command
-from vaelab.runs.configuration import contents
-from vaelab.runs.evaluating.cache import KeptEvaluation
-from vaelab.runs.evaluating.session import Evaluated, Evaluation, evaluate_share
+from vaelab.runs.evaluating.session import Evaluation
 from vaelab.runs.evaluating.table import show_evaluation
-from vaelab.runs.processes.distributed import launch
 from vaelab.runs.tracking.loggers import log_evaluation
-from vaelab.runs.validate import check_evaluation, processes_of
+from vaelab.runs.validate import check_evaluation
 
 
 @command("evaluate")
 def main(cfg: DictConfig) -> float:
     """Complete the evaluation that `cfg` describes; return the bound in nats."""
     check_evaluation(cfg)
-    evaluation, num_processes = Evaluation(cfg), processes_of(cfg.runtime)
-    with KeptEvaluation(evaluation.folder, evaluation.name).held(anew=cfg.runtime.rerun):
-        evaluated = evaluation.run() if num_processes == 1 else launch(evaluate_share, num_processes, contents(cfg))
-    file = write(evaluation, evaluated)
-    split, own = cfg.split, evaluated.comparability
-    metrics = {name.removeprefix(f"{split}/"): value for name, value in evaluated.metrics.items()}
+    evaluation = Evaluation(cfg)
+    module, split, own = evaluation.module, cfg.split, evaluation.comparability
+    begun = "written" if evaluation.complete() else "evaluated before (rerun=true evaluates again)"
+    metrics = module.test_summary(evaluation.data)
+    notes, per_dimension = evaluation.notes(metrics), evaluation.kl_per_dimension
+    named = {f"{split}/{name}": value for name, value in metrics.items()}
+    named |= {"steps": module.steps, "samples_seen": module.samples_seen}
+    write(evaluation, named, {"kl_per_dimension": per_dimension, "comparability": own, "notes": notes})
     part = "all" if own["examples"] == own["of"] else f"first {own['examples']:,} of"
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
-    closing = f"evaluated before (rerun=true evaluates again): {file}" if evaluated.found_before else f"written: {file}"
-    show_evaluation(title, metrics, evaluated.estimators, evaluated.notes, closing)
-    per_dimension = {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(evaluated.kl_per_dimension)}
-    log_evaluation(evaluation.folder, evaluated.metrics | per_dimension, cfg.wandb_mode)
+    show_evaluation(title, metrics, module, notes, f"{begun}: {evaluation.folder / 'evaluation.json'}")
+    named |= {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(per_dimension)}
+    log_evaluation(evaluation.folder, named, cfg.wandb_mode)
     return metrics["elbo"]
 
 
-def write(evaluation: Evaluation, evaluated: Evaluated) -> Path:
+def write(evaluation: Evaluation, metrics: dict[str, float], more: dict[str, Any]) -> None:
     """Write `evaluation.json`, and the same content under the evaluation's own name in `evaluations/`."""
-    content: dict[str, Any] = {
-        name: value if math.isfinite(value) else None for name, value in evaluated.metrics.items()
-    }
-    content |= {"checkpoint": evaluation.cfg.checkpoint, "kl_per_dimension": evaluated.kl_per_dimension}
-    content |= {"comparability": evaluated.comparability, "notes": evaluated.notes}
-    for name in (f"evaluations/{evaluation.name}.json", "evaluation.json"):
-        write_atomically(evaluation.folder / name, json.dumps(content, indent=2, default=str))
-    return evaluation.folder / "evaluation.json"
+    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON has no other
+    content = json.dumps(numbers | {"checkpoint": evaluation.cfg.checkpoint} | more, indent=2, default=str)
+    for file in (evaluation.kept.whole.with_suffix(".json"), evaluation.folder / "evaluation.json"):
+        write_atomically(file, content)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,6 @@ def test_comes_within_its_errors(latent_dim):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("detune", [-4.0, 0.0])
-def test_does_not_depend_on_where_chains_start(detune):
-    vae, log_evidence = linear_gaussian(2, detune=detune)
-    x = draw_data(vae, 20)
-    estimate = HarmonicMean(num_chains=16, num_draws=30, num_burn_in=60, num_leapfrogs=4)(vae, x)
-    torch.testing.assert_close(estimate.log_likelihood, log_evidence(x), rtol=0, atol=0.25)
-
-
-@pytest.mark.slow
 def test_errors_are_as_large_as_they_say():
     vae, log_evidence = linear_gaussian(2, scale=1.0)
     hmc = HarmonicMean(num_chains=16, num_draws=20, num_burn_in=30, num_leapfrogs=4)
@@ -68,22 +59,19 @@ def test_r_hat_tells_chains_that_stand_apart():
     assert r_hat(draws[:3]).isnan().all()
 
 
-def test_refuses_a_latent_of_more_than_five_dimensions():
+def test_a_latent_of_more_than_five_dimensions_is_refused():
     vae, _ = linear_gaussian(6)
-    hmc = HarmonicMean()
     with pytest.raises(ValueError, match=r"at most 5 dimensions, found latent_dim=6: type estimator=importance"):
-        hmc(vae, draw_data(vae, 1))
-    assert hmc.refusal(5) is None
+        HarmonicMean()(vae, draw_data(vae, 1))
 
 
-@pytest.mark.parametrize("num_chains", [2, 5])
-def test_refuses_chains_that_make_no_halves(num_chains):
-    with pytest.raises(ValueError, match=f"num_chains must be even and at least 4, found {num_chains}"):
-        HarmonicMean(num_chains=num_chains)
-
-
-def test_refuses_too_few_draws():
-    with pytest.raises(ValueError, match="at least 100"):
-        HarmonicMean(num_chains=4, num_draws=20)
-    with pytest.raises(ValueError, match="num_burn_in"):
-        HarmonicMean(num_burn_in=0)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num_chains": 5}, "must be even and at least 4, .* found num_chains=5"),
+        ({"num_chains": 4, "num_draws": 20}, "at least 100, found num_chains=4 and num_draws=20"),
+    ],
+)
+def test_too_few_draws_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        HarmonicMean(**arguments)

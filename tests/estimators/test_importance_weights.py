@@ -1,4 +1,4 @@
-"""Running sums of importance weights, and the tail's shape against ArviZ and known tails."""
+"""Sums of importance weights that come in parts, and the tail's shape against ArviZ and known tails."""
 
 import math
 
@@ -6,56 +6,50 @@ import pytest
 import torch
 from arviz_stats.base import array_stats
 
-from vaelab.estimators.importance_weights import RunningWeights, threshold
+from vaelab.estimators.importance_weights import of_parts, threshold
 
 
-def running(log_weights, part=100):
-    weights = RunningWeights(len(log_weights))
-    for chunk in log_weights.split(part):
-        weights.add(chunk)
-    return weights.estimate()
+def estimate_of(log_weights, part=100):
+    return of_parts(log_weights.split(part), len(log_weights))
 
 
-@pytest.mark.parametrize("shape", [0.2, 0.5, 0.9])
-@pytest.mark.parametrize("num_samples", [200, 5000, 20_000])
+@pytest.mark.parametrize("shape", [0.2, 0.9])
+@pytest.mark.parametrize("num_samples", [200, 20_000])
 def test_pareto_k_is_the_shape_of_a_pareto_tail(num_samples, shape):
     u = torch.rand(num_samples, 20, dtype=torch.float64)
     tail = min(num_samples / 5, 3 * math.sqrt(num_samples))
     shrunken = (tail * shape + 10 * 0.5) / (tail + 10)  # the fit's prior: Vehtari et al. (2024), appendix
-    found = running(-shape * u.log()).pareto_k
+    found = estimate_of(-shape * u.log()).pareto_k
     error = (1 + shape) / math.sqrt(tail)  # of one fit by maximum likelihood, of which 20 are averaged
     assert found.mean().item() == pytest.approx(shrunken, abs=4 * error / math.sqrt(20) + 0.02)
 
 
-@pytest.mark.parametrize("num_samples", [25, 26, 99, 100, 224, 225, 226, 240, 400, 900, 5000, 10_000, 12_321])
+@pytest.mark.parametrize("num_samples", [25, 99, 224, 225, 226, 400, 5000, 12_321])
 def test_pareto_k_of_the_largest_is_that_of_all(num_samples):
     log_weights = 2 * torch.randn(num_samples, 3, dtype=torch.float64)
     expected = array_stats.psislw(-log_weights.T.numpy())[1]
-    torch.testing.assert_close(running(log_weights).pareto_k, torch.as_tensor(expected))
+    torch.testing.assert_close(estimate_of(log_weights).pareto_k, torch.as_tensor(expected))
 
 
-def test_few_weights_have_no_tail():
-    assert running(torch.randn(24, 3)).pareto_k is None
-
-
-def test_weights_that_are_alike_have_no_tail():
-    assert (running(torch.full((100, 3), -90.0) + 1e-6 * torch.randn(100, 3)).pareto_k < 0).all()
+def test_few_or_even_weights_have_no_tail():
+    assert estimate_of(torch.randn(24, 3)).pareto_k is None
+    assert (estimate_of(torch.full((100, 3), -90.0) + 1e-6 * torch.randn(100, 3)).pareto_k < 0).all()
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("num_samples", [30, 100, 5000])
-@pytest.mark.parametrize("kind", ["one", "few", "wide", "none"])
-def test_a_tail_beyond_all_measure_is_no_good_one(num_samples, kind):
+@pytest.mark.parametrize("num_samples", [30, 5000])
+@pytest.mark.parametrize("not_zero", [0, 1, 2, None])
+def test_a_tail_beyond_all_measure_is_no_good_one(num_samples, not_zero):
     log_weights = 1e5 * torch.randn(num_samples, 4, dtype=torch.float64)
-    if kind != "wide":
-        log_weights[{"one": 1, "few": 2, "none": 0}[kind] :] = -math.inf
-    assert (running(log_weights).pareto_k > threshold(num_samples)).all()
+    if not_zero is not None:
+        log_weights[not_zero:] = -math.inf
+    assert (estimate_of(log_weights).pareto_k > threshold(num_samples)).all()
 
 
 def test_parts_make_the_sums_of_the_whole():
     log_weights = 3 * torch.randn(1234, 5, dtype=torch.float64) - 2000
     weights = (log_weights + 2000).exp()
-    estimate = running(log_weights, part=97)
+    estimate = estimate_of(log_weights, part=97)
     torch.testing.assert_close(estimate.log_likelihood, weights.mean(0).log() - 2000)
     torch.testing.assert_close(estimate.effective_sample_size, weights.sum(0).square() / weights.square().sum(0))
     relative = weights.std(0) / weights.mean(0) / math.sqrt(1234)

@@ -13,15 +13,12 @@ def picture(figure):
     return image.get_array()
 
 
-def test_image_grid_tiles_row_by_row():
+def test_images_are_tiled_row_by_row():
     images = torch.arange(5).float().view(5, 1, 1, 1).expand(-1, 1, 2, 3) / 10
     tiles = picture(figures.image_grid(images, columns=3, title=""))
     assert tiles.shape[:2] == (4, 9)
     expected = np.array([[0.0, 0.1, 0.2], [0.3, 0.4, 0.0]])
     np.testing.assert_allclose(tiles[::2, ::3], expected, rtol=1e-6)
-
-
-def test_image_grid_keeps_colours():
     assert picture(figures.image_grid(torch.rand(4, 3, 5, 5), columns=2, title="")).shape == (10, 10, 3)
 
 
@@ -33,33 +30,30 @@ def test_reconstructions_stand_below_the_data():
     np.testing.assert_allclose(tiles[4:, :5], vae.reconstruct(x)[0, 0].detach().float(), rtol=1e-6)
 
 
-def test_manifold_is_a_grid_of_quantiles():
+def test_the_manifold_is_a_grid_of_quantiles():
     vae, _ = linear_gaussian(2, event_shape=(1, 1, 2))
-    with torch.no_grad():  # the decoder's mean is z itself: an image of two pixels
-        vae.decoder.head.loc.linear.weight.copy_(torch.eye(2))
-        vae.decoder.head.loc.linear.bias.zero_()
+    vae.decoder.head.loc.linear.weight.data.copy_(torch.eye(2))  # the mean is z itself: an image of two pixels
+    vae.decoder.head.loc.linear.bias.data.zero_()
     tiles = picture(figures.manifold(vae, size=5))
     quantiles = norm.ppf([0.1, 0.3, 0.5, 0.7, 0.9])
     np.testing.assert_allclose(tiles[0, ::2], quantiles, atol=1e-6)  # z1 along the first row
     np.testing.assert_allclose(tiles[:, 1], quantiles[::-1], atol=1e-6)  # z2 down the first column
 
 
-@pytest.mark.parametrize("latent_dim", [1, 2, 7])
-@pytest.mark.parametrize("labelled", [True, False])
-def test_scatter_shows_every_point_for_any_latent(latent_dim, labelled):
-    labels = np.arange(50) % 3 if labelled else None
-    figure = figures.latent_scatter(torch.randn(50, latent_dim), labels)
+@pytest.mark.parametrize(("latent_dim", "labelled"), [(1, True), (2, False), (7, True)])
+def test_the_scatter_shows_every_point_for_any_latent(latent_dim, labelled):
+    figure = figures.latent_scatter(torch.randn(50, latent_dim), np.arange(50) % 3 if labelled else None)
     (points,) = figure.axes[0].collections
     assert len(points.get_offsets()) == 50
     assert (figure.axes[0].get_legend() is not None) == labelled
 
 
-def test_scatter_of_more_dimensions_shows_the_principal_plane():
-    means = torch.zeros(100, 5)
-    means[:, 3], means[:, 1] = torch.linspace(-5, 5, 100), torch.linspace(-1, 1, 100).square()
-    (points,) = figures.latent_scatter(means, None).axes[0].collections
+def test_the_scatter_of_more_dimensions_shows_the_principal_plane():
+    codes = torch.zeros(100, 5)
+    codes[:, 3], codes[:, 1] = torch.linspace(-5, 5, 100), torch.linspace(-1, 1, 100).square()
+    (points,) = figures.latent_scatter(codes, None).axes[0].collections
     spread = np.asarray(points.get_offsets()).std(0)
-    np.testing.assert_allclose(spread, means[:, [3, 1]].numpy().std(0), rtol=1e-4)
+    np.testing.assert_allclose(spread, codes[:, [3, 1]].numpy().std(0), rtol=1e-4)
 
 
 def test_kl_bars_stand_largest_first_with_their_dimension():

@@ -1,8 +1,7 @@
 """Estimators of log p(x), per example."""
 
 from vaelab.estimators.annealed import AnnealedImportanceSampling
-from vaelab.estimators.base import Estimate, Estimator
-from vaelab.estimators.group import Several
+from vaelab.estimators.base import Estimate, Estimator, Several
 from vaelab.estimators.harmonic import HarmonicMean
 from vaelab.estimators.importance import ImportanceSampling
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.estimators.base import Estimate, PerSimulated, at_least_1, of_weights
+from vaelab.estimators.base import Estimate, PerExample, PerSimulated, at_least_1, of_weights
+from vaelab.estimators.decoder_batches import Samples
 from vaelab.estimators.hamiltonian import Hamiltonian, adapted
 from vaelab.vae import VAE, Image
 
@@ -68,62 +69,55 @@ class AnnealedImportanceSampling:
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:
-        log_weights, _, acceptance = self.forward(vae, x)
+        log_weights, acceptance = self.forward(*self.prepared(vae, x))
         lower, upper = self.bounds(vae) if self.num_simulated else (None, None)
         return of_weights(log_weights, acceptance_rate=acceptance, simulated_lower=lower, simulated_upper=upper)
 
     def bounds(self, vae: VAE) -> tuple[PerSimulated, PerSimulated]:
         """Return lower and upper bounds (on average) of log p(x), for `num_simulated` examples drawn from the model."""
         z = vae.latent_prior().sample((self.num_simulated,))
-        x = vae.decode(z).sample()
-        forward, step_sizes, _ = self.forward(vae, x)
-        backward = self.backward(vae, x, z, step_sizes)
+        dynamics, step_sizes = self.prepared(vae, vae.decode(z).sample())
+        forward, _ = self.forward(dynamics, step_sizes)
+        backward = self.backward(dynamics, step_sizes, z)
         return of_weights(forward).log_likelihood, -of_weights(backward).log_likelihood
 
-    def forward(self, vae: VAE, x: Image) -> tuple[LogWeights, StepSizes, Float[Tensor, " batch"]]:
-        """Run chains from the prior to the posterior; return log weights, step sizes and mean acceptance rates."""
+    def prepared(self, vae: VAE, x: Image) -> tuple[Hamiltonian, StepSizes]:
+        """Return the transitions and their step sizes, adapted in a run whose weights are not used."""
         dynamics = Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements)
-        step_sizes = self.settle_step_sizes(dynamics)
-        state = dynamics.at(vae.latent_prior().sample((self.num_chains, len(x))))
+        state = dynamics.at(vae.latent_prior().sample((-(-self.num_chains // 4), len(x))))
+        step_sizes = [torch.full_like(state.log_prior[0], 1 / self.num_leapfrogs)]
+        for t, beta in enumerate(self.betas()[1:], start=1):
+            state, acceptance = dynamics.transition(state, beta, step_sizes[-1], t)
+            step_sizes.append(adapted(step_sizes[-1], acceptance, GAIN))
+        return dynamics, torch.stack(step_sizes)
+
+    def forward(self, dynamics: Hamiltonian, step_sizes: StepSizes) -> tuple[LogWeights, PerExample]:
+        """Run chains from the prior to the posterior; return log weights, and mean acceptance rates."""
+        z = dynamics.vae.latent_prior().sample((self.num_chains, len(dynamics.x)))
+        return self.weigh(dynamics, step_sizes, z, range(1, self.num_temperatures + 1))
+
+    def backward(self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Tensor) -> LogWeights:
+        """Run chains from samples z of the posterior to the prior; return log weights, of weights with mean 1/p(x)."""
+        z = z.expand(self.num_chains, -1, -1).contiguous()
+        return -self.weigh(dynamics, step_sizes, z, range(self.num_temperatures, 0, -1))[0]
+
+    def weigh(
+        self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Samples, order: range
+    ) -> tuple[LogWeights, PerExample]:
+        """Run chains from z through the temperatures in this order; return their sums of log p(x|z) and acceptance."""
+        state, betas = dynamics.at(z), self.betas()
         log_weights = torch.zeros_like(state.log_prior, dtype=torch.float64)
         total = torch.zeros_like(state.log_prior[0])
-        betas = self.betas()
-        for t in range(1, self.num_temperatures + 1):
-            log_weights += (betas[t] - betas[t - 1]) * state.log_likelihood
-            if t < self.num_temperatures:  # the last transition would change no weight
-                state, acceptance = dynamics.transition(state, betas[t], step_sizes[t], t)
+        for t in order:
+            if t != order[0]:
+                between = min(t, t - order.step)  # the temperature that this weight and the one before it share
+                state, acceptance = dynamics.transition(state, betas[between], step_sizes[between], between)
                 total += acceptance.mean(0)
-        return log_weights, step_sizes, total / max(1, self.num_temperatures - 1)
-
-    def backward(self, vae: VAE, x: Image, z: Float[Tensor, "batch latent_dim"], step_sizes: StepSizes) -> LogWeights:
-        """Run chains from samples z of the posterior to the prior; return log weights, of weights with mean 1/p(x)."""
-        dynamics = Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements)
-        state = dynamics.at(z.expand(self.num_chains, -1, -1).contiguous())
-        log_weights = torch.zeros_like(state.log_prior, dtype=torch.float64)
-        betas = self.betas()
-        for t in range(self.num_temperatures, 0, -1):
-            if t < self.num_temperatures:
-                state, _ = dynamics.transition(state, betas[t], step_sizes[t], t)
-            log_weights -= (betas[t] - betas[t - 1]) * state.log_likelihood
-        return log_weights
-
-    def settle_step_sizes(self, dynamics: Hamiltonian) -> StepSizes:
-        """Return the step size of each example at each temperature, adapted in a run whose weights are not used."""
-        num_chains = -(-self.num_chains // 4)
-        state = dynamics.at(dynamics.vae.latent_prior().sample((num_chains, len(dynamics.x))))
-        step_size = torch.full_like(state.log_prior[0], 1 / self.num_leapfrogs)
-        settled = [step_size]
-        for t, beta in enumerate(self.betas()[1:], start=1):
-            state, acceptance = dynamics.transition(state, beta, step_size, t)
-            step_size = adapted(step_size, acceptance, GAIN)
-            settled.append(step_size)
-        return torch.stack(settled)
+            log_weights += (betas[t] - betas[t - 1]) * state.log_likelihood
+        return log_weights, total / max(1, self.num_temperatures - 1)
 
     def betas(self) -> list[float]:
         """Return beta_0 = 0 to beta_T = 1."""
-        ends = [1 / (1 + math.exp(sign * STEEPNESS)) for sign in (1, -1)]
-        raw = [
-            1 / (1 + math.exp(-STEEPNESS * (2 * t / self.num_temperatures - 1)))
-            for t in range(self.num_temperatures + 1)
-        ]
-        return [(value - ends[0]) / (ends[1] - ends[0]) for value in raw]
+        levels = [STEEPNESS * (2 * t / self.num_temperatures - 1) for t in range(self.num_temperatures + 1)]
+        raw = [1 / (1 + math.exp(-level)) for level in levels]
+        return [(value - raw[0]) / (raw[-1] - raw[0]) for value in raw]

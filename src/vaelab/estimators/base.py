@@ -1,7 +1,7 @@
-"""The contract of an estimator of log p(x): `Estimator`, and the per-example `Estimate` that it returns."""
+"""The contract of an estimator of log p(x): `Estimator`, the per-example `Estimate` that it returns, and a group."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -41,8 +41,7 @@ class Estimate:
 
     def known(self) -> dict[str, Tensor]:
         """Return the fields that are not None, by name."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: values for name, values in named.items() if values is not None}
+        return {name: values for name, values in vars(self).items() if values is not None}
 
 
 @runtime_checkable
@@ -65,7 +64,25 @@ class Estimator(Protocol):
 
     def refusal(self, latent_dim: int) -> str | None:
         """Return why the estimator does not work for a latent of this size, or None."""
-        ...
+
+
+class Several:
+    """Several estimators by name, run one after another.
+
+    Args:
+        estimators: the estimators by name.
+
+    Raises:
+        ValueError: there is none, or one is not an `Estimator`.
+    """
+
+    name = "all"
+
+    def __init__(self, **estimators: Estimator) -> None:
+        wrong = [name for name, estimator in estimators.items() if not isinstance(estimator, Estimator)]
+        if wrong or not estimators:
+            raise ValueError(f"expected estimators by name, found {', '.join(wrong) or 'none'}")
+        self.estimators = estimators
 
 
 def of_weights(log_weights: Float[Tensor, "samples batch"], **more: Any) -> Estimate:
@@ -87,11 +104,7 @@ def of_sums(log_sum: PerExample, log_sum_of_squares: PerExample, num_samples: in
 
 
 def at_least_1(estimator: object, *names: str) -> None:
-    """Refuse attributes that are not whole numbers of at least 1.
-
-    Raises:
-        ValueError: one is not; the message names the first.
-    """
+    """Refuse attributes that are not whole numbers of at least 1, with a ValueError that names the first."""
     for name in names:
         value = getattr(estimator, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -99,10 +112,6 @@ def at_least_1(estimator: object, *names: str) -> None:
 
 
 def at_least_one_example(x: Tensor) -> None:
-    """Refuse an empty batch.
-
-    Raises:
-        ValueError: x has no example.
-    """
+    """Refuse an empty batch, with a ValueError."""
     if len(x) == 0:
         raise ValueError(f"expected at least one example, found x of shape {tuple(x.shape)}")

@@ -1,4 +1,4 @@
-"""log p(x, z) for many z, computed in parts that respect a memory budget."""
+"""log p(x|z) for many z, computed in parts that respect a memory budget."""
 
 from collections.abc import Iterator
 
@@ -13,16 +13,8 @@ CACHED_GRADIENT = 400_000  # more for a gradient, because it has more operations
 Samples = Float[Tensor, "samples batch latent_dim"]
 
 
-def log_joint(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[Tensor, "samples batch"]:
-    """Return log p(x, z) in nats.
-
-    One call of the decoder outputs at most `max_elements` numbers, but at least one event.
-    """
-    return vae.latent_prior().log_prob(z) + log_likelihood(vae, x, z, max_elements)
-
-
 def log_likelihood(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[Tensor, "samples batch"]:
-    """Return log p(x|z) in nats, with the memory limit of `log_joint`."""
+    """Return log p(x|z) in nats; one call of the decoder outputs at most `max_elements` numbers, or one event."""
     values = z.new_empty(z.shape[:2])
     for rows, samples in parts(z.shape[0], x, max_elements):
         values[samples, rows] = vae.decoder.log_prob(x[rows], z[samples, rows])
@@ -32,7 +24,7 @@ def log_likelihood(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[T
 def parts(num_samples: int, x: Image, max_elements: int, cached: int = CACHED) -> Iterator[tuple[slice, slice]]:
     """Yield slices of the batch and of the samples, such that the decoder outputs at most `max_elements` numbers.
 
-    On a CPU it outputs also at most `cached` numbers, because more do not fit in the cache.
+    On a CPU it outputs at most `cached` numbers, because more do not fit in the cache.
     """
     if x.device.type == "cpu":
         max_elements = min(max_elements, cached)
@@ -47,7 +39,7 @@ def parts(num_samples: int, x: Image, max_elements: int, cached: int = CACHED) -
 def gradient_of_log_likelihood(
     vae: VAE, x: Image, z: Samples, max_elements: int
 ) -> tuple[Float[Tensor, "samples batch"], Samples]:
-    """Return log p(x|z) in nats and its gradient with respect to z, with the memory limit of `log_joint`."""
+    """Return log p(x|z) in nats and its gradient with respect to z, with the memory limit of `log_likelihood`."""
     values, gradient = z.new_empty(z.shape[:2]), torch.empty_like(z)
     for rows, samples in parts(z.shape[0], x, max_elements, CACHED_GRADIENT):
         with torch.enable_grad():

@@ -2,24 +2,22 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.estimators.base import at_least_one_example
+from vaelab.estimators.base import PerExample, at_least_one_example
 from vaelab.estimators.decoder_batches import Samples, gradient_of_log_likelihood
 from vaelab.vae import VAE, Image
 
 PerChain = Float[Tensor, "samples batch"]
-PerExample = Float[Tensor, " batch"]
 GOLDEN = (math.sqrt(5) - 1) / 2
 TARGET_ACCEPTANCE = 0.65  # optimal in high dimensions: Beskos et al. (2013); Neal (2011), section 4.4
 
 
-@dataclass
-class State:
+class State(NamedTuple):
     """The positions z of chains, with log p(z), log p(x|z) and their gradients there."""
 
     z: Samples
@@ -39,17 +37,9 @@ class State:
 class Hamiltonian:
     """Transitions that leave the density `p(z) p(x|z)^beta` of each example x invariant: Neal (2011), section 3.
 
-    At beta = 1 this density is the unnormalised posterior. Momenta are drawn from N(0, I) for every transition.
-
-    Args:
-        vae: the model.
-        x: examples, `[batch, *event_shape]`.
-        num_leapfrogs: the most leapfrog steps in one transition. The number varies between transitions, because
-            trajectories of a fixed length may always return to where they began.
-        max_batch_elements: upper limit on the numbers in one output of the decoder.
-
-    Raises:
-        ValueError: x has no example.
+    At beta = 1 this density is the unnormalised posterior. Momenta are drawn from N(0, I) for every transition. The
+    number of leapfrog steps varies between transitions, up to `num_leapfrogs`, because trajectories of a fixed length
+    may always return to where they began.
     """
 
     vae: VAE
@@ -83,15 +73,11 @@ class Hamiltonian:
         after = proposed.log_density(beta) - momentum.square().sum(-1) / 2
         acceptance = (after - before).exp().clamp(max=1).nan_to_num(0)  # NaN if a trajectory diverged
         accepted = torch.rand_like(acceptance) < acceptance
-        return _where(accepted, proposed, state), acceptance
-
-
-def _where(accepted: Tensor, proposed: State, state: State) -> State:
-    chosen: dict[str, Any] = {}
-    for name in State.__dataclass_fields__:
-        new, old = getattr(proposed, name), getattr(state, name)
-        chosen[name] = torch.where(accepted.unsqueeze(-1) if new.dim() == 3 else accepted, new, old)
-    return State(**chosen)
+        chosen = [
+            torch.where(accepted.unsqueeze(-1) if new.dim() == 3 else accepted, new, old)
+            for new, old in zip(proposed, state, strict=True)
+        ]
+        return State(*chosen), acceptance
 
 
 def adapted(step_size: PerExample, acceptance: PerChain, gain: float) -> PerExample:

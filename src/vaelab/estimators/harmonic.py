@@ -39,10 +39,6 @@ class HarmonicMean:
 
     Raises:
         ValueError: a count is too small; or, when called, the latent has more than 5 dimensions, or x has no example.
-
-    Examples:
-        >>> HarmonicMean().refusal(latent_dim=2) is None
-        True
     """
 
     num_chains: int = 32
@@ -51,33 +47,29 @@ class HarmonicMean:
     num_leapfrogs: int = 10
     max_batch_elements: int = 4_000_000
     name: ClassVar[str] = "hmc"
-    label: ClassVar[str] = "HMC and the harmonic identity"
+    label: ClassVar[str] = "HMC with the harmonic identity"
     unbiased: ClassVar[bool] = False
     part_size: ClassVar[int | None] = 20
 
     def __post_init__(self) -> None:
         at_least_1(self, "num_draws", "num_burn_in", "num_leapfrogs", "max_batch_elements")
-        if self.num_chains < 4 or self.num_chains % 2:
-            raise ValueError(f"estimator.num_chains must be even and at least 4, found {self.num_chains}")
-        if self.num_chains * self.num_draws < 100:
+        if self.num_chains < 4 or self.num_chains % 2 or self.num_chains * self.num_draws < 100:
             raise ValueError(
-                f"estimator.num_chains times num_draws must be at least 100, for half of them to be fitted, "
-                f"found {self.num_chains} times {self.num_draws}"
+                "estimator.num_chains must be even and at least 4, and num_chains times num_draws at least 100, "
+                f"found num_chains={self.num_chains} and num_draws={self.num_draws}"
             )
 
     def refusal(self, latent_dim: int) -> str | None:
         """Return why the latent has too many dimensions, or None."""
-        if latent_dim <= LARGEST_LATENT:
-            return None
-        return (
+        why = (
             f"it fits a density to samples of p(z|x), in at most {LARGEST_LATENT} dimensions, found "
             f"latent_dim={latent_dim}: type estimator=importance or estimator=ais"
         )
+        return why if latent_dim > LARGEST_LATENT else None
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:
-        refused = self.refusal(vae.latent_dim)
-        if refused is not None:
+        if refused := self.refusal(vae.latent_dim):
             raise ValueError(f"estimator=hmc: {refused}")
         draws, log_joint, acceptance = self.sample(Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements))
         half = self.num_chains // 2

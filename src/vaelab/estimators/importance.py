@@ -7,8 +7,8 @@ import torch
 
 from vaelab.distributions import sample_and_log_prob
 from vaelab.estimators.base import Estimate, at_least_1, at_least_one_example
-from vaelab.estimators.decoder_batches import log_joint
-from vaelab.estimators.importance_weights import RunningWeights
+from vaelab.estimators.decoder_batches import log_likelihood
+from vaelab.estimators.importance_weights import of_parts
 from vaelab.vae import VAE, Image
 
 ROUND = 100  # samples per example drawn at once; a constant, so that the memory limit does not change the draws
@@ -23,8 +23,6 @@ class ImportanceSampling:
     `vaelab.estimators.base.of_weights`. They cannot be trusted where `pareto_k` is large, because q(z|x) is then a poor
     proposal.
 
-    Samples are drawn and weighted in parts; the draws do not depend on `max_batch_elements`.
-
     Args:
         num_samples: K.
         max_batch_elements: upper limit on the numbers in one output of the decoder (4 bytes each); one sample of one
@@ -33,16 +31,6 @@ class ImportanceSampling:
     Raises:
         ValueError: an argument is below 1; when called, x has no example.
         PointMassError: when called, q(z|x) has no density.
-
-    Examples:
-        >>> from vaelab import heads, networks, priors
-        >>> from vaelab.vae import Conditional
-        >>> z, x = (2,), (1, 28, 28)
-        >>> encoder = Conditional(x, z, networks.MLP, heads.DiagonalGaussian)
-        >>> decoder = Conditional(z, x, networks.MLP, heads.Bernoulli)
-        >>> vae = VAE(encoder, decoder, priors.StandardNormal(z, x))
-        >>> ImportanceSampling(num_samples=10)(vae, torch.ones(5, *x)).log_likelihood.shape
-        torch.Size([5])
     """
 
     num_samples: int = 100
@@ -62,8 +50,8 @@ class ImportanceSampling:
     def __call__(self, vae: VAE, x: Image) -> Estimate:
         at_least_one_example(x)
         q = vae.encode(x)
-        weights = RunningWeights(self.num_samples)
-        for start in range(0, self.num_samples, ROUND):
-            z, log_q = sample_and_log_prob(q, (min(ROUND, self.num_samples - start),))
-            weights.add(log_joint(vae, x, z, self.max_batch_elements) - log_q)
-        return weights.estimate()
+        sizes = (min(ROUND, self.num_samples - start) for start in range(0, self.num_samples, ROUND))
+        draws = (sample_and_log_prob(q, (size,)) for size in sizes)
+        prior, limit = vae.latent_prior(), self.max_batch_elements
+        weights = (prior.log_prob(z) + log_likelihood(vae, x, z, limit) - log_q for z, log_q in draws)
+        return of_parts(weights, self.num_samples)

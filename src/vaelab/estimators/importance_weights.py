@@ -1,6 +1,7 @@
 """Importance weights that arrive in parts: their sums, and the tail index that shows whether to trust the sums."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,60 +18,30 @@ WIDEST = 700.0  # a weight that lies more nats below the largest one underflows 
 LogWeights = Float[Tensor, "samples batch"]
 
 
-class RunningWeights:
-    """The running sums of a batch's weights, in float64, and the largest weights; memory grows as sqrt(num_samples).
-
-    Args:
-        num_samples: the number of weights per example that `add` will get in all.
-    """
-
-    def __init__(self, num_samples: int) -> None:
-        self.num_samples = num_samples
-        self.num_largest = min(num_samples, 5 * tail_length(num_samples))
-        self.log_sum: Tensor | None = None
-        self.log_sum_of_squares: Tensor | None = None
-        self.largest: list[Tensor] = []
-
-    def add(self, log_weights: LogWeights) -> None:
-        """Add weights, `[some samples, batch]`.
-
-        Raises:
-            PointMassError: a weight is infinite or NaN.
-        """
-        check_finite(log_weights)
-        log_weights = log_weights.double()
-        log_sum, log_sum_of_squares = log_weights.logsumexp(0), (2 * log_weights).logsumexp(0)
-        if self.log_sum is None or self.log_sum_of_squares is None:
-            self.log_sum, self.log_sum_of_squares = log_sum, log_sum_of_squares
-        else:
-            self.log_sum = torch.logaddexp(self.log_sum, log_sum)
-            self.log_sum_of_squares = torch.logaddexp(self.log_sum_of_squares, log_sum_of_squares)
-        self.largest.append(log_weights)
-        if sum(map(len, self.largest)) > 2 * self.num_largest:
-            self.largest = [torch.cat(self.largest).topk(self.num_largest, dim=0).values]
-
-    def estimate(self) -> Estimate:
-        """Return the estimate from all weights added."""
-        assert self.log_sum is not None
-        assert self.log_sum_of_squares is not None
-        largest = torch.cat(self.largest).topk(self.num_largest, dim=0).values
-        return of_sums(
-            self.log_sum, self.log_sum_of_squares, self.num_samples, pareto_k=pareto_k(largest, self.num_samples)
-        )
-
-
-def check_finite(log_weights: Tensor) -> None:
-    """Refuse weights from a proposal without a density; a weight of 0 is allowed.
+def of_parts(parts: Iterable[LogWeights], num_samples: int) -> Estimate:
+    """Return the estimate of `of_weights` and Pareto k, from parts of K log weights; memory grows as sqrt(K).
 
     Raises:
-        PointMassError: a weight is +infinity or NaN, as for a q(z|x) of scale 0.
+        PointMassError: a weight is infinite or NaN, as for a q(z|x) of scale 0; a weight of 0 is allowed.
     """
-    broken = (log_weights.isnan() | (log_weights == math.inf)).any(0)
-    if broken.any():
-        raise PointMassError(
-            f"the importance weights of {int(broken.sum())} of {broken.numel()} examples are infinite or NaN: a "
-            "posterior q(z|x) of scale 0 has no density and no finite KL; give the encoder's head a min_scale"
-        )
+    num_largest = min(num_samples, 5 * tail_length(num_samples))
+    sums: list[Tensor] = []  # of the weights and of their squares, as logarithms
+    largest: list[Tensor] = []
+    for log_weights in parts:
+        broken = (log_weights.isnan() | (log_weights == math.inf)).any(0)
+        if broken.any():
+            raise PointMassError(
+                f"the importance weights of {int(broken.sum())} of {broken.numel()} examples are infinite or NaN: a "
+                "posterior q(z|x) of scale 0 has no density and no finite KL; give the encoder's head a min_scale"
+            )
+        log_weights = log_weights.double()
+        added = [log_weights.logsumexp(0), (2 * log_weights).logsumexp(0)]
+        sums = list(map(torch.logaddexp, sums, added)) if sums else added
+        largest.append(log_weights)
+        if sum(map(len, largest)) > 2 * num_largest:
+            largest = [torch.cat(largest).topk(num_largest, dim=0).values]
+    tail = torch.cat(largest).topk(num_largest, dim=0).values
+    return of_sums(sums[0], sums[1], num_samples, pareto_k=pareto_k(tail, num_samples))
 
 
 def tail_length(num_samples: int) -> int:
@@ -84,11 +55,7 @@ def pareto_k(largest: LogWeights, num_samples: int) -> PerExample | None:
     The weights have 1/k finite moments. With k above `threshold(K)` no practical number of samples is enough:
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), "Pareto Smoothed Importance Sampling". The result is None for fewer
     than 25 weights. k is infinite where all weights are 0, or where a quarter of the tail underflows beside the largest
-    weight.
-
-    Args:
-        largest: log weights in descending order, `5 * tail_length(num_samples)` of them, or all if there are fewer.
-        num_samples: K.
+    weight. `largest` has `5 * tail_length(K)` log weights in descending order, or all if there are fewer.
     """
     if num_samples < FEWEST or largest.shape[1] == 0:
         return None
@@ -108,8 +75,5 @@ def pareto_k(largest: LogWeights, num_samples: int) -> PerExample | None:
 
 
 def threshold(num_samples: int) -> float:
-    """Return the largest k at which K weights can be trusted.
-
-    It is `min(1 - 1 / log10(K), 0.7)`: Vehtari et al. (2024), section 3.2.
-    """
+    """Return the largest k at which K weights can be trusted: Vehtari et al. (2024), section 3.2."""
     return min(1 - 1 / math.log10(num_samples), 0.7)

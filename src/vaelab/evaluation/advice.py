@@ -15,12 +15,7 @@ NEAR = 0.5  # nats; a mutual information is saturated if it is nearer to its lim
 
 
 def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """Return sentences on what can be trusted, and on what to type where something cannot.
-
-    Args:
-        metrics: the result of `vaelab.evaluation.metrics.summary`.
-        estimators: the estimators by the prefix of their metrics.
-    """
+    """Return sentences on the result of `vaelab.evaluation.metrics.summary`; estimators are by prefix."""
     sentences = []
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
@@ -33,10 +28,10 @@ def on_estimate(own: Metrics) -> list[str]:
     sentences = []
     if "undefined" in own:
         sentences.append(f"it gives no number for {own['undefined']:.0f} examples; its mean leaves them out")
-    sentences += on_proposal(own)
+    if "pareto_k_bad" in own:
+        sentences.append(on_proposal(own["pareto_k_bad"], threshold(int(own["num_samples"]))))
     bias, error = own.get("bias", 0.0), own.get("standard_error", 0.0)
-    effective = own.get("effective_sample_size", math.inf)
-    if effective < FEW:
+    if (effective := own.get("effective_sample_size", math.inf)) < FEW:
         sentences.append(
             f"an example has only {effective:.1f} effective samples on average: log p(x) may be wrong by much more "
             "than the standard error"
@@ -44,24 +39,13 @@ def on_estimate(own: Metrics) -> list[str]:
     elif abs(bias) > max(2 * error, 0.01):
         remedy = "a larger num_samples=" if "num_samples" in own else "more chains"
         sentences.append(f"biased by about {bias:+.3f} nats, more than its standard error {error:.3f}: use {remedy}")
-    if own.get("log_mass_effective_sample_size", math.inf) < FEW:
+    if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
         sentences.append(
-            f"log P(levels) has only {own['log_mass_effective_sample_size']:.1f} effective draws of the noise: it is a "
-            "loose lower bound; measure=mass needs no noise"
+            f"log P(levels) has only {effective:.1f} effective draws of the noise: it is a loose lower bound; "
+            "measure=mass needs no noise"
         )
     if "simulated_gap" in own:
-        gap, spread = own["simulated_gap"], own.get("simulated_gap_error", math.inf)
-        verdict = "there are too few examples to tell, use a larger estimator.num_simulated"
-        if gap < -3 * spread:
-            verdict = "the lower one is above the upper one, so trust neither"
-        elif abs(gap) + 2 * spread < TIGHT:
-            verdict = "tight"
-        elif gap - 2 * spread > TIGHT:
-            verdict = "loose, use a larger estimator.num_temperatures"
-        sentences.append(
-            "on examples drawn from the model its lower and upper bounds are "
-            f"{gap:.3f} +- {spread:.3f} nats apart: {verdict}"
-        )
+        sentences.append(on_gap(own["simulated_gap"], own.get("simulated_gap_error", math.inf)))
     if own.get("r_hat", 1.0) > MIXED:
         sentences.append(
             f"chains of some examples have not mixed (R-hat up to {own['r_hat']:.2f}): use a larger "
@@ -70,70 +54,79 @@ def on_estimate(own: Metrics) -> list[str]:
     return sentences
 
 
-def on_proposal(own: Metrics) -> list[str]:
-    """Return a sentence on q(z|x) as a proposal, judged by the tails of the importance weights."""
-    if "pareto_k_bad" not in own:
-        return []
-    share, limit = own["pareto_k_bad"], threshold(int(own["num_samples"]))
+def on_proposal(share: float, limit: float) -> str:
+    """Return a sentence on q(z|x) as a proposal, by the share of examples whose Pareto k is above the limit."""
     if share > POOR:
-        return [
+        return (
             f"q(z|x) is a poor proposal for {share:.0%} of the examples (Pareto k above {limit:.2f}): their log p(x) "
             "may be too low, and its standard error too; use a larger num_samples=, or estimator=ais, which does not "
             "need q"
-        ]
+        )
     if share > 0:
-        return [f"Pareto k is above {limit:.2f} for {share:.1%} of the examples: their log p(x) may be too low"]
-    return [f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})"]
+        return f"Pareto k is above {limit:.2f} for {share:.1%} of the examples: their log p(x) may be too low"
+    return f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})"
+
+
+def on_gap(gap: float, error: float) -> str:
+    """Return a sentence on the gap between the two bounds of examples drawn from the model."""
+    verdict = "there are too few examples to tell, use a larger estimator.num_simulated"
+    if gap < -3 * error:
+        verdict = "the lower one is above the upper one, so trust neither"
+    elif abs(gap) + 2 * error < TIGHT:
+        verdict = "tight"
+    elif gap - 2 * error > TIGHT:
+        verdict = "loose, use a larger estimator.num_temperatures"
+    bounds = f"its lower and upper bounds are {gap:.3f} +- {error:.3f} nats apart"
+    return f"on examples drawn from the model {bounds}: {verdict}"
 
 
 def on_bound(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
     """Return a sentence on each estimate below the ELBO, which is itself a lower bound of log p(x)."""
-    sentences = []
-    for prefix, estimator in estimators.items():
-        value = metrics.get(f"{prefix}log_likelihood", math.inf)
-        if value + 2 * metrics.get(f"{prefix}standard_error", 0.0) < metrics["elbo"]:
-            sentences.append(f"{estimator.label} is looser than the ELBO: do not use its log p(x)")
-    return sentences
+    largest = {p: metrics.get(f"{p}log_likelihood", math.inf) + 2 * _error(metrics, p, 0.0) for p in estimators}
+    looser = [estimator.label for prefix, estimator in estimators.items() if largest[prefix] < metrics["elbo"]]
+    return [f"{label} is looser than the ELBO: do not use its log p(x)" for label in looser]
 
 
 def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
     """Return sentences on whether several estimators agree; of two lower bounds, the lower one is looser."""
     estimators = {prefix: e for prefix, e in estimators.items() if f"{prefix}log_likelihood" in metrics}
     bounds = [prefix for prefix, estimator in estimators.items() if estimator.unbiased]
-    if len(estimators) < 2 or not bounds:
+    if not bounds:
         return []
     best = max(bounds, key=lambda prefix: metrics[f"{prefix}log_likelihood"])
     sentences = []
-    for prefix, estimator in estimators.items():
+    for prefix, other in estimators.items():
         if prefix == best:
             continue
         gap = metrics[f"{best}log_likelihood"] - metrics[f"{prefix}log_likelihood"]
-        error = math.hypot(*(metrics.get(f"{p}standard_error", math.nan) for p in (best, prefix)))
-        pair = f"{estimators[best].label} and {estimator.label}"
+        error = math.hypot(_error(metrics, best), _error(metrics, prefix))
+        differ = f"differ by {gap:.3f} +- {error:.3f} nats"
         if any(f"{p}undefined" in metrics for p in (best, prefix)):
-            sentences.append(f"{pair} are not compared: their means are over different examples")
+            verdict = "are not compared: their means are over different examples"
         elif math.isnan(error):
-            sentences.append(f"{pair} cannot be compared: a single sample has no standard error")
+            verdict = "cannot be compared: a single sample has no standard error"
         elif abs(gap) <= 2 * error:
-            sentences.append(f"{pair} agree: {gap:+.3f} +- {error:.3f} nats")
-        elif estimator.unbiased:
-            sentences.append(
-                f"{pair} differ by {gap:.3f} +- {error:.3f} nats: both are lower bounds on average, so "
-                f"{estimator.label} is the looser one{_why(metrics, prefix)}"
-            )
+            verdict = f"agree: {gap:+.3f} +- {error:.3f} nats"
+        elif other.unbiased:
+            looser = f"{other.label} is the looser one{_why(metrics, prefix)}"
+            verdict = f"{differ}: both are lower bounds on average, so {looser}"
         else:
-            sentences.append(
-                f"{pair} differ by {gap:+.3f} +- {error:.3f} nats; the latter is no bound: trust the former"
-            )
+            verdict = f"{differ}; the latter is no bound: trust the former"
+        sentences.append(f"{estimators[best].label} and {other.label} {verdict}")
     return sentences
 
 
+def _error(metrics: Metrics, prefix: str, default: float = math.nan) -> float:
+    return metrics.get(f"{prefix}standard_error", default)
+
+
 def _why(metrics: Metrics, prefix: str) -> str:
-    if metrics.get(f"{prefix}pareto_k_bad", 0.0) > 0:
-        return f", with a proposal that fails {metrics[f'{prefix}pareto_k_bad']:.1%} of the examples"
-    if metrics.get(f"{prefix}simulated_gap", 0.0) > 0:
-        return f", by {metrics[f'{prefix}simulated_gap']:.3f} nats on examples drawn from the model"
-    return f", with a bias of about {metrics[f'{prefix}bias']:+.3f} nats" if f"{prefix}bias" in metrics else ""
+    share, gap, bias = (metrics.get(prefix + name, 0.0) for name in ("pareto_k_bad", "simulated_gap", "bias"))
+    if share > 0:
+        return f", with a proposal that fails {share:.1%} of the examples"
+    if gap > 0:
+        return f", by {gap:.3f} nats on examples drawn from the model"
+    return f", with a bias of about {bias:+.3f} nats" if bias else ""
 
 
 def on_latent(metrics: Metrics) -> list[str]:
@@ -141,12 +134,12 @@ def on_latent(metrics: Metrics) -> list[str]:
     sentences = []
     if "active_units" in metrics:
         active, size = int(metrics["active_units"]), int(metrics["latent_dim"])
+        verdict = f"partial posterior collapse: {active} of {size} latent dimensions are active"
         if active == 0:
-            sentences.append(f"posterior collapse: none of {size} latent dimensions is active; the decoder ignores z")
-        elif active < size:
-            sentences.append(f"partial posterior collapse: {active} of {size} latent dimensions are active")
-        else:
-            sentences.append(f"no posterior collapse: all {size} latent dimensions are active")
+            verdict = f"posterior collapse: none of {size} latent dimensions is active; the decoder ignores z"
+        elif active == size:
+            verdict = f"no posterior collapse: all {size} latent dimensions are active"
+        sentences.append(verdict)
     information, limit = metrics["mutual_information"], metrics["mutual_information_limit"]
     if information > limit - NEAR:
         sentences.append(

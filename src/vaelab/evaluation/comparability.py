@@ -16,17 +16,10 @@ def comparability(
     estimators: Mapping[str, Any],
     dequantizations: int = 1,
 ) -> Key:
-    """Return the comparability key: data set, split, pixel protocol, measure, and each estimator with its settings.
+    """Return the comparability key of an evaluation of the first `examples` of a split.
 
-    Args:
-        record: the result of `ImageData.record()`.
-        split: the evaluated split.
-        examples: how many examples of it were evaluated, from the first on.
-        measure: `mass` or `density`.
-        estimators: the settings of each estimator by name.
-        dequantizations: how many draws of the dequantisation noise the estimate averages over.
+    `record` is that of the data, and `estimators` has the settings of each estimator by name.
     """
-    protocol = {name: record[name] for name in ("pixels", "binarize") if name in record}
     return {
         "data": record["name"],
         "data_seed": record["seed"],
@@ -34,7 +27,7 @@ def comparability(
         "sha256": record["sha256"][split],
         "examples": examples,
         "of": record["sizes"][split],
-        **protocol,
+        **{name: record[name] for name in ("pixels", "binarize") if name in record},
         "measure": measure,
         "estimators": dict(estimators),
         "dequantizations": dequantizations,
@@ -43,7 +36,7 @@ def comparability(
 
 def settings(estimator: Estimator) -> dict[str, Any]:
     """Return an estimator's settings, without its memory limit, which does not change the result."""
-    own = {name: value for name, value in vars(estimator).items() if not name.startswith("_")}
-    known = {name: value for name, value in own.items() if name != "max_batch_elements"}
-    ours = type(estimator).__module__.startswith("vaelab.")
-    return known if ours else {"class": f"{type(estimator).__module__}.{type(estimator).__qualname__}", **known}
+    public = {name: value for name, value in vars(estimator).items() if not name.startswith("_")}
+    public.pop("max_batch_elements", None)
+    module, name = type(estimator).__module__, type(estimator).__qualname__
+    return public if module.startswith("vaelab.") else {"class": f"{module}.{name}", **public}

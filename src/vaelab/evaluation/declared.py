@@ -1,10 +1,12 @@
-"""Every metric of a validation or a test, declared once: tables, the report, W&B and the documentation read these."""
+"""Every metric of a run, declared once: tables, the report, W&B and the documentation read these."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from vaelab.metric import Metric
 from vaelab.objectives import ELBO
-from vaelab.objectives.base import OWN_BOUND
+from vaelab.objectives.base import LOSS, OWN_BOUND
 
 _bits = partial(Metric, unit="bits/dim", form=".3f", better="lower")
 _count = partial(Metric, unit="", form=",.0f")
@@ -53,6 +55,8 @@ OF_ESTIMATE = (
     _count("undefined", "undefined", meaning="examples of which the estimator can say nothing"),
 )
 OF_TRAINING = (
+    replace(LOSS, meaning="what training minimises, without the weight prior"),
+    Metric("learning_rate", "learning rate", unit="", form=".2g", meaning="for the next step, if it has a schedule"),
     _count("samples_seen", "training samples seen", meaning="training examples so far, the x of every curve"),
     _count("steps", "optimiser steps", meaning="optimiser steps so far"),
     _count("epochs", "epochs", meaning="epochs begun"),
@@ -62,7 +66,7 @@ OF_TRAINING = (
 DECLARED = {metric.name: metric for metric in (*OF_BOUND, *OF_LATENT, *OF_ESTIMATE, *OF_TRAINING)}
 
 
-def metric_of(name: str) -> Metric:
-    """Return the declaration of a metric by its full name, such as `best/test/elbo`; of an unknown one, a bare one."""
+def metric_of(name: str, own: Sequence[Metric] = ()) -> Metric:
+    """Return the declaration of a metric by its full name, such as `best/test/elbo`: its objective's `own`, or ours."""
     last = name.rpartition("/")[2]
-    return DECLARED.get(last) or Metric(last, last)
+    return (DECLARED | {metric.name: metric for metric in own}).get(last) or Metric(last, last)

@@ -31,16 +31,16 @@ def image_grid(images: Float[Tensor, "n channels height width"], columns: int, t
 
 @torch.no_grad()
 def reconstructions(vae: VAE, x: Float[Tensor, "n channels height width"]) -> Figure:
-    """Draw each example above its reconstruction, the decoder's mean at the encoder's mean."""
+    """Draw each example above its reconstruction by `VAE.reconstruct`."""
     pairs = torch.cat([x, vae.reconstruct(x)]) / vae.max_pixel
     return image_grid(pairs, len(x), "data (above) and reconstruction (below)")
 
 
 @torch.no_grad()
 def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
-    """Draw the means of p(x|z) at z drawn from the prior."""
-    means = mean_or_sample(vae.decode(vae.latent_prior().sample((rows * columns,))))
-    return image_grid(means / vae.max_pixel, columns, "samples: means of p(x|z), z from the prior")
+    """Draw the mean of p(x|z), or a sample where it has none, at each of some z drawn from the prior."""
+    images = mean_or_sample(vae.decode(vae.latent_prior().sample((rows * columns,))))
+    return image_grid(images / vae.max_pixel, columns, "p(x|z) at z from the prior")
 
 
 @torch.no_grad()
@@ -52,14 +52,13 @@ def manifold(vae: VAE, size: int = 20) -> Figure:
     """
     quantiles = torch.from_numpy(norm.ppf((np.arange(size) + 0.5) / size))
     z = torch.cartesian_prod(-quantiles, quantiles).flip(-1).to(next(vae.parameters()))
-    return image_grid(
-        mean_or_sample(vae.decode(z)) / vae.max_pixel, size, "the latent plane, at quantiles of the prior"
-    )
+    images = mean_or_sample(vae.decode(z)) / vae.max_pixel
+    return image_grid(images, size, "the latent plane, at quantiles of the prior")
 
 
-def latent_scatter(means: Float[Tensor, "n latent_dim"], labels: NDArray[np.integer] | None) -> Figure:
-    """Draw posterior means, coloured by label; more than two dimensions are reduced to two principal components."""
-    points, names = means.cpu().numpy(), ["z1", "z2"]
+def latent_scatter(codes: Float[Tensor, "n latent_dim"], labels: NDArray[np.integer] | None) -> Figure:
+    """Draw the mean (or a sample) of each q(z|x), coloured by label; of many dimensions, two principal components."""
+    points, names = codes.cpu().numpy(), ["z1", "z2"]
     if points.shape[1] > 2:
         centred = points - points.mean(0)
         points = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
@@ -70,13 +69,9 @@ def latent_scatter(means: Float[Tensor, "n latent_dim"], labels: NDArray[np.inte
     axes = figure.subplots()
     drawn = axes.scatter(*points.T, c=labels, s=6, cmap=None if labels is None else "tab10", alpha=0.8, linewidths=0)
     if labels is not None:
-        axes.legend(
-            *drawn.legend_elements(num=list(np.unique(labels))),
-            title="label",
-            loc="center left",
-            bbox_to_anchor=(1, 0.5),
-        )
-    axes.set(xlabel=names[0], ylabel=names[1], title="means of q(z|x) on the validation split")
+        elements = drawn.legend_elements(num=list(np.unique(labels)))
+        axes.legend(*elements, title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(xlabel=names[0], ylabel=names[1], title="q(z|x) on the validation split, a point for each x")
     return figure
 
 

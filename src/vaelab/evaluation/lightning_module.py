@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 from zlib import crc32
 
@@ -13,8 +13,10 @@ from torch import Tensor
 from vaelab.data import ImageData
 from vaelab.data.batches import Block
 from vaelab.data.splits import SPLITS, SplitName
+from vaelab.errors import ConfigError
 from vaelab.estimators import Estimator, Several
 from vaelab.estimators.base import of_weights
+from vaelab.evaluation.declared import OF_TRAINING
 from vaelab.evaluation.latent_usage import Aggregate, latent_values
 from vaelab.evaluation.metrics import bound_summary, summary
 from vaelab.evaluation.per_example import Records
@@ -49,31 +51,29 @@ class EvaluationModule(pl.LightningModule):
         keep: called with `tested` after each block.
 
     Raises:
+        ConfigError: the objective declares a metric under a name that training itself reports.
         Interrupted: between two blocks, after a signal.
         PointMassError: in the test, if a posterior has no density.
     """
 
     def __init__(
-        self,
-        vae: VAE,
-        objective: Objective,
-        estimator: Estimator | Several,
-        seed: int = 0,
-        dequantizations: int = 1,
+        self, vae: VAE, objective: Objective, estimator: Estimator | Several, seed: int = 0, dequantizations: int = 1
     ) -> None:
         super().__init__()
-        self.vae = vae
-        self.objective = objective
-        self.estimator = estimator
-        self.seed = seed
-        self.dequantizations = dequantizations
-        self.steps = 0
-        self.samples_seen = 0
+        if taken := {metric.name for metric in objective.metrics} & {metric.name for metric in OF_TRAINING}:
+            raise ConfigError(
+                f"{type(objective).__name__} declares the metric {min(taken)}, which training reports itself: give it "
+                "another name"
+            )
+        self.vae, self.objective, self.estimator = vae, objective, estimator
+        self.seed, self.dequantizations = seed, dequantizations
+        self.steps = self.samples_seen = 0
         self.weights: Literal["last", "best"] = "last"
         self.validated, self.tested = Records(), Records()
         self.found: dict[str, float] = {}
         self.keep: Callable[[Records], None] = lambda records: None
         self.stop = Stop()
+        self.fixing = ExitStack()
 
     @property
     def data(self) -> ImageData:
@@ -84,17 +84,15 @@ class EvaluationModule(pl.LightningModule):
         """The estimators that work for this model, by the prefix of their metrics; a single one has an empty prefix."""
         if not isinstance(self.estimator, Several):
             return {"": self.estimator}
-        named = self.estimator.for_latent(self.vae.latent_dim)
-        return {f"{name}/": estimator for name, estimator, refusal in named if refusal is None}
+        several = self.estimator.estimators.items()
+        return {f"{name}/": estimator for name, estimator in several if not estimator.refusal(self.vae.latent_dim)}
 
     def setup(self, stage: str) -> None:
         self.data.tested.part_size = self.part_size
         self.data.to(self.trainer.strategy.root_device)
 
     def on_validation_start(self) -> None:
-        self.stop.install()
-
-    def on_validation_epoch_start(self) -> None:
+        self.begin()
         self.validated = Records()
 
     def validation_step(self, block: Block, batch_idx: int) -> None:
@@ -103,25 +101,24 @@ class EvaluationModule(pl.LightningModule):
                 self.validated.add(block.key, self.bound("val", block)[1])
 
     def on_validation_epoch_end(self) -> None:
-        self.publish_validation()
-
-    def publish_validation(self) -> dict[str, float]:
         self.validated.gather()
-        return self.publish("val", bound_summary(self.validated, self.data, self.vae.decoder.head))
+        self.publish("val", bound_summary(self.validated, self.data, self.vae.decoder.head))
+
+    def on_validation_end(self) -> None:
+        self.fixing.close()
 
     def on_test_start(self) -> None:
-        self.stop.install()
-        tested = self.data.tested
+        self.begin()
+        split = self.data.tested.split
         with self.evaluating():
-            blocks = (self.data.draw_block(tested.split, block) for block in self.data.tested_blocks())
+            blocks = (self.data.draw_block(split, block) for block in self.data.tested_blocks())
             self.aggregate = Aggregate(self.vae, blocks)
 
     def test_step(self, block: Block, batch_idx: int) -> None:
         if len(block) == 0:
             return
-        split = self.data.tested.split
+        split, values = self.data.tested.split, Values()
         with self.evaluating():
-            values: Values = {}
             if block.part == 0:
                 x, values = self.bound(split, block)
                 if self.objective.has_own_bound:
@@ -148,25 +145,30 @@ class EvaluationModule(pl.LightningModule):
         self.tested.gather()
         self.publish(self.data.tested.split, self.test_summary(self.data))
 
+    def on_test_end(self) -> None:
+        self.fixing.close()
+
     def test_summary(self, data: ImageData) -> dict[str, float]:
         """Return the metrics of all examples, named without the split; see `metrics.summary`."""
         return summary(self.tested, self.estimators, data, self.vae.decoder.head)
 
+    def begin(self) -> None:
+        """Heed signals, and compute the prior once for the whole evaluation."""
+        self.stop.install()
+        self.fixing.close()  # after an evaluation that failed
+        with self.evaluating():
+            self.fixing.enter_context(self.vae.fixed_prior())
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Disable gradients and autocast; inference mode is off, because some estimators enable gradients again."""
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch.autocast(self.device.type, enabled=False),
-            self.vae.fixed_prior(),
-        ):
+        if self.trainer.state.fn != "fit":
+            self.stop.check()
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             yield
 
     def bound(self, split: SplitName, block: Block) -> tuple[Tensor, Values]:
         """Return the pixels of a block and the per-example terms of the plain ELBO, whatever is trained."""
-        if self.trainer.state.fn != "fit":
-            self.stop.check()
         x = self.data.draw_block(split, block)
         self.seed_for(split, block)
         return x, dict(self.terms_of(ELBO(), x).metrics)
@@ -182,20 +184,15 @@ class EvaluationModule(pl.LightningModule):
         `log P(level) >= E log 1/M sum_m p(x_m) / num_levels^D`, a bound that rises with M (Hoogeboom, Cohen & Tomczak
         2020, section 3.2, with uniform noise).
         """
-        if self.trainer.state.fn != "fit":
-            self.stop.check()
-        x = self.data.draw_block(split, block)[block.rows]
-        self.seed_for(split, block, purpose)
-        estimate = estimator(self.vae, x)
-        values = estimate.known()
-        if self.dequantizations == 1 or block.part > 0:
-            return values
-        log_likelihoods = [estimate.log_likelihood]
-        for again in range(1, self.dequantizations):
-            x = self.data.draw_block(split, block, again)
+        estimates = []
+        for again in range(1 if block.part else self.dequantizations):
+            x = self.data.draw_block(split, block, again)[block.rows]
             self.seed_for(split, block, purpose, again)
-            log_likelihoods.append(estimator(self.vae, x).log_likelihood)
-        mass = of_weights(torch.stack(log_likelihoods).double())
+            estimates.append(estimator(self.vae, x))
+        values = estimates[0].known()
+        if len(estimates) == 1:
+            return values
+        mass = of_weights(torch.stack([estimate.log_likelihood for estimate in estimates]).double())
         log_volume = math.prod(self.data.event_shape) * math.log(self.data.num_levels)
         return values | {
             "log_mass": mass.log_likelihood - log_volume,
@@ -203,20 +200,21 @@ class EvaluationModule(pl.LightningModule):
             "log_mass_effective_sample_size": mass.effective_sample_size,
         }
 
-    def seed_for(self, split: SplitName, block: Block, purpose: str = "", *more: int) -> None:
+    def seed_for(self, split: SplitName, block: Block, purpose: str = "", again: int = 0) -> None:
         """Seed the draws for one purpose on a block, independently of the process and of what else is evaluated."""
-        key = (crc32(purpose.encode()), *more) if purpose else ()
-        key += (block.part,) if block.part else ()
+        key = [crc32(purpose.encode())] if purpose else []
+        key += [number for number in (again, block.part) if number]
         seed_draws(self.device, "evaluate", self.seed, SPLITS.index(split), block.number, *key)
 
-    def publish(self, split: SplitName, metrics: dict[str, float]) -> dict[str, float]:
-        """Give the metrics of a split to callbacks and loggers, and add them to `found`; return them by full name."""
+    def publish(self, split: SplitName, metrics: dict[str, float]) -> None:
+        """Give the metrics of a split to callbacks and loggers, and add them to `found`."""
         named = {f"{split}/{name}": value for name, value in metrics.items()}
         self.found |= named
-        # the values are equal in all processes already; sync_dist avoids Lightning's warning
+        # the values are equal in all processes; sync_dist avoids Lightning's warning
         tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in named.items()}
         self.log_dict(tensors, logger=False, sync_dist=True)
-        return named if self.trainer.sanity_checking else self.report(named)
+        if not self.trainer.sanity_checking:
+            self.report(named)
 
     def report(self, metrics: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Send metrics to the loggers at x = `samples_seen`, and return them as floats."""

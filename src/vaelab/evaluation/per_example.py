@@ -1,6 +1,7 @@
 """The per-example values of an evaluation, which do not depend on the number of processes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,14 +12,11 @@ class Records:
     """Per-example values by name, stored by block or part of a block.
 
     A mean is computed in float64 over the examples in the order of their blocks, so that it is equal to the last bit
-    whichever process evaluated which block.
-
-    Attributes:
-        blocks: the values of each block by its key; the first axis of a value is over examples.
+    whichever process evaluated which block. The first axis of a value is over examples.
     """
 
     def __init__(self) -> None:
-        self.blocks: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self.blocks: dict[tuple[int, int], dict[str, Tensor]] = {}  # the values of each block by its key
 
     def add(self, key: tuple[int, int], values: Mapping[str, Tensor]) -> None:
         """Add the values of a block or of a part of it; they stay on their device."""
@@ -26,13 +24,12 @@ class Records:
 
     def gather(self) -> None:
         """Exchange the blocks between all processes, if there are several; each of them must call this."""
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return
-        mine = {key: {name: v.cpu() for name, v in values.items()} for key, values in self.blocks.items()}
-        everyones: list[dict[tuple[int, int], dict[str, Tensor]] | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyones, mine)
-        for blocks in everyones:
-            self.blocks |= blocks or {}
+        if dist.is_available() and dist.is_initialized():
+            mine = {key: {name: v.cpu() for name, v in values.items()} for key, values in self.blocks.items()}
+            everyones: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(everyones, mine)
+            for blocks in everyones:
+                self.blocks |= blocks
 
     @property
     def names(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -87,7 +87,7 @@ def processes_of(runtime: Mapping[str, Any]) -> int:
     if isinstance(devices, list | ListConfig) and devices:  # GPUs by number, which Lightning checks
         return len(devices)
     check_whole("devices", devices, 1)
-    return devices
+    return cast(int, devices)
 
 
 def check_whole(key: str, value: Any, least: int) -> None:

@@ -222,9 +222,9 @@ class VAEModule(EvaluationModule):
         return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
 
     def on_validation_epoch_end(self) -> None:
-        metrics = self.publish_validation()
+        super().on_validation_epoch_end()
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and self.validation_is_due():
-            self.advance_schedule("validation", metrics["val/elbo"])
+            self.advance_schedule("validation", self.found["val/elbo"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}

@@ -7,22 +7,20 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from vaelab.data import ImageData
-from vaelab.errors import ConfigError, DataError, PointMassError, RunFolderError
+from vaelab.errors import ConfigError, RunFolderError
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.runs.build import build_data, module_for_evaluation
+from vaelab.runs.cli import FAILURE, USAGE
 from vaelab.runs.folder.contents import check_same_data, read_config
 from vaelab.runs.folder.weights import Weights
 from vaelab.runs.model import build_vae, model_for
 from vaelab.runs.validate import MODEL_PARTS, check
-from vaelab.security.allow_list import check_plain, check_trusted
+from vaelab.security.allow_list import check_plain, check_trusted, entries
 from vaelab.security.checkpoint_scan import check_weights
 from vaelab.security.redaction import at_home, redacted
 from vaelab.security.untrusted import reason_of
@@ -34,12 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> DictConfig:
-    """Return what evaluation needs of a folder's configuration, checked to be harmless; the rest is from `cfg`.
-
-    Raises:
-        ConfigError: a number out of range.
-        RunFolderError: no run folder, or a configuration that asks for what it may not.
-    """
+    """Return what evaluation needs of a folder's configuration, checked to be harmless; the rest is from `cfg`."""
     file = folder / "config.yaml"
     stored = at_home(read_config(folder))
     check_plain(stored, file)
@@ -47,57 +40,30 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     if cfg.get("estimator") is not None:
         needed["estimator"] = OmegaConf.to_container(cfg.estimator, resolve=True)
     if cfg.num_samples is not None:
-        set_num_samples(needed["estimator"], cfg.num_samples)
+        nodes = [node for _, _, node in entries({"": needed["estimator"]}) if isinstance(node, dict)]
+        if not (found := [node for node in nodes if "num_samples" in node]):
+            raise ConfigError("num_samples is of importance sampling: type estimator=importance, or leave it out")
+        for node in found:
+            node["num_samples"] = cfg.num_samples
     check_trusted(needed, trusted, file)
     for name in MODEL_PARTS:
         node = needed[name]
         if not isinstance(node, dict) or "_target_" not in node:
             raise RunFolderError(f"{file}: {name} names no class: expected _target_")
-    trainer = stored.get("trainer")
-    precision = trainer.get("precision") if isinstance(trainer, dict) else None
-    runtime = OmegaConf.to_container(cfg.runtime, resolve=True)
-    assert isinstance(runtime, dict)
-    own = OmegaConf.create(
-        needed
-        | {"matmul_precision": stored.get("matmul_precision"), "trainer": {"max_epochs": 1, "precision": precision}}
-        | {"runtime": runtime | {"steps_per_call": 1, "profiler": None}}
-    )
+    trainer = stored["trainer"] if isinstance(stored.get("trainer"), dict) else {}
+    needed |= {"matmul_precision": stored.get("matmul_precision")}
+    needed |= {"trainer": {"max_epochs": 1, "precision": trainer.get("precision")}}
+    own = OmegaConf.create(needed | {"runtime": {**cfg.runtime, "steps_per_call": 1, "profiler": None}})
     check(own, MODEL_PARTS)
     return own
-
-
-def set_num_samples(estimator: Any, num_samples: int) -> None:
-    """Set the number of samples of an estimator, or of those of several that draw samples.
-
-    Raises:
-        ConfigError: none does.
-    """
-    nodes = [estimator, *estimator.values()] if isinstance(estimator, dict) else []
-    found = [node for node in nodes if isinstance(node, dict) and "num_samples" in node]
-    if not found:
-        raise ConfigError("num_samples is of importance sampling: type estimator=importance, or leave it out")
-    for node in found:
-        node["num_samples"] = num_samples
 
 
 def reopen(
     cfg: DictConfig, weights: Weights, folder: Path, trusted: Sequence[str]
 ) -> tuple[ImageData, EvaluationModule]:
-    """Make the data and the model of a run, with the weights given.
-
-    Args:
-        cfg: of `stored_config`.
-        weights: of `read_weights`.
-        folder: the run folder.
-        trusted: packages whose classes may be among the model's.
-
-    Raises:
-        DataError: data that are missing or damaged.
-        RunFolderError: other data than the run was trained on, weights of another model, or one that cannot be made.
-    """
+    """Make the data and the model of a run, of its `stored_config`, with the weights given."""
     data = build_data(cfg)
-    if not trusted or _can_be_outlined(cfg, data):
-        check_outline(cfg, data, weights)
+    check_outline(cfg, data, weights, trusted)
     module = module_for_evaluation(cfg, build_vae(cfg, data))
     if not (folder / "record.json").exists():
         log.warning("%s has no record.json: the data may be others than those that the run was trained on", folder)
@@ -108,13 +74,15 @@ def reopen(
     return data, module
 
 
-def check_outline(cfg: DictConfig, data: ImageData, weights: Weights) -> None:
-    """Compare the model with the weights before it takes any memory, because a configuration may claim any size.
-
-    Raises:
-        RunFolderError: they differ, or the model holds far more than its weights.
-    """
-    module = _outlined(cfg, data)
+def check_outline(cfg: DictConfig, data: ImageData, weights: Weights, trusted: Sequence[str]) -> None:
+    """Compare the model with the weights before it takes any memory, because a configuration may claim any size."""
+    try:
+        with torch.device("meta"):
+            module = module_for_evaluation(cfg, model_for(cfg, data.event_shape))
+    except Exception:
+        if trusted:  # a class of the user's own may compute with numbers while it is made
+            return
+        raise
     check_weights(module, weights.state, weights.path)
     needed = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
     if needed > 4 * weights.num_bytes + SPARE_BYTES:
@@ -124,28 +92,13 @@ def check_outline(cfg: DictConfig, data: ImageData, weights: Weights) -> None:
         )
 
 
-def _outlined(cfg: DictConfig, data: ImageData) -> EvaluationModule:
-    with torch.device("meta"):
-        return module_for_evaluation(cfg, model_for(cfg, data.event_shape))
-
-
-def _can_be_outlined(cfg: DictConfig, data: ImageData) -> bool:
-    try:
-        _outlined(cfg, data)
-    except Exception:  # a class of the user's own may compute with numbers while it is made
-        return False
-    return True
-
-
 @contextmanager
 def blaming(folder: Path, trusted: Sequence[str]) -> Iterator[None]:
-    """Blame the folder for an error in the block, except where trusted classes run, which may have a bug."""
+    """Blame the folder for an unexpected error, except where trusted classes run, which may have a bug."""
     try:
         yield
-    except (ConfigError, DataError, RunFolderError, PointMassError, HydraException, OmegaConfBaseException, OSError):
-        raise
     except Exception as error:
-        if trusted:
+        if trusted or isinstance(error, (*USAGE, *FAILURE)):
             raise
         raise RunFolderError(
             f"{folder / 'config.yaml'} describes nothing that can be evaluated ({type(error).__name__}: "
