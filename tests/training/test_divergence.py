@@ -1,6 +1,5 @@
 """Numbers that are no longer finite: which step, what broke first, and how training goes on."""
 
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -296,8 +295,7 @@ def test_a_stacked_run_that_breaks_goes_on_alone(run_fast: Run, tmp_path: Path, 
     monkeypatch.setattr(StackedStep, "__call__", spoilt)
     outcome = run_fast("seeds=3", "stacked=true", "trainer.max_epochs=3")
     assert "numbers were not finite, but are so when the steps are taken again" in outcome.err
-    states = [json.loads(path.read_text())["state"] for path in tmp_path.glob("logs/runs/*/status.json")]
-    assert states == ["done"] * 3
+    assert [status(path)["state"] for path in tmp_path.glob("logs/runs/*")] == ["done"] * 3
 
 
 def test_the_error_can_be_pickled() -> None:

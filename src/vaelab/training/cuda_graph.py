@@ -187,12 +187,6 @@ def make_capturable(optimizer: Optimizer) -> bool:
     return True
 
 
-def portable(optimizer_state: dict[str, Any]) -> None:
-    """Change, in place, the state dict of a captured optimiser so that a CPU can load it too."""
-    for group in optimizer_state["param_groups"]:
-        group |= {"capturable": False} if "capturable" in group else {}
-
-
 def plain_numbers(modules: nn.Module) -> list[Any]:
     """Return the numbers that modules hold as plain attributes."""
     values = [value for module in modules.modules() for value in vars(module).values()]

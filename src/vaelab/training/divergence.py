@@ -116,11 +116,9 @@ class Guard:
             return True
         self.restore(former)
         self.report(self.step.number_of(minibatch.key) + 1, broken)
-        if self.epoch_start is not None:
-            numbers = [{k: v for k, v in group.items() if k != "params"} for group in self.step.optimizer.param_groups]
-            self.put_back(self.epoch_start)
-            for group, former_numbers in zip(self.step.optimizer.param_groups, numbers, strict=True):
-                group.update(former_numbers)  # keep the learning rate, because the schedule is not rolled back
+        if self.epoch_start is not None:  # keep the learning rate, because the schedule is not rolled back
+            optimizer = {**former["optimizer"], "state": self.epoch_start["optimizer"]["state"]}
+            self.restore({**former, "tensors": self.epoch_start["tensors"], "optimizer": optimizer})
         return False
 
     def report(self, number: int, broken: Broken) -> None:
@@ -150,17 +148,13 @@ class Guard:
 
     def restore(self, state: State) -> None:
         """Go back to a state from `state`."""
-        self.put_back(state)
+        state = copied(state)  # because steps change it in place
+        for tensor, former in zip(self.step.tensors(), state["tensors"], strict=True):
+            tensor.detach().copy_(former)
         self.step.sums.copy_(state["sums"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(copied(state["schedule"]))
-
-    def put_back(self, state: State) -> None:
-        """Go back to the weights and the optimiser's state."""
-        with torch.no_grad():
-            for tensor, former in zip(self.step.tensors(), state["tensors"], strict=True):
-                tensor.copy_(former)
-        self.step.optimizer.load_state_dict(copied(state["optimizer"]))  # a copy, because steps change it in place
+            self.scheduler.load_state_dict(state["schedule"])
 
     def state_dict(self) -> State:
         """Return what checkpoints save."""

@@ -14,7 +14,7 @@ from vaelab.errors import DivergedError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.objectives import Objective
-from vaelab.training.cuda_graph import captured, portable
+from vaelab.training.cuda_graph import captured
 from vaelab.training.divergence import Guard, OnNan
 from vaelab.training.schedules import Interval, Schedule, advance
 from vaelab.training.step import Clip, Minibatch, Step, Together, add_up
@@ -224,8 +224,8 @@ class VAEModule(EvaluationModule):
         checkpoint["guard"] = self.guard.state_dict()
         # clone, because a tensor of a stacked run is a view, and would be saved with all runs
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
-        for state in checkpoint["optimizer_states"]:
-            portable(state)
+        for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
+            group |= {"capturable": False} if "capturable" in group else {}  # so that a CPU can load it too
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))
