@@ -47,7 +47,7 @@ def kill() -> None:
 
 
 def in_child(function: Callable[[], int]) -> tuple[int, int]:
-    """Calls a function in a forked process; returns how that ended, and what the function returned, or -1."""
+    """Call a function in a forked process; return how that ended, and what the function returned, or -1."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -103,7 +103,7 @@ def outcome(cwd: Path) -> dict[str, Any]:
 
 
 def assert_completed(cwd: Path, line: tuple[str, ...], expected: dict[str, Any]) -> None:
-    assert in_child(lambda: trained(cwd, line))[0] == 0
+    assert in_child(lambda: run_main(train.main, cwd, *command(line)).code)[0] == 0
     found = outcome(cwd)
     for key, value in expected.items():
         assert found[key] == value, key

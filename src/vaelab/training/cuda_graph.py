@@ -27,12 +27,14 @@ def captured(step: AnyStep) -> "AnyStep | CapturedStep":
     """Return the step as a `CapturedStep` if it runs on a GPU and its optimiser can be captured, else unchanged."""
     if step.data.device.type != "cuda":
         return step
-    if step.world_size > 1 or not make_capturable(step.optimizer):
-        not_capturable = f"{type(step.optimizer).__name__} has no option capturable=True"
-        reason = "several processes share it" if step.world_size > 1 else not_capturable
-        log.warning("the training step is not captured as a CUDA graph: %s", reason)
-        return step
-    return CapturedStep(step, CudaGraphs(step.streams))
+    if step.world_size > 1:
+        reason = "several processes share it"
+    elif make_capturable(step.optimizer):
+        return CapturedStep(step, CudaGraphs(step.streams))
+    else:
+        reason = f"{type(step.optimizer).__name__} has no option capturable=True"
+    log.warning("the training step is not captured as a CUDA graph: %s", reason)
+    return step
 
 
 class CudaGraphs:

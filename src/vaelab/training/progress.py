@@ -55,15 +55,17 @@ class ProgressBar(Callback):
                 new.write_text(json.dumps(shown), encoding="utf-8")
                 new.replace(self.file)
 
-    def note(self, stage: str, name: str, value: float) -> None:
+    def note(self, stage: str, name: str, value: float, **fields: Any) -> None:
         self.bounds[stage] = f"{stage} {name} {value:.1f}"
-        self.update(note="  ".join(filter(None, self.bounds.values())))
+        self.update(note="  ".join(filter(None, self.bounds.values())), **fields)
 
-    def stop(self) -> None:
+    def stop(self, *args: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.stop()
             self.file.unlink(missing_ok=True)
             self.bar = None
+
+    on_train_end = on_test_end = on_exception = stop
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = cast(VAEModule, pl_module)
@@ -74,15 +76,11 @@ class ProgressBar(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
         module = cast(VAEModule, pl_module)
-        self.note("train", module.uncaptured_step.names[0], module.latest)
-        self.update(completed=module.steps)
+        self.note("train", module.uncaptured_step.names[0], module.latest, completed=module.steps)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if "val/elbo" in trainer.callback_metrics:
             self.note("val", "elbo", float(trainer.callback_metrics["val/elbo"]))
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        self.stop()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -90,9 +88,3 @@ class ProgressBar(Callback):
 
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self.update(advance=1)
-
-    def on_test_end(self, *args: Any, **kwargs: Any) -> None:
-        self.stop()
-
-    def on_exception(self, *args: Any, **kwargs: Any) -> None:
-        self.stop()

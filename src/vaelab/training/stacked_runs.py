@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import torch
 
 from vaelab.signals import Stop
-from vaelab.training.cuda_graph import AnyStep, CapturedStep, captured
+from vaelab.training.cuda_graph import captured
 from vaelab.training.lightning_module import VAEModule
 from vaelab.training.stacked_step import StackedStep
 from vaelab.training.step import Minibatch
@@ -38,7 +38,7 @@ class Ensemble:
         self.active = 0
         self.waiting: dict[VAEModule, Sequence[Minibatch]] = {}
         self.taken: dict[VAEModule, int | Exception] = {}
-        self.current: tuple[StackedStep, AnyStep | CapturedStep] | None = None
+        self.current: tuple[StackedStep, Callable[..., None]] | None = None
 
     def conduct(self, runs: Sequence[Callable[[], None]]) -> None:
         """Run all runs to their end in threads of their own, and take their steps in this thread.
@@ -106,7 +106,7 @@ class Ensemble:
                 return taken
         return len(work[0])
 
-    def _step_of(self, modules: Sequence[VAEModule]) -> AnyStep | CapturedStep:
+    def _step_of(self, modules: Sequence[VAEModule]) -> Callable[..., None]:
         """Return the stacked step of these runs, a new one only if the last one does not fit them."""
         steps = [module.uncaptured_step for module in modules]
         if self.current is None or not (self.current[0].holds(steps) and self.current[0].follow_rates()):

@@ -1,7 +1,8 @@
 """One optimiser step, from drawing the pixels to the new parameters."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -36,6 +37,7 @@ class Minibatch(NamedTuple):
 Together = Callable[[Any, Sequence[Minibatch]], int]
 
 
+@dataclass(eq=False)
 class Step:
     """One optimiser step: draw the pixels, compute the loss and its gradient, sum over processes, clip, update.
 
@@ -46,39 +48,32 @@ class Step:
         world_size: how many processes share each minibatch.
 
     Attributes:
+        streams: the generators that the step draws from, besides the device's global one.
         names: the names of the objective's metrics, and `loss`.
         sums: the sum of each over this process's examples since `take_sums`.
         step: the number of optimiser steps before this one, a scalar on the device.
-        streams: the generators that the step draws from, besides the device's global one.
     """
 
-    streams: Sequence[torch.Generator] = ()
+    vae: VAE
+    objective: Callable[..., Terms]
+    data: ImageData
+    optimizer: Optimizer
+    weight_prior: nn.Module | None = None
+    gradient_clip: Clip | None = None
+    world_size: int = 1
+    compile_objective: bool = False
+    streams: ClassVar[Sequence[torch.Generator]] = ()
 
-    def __init__(
-        self,
-        vae: VAE,
-        objective: Objective,
-        data: ImageData,
-        optimizer: Optimizer,
-        weight_prior: nn.Module | None = None,
-        gradient_clip: Clip | None = None,
-        world_size: int = 1,
-        compile_objective: bool = False,
-    ) -> None:
-        self.vae = vae
-        self.objective: Callable[[VAE, Tensor, Tensor], Terms] = objective
-        if compile_objective:  # fallback_random gives the same noise as without compilation
-            self.objective = torch.compile(objective, dynamic=False, options={"fallback_random": True})
+    def __post_init__(self) -> None:
+        objective = cast(Objective, self.objective)
         self.names = [*(metric.name for metric in objective.metrics), LOSS.name]
-        self.modules = nn.ModuleList([vae, objective, *([] if weight_prior is None else [weight_prior])])
-        self.data = data
-        self.optimizer = optimizer
-        self.weight_prior = weight_prior
-        self.gradient_clip = gradient_clip
-        self.world_size = world_size
-        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=data.device)
-        self.step = torch.zeros((), dtype=torch.int64, device=data.device)
+        parts = [self.vae, objective, self.weight_prior]
+        self.modules = nn.ModuleList([part for part in parts if part is not None])
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.data.device)
+        self.step = torch.zeros((), dtype=torch.int64, device=self.data.device)
+        if self.compile_objective:  # fallback_random gives the same noise as without compilation
+            self.objective = torch.compile(objective, dynamic=False, options={"fallback_random": True})
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
         """Take one step on a `Minibatch`."""
