@@ -17,16 +17,14 @@ class DivergedError(ArithmeticError):
     Args:
         message: the step, the first such number, and what to type.
         details: the same as plain data, with the indices of the minibatch.
-        taken: how many steps of the last call still count.
     """
 
-    def __init__(self, message: str, details: dict[str, Any], taken: int) -> None:
+    def __init__(self, message: str, details: dict[str, Any]) -> None:
         super().__init__(message)
         self.details = details
-        self.taken = taken
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.details, self.taken)  # a sweep's worker pickles it
+        return type(self), (str(self), self.details)  # a sweep's worker pickles it
 
 
 class ConfigError(ValueError):

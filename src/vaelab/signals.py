@@ -29,11 +29,11 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__(number)
         self.number = number
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Interrupted, (self.number,)  # a sweep's worker pickles it
+    def __str__(self) -> str:
+        return signal.Signals(self.number).name
 
     @property
     def exit_code(self) -> int:
@@ -46,22 +46,17 @@ class Stop:
 
     Attributes:
         asked: the number of the first such signal; None before any.
-        patient: how many nested `patiently` blocks are running.
-        noticed: whether `notice` has logged the signal.
         in_threads: whether work runs in threads, which a second Ctrl-C can stop only by ending the process.
-        process: the process that these handlers belong to.
-        former: the handlers that ours replace, by signal.
-        others: the handlers that we leave in place, by signal.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
-        self.patient = 0
-        self.noticed = False
         self.in_threads = False
+        self.noticed = False  # whether `notice` has logged the signal
+        self.patient = 0  # how many nested `patiently` blocks are running
         self.process = os.getpid()
-        self.former: dict[int, Any] = {}
-        self.others: dict[int, Any] = {}
+        self.former: dict[int, Any] = {}  # the handlers that ours replace, by signal
+        self.others: dict[int, Any] = {}  # the handlers that we leave in place
 
     @contextmanager
     def excusing(self) -> Iterator[None]:
@@ -98,7 +93,7 @@ class Stop:
 
     def follow(self) -> None:
         """Behave as after a SIGTERM, because another process of the same training got a signal."""
-        self.asked = signal.SIGTERM if self.asked is None else self.asked
+        self.asked = self.asked or signal.SIGTERM
 
     def notice(self) -> bool:
         """Return whether there was a signal; log what happens next the first time."""
@@ -122,8 +117,7 @@ class Stop:
 
     def _heed(self, number: int, frame: Any) -> None:
         # log nothing here, because a handler may interrupt a write to the same stream
-        first = self.asked is None
-        self.asked = number if first else self.asked
+        first, self.asked = self.asked is None, self.asked or number
         if not first and number == signal.SIGINT and self.in_threads:
             os._exit(128 + number)
         if (first and not self.patient) or (not first and number == signal.SIGINT):
@@ -152,9 +146,10 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
         yield stop
         return
     token = _heeding.set(stop)
-    for number in _SIGNALS:
+    for number, default in _DEFAULTS.items():
         handler = signal.getsignal(number)
-        (stop.former if _is_ours(number, handler) else stop.others)[number] = handler
+        ours = (handler is not None and handler is default) or (number in _USER and callable(handler))
+        (stop.former if ours else stop.others)[number] = handler
     stop.install()
     try:
         yield stop
@@ -169,39 +164,29 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
 
 
 def slurm_job(restarted: bool = False) -> str | None:
-    """Return the id of the SLURM job that runs this process, or None.
-
-    Args:
-        restarted: return the id only if SLURM has requeued the job before.
-    """
+    """Return the id of the SLURM job that runs this process, or None; if `restarted`, only of a requeued job."""
     first = os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
     return None if restarted and first else os.environ.get("SLURM_JOB_ID")
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_USER = (signal.SIGUSR1, signal.SIGUSR2)
+_DEFAULTS = {  # the handlers that ours may replace
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGUSR1: signal.SIG_DFL,
+    signal.SIGUSR2: None,  # left alone, unless a program handles it
+}
 _heeding: ContextVar[Stop | None] = ContextVar("heeding", default=None)
 
 
-def _is_ours(number: int, former: Any) -> bool:
-    if number == signal.SIGINT:
-        return former is signal.default_int_handler
-    if number == signal.SIGTERM:
-        return former is signal.SIG_DFL
-    return callable(former) or (number == signal.SIGUSR1 and former is signal.SIG_DFL)
-
-
 def _hand_over(number: int, former: Any) -> None:
-    if number in (signal.SIGUSR1, signal.SIGUSR2) and callable(former):
+    if number in _USER and callable(former):
         former(number, None)
     elif number == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ and os.environ.get("SLURM_PROCID", "0") == "0":
-        _requeue()
-
-
-def _requeue() -> None:
-    array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ["SLURM_JOB_ID"]
-    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
-        log.warning("SLURM job %s is requeued", job)
-    except (OSError, subprocess.CalledProcessError) as error:
-        log.warning("SLURM job %s could not be requeued: %s", job, getattr(error, "stderr", "") or error)
+        array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ["SLURM_JOB_ID"]
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
+        try:
+            subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
+            log.warning("SLURM job %s is requeued", job)
+        except (OSError, subprocess.CalledProcessError) as error:
+            log.warning("SLURM job %s could not be requeued: %s", job, getattr(error, "stderr", "") or error)

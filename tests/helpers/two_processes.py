@@ -1,77 +1,56 @@
-"""A program that each of two processes runs: it trains in ways that one alone can repeat, and saves what came out.
+"""Training that each of two processes does, in ways that one alone can repeat."""
 
-`python -m torch.distributed.run --nproc-per-node=2 -m tests.helpers.two_processes FILE`
-"""
-
-import sys
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from tests.helpers.training import Recorder, configured
+from tests.helpers.training import fit
 from vaelab.objectives import ELBO, Terms
-from vaelab.runs.build import build
+from vaelab.training import VAEModule
 from vaelab.vae import VAE
 
 # 103 examples make 13 batches and a last one of 99, so that no two shares are of one size
-BASE = ("data.binarize=threshold", "batch_size=103", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01")
+LINE = ("data.binarize=threshold", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01", "batch_size=103")
 CASES = {
-    "one step": ("trainer.max_steps=1",),
-    "an epoch": ("trainer.max_epochs=1", "steps_per_call=4"),
-    "clipped": ("trainer.max_epochs=1", "gradient_clip=norm", "gradient_clip.max_norm=1"),
-    "cut": ("trainer.max_epochs=1", "gradient_clip=value", "gradient_clip.clip_value=0.01"),
-    "weight prior": ("trainer.max_epochs=1", "weight_prior=normal", "weight_prior.scale=0.1"),
-    "plateau": (
-        *("trainer.max_epochs=3", "lr_schedule=plateau"),
-        *("lr_schedule.scheduler.patience=0", "lr_schedule.scheduler.threshold=1000"),  # no bound rises so far
-    ),
-    "optimal scale": (
-        *("trainer.max_steps=40", "decoder=gaussian_optimal"),
-        *("optimizer.lr=0.0001", "batch_size=5"),  # shares of 3 and 2, each with a mean square of its own
-    ),
+    "clipped": ("gradient_clip=norm", "gradient_clip.max_norm=1", "steps_per_call=4"),
+    "plateau": ("trainer.max_epochs=3", "lr_schedule=plateau", "lr_schedule.scheduler.patience=0"),
+    # shares of 3 and 2, each with a mean square of its own
+    "optimal scale": ("trainer.max_steps=40", "decoder=gaussian_optimal", "optimizer.lr=0.0001", "batch_size=5"),
 }
-
-
-def at_the_posterior_mean(vae: VAE, x: Tensor) -> Terms:
-    """A bound without noise, so that the number of processes draws no other."""
-    q = vae.encode(x)
-    reconstruction = vae.decoder.log_prob(x, q.mean)
-    kl = kl_divergence(q, vae.latent_prior())
-    return Terms(kl - reconstruction, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl})
 
 
 class WithoutNoise(ELBO):
     """A bound without noise, so that the number of processes draws no other."""
 
     def forward(self, vae: VAE, x: Tensor, step: Tensor) -> Terms:
-        return at_the_posterior_mean(vae, x)
+        q = vae.encode(x)
+        reconstruction = vae.decoder.log_prob(x, q.mean)
+        kl = kl_divergence(q, vae.latent_prior())
+        return Terms(kl - reconstruction, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl})
 
 
-def train(overrides: tuple[str, ...], world_size: int) -> dict[str, Any]:
-    """Trains in `world_size` processes; returns weights, counts and what rank 0 reported."""
-    cfg = configured(*BASE, *overrides)
-    data, module = build(cfg)
-    if data.pixels == "unit":
-        data.noise = lambda levels, *_: torch.full(levels.shape, 0.5)
-    module.objective = WithoutNoise()
-    module.terms_of = lambda objective, x: at_the_posterior_mean(module.vae, x)
-    parallel = {"devices": world_size, "strategy": "ddp" if world_size > 1 else "auto", "accelerator": "cpu"}
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    quiet |= {"num_sanity_val_steps": 0, "log_every_n_steps": 1}
-    recorder = Recorder()
-    trainer = pl.Trainer(
-        max_epochs=cfg.trainer.max_epochs, logger=recorder, use_distributed_sampler=False, **parallel, **quiet
-    )
-    trainer.fit(module, data)
-    weights = {name: value.clone() for name, value in module.state_dict().items()}
-    counts = {"steps": module.steps, "samples_seen": module.samples_seen, "global_step": trainer.global_step}
-    return {"weights": weights, "counts": counts, "told": recorder.told}
+def without_noise(module: VAEModule) -> None:
+    """Take the noise out of training and of validation."""
+    objective = module.objective = WithoutNoise()
+    module.terms_of = lambda _, x: objective(module.vae, x, torch.tensor(0))
+
+    def dequantise_at_the_middle() -> None:
+        if module.data.pixels == "unit":
+            module.data.noise = lambda levels, _: torch.full(levels.shape, 0.5)
+
+    module.on_fit_start = dequantise_at_the_middle
 
 
-if __name__ == "__main__":
-    outcome = {name: train(overrides, 2) for name, overrides in CASES.items()}
-    outcome["rank"] = torch.distributed.get_rank()
-    torch.save(outcome, f"{sys.argv[1]}.{torch.distributed.get_rank()}")
+def train(*overrides: str) -> dict[str, Any]:
+    """Train; return weights, counts and what this process reported."""
+    fitted = fit(*LINE, *overrides, prepare=without_noise)
+    weights = {name: value.clone() for name, value in fitted.state.items()}
+    counts = (fitted.module.steps, fitted.module.samples_seen, fitted.trainer.global_step)
+    return {"weights": weights, "counts": counts, "told": fitted.recorder.told}
+
+
+def train_all() -> dict[str, Any]:
+    """Train each case in two processes."""
+    return {name: train(*overrides, "devices=2") for name, overrides in CASES.items()}

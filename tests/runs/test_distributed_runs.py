@@ -137,6 +137,7 @@ def test_a_step_that_breaks_in_one_process_is_told_of_as_it_would_be_in_one(run_
     assert len(set(details["batch"])) == 100
     assert set(details["examples"]) < set(details["batch"])
     assert steps_in(path) == 21
+    assert results(run_fast(*line, "on_nan=skip").path)["skipped_steps"] == 1
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Callbacks: checkpoints, figures, the warning of collapse, the progress bar."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results, run_main, weights
-from tests.helpers.training import fit, script_validations, scripted_bound
+from tests.helpers.training import fit, same, script_validations, scripted_bound
 from vaelab import train
 from vaelab.runs.build import build
 from vaelab.runs.folder.contents import read_config
 from vaelab.training import Figures, VAEModule
 
 ALWAYS = {"reconstructions", "samples", "latent", "kl_per_dimension"}
-
-
-def loaded(path: Path, name: str = "last") -> dict[str, Any]:
-    return torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)
-
-
-def strings(value: Any) -> Iterator[str]:
-    """Every string inside nested plain data, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for pair in value.items():
-            yield from strings(list(pair))
-    elif isinstance(value, list | tuple | set):
-        for part in value:
-            yield from strings(part)
 
 
 # checkpoints
@@ -61,7 +44,7 @@ def unsteady(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float
     return path, bounds, kept
 
 
-def test_best_holds_the_weights_of_the_highest_validation_bound_and_last_the_last(unsteady: Any) -> None:
+def test_best_holds_the_weights_of_the_highest_bound(unsteady: Any) -> None:
     path, bounds, kept = unsteady
     assert bounds == [scripted_bound(steps) for steps in (15, 30, 45, 60, 75)]
     assert max(bounds) > bounds[-1]
@@ -71,47 +54,40 @@ def test_best_holds_the_weights_of_the_highest_validation_bound_and_last_the_las
         assert all(torch.equal(value, kept[bound][key]) for key, value in found.items())
 
 
-def test_the_metrics_of_best_are_the_highest_bounds_and_of_its_own_place(unsteady: Any) -> None:
+def test_the_metrics_of_best_are_those_of_its_weights(unsteady: Any) -> None:
     path, bounds, _ = unsteady
     metrics = results(path)
     assert metrics["best/val/elbo"] == max(bounds)
     assert metrics["val/elbo"] == bounds[-1]
     assert metrics["best/steps"] == 15 * (1 + bounds.index(max(bounds)))
     assert metrics["best/samples_seen"] == 1438 * (1 + bounds.index(max(bounds)))
-    assert metrics["best/steps"] < metrics["steps"]
 
 
 @pytest.mark.slow
-def test_best_survives_an_interruption_though_it_came_before(
-    unsteady: Any, run_fast: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_best_survives_an_interruption(unsteady: Any, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     script_validations(monkeypatch)
     run_fast("trainer.max_epochs=4")
     path = run_fast("trainer.max_epochs=5").path
     assert_same_weights(path, unsteady[0], "best")
 
 
-def test_checkpoints_load_as_plain_data_and_tell_the_counts(finished: Outcome) -> None:
+def test_checkpoints_are_plain_data_without_paths(finished: Outcome) -> None:
     for name in ("last", "best"):
-        checkpoint = loaded(finished.path, name)
+        file = finished.path / "checkpoints" / f"{name}.ckpt"
+        checkpoint = torch.load(file, weights_only=True)
         assert checkpoint["counts"] == {"steps": 30, "samples_seen": 2876}
-    assert checkpoint["optimizer_states"]
+        assert checkpoint["optimizer_states"]
+        assert str(finished.cwd).encode() not in file.read_bytes()
 
 
-def test_checkpoints_hold_no_path_of_this_machine(finished: Outcome) -> None:
-    found = list(strings(loaded(finished.path)))
-    assert "state_dict" in found  # the walk reaches something
-    assert not [text for text in found if "/tmp" in text or text.startswith("/") or str(finished.cwd) in text]
-
-
-def test_the_weights_load_into_a_model_built_from_the_stored_configuration(finished: Outcome) -> None:
+def test_the_weights_load_into_the_stored_model(finished: Outcome) -> None:
     stored = OmegaConf.merge(read_config(finished.path), {"runtime": {"data_dir": "nowhere"}})
     _, module = build(stored)
     module.load_state_dict(weights(finished.path))
 
 
-@pytest.mark.parametrize("epoch", [1, 3, pytest.param(2, marks=pytest.mark.exhaustive)])
-def test_a_bound_that_is_not_a_number_is_never_the_best_and_hides_no_later_one(
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_bound_that_is_not_a_number_is_never_the_best(
     epoch: int, run_fast: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound = VAEModule.bound
@@ -126,25 +102,13 @@ def test_a_bound_that_is_not_a_number_is_never_the_best_and_hides_no_later_one(
     assert metrics["best/steps"] == 15 * (2 if epoch == 3 else 3)  # the bound rises from epoch to epoch
 
 
-def test_best_may_come_from_a_validation_inside_an_epoch(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    bounds, report = {}, VAEModule.report
-
-    def spy(self: VAEModule, metrics: dict[str, Any]) -> dict[str, float]:
-        values = report(self, metrics)
-        if "val/elbo" in values and self.trainer.state.fn == "fit":
-            bounds[self.steps] = values["val/elbo"]
-        return values
-
-    monkeypatch.setattr(VAEModule, "report", spy)
+def test_best_may_come_from_inside_an_epoch(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     script_validations(monkeypatch)
     metrics = results(run_fast("trainer.val_check_interval=4", "trainer.max_epochs=2").path)
-    best = max(bounds, key=lambda steps: bounds[steps])
-    assert sorted(bounds) == [4, 8, 12, 15, 19, 23, 27, 30]
-    assert best == 8  # inside the first epoch
-    assert (metrics["best/steps"], metrics["best/val/elbo"]) == (best, bounds[best])
+    assert (metrics["best/steps"], metrics["best/val/elbo"]) == (8, scripted_bound(8))
 
 
-def test_last_is_written_inside_an_epoch_too_once_so_many_steps_have_passed(tmp_path: Path) -> None:
+def test_last_is_written_inside_an_epoch_too(tmp_path: Path) -> None:
     saved = []
 
     def watch(module: VAEModule) -> None:
@@ -181,7 +145,7 @@ def figures(path: Path) -> dict[str, Image.Image]:
     return {file.stem: Image.open(file) for file in (path / "figures").iterdir()}
 
 
-def test_figures_are_images_of_a_sensible_size_that_show_something(finished: Outcome) -> None:
+def test_figures_are_images_that_show_something(finished: Outcome) -> None:
     drawn = figures(finished.path)
     assert set(drawn) == ALWAYS | {"manifold"}
     for name, image in drawn.items():
@@ -191,9 +155,8 @@ def test_figures_are_images_of_a_sensible_size_that_show_something(finished: Out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("latent_dim", [1, 3, pytest.param(12, marks=pytest.mark.exhaustive)])
-def test_the_manifold_is_drawn_for_two_latent_dimensions_only(latent_dim: int, run_fast: Run) -> None:
-    assert set(figures(run_fast(f"latent_dim={latent_dim}", figures=True).path)) == ALWAYS
+def test_the_manifold_is_drawn_for_two_latent_dimensions_only(run_fast: Run) -> None:
+    assert set(figures(run_fast("latent_dim=3", figures=True).path)) == ALWAYS
 
 
 def test_figures_are_the_same_at_every_run(run_fast: Run, finished: Outcome) -> None:
@@ -209,32 +172,32 @@ def test_figures_change_no_number(run_fast: Run, finished: Outcome) -> None:
 
 
 @pytest.mark.slow
-def test_figures_show_the_last_weights_and_not_the_best(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-    draw = Figures.draw
-    monkeypatch.setattr(Figures, "draw", lambda self, module: (drawn.append(weights_of(module)), draw(self, module))[1])
+def test_figures_show_the_last_weights(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, draw = [], Figures.draw
+
+    def watched(self: Figures, module: VAEModule) -> dict[str, Any]:
+        drawn.append({name: value.clone() for name, value in module.state_dict().items()})
+        return draw(self, module)
+
+    monkeypatch.setattr(Figures, "draw", watched)
     script_validations(monkeypatch)
     path = run_fast("trainer.max_epochs=5", figures=True).path
     assert results(path)["best/steps"] < results(path)["steps"]
     (shown,) = drawn
-    assert all(torch.equal(value, shown[name]) for name, value in weights(path, "last").items())
-
-
-def weights_of(module: VAEModule) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
+    assert same(weights(path, "last"), shown)
 
 
 # collapse
 
 
 def kl_per_dimension(path: Path) -> list[float]:
-    """KL(q(z_j|x) || N(0, 1)) = (mu^2 + sigma^2 - log sigma^2 - 1) / 2, mean over the validation split."""
+    """KL(q(z_j|x) || N(0, 1)) = (mu^2 + sigma^2 - log sigma^2 - 1) / 2, mean over the test split."""
     data, module = build(OmegaConf.merge(read_config(path), {"runtime": {"data_dir": "nowhere"}}))
     module.load_state_dict(weights(path))
     module.eval()
     torch.manual_seed(0)
     with torch.no_grad():
-        q = module.vae.encode(data.draw("val", torch.arange(len(data.split["val"]))))
+        q = module.vae.encode(data.draw("test", torch.arange(len(data.split["test"]))))
     kl = (q.mean**2 + q.variance - q.variance.log() - 1) / 2
     return kl.mean(0).tolist()
 
@@ -245,7 +208,7 @@ def warned(outcome: Outcome) -> list[list[int]]:
     return [[int(number) for number in line.rpartition(": ")[2].split(", ")] for line in lines]
 
 
-def test_collapse_is_warned_of_once_and_every_dead_dimension_named(run_fast: Run) -> None:
+def test_collapse_is_warned_of_once(run_fast: Run) -> None:
     outcome = run_fast("objective.beta=1000", "trainer.max_epochs=4", "optimizer.lr=0.01", "latent_dim=3")
     assert max(kl_per_dimension(outcome.path)) < 0.01
     assert warned(outcome) == [[0, 1, 2]]
@@ -282,7 +245,7 @@ def test_the_bar_counts_all_optimiser_steps_and_shows_the_bounds(finished: Outco
     assert any(line.startswith("testing") and "2/2" in line for line in finished.out.splitlines())
 
 
-def test_the_bar_goes_on_where_the_run_does_and_knows_the_limit_in_steps(run_fast: Run) -> None:
+def test_the_bar_knows_the_limit_in_steps(run_fast: Run) -> None:
     run_fast("trainer.max_epochs=2", "trainer.max_steps=18")
     out = run_fast("trainer.max_epochs=2", "trainer.max_steps=20").out
     assert "20/20" in out

@@ -73,23 +73,13 @@ def test_training_is_the_loop_written_by_hand():
     assert_same_weights(trained().vae, vae)
 
 
-@pytest.mark.parametrize("batches_per_chunk", [4, 15, 50])
-def test_steps_per_call_does_not_change_a_bit(batches_per_chunk):
-    assert_same_weights(trained(batches_per_chunk), trained(1))
-
-
-@pytest.mark.parametrize("batches_per_chunk", [1, 4, 50])
-@pytest.mark.parametrize("max_steps", [1, 6, 15, 20])
+@pytest.mark.parametrize(("batches_per_chunk", "max_steps"), [(1, 6), (4, 20), (50, 15)])
 def test_max_steps_counts_optimiser_steps(batches_per_chunk, max_steps):
     module = trained(batches_per_chunk, max_epochs=5, max_steps=max_steps)
     assert module.steps == max_steps
     full, last = divmod(max_steps, 15)  # 1438 examples make 15 batches, the last of 38
     assert module.samples_seen == full * 1438 + last * 100
     assert next(iter(module.optimizers().state.values()))["step"] == max_steps
-
-
-def test_an_epoch_sees_every_example_once():
-    assert trained(max_epochs=3).samples_seen == 3 * 1438
 
 
 def test_another_seed_trains_another_model():

@@ -1,8 +1,7 @@
 """Callbacks: checkpoints, figures, a warning of collapse. They write to the trainer's `default_root_dir`."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-from torch import Tensor
 
 from vaelab.distributions import mean_or_sample
 from vaelab.errors import DivergedError
@@ -109,34 +107,44 @@ class Figures(Callback):
         self.num_points = num_points
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, VAEModule)
-        if not trainer.is_global_zero or pl_module.weights != "last":
+        module = cast(VAEModule, pl_module)
+        if not trainer.is_global_zero or module.weights != "last":
             return
         folder = Path(trainer.default_root_dir) / "figures"
         folder.mkdir(exist_ok=True)
-        for name, figure in self.draw(pl_module).items():
+        for name, figure in self.draw(module).items():
             path = folder / f"{name}.png"
             with replacing(path) as partial:
                 figure.savefig(partial, dpi=150, format="png")
-            show(trainer, pl_module, f"figures/{name}", path)
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(f"figures/{name}", [str(path)], step=module.samples_seen)
+                elif isinstance(logger, TensorBoardLogger):
+                    from matplotlib.image import imread
+
+                    step = module.samples_seen
+                    logger.experiment.add_image(f"figures/{name}", imread(path), step, dataformats="HWC")
 
     def draw(self, module: VAEModule) -> dict[str, Any]:
+        """Return the figures by name; their draws depend on the seed alone."""
         from vaelab.evaluation import figures  # matplotlib and SciPy are slow to import
 
         vae, data = module.vae, module.data
         labels = data.split["val"].labels
-        indices = torch.arange(min(self.num_images, len(data.split["val"])))
-        with reproducible_evaluation(module):
-            means, kl = posterior(module, self.num_points)
+        indices = torch.arange(len(data.split["val"]))
+        seed_draws(module.device, "figures", module.seed)
+        with module.evaluating():
+            q = vae.encode(data.draw("val", indices[: self.num_points]))
+            means, kl = mean_or_sample(q), kl_per_dimension(q, vae.latent_prior())
             drawn = {
-                "reconstructions": figures.reconstructions(vae, data.draw("val", indices)),
+                "reconstructions": figures.reconstructions(vae, data.draw("val", indices[: self.num_images])),
                 "samples": figures.samples(vae),
                 "latent": figures.latent_scatter(means, None if labels is None else labels[: len(means)]),
             }
             if means.shape[1] == 2:
                 drawn["manifold"] = figures.manifold(vae)
             if kl is not None:
-                drawn["kl_per_dimension"] = figures.kl_bars(kl)
+                drawn["kl_per_dimension"] = figures.kl_bars(kl.mean(0))
         return drawn
 
 
@@ -144,58 +152,20 @@ class CollapseWarning(Callback):
     """Warns after the test of the last weights of latent dimensions whose KL is close to 0.
 
     Args:
-        threshold: warn of a dimension whose mean KL on the validation split is below this, in nats.
-        num_points: how many examples to average over.
+        threshold: warn of a dimension whose mean KL over the tested examples is below this, in nats.
     """
 
-    def __init__(self, threshold: float = 0.01, num_points: int = 2000) -> None:
+    def __init__(self, threshold: float = 0.01) -> None:
         self.threshold = threshold
-        self.num_points = num_points
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, VAEModule)
-        if not trainer.is_global_zero or pl_module.weights != "last":
+        module = cast(VAEModule, pl_module)
+        if not trainer.is_global_zero or module.weights != "last" or "kl_per_dimension" not in module.tested.names:
             return
-        with reproducible_evaluation(pl_module):
-            _, kl = posterior(pl_module, self.num_points)
-        if kl is None:
-            return
+        kl = module.tested.column("kl_per_dimension").mean(0)
         dead = (kl < self.threshold).nonzero().flatten().tolist()
         if dead:
             log.warning(
                 "posterior collapse: %d of %d latent dimensions carry less than %g nats: %s",
                 *(len(dead), len(kl), self.threshold, ", ".join(map(str, dead))),
             )
-
-
-def posterior(module: VAEModule, num_points: int) -> tuple[Tensor, Tensor | None]:
-    """Return the means of q(z|x) of the first validation examples, and the mean KL of each dimension.
-
-    The KL is None unless q and p factorise.
-    """
-    size = min(num_points, len(module.data.split["val"]))
-    q = module.vae.encode(module.data.draw("val", torch.arange(size)))
-    kl = kl_per_dimension(q, module.vae.latent_prior())
-    return mean_or_sample(q), None if kl is None else kl.mean(0)
-
-
-@contextmanager
-def reproducible_evaluation(module: VAEModule) -> Iterator[None]:
-    """Use evaluation mode, no gradients, and draws that depend on the seed alone."""
-    was_training = module.training
-    module.eval()
-    seed_draws(module.device, "figures", module.seed)
-    with torch.no_grad():
-        yield
-    module.train(was_training)
-
-
-def show(trainer: pl.Trainer, module: VAEModule, name: str, path: Path) -> None:
-    """Send an image file to the loggers that accept images."""
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(name, [str(path)], step=module.samples_seen)
-        elif isinstance(logger, TensorBoardLogger):
-            from matplotlib.image import imread
-
-            logger.experiment.add_image(name, imread(path), module.samples_seen, dataformats="HWC")

@@ -8,60 +8,39 @@ and then a step is taken both with and without the graph, and the results are co
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vaelab.data import ImageData
+from vaelab.training.stacked_step import StackedStep
+from vaelab.training.step import Step
 
 log = logging.getLogger(__name__)
 
 
-@runtime_checkable
-class AnyStep(Protocol):
-    """What a `CapturedStep` needs of a step; both `Step` and `StackedStep` have it."""
-
-    data: ImageData
-    optimizer: Optimizer
-    world_size: int
-    modules: nn.ModuleList
-
-    def __call__(self, indices: Tensor, size: int, key: Any) -> None: ...
-
-    def seed(self, key: Any) -> None: ...
-
-    def body(self, indices: Tensor, size: int) -> None: ...
-
-    def state(self) -> list[Tensor]: ...
+AnyStep = Step | StackedStep
 
 
-def captured(step: AnyStep, streams: Sequence[torch.Generator] = ()) -> "AnyStep | CapturedStep":
-    """Return the step as a `CapturedStep` if it runs on a GPU and its optimiser can be captured, else unchanged.
-
-    Args:
-        step: the step to capture.
-        streams: the generators that it draws from, besides the device's global one.
-    """
+def captured(step: AnyStep) -> "AnyStep | CapturedStep":
+    """Return the step as a `CapturedStep` if it runs on a GPU and its optimiser can be captured, else unchanged."""
     if step.data.device.type != "cuda":
         return step
-    if step.world_size > 1 or not make_capturable(step.optimizer):
-        not_capturable = f"{type(step.optimizer).__name__} has no option capturable=True"
-        reason = "several processes share it" if step.world_size > 1 else not_capturable
-        log.warning("the training step is not captured as a CUDA graph: %s", reason)
-        return step
-    return CapturedStep(step, CudaGraphs(streams))
+    if step.world_size > 1:
+        reason = "several processes share it"
+    elif make_capturable(step.optimizer):
+        return CapturedStep(step, CudaGraphs(step.streams))
+    else:
+        reason = f"{type(step.optimizer).__name__} has no option capturable=True"
+    log.warning("the training step is not captured as a CUDA graph: %s", reason)
+    return step
 
 
 class CudaGraphs:
-    """Captures functions as CUDA graphs with PyTorch.
+    """Captures functions as CUDA graphs; they may draw from the device's global generator and from `streams`."""
 
-    Args:
-        streams: the generators that a captured function draws from, besides the device's global one.
-    """
-
-    def __init__(self, streams: Sequence[torch.Generator] = ()) -> None:
+    def __init__(self, streams: Sequence[torch.Generator]) -> None:
         self.streams = streams
 
     def warm_up(self, function: Callable[[], None]) -> None:
@@ -90,14 +69,12 @@ class CudaGraphs:
             for generator in (torch.cuda.default_generators[stream.device_index], *self.streams):
                 generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
             cause = error.__context__  # the error itself may only say that the capture could not end
-            if isinstance(cause, RuntimeError):
-                raise cause from None
-            raise
+            raise (cause if isinstance(cause, RuntimeError) else error) from None
         return graph.replay
 
 
 class CapturedStep:
-    """A `Step` that is captured once for each size of minibatch, and replayed from then on.
+    """A step that is captured once for each size of minibatch, and replayed from then on.
 
     For each size the first `WARM_UP` steps run uncaptured. The first replayed step, and one in `AUDIT_EVERY` after it,
     is also run uncaptured, and both must change all tensors alike. A graph would freeze numbers that the model, the
@@ -117,21 +94,23 @@ class CapturedStep:
         self.graphs = graphs
         self.runs: Counter[int] = Counter()
         self.replays: dict[int, tuple[Tensor, Callable[[], None]]] = {}
-        self.rate_tensors = [torch.zeros((), device=step.data.device) for _ in step.optimizer.param_groups]
+        self.rate_tensors = [torch.zeros((), device=step.data.device) for _ in self.groups]
         self.rates: list[float] = []  # the values of `rate_tensors`
         self.frozen: list[Any] = []  # `host_numbers` at the last capture
         self.replayed = 0
         self.given_up = False
 
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        return self.step.optimizer.param_groups
+
     def __call__(self, indices: Tensor, size: int, key: Any) -> None:
         """Take one step on a `Minibatch`."""
-        if self.replays and host_numbers(self.step.optimizer) != self.frozen:
+        if self.replays and host_numbers(self.groups) != self.frozen:
             self.give_up("numbers of the optimizer other than its learning rate change while it trains")
-        if self.given_up:
-            self.step(indices, size, key)
-        elif self.runs[size] < self.WARM_UP:
+        if not self.given_up and self.runs[size] < self.WARM_UP:
             self.warm_up(indices, size, key)
-        elif size in self.replays or self.capture(indices, size):
+        elif not self.given_up and (size in self.replays or self.capture(indices, size)):
             self.replay_or_audit(indices, size, key)
         else:
             self.step(indices, size, key)
@@ -146,36 +125,43 @@ class CapturedStep:
 
     def capture(self, indices: Tensor, size: int) -> bool:
         """Capture the step for minibatches of this size; return whether that was possible."""
-        groups, static = self.step.optimizer.param_groups, indices.clone()
-        rates = [group["lr"] for group in groups]
+        static, rates = indices.clone(), [group["lr"] for group in self.groups]
         self.step.optimizer.zero_grad()  # so that the gradients are allocated in the graph's own memory
+        self.set_rates(self.rate_tensors)
         try:
-            for group, rate in zip(groups, self.rate_tensors, strict=True):
-                group["lr"] = rate
             self.replays[size] = static, self.graphs.capture(lambda: self.step.body(static, size))
         except RuntimeError as error:
             self.give_up(f"it cannot be captured as a CUDA graph ({str(error).splitlines()[0]})")
         finally:
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate
-        self.frozen = host_numbers(self.step.optimizer)
+            self.set_rates(rates)
+        self.frozen = host_numbers(self.groups)
         return not self.given_up
 
+    def set_rates(self, rates: Sequence[Any]) -> None:
+        """Set the learning rate of each group of the optimiser."""
+        for group, rate in zip(self.groups, rates, strict=True):
+            group["lr"] = rate
+
     def replay_or_audit(self, indices: Tensor, size: int, key: Any) -> None:
-        """Replay the step; when an audit is due, compare it with the uncaptured step."""
+        """Replay the step; when an audit is due, compare it with the uncaptured step, which stays in effect."""
         self.replayed += 1
         if self.replayed % self.AUDIT_EVERY != 1:
             self.replay(indices, size, key)
             return
-        both = changes(
-            lambda: self.replay(indices, size, key), lambda: self.step(indices, size, key), self.step.state()
-        )
-        if not agree(*both):
+        state = self.step.state()
+        before = [tensor.detach().clone() for tensor in state]
+        self.replay(indices, size, key)
+        by_replay = changes(state, before)
+        with torch.no_grad():
+            for tensor, former in zip(state, before, strict=True):
+                tensor.copy_(former)
+        self.step(indices, size, key)
+        if not agree(by_replay, changes(state, before)):
             self.give_up("a replay gives another result: the model or objective keeps a number in Python that changes")
 
     def replay(self, indices: Tensor, size: int, key: Any) -> None:
         """Copy learning rates, indices and seed to the device, and replay the graph."""
-        rates = [group["lr"] for group in self.step.optimizer.param_groups]
+        rates = [group["lr"] for group in self.groups]
         if rates != self.rates:
             self.rates = rates
             for tensor, rate in zip(self.rate_tensors, rates, strict=True):
@@ -203,35 +189,20 @@ def make_capturable(optimizer: Optimizer) -> bool:
     return True
 
 
-def portable(optimizer_state: dict[str, Any]) -> None:
-    """Change, in place, the state dict of a captured optimiser so that a CPU can load it too."""
-    for group in optimizer_state["param_groups"]:
-        group |= {"capturable": False} if "capturable" in group else {}
-
-
 def plain_numbers(modules: nn.Module) -> list[Any]:
     """Return the numbers that modules hold as plain attributes."""
     values = [value for module in modules.modules() for value in vars(module).values()]
     return [value for value in values if isinstance(value, bool | int | float)]
 
 
-def host_numbers(optimizer: Optimizer) -> list[Any]:
-    """Return the numbers in the optimiser's groups that a capture freezes: all but the learning rate."""
-    return [[v for name, v in group.items() if name not in ("params", "lr")] for group in optimizer.param_groups]
+def host_numbers(groups: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return the numbers in an optimiser's groups that a capture freezes: all but the learning rate."""
+    return [[value for name, value in group.items() if name not in ("params", "lr")] for group in groups]
 
 
-def changes(
-    fast: Callable[[], None], slow: Callable[[], None], state: Sequence[Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the changes of `state` by `fast` and by `slow` from the same start; the step of `slow` stays in effect."""
-    before = [tensor.detach().clone() for tensor in state]
-    fast()
-    by_fast = [tensor.detach().double() - former.double() for tensor, former in zip(state, before, strict=True)]
-    with torch.no_grad():
-        for tensor, former in zip(state, before, strict=True):
-            tensor.copy_(former)
-    slow()
-    return by_fast, [tensor.detach().double() - former.double() for tensor, former in zip(state, before, strict=True)]
+def changes(now: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
+    """Return by how much each tensor has changed."""
+    return [tensor.detach().double() - former.double() for tensor, former in zip(now, before, strict=True)]
 
 
 def agree(one: Sequence[Tensor], other: Sequence[Tensor], tolerance: float = 0.01) -> bool:

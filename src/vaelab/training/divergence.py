@@ -1,24 +1,22 @@
-"""Divergence, training whose numbers are no longer finite: find the step that caused it, undo it, and go on or stop."""
+"""Divergence: find the step after which a number is infinite or NaN, undo it, and go on or stop."""
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from vaelab.errors import DivergedError
-from vaelab.training.divergence_trace import Broken, merged_over_processes, traced_step
-from vaelab.training.step import Minibatch, Step, add_up
-from vaelab.training.tensors import copied, leaves
+from vaelab.training.divergence_trace import Broken, over_processes, traced_step
+from vaelab.training.step import Minibatch, Step, add_up, state_of
 
 OnNan = Literal["stop", "skip", "rollback"]
 State = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
-@dataclass
 class Guard:
     """Finds the step after which the loss, a metric or a parameter is infinite or NaN, and undoes it.
 
@@ -30,34 +28,27 @@ class Guard:
 
     Args:
         on_nan: see above.
-        snapshot_every: the fewest optimiser steps between two snapshots.
-        limit: stop after so many undone steps in a row (`skip`), or in one epoch (`rollback`).
 
     Attributes:
         skipped: how many steps were undone so far.
-        in_a_row: how many steps were undone in a row, or in this epoch.
+        in_a_row: how many steps were undone in a row (`skip`), or in this epoch (`rollback`).
         epoch_start: the weights and the optimiser's state at the start of the epoch, for `rollback`.
         snapshot: the training state at the last snapshot.
         since_snapshot: the minibatches of the steps since then.
     """
 
-    on_nan: OnNan = "stop"
-    snapshot_every: int = 500
-    limit: int = 10
-    skipped: int = 0
-    in_a_row: int = 0
-    epoch_start: State | None = None
-    snapshot: State | None = None
-    since_snapshot: list[Minibatch] = field(default_factory=list)
+    SNAPSHOT_EVERY = 500  # optimiser steps, at least
+    LIMIT = 10  # stop after so many steps that were undone in a row
 
-    def start(self, step: Step, advance: Callable[[], None], scheduler: Any | None) -> None:
-        """Guard a training that begins or resumes.
+    def __init__(self, on_nan: OnNan = "stop") -> None:
+        self.on_nan = on_nan
+        self.skipped = self.in_a_row = 0
+        self.epoch_start: State | None = None
+        self.snapshot: State | None = None
+        self.since_snapshot: list[Minibatch] = []
 
-        Args:
-            step: the optimiser step.
-            advance: moves the schedule after each step.
-            scheduler: the learning rate scheduler, if any.
-        """
+    def start(self, step: Step, advance: Callable[[], Any], scheduler: Any | None) -> None:
+        """Guard a training that begins or resumes; `advance` moves the scheduler, if there is one, after each step."""
         self.step, self.advance, self.scheduler = step, advance, scheduler
         self.forget()
 
@@ -67,15 +58,14 @@ class Guard:
             state = self.state()
             self.epoch_start, self.in_a_row = {name: state[name] for name in ("tensors", "optimizer")}, 0
 
-    def before(self, minibatches: Sequence[Minibatch]) -> None:
-        """Record the minibatches of the next steps; take a snapshot first if one is due."""
-        if self.snapshot is None or len(self.since_snapshot) >= self.snapshot_every:
+    def before(self) -> None:
+        """Take a snapshot if one is due; call it before each Lightning step."""
+        if self.snapshot is None or len(self.since_snapshot) >= self.SNAPSHOT_EVERY:
             self.snapshot, self.since_snapshot = self.state(), []
-        self.since_snapshot += minibatches
 
-    def after(self, taken: int, given: int, sums: Tensor) -> bool:
-        """Record that only `taken` of the `given` steps were taken; return whether all numbers are finite."""
-        del self.since_snapshot[len(self.since_snapshot) - given + taken :]
+    def after(self, taken: Sequence[Minibatch], sums: Tensor) -> bool:
+        """Record the steps just taken; return whether all numbers are finite."""
+        self.since_snapshot += taken
         finite = self.all_finite(sums)
         if finite and self.on_nan == "skip":
             self.in_a_row = 0
@@ -87,36 +77,34 @@ class Guard:
 
     def all_finite(self, sums: Tensor) -> bool:
         """Return whether the `sums` over all processes, the parameters and the optimiser's state are finite."""
-        tensors = [*self.step.parameters, *leaves(list(self.step.optimizer.state.values()))]
+        tensors = [*self.step.parameters, *state_of(self.step.optimizer)]
         largest = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
         return bool(sums.isfinite().all()) and all(bool(norm.isfinite()) for norm in largest)
 
-    def repair(self, taken: int) -> int:
+    def repair(self, taken: Sequence[Minibatch]) -> int:
         """Take the steps since the snapshot again, and undo those after which a number is not finite.
 
-        Args:
-            taken: how many of these steps belong to the current Lightning step.
-
         Returns:
-            The number of examples in the current Lightning step, without those of undone steps.
+            The number of examples in the steps just `taken`, without those of undone steps.
 
         Raises:
             DivergedError: training must stop; the state is the one before the failing step.
         """
         assert self.snapshot is not None
         self.restore(self.snapshot)
-        first, examples, skipped = len(self.since_snapshot) - taken, 0, self.skipped
-        for i, minibatch in enumerate(self.since_snapshot):
-            if i == first:
+        examples, skipped = 0, self.skipped
+        for minibatch in self.since_snapshot:
+            if minibatch is taken[0]:
                 self.step.take_sums()
-            examples += self._take_or_undo(minibatch, max(i - first, 0)) * (minibatch.size if i >= first else 0)
+                examples = 0
+            examples += minibatch.size * self.take_or_undo(minibatch)
             self.advance()
         if self.skipped == skipped:
             log.warning("numbers were not finite, but are so when the steps are taken again")
         self.forget()
         return examples
 
-    def _take_or_undo(self, minibatch: Minibatch, taken: int) -> bool:
+    def take_or_undo(self, minibatch: Minibatch) -> bool:
         """Take a step, and undo it if a number is not finite; return whether it stays."""
         former = self.state()
         broken = traced_step(self.step, minibatch)
@@ -127,67 +115,57 @@ class Guard:
             self.in_a_row = 0 if self.on_nan == "skip" else self.in_a_row
             return True
         self.restore(former)
-        self._report(minibatch, broken, taken)
-        if self.on_nan == "rollback":
-            self._roll_back()
+        self.report(self.step.number_of(minibatch.key) + 1, broken)
+        if self.epoch_start is not None:  # keep the learning rate, because the schedule is not rolled back
+            optimizer = {**former["optimizer"], "state": self.epoch_start["optimizer"]["state"]}
+            self.restore({**former, "tensors": self.epoch_start["tensors"], "optimizer": optimizer})
         return False
 
-    def _roll_back(self) -> None:
-        assert self.epoch_start is not None
-        numbers = [{k: v for k, v in group.items() if k != "params"} for group in self.step.optimizer.param_groups]
-        self._put_back(self.epoch_start)
-        for group, former in zip(self.step.optimizer.param_groups, numbers, strict=True):
-            group.update(former)  # keep the learning rate, because the schedule is not rolled back
-
-    def _report(self, minibatch: Minibatch, broken: Broken, taken: int) -> None:
+    def report(self, number: int, broken: Broken) -> None:
         """Count and log an undone step, or raise `DivergedError`."""
-        number = self.step.number_of(minibatch.key) + 1
-        batch = minibatch.indices.tolist()
         if self.step.world_size > 1:
-            broken, batch = merged_over_processes(broken, batch)
-        details = {"step": number, "not_finite": broken.first, "examples": broken.examples, "batch": batch}
+            broken = over_processes(broken)
+        broken.first = broken.first or "a number"
         what = f"at step {number}, {broken} was not finite"
-        if self.on_nan == "stop" or self.in_a_row == self.limit:
-            before = "" if self.on_nan == "stop" else f"{self.limit} steps were undone before, and "
+        if self.on_nan == "stop" or self.in_a_row == self.LIMIT:
+            before = "" if self.on_nan == "stop" else f"{self.LIMIT} steps were undone before, and "
             left = "; last.ckpt is from before that step" if number > 1 else ""
             raise DivergedError(
                 f"training diverged: {before}{what}; lower optimizer.lr, raise the floor of the scale if the decoder "
                 f"has one, or type on_nan=skip or rollback{left}",
-                *(details, taken),
+                {"step": number, "not_finite": broken.first, "examples": broken.examples, "batch": broken.batch},
             )
         self.skipped += 1
         self.in_a_row += 1
         on = "the weights that the epoch began with" if self.on_nan == "rollback" else "the next minibatch"
         log.warning("%s: the step is undone, and training goes on with %s", what, on)
-        log.info("its minibatch: %s", batch)
+        log.info("its minibatch: %s", broken.batch)
 
     def state(self) -> State:
         """Return a copy of everything that a step changes."""
-        state = {"tensors": self._tensors(), "optimizer": self.step.optimizer.state_dict()}
-        schedule = {} if self.scheduler is None else {"schedule": self.scheduler.state_dict()}
-        return copied(state | schedule | {"sums": self.step.sums})
+        state = {"tensors": self.step.tensors(), "optimizer": self.step.optimizer.state_dict(), "sums": self.step.sums}
+        return copied(state | ({} if self.scheduler is None else {"schedule": self.scheduler.state_dict()}))
 
     def restore(self, state: State) -> None:
         """Go back to a state from `state`."""
-        self._put_back(state)
+        state = copied(state)  # because steps change it in place
+        for tensor, former in zip(self.step.tensors(), state["tensors"], strict=True):
+            tensor.detach().copy_(former)
         self.step.sums.copy_(state["sums"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(copied(state["schedule"]))
-
-    def _put_back(self, state: State) -> None:
-        with torch.no_grad():
-            for tensor, former in zip(self._tensors(), state["tensors"], strict=True):
-                tensor.copy_(former)
-        self.step.optimizer.load_state_dict(copied(state["optimizer"]))  # a copy, because steps change it in place
-
-    def _tensors(self) -> list[Tensor]:
-        return [*self.step.modules.parameters(), *self.step.modules.buffers()]
+            self.scheduler.load_state_dict(state["schedule"])
 
     def state_dict(self) -> State:
-        """Return the part of the guard's state that checkpoints save."""
+        """Return what checkpoints save."""
         state = {"skipped": self.skipped, "in_a_row": self.in_a_row}
         return state | ({} if self.epoch_start is None else {"epoch_start": self.epoch_start})
 
     def load_state_dict(self, state: State) -> None:
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
         self.epoch_start = state.get("epoch_start")
+
+
+def copied(state: State) -> State:
+    """Return a copy of nested plain data; each tensor gets its own memory, even if it was a view."""
+    return tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), state)

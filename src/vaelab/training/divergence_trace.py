@@ -1,7 +1,5 @@
 """A traced optimiser step, which finds the first number that is infinite or NaN."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
@@ -22,100 +20,78 @@ class Broken:
     """What was not finite in a step.
 
     Attributes:
-        names: descriptions of the tensors that were not finite, in the order of their computation.
-        examples: indices of the examples whose loss or metrics were not finite.
-        size: how many examples the minibatch has.
+        batch: the indices of the examples in the minibatch.
+        examples: those whose loss or metrics were not finite.
+        first: a description of the first tensor that was not finite; empty if none was.
     """
 
-    names: list[str] = field(default_factory=list)
+    batch: list[int]
     examples: list[int] = field(default_factory=list)
-    size: int = 0
-
-    @property
-    def first(self) -> str:
-        return self.names[0] if self.names else "a number"
+    first: str = ""
 
     def __str__(self) -> str:
+        if not self.examples:
+            return self.first
         shown = ", ".join(map(str, self.examples[:5])) + (", ..." if len(self.examples) > 5 else "")
-        where = f" for {len(self.examples)} of {self.size} examples (training images {shown})" if self.examples else ""
-        return self.first + where
+        return f"{self.first} for {len(self.examples)} of {len(self.batch)} examples (training images {shown})"
 
     def check(self, name: str, tensor: Tensor) -> None:
-        """Record the tensor's name if the tensor is not finite."""
-        if not tensor.isfinite().all():
-            self.names.append(name)
+        """Remember the name of the first tensor that is not finite."""
+        if not self.first and not tensor.isfinite().all():
+            self.first = name
 
-
-def merged_over_processes(broken: Broken, batch: list[int]) -> tuple[Broken, list[int]]:
-    """Return the findings and the minibatch of all processes together; each process gets the same.
-
-    The names are those of one process, if possible one that knows the examples.
-    """
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, (broken, batch))
-    findings, shares = zip(*gathered, strict=True)
-    first = max(findings, key=lambda one: (bool(one.examples), bool(one.names)))
-    examples = [index for one in findings for index in one.examples]
-    whole = [index for dealt in zip_longest(*shares) for index in dealt if index is not None]
-    return Broken(first.names, examples, len(whole)), whole
+    def check_output(self, name: str, module: nn.Module, _: Any, output: Any) -> None:
+        """Check the output of a module: a tensor, or the parameters of a distribution."""
+        while hasattr(output, "base_dist"):
+            output = output.base_dist
+        parts = vars(output) if isinstance(output, Distribution) else {"output": output}
+        for part, value in parts.items():
+            if isinstance(value, Tensor) and not part.startswith("_"):
+                self.check(f"the {part} of {name} ({type(module).__name__})", value)
 
 
 def traced_step(step: Step, minibatch: Minibatch) -> Broken:
     """Take the step; return which pixels, outputs of modules, terms, gradients and parameters were not finite."""
-    broken = Broken(size=len(minibatch.indices))
-    with _traced_modules(step.vae, broken), _traced_objective(step, minibatch, broken):
-        step(*minibatch)
-    for name, parameter in step.vae.named_parameters():
-        broken.check(f"the parameter {name} after the step", parameter)
-        for key, tensor in step.optimizer.state[parameter].items():
-            if isinstance(tensor, Tensor):
-                broken.check(f"the optimizer's {key} of {name} after the step", tensor)
-    return broken
-
-
-@contextmanager
-def _traced_modules(vae: nn.Module, broken: Broken) -> Iterator[None]:
-    def check(name: str, module: nn.Module, _: Any, output: Any) -> None:
-        for part, tensor in _tensors_of(output):
-            broken.check(f"the {part} of {name} ({type(module).__name__})", tensor)
-
-    handles = [m.register_forward_hook(partial(check, name)) for name, m in vae.named_modules() if name]
-    for name, parameter in vae.named_parameters():
-        if parameter.requires_grad:  # these hooks run in the order of the backward pass
-            handles.append(parameter.register_hook(partial(broken.check, f"the gradient of {name}")))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _traced_objective(step: Step, minibatch: Minibatch, broken: Broken) -> Iterator[None]:
+    broken = Broken(minibatch.indices.tolist())
     objective = step.objective
     uncompiled = getattr(objective, "_orig_mod", objective)
 
     def traced(vae: VAE, x: Tensor, number: Tensor) -> Terms:
         broken.check("a pixel", x)
         terms = uncompiled(vae, x, number)
-        names, values = [*step.names, "loss"], step.values(terms)
-        finite = torch.stack([value.isfinite() for value in values]).all(0)
-        for i in (*range(1, len(names)), 0):  # the first metric comes last, because it is the sum of the others
-            broken.check(f"the {names[i]}", values[i])
-        broken.examples = minibatch.indices[~finite.to(minibatch.indices.device)].tolist()
+        finite = torch.stack([value.isfinite() for value in step.values(terms)])
+        names = [name for name, all_finite in zip(step.names, finite.all(1), strict=True) if not all_finite]
+        broken.first = broken.first or (f"the {'/'.join(names)}" if names else "")
+        broken.examples = minibatch.indices[~finite.all(0).to(minibatch.indices.device)].tolist()
         return terms
 
+    handles = [
+        m.register_forward_hook(partial(broken.check_output, name)) for name, m in step.vae.named_modules() if name
+    ]
+    parameters = list(step.vae.named_parameters())
+    for name, parameter in parameters:
+        if parameter.requires_grad:  # these hooks run in the order of the backward pass
+            handles.append(parameter.register_hook(partial(broken.check, f"the gradient of {name}")))
     step.objective = traced
     try:
-        yield
+        step(*minibatch)
     finally:
         step.objective = objective
+        for handle in handles:
+            handle.remove()
+    for name, parameter in parameters:
+        broken.check(f"the parameter {name} after the step", parameter)
+        for key, value in step.optimizer.state[parameter].items():
+            if isinstance(value, Tensor):
+                broken.check(f"the optimizer's {key} of {name} after the step", value)
+    return broken
 
 
-def _tensors_of(output: Any) -> list[tuple[str, Tensor]]:
-    if isinstance(output, Tensor):
-        return [("output", output)]
-    while hasattr(output, "base_dist"):
-        output = output.base_dist
-    attributes = vars(output).items() if isinstance(output, Distribution) else ()
-    return [(name, value) for name, value in attributes if isinstance(value, Tensor) and not name.startswith("_")]
+def over_processes(broken: Broken) -> Broken:
+    """Return the findings of all processes as one, with the name of a process that knows the examples, if any does."""
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, broken)
+    known = max(gathered, key=lambda one: (bool(one.examples), bool(one.first)))
+    examples = [index for one in gathered for index in one.examples]
+    dealt = zip_longest(*(one.batch for one in gathered))
+    return Broken([index for indices in dealt for index in indices if index is not None], examples, known.first)

@@ -1,5 +1,6 @@
 """The LightningModule that trains a VAE: it adds an objective and an optimiser to `EvaluationModule`."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -13,9 +14,8 @@ from vaelab.errors import DivergedError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.objectives import Objective
-from vaelab.training.cuda_graph import captured, portable
+from vaelab.training.cuda_graph import captured
 from vaelab.training.divergence import Guard, OnNan
-from vaelab.training.lightning_loops import count_steps, go_on_inside_epoch
 from vaelab.training.schedules import Interval, Schedule, advance
 from vaelab.training.step import Clip, Minibatch, Step, Together, add_up
 from vaelab.vae import VAE
@@ -93,7 +93,10 @@ class VAEModule(EvaluationModule):
         self.trainer.should_stop |= self.steps == self.max_steps  # may resume after the last step
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
-        self.uncaptured_step = self.make_step()
+        self.uncaptured_step = Step(
+            *(self.vae, self.objective, self.data, self.torch_optimizer()),
+            *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
+        )
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()
         self.guard.start(self.uncaptured_step, partial(self.advance_schedule, "step"), scheduler)
@@ -101,28 +104,15 @@ class VAEModule(EvaluationModule):
     def capture_step(self) -> None:
         """Set `step` to the optimiser step, captured as a CUDA graph where that is possible."""
         capture = self.together is None and self.cuda_graphs
-        self.step = captured(self.uncaptured_step) if capture else self.uncaptured_step
-
-    def make_step(self) -> Step:
-        """Return a new, uncaptured optimiser step."""
-        return Step(
-            *(self.vae, self.objective, self.data, self.torch_optimizer()),
-            *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
-        )
+        self.step: Callable[..., None] = captured(self.uncaptured_step) if capture else self.uncaptured_step
 
     def on_train_epoch_start(self) -> None:
-        self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # the epoch before ended in a checkpoint
-        self.stop_if_told()
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
         if self.steps % self.data.batches_per_epoch == 0:
             self.guard.begin_epoch()
 
     def on_train_batch_start(self, batch: Chunk, batch_idx: int) -> None:
-        self.stop_if_told()
-
-    def stop_if_told(self) -> None:
-        """Raise `Interrupted` if training must stop; callbacks have written a checkpoint by now."""
-        if self.stopping:
+        if self.stopping:  # callbacks have written a checkpoint by now
             self.stop.check()
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
@@ -132,10 +122,8 @@ class VAEModule(EvaluationModule):
             Minibatch(indices, size, (*key, chunk.first_step + i, self.trainer.global_rank))
             for i, (indices, size) in enumerate(zip(chunk.batches[:left], chunk.sizes[:left], strict=True))
         ]
-        self.guard.before(minibatches)
-        taken = self.take_steps(minibatches)
-        sums, examples = self.taken_sums(minibatches, taken)
-        self.count(minibatches[:taken])
+        self.guard.before()
+        sums, examples = self.take_steps(minibatches)
         if self.steps % self.data.batches_per_epoch == 0:
             self.advance_schedule("epoch")
         self.trainer.should_stop |= self.steps == self.max_steps
@@ -144,19 +132,37 @@ class VAEModule(EvaluationModule):
         if examples > 0:
             self.report_training(sums / examples)
 
-    def count(self, minibatches: Sequence[Minibatch]) -> None:
-        """Add the steps on these minibatches to the counts."""
-        self.steps += len(minibatches)
-        self.samples_seen += sum(minibatch.size for minibatch in minibatches)
-        count_steps(self.trainer, len(minibatches))
+    def take_steps(self, minibatches: Sequence[Minibatch]) -> tuple[Tensor, int]:
+        """Take a step on each minibatch, and undo those that diverge.
 
-    def take_steps(self, minibatches: Sequence[Minibatch]) -> int:
+        Returns:
+            The sums of the terms over the examples of the steps that stay, and how many examples these are.
+
+        Raises:
+            DivergedError: training must stop at one of the steps.
+        """
+        taken = minibatches[: self.take_unchecked(minibatches)]
+        sums = self.sums_over_processes()
+        if self.guard.after(taken, sums):
+            examples = sum(minibatch.size for minibatch in taken)
+        else:
+            try:
+                examples = self.guard.repair(taken)
+            except DivergedError as error:
+                self.count(error.details["step"] - 1)
+                raise
+            self.capture_step()  # again, because the optimiser has new tensors
+            sums = self.sums_over_processes()
+        self.count(self.steps + len(taken))
+        return sums, examples
+
+    def take_unchecked(self, minibatches: Sequence[Minibatch]) -> int:
         """Take an optimiser step, and one of the schedule, for each minibatch; return how many were taken.
 
         A signal stops a single process early. Several processes take all steps, because they must stop after the same.
         """
         if self.together is not None:
-            return self.together.take(self, minibatches)
+            return self.together(self, minibatches)
         for taken, minibatch in enumerate(minibatches, start=1):
             self.step(*minibatch)
             self.advance_schedule("step")
@@ -164,22 +170,13 @@ class VAEModule(EvaluationModule):
                 return taken
         return len(minibatches)
 
-    def taken_sums(self, minibatches: Sequence[Minibatch], taken: int) -> tuple[Tensor, int]:
-        """Return the sums of the terms over the steps just taken, and over how many examples; undo steps that diverged.
-
-        Raises:
-            DivergedError: training must stop at one of the steps.
-        """
-        sums = self.sums_over_processes()
-        if not self.guard.after(taken, len(minibatches), sums):
-            try:
-                examples = self.guard.repair(taken)
-            except DivergedError as error:
-                self.count(minibatches[: error.taken])
-                raise
-            self.capture_step()  # again, because the optimiser has new tensors
-            return self.sums_over_processes(), examples
-        return sums, sum(minibatch.size for minibatch in minibatches[:taken])
+    def count(self, steps: int) -> None:
+        """Set the counts, also Lightning's, to those after so many optimiser steps."""
+        self.steps = steps
+        epoch, done = divmod(steps, self.data.batches_per_epoch)
+        self.samples_seen = epoch * self.data.num_train + done * self.data.batch_size
+        total = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
+        total.ready = total.completed = steps
 
     def sums_over_processes(self) -> Tensor:
         """Return the sums of the terms over all processes; stop all processes if one of them got a signal."""
@@ -187,35 +184,31 @@ class VAEModule(EvaluationModule):
         if self.trainer.world_size > 1:
             signalled = signalled.to(sums)
             add_up([sums, signalled])
-        if signalled:
-            self.stop.follow()
         self.stopping = bool(signalled)
+        if self.stopping:
+            self.stop.follow()
         return sums
 
     def report_training(self, means: Tensor) -> None:
-        """Log the means of the terms over the examples of the last chunk."""
-        names = [*(metric.name for metric in self.objective.metrics), "loss"]
-        terms = {f"train/{name}": value for name, value in zip(names, means, strict=True)}
-        monitors = {f"train/{name}": value for name, value in self.vae.decoder.head.monitors().items()}
-        self.latest = self.report(terms | monitors | self.learning_rate())[f"train/{names[0]}"]
+        """Log the means of the terms over the examples of the last chunk, and the next learning rate."""
+        names = self.uncaptured_step.names
+        values = dict(zip(names, means, strict=True)) | self.vae.decoder.head.monitors()
+        if self.lr_schedule is not None:
+            values["learning_rate"] = self.torch_optimizer().param_groups[0]["lr"]
+        self.latest = self.report({f"train/{name}": value for name, value in values.items()})[f"train/{names[0]}"]
 
     def validation_is_due(self) -> bool:
         """Return whether a regular validation is due; the one after `max_steps` may come at any step."""
         return self.steps % self.data.batches_per_epoch % (self.data.pause_every or self.data.batches_per_epoch) == 0
 
-    def advance_schedule(self, event: Interval, *value: float) -> None:
-        """Move the learning rate, if the schedule's interval is this event."""
-        if self.lr_schedule is not None and self.lr_schedule.interval == event:
-            advance(self.lr_schedulers(), *value)
-            if event != "step":
-                self.guard.forget()
-
-    def learning_rate(self) -> dict[str, Tensor]:
-        """Return the learning rate of the first parameter group for the next step, if there is a schedule."""
-        if self.lr_schedule is None:
-            return {}
-        rate = self.torch_optimizer().param_groups[0]["lr"]
-        return {"train/learning_rate": torch.as_tensor(rate, dtype=torch.float64)}
+    def advance_schedule(self, event: Interval, *value: float) -> bool:
+        """Move the learning rate if the schedule's interval is this event; return whether it was moved."""
+        if self.lr_schedule is None or self.lr_schedule.interval != event:
+            return False
+        advance(self.lr_schedulers(), *value)
+        if event != "step":
+            self.guard.forget()
+        return True
 
     def torch_optimizer(self) -> torch.optim.Optimizer:
         """Return PyTorch's optimiser, without Lightning's wrapper."""
@@ -231,8 +224,8 @@ class VAEModule(EvaluationModule):
         checkpoint["guard"] = self.guard.state_dict()
         # clone, because a tensor of a stacked run is a view, and would be saved with all runs
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
-        for state in checkpoint["optimizer_states"]:
-            portable(state)
+        for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
+            group |= {"capturable": False} if "capturable" in group else {}  # so that a CPU can load it too
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))
@@ -240,3 +233,18 @@ class VAEModule(EvaluationModule):
             self.guard.load_state_dict(checkpoint["guard"])
         if self._trainer is not None and self.trainer.state.fn == "fit":
             go_on_inside_epoch(checkpoint["loops"]["fit_loop"], self.steps, self.data.train_dataloader())
+
+
+def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices) -> None:
+    """Make Lightning's restored loop resume inside the epoch, after `steps` optimiser steps in all.
+
+    Its own counts may be wrong, because `max_steps` ended the checkpoint's run inside an epoch, or because chunks had
+    another length there.
+    """
+    epoch, done = divmod(steps, loader.batches_per_epoch)
+    if done:
+        begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
+        loop["epoch_progress"] = {"total": begun, "current": dict(begun)}
+        progress = loop["epoch_loop.batch_progress"]
+        progress["current"] = dict.fromkeys(progress["current"], bisect_right(loader.chunk_starts, done) - 1)
+        progress["is_last_batch"] = False

@@ -29,17 +29,11 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.interval not in get_args(Interval):
-            raise ValueError(
-                f"lr_schedule.interval must be one of {', '.join(get_args(Interval))}, not {self.interval!r}"
-            )
+            known = ", ".join(get_args(Interval))
+            raise ValueError(f"lr_schedule.interval must be one of {known}, not {self.interval!r}")
 
     def try_out(self, optimizer: Optimizer) -> None:
-        """Take a step with a throwaway optimiser, so that a wrong configuration fails before training begins.
-
-        Raises:
-            TypeError: the scheduler lacks an argument, or needs `interval="validation"` to get a metric.
-            ValueError: the scheduler refuses an argument.
-        """
+        """Take a step with a throwaway optimiser, so that a wrong configuration fails before training begins."""
         scheduler = self.scheduler(optimizer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns that the optimiser has not taken a step yet

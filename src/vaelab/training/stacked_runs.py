@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
 
 from vaelab.signals import Stop
-from vaelab.training.cuda_graph import AnyStep, CapturedStep, captured
+from vaelab.training.cuda_graph import captured
 from vaelab.training.lightning_module import VAEModule
-from vaelab.training.schedules import Interval
 from vaelab.training.stacked_step import StackedStep
 from vaelab.training.step import Minibatch
 
@@ -29,8 +28,7 @@ class Ensemble:
         turn: the lock that the running thread holds.
         active: how many runs have not ended.
         waiting: the minibatches of the waiting runs.
-        taken: how many steps were taken for each run.
-        error: why a stacked step failed.
+        taken: how many steps were taken for each run, or why they failed.
         current: the last stacked step, uncaptured and as it is run.
     """
 
@@ -39,9 +37,8 @@ class Ensemble:
         self.turn = threading.Condition()
         self.active = 0
         self.waiting: dict[VAEModule, Sequence[Minibatch]] = {}
-        self.taken: dict[VAEModule, int] = {}
-        self.error: RuntimeError | None = None
-        self.current: tuple[StackedStep, AnyStep | CapturedStep] | None = None
+        self.taken: dict[VAEModule, int | Exception] = {}
+        self.current: tuple[StackedStep, Callable[..., None]] | None = None
 
     def conduct(self, runs: Sequence[Callable[[], None]]) -> None:
         """Run all runs to their end in threads of their own, and take their steps in this thread.
@@ -57,7 +54,9 @@ class Ensemble:
                 thread.start()
             while self.active:
                 self.turn.wait_for(lambda: len(self.waiting) == self.active)
-                self._release(self._take_next() if self.error is None else list(self.waiting))
+                if self.waiting:
+                    self._take_next()
+                    self.turn.notify_all()
 
     def _in_turn(self, run: Callable[[], None]) -> None:
         with self.turn:
@@ -67,69 +66,50 @@ class Ensemble:
                 self.active -= 1
                 self.turn.notify_all()
 
-    def _release(self, modules: Sequence[VAEModule]) -> None:
-        for module in modules:
-            del self.waiting[module]
-        self.turn.notify_all()
-
-    def take(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> int:
+    def __call__(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> int:
         """Wait, in the run's thread, until its steps are taken; return how many were, fewer after a signal.
 
         Raises:
             RuntimeError: a stacked step failed.
         """
-        self._check_error()
         self.waiting[module] = minibatches
         self.turn.notify_all()
-        self.turn.wait_for(lambda: module not in self.waiting)
-        self._check_error()
-        return self.taken.pop(module)
+        self.turn.wait_for(lambda: module in self.taken)
+        taken = self.taken.pop(module)
+        if isinstance(taken, Exception):
+            reason = " ".join(str(taken).split()) or type(taken).__name__
+            raise RuntimeError(f"the stacked step failed ({reason}); type stacked=false") from taken
+        return taken
 
-    def _check_error(self) -> None:
-        if self.error is not None:
-            raise RuntimeError(f"the stacked step failed ({self.error}); type stacked=false") from self.error
-
-    def _take_next(self) -> list[VAEModule]:
-        """Take the steps of the runs with the fewest steps; return the runs to release, all of them after an error."""
-        least = min((module.steps for module in self.waiting), default=0)
+    def _take_next(self) -> None:
+        """Take the steps of the runs with the fewest steps."""
+        least = min(module.steps for module in self.waiting)
         modules = sorted((m for m in self.waiting if m.steps == least), key=lambda module: module.seed)
+        work, device = [self.waiting.pop(module) for module in modules], modules[0].device
+        on_gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # current in this thread
         try:
-            if modules:
-                with modules[0].trainer.precision_plugin.train_step_context(), on_device(modules[0]):
-                    self._take(modules)
+            with modules[0].trainer.precision_plugin.train_step_context(), on_gpu:
+                taken = self._take(modules, work)
         except Exception as error:
-            self.error = self.error or RuntimeError(" ".join(str(error).split()) or type(error).__name__)
-            self.error.__cause__ = error
-            return list(self.waiting)
-        return modules
+            taken = error
+        self.taken |= dict.fromkeys(modules, taken)
 
-    def _take(self, modules: Sequence[VAEModule]) -> None:
+    def _take(self, modules: Sequence[VAEModule], work: Sequence[Sequence[Minibatch]]) -> int:
         step = self._step_of(modules)
-        for taken, minibatches in enumerate(zip(*(self.waiting[module] for module in modules), strict=True), start=1):
+        for taken, minibatches in enumerate(zip(*work, strict=True), start=1):
             indices = torch.stack([minibatch.indices for minibatch in minibatches])
             step(indices, minibatches[0].size, tuple(minibatch.key for minibatch in minibatches))
-            if is_scheduled(modules[0], "step"):
-                for module in modules:
-                    module.advance_schedule("step")
+            moved = [module.advance_schedule("step") for module in modules]
+            if any(moved):
                 step = self._step_of(modules)
-            self.taken |= dict.fromkeys(modules, taken)
             if self.stop.notice():
-                return
+                return taken
+        return len(work[0])
 
-    def _step_of(self, modules: Sequence[VAEModule]) -> AnyStep | CapturedStep:
+    def _step_of(self, modules: Sequence[VAEModule]) -> Callable[..., None]:
         """Return the stacked step of these runs, a new one only if the last one does not fit them."""
         steps = [module.uncaptured_step for module in modules]
         if self.current is None or not (self.current[0].holds(steps) and self.current[0].follow_rates()):
             stacked = StackedStep(steps)
-            self.current = stacked, captured(stacked, stacked.streams) if modules[0].cuda_graphs else stacked
+            self.current = stacked, captured(stacked) if modules[0].cuda_graphs else stacked
         return self.current[1]
-
-
-def is_scheduled(module: VAEModule, interval: Interval) -> bool:
-    """Return whether the run has a schedule with this interval."""
-    return module.lr_schedule is not None and module.lr_schedule.interval == interval
-
-
-def on_device(module: VAEModule) -> AbstractContextManager[object]:
-    """Make the GPU of a run the current device of this thread."""
-    return torch.cuda.device(module.device) if module.device.type == "cuda" else nullcontext()

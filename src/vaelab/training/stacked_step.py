@@ -11,8 +11,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from vaelab.randomness import drawing_from, stream
-from vaelab.training.step import Key, Step
-from vaelab.training.tensors import leaves
+from vaelab.training.step import Key, Step, state_of
 
 Keys = tuple[Key, ...]  # of each model
 
@@ -68,13 +67,8 @@ class StackedStep:
         with drawing_from(self.streams):
             *terms, penalty = torch.vmap(self.bound_of, randomness="error")(self.weights, self.buffers, x)
         loss = terms[-1].sum() / size + penalty.sum() / self.data.num_train
-        self.descend(self.gradients(loss))
+        self.descend(loss)
         self.sums += torch.stack(terms, 1).detach().sum(2, dtype=torch.float64)
-
-    def gradients(self, loss: Tensor) -> dict[str, Tensor | None]:
-        """Return the gradient of each trainable stacked parameter, `[models, *shape]`."""
-        trainable = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
-        return dict(zip(trainable, torch.autograd.grad(loss, list(trainable.values()), allow_unused=True), strict=True))
 
     def bound_of(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, ...]:
         """Return the terms of one model on its pixels, and -log p(theta)."""
@@ -86,9 +80,11 @@ class StackedStep:
                 raise RuntimeError(f"{place} is assigned anew, where stacked models need it changed in place")
         return terms
 
-    def descend(self, gradients: dict[str, Tensor | None]) -> None:
+    def descend(self, loss: Tensor) -> None:
         """Give each model its gradients, clip them model by model, and take the optimiser's step."""
-        for name, gradient in gradients.items():
+        trainable = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
+        gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
+        for name, gradient in zip(trainable, gradients, strict=True):
             # contiguous, because fused optimisers expect gradients with the memory layout of their parameters
             parts = [None] * len(self.steps) if gradient is None else gradient.contiguous()
             for bound, part in zip(self.bounds, parts, strict=True):
@@ -108,24 +104,18 @@ class StackedStep:
 
     def holds(self, steps: Sequence[Step]) -> bool:
         """Return whether these are the stacked steps, and their tensors are still the shared ones."""
+        views = [
+            (bound.get_parameter(name), w[i]) for name, w in self.weights.items() for i, bound in enumerate(self.bounds)
+        ]
         return (
             list(steps) == list(self.steps)
-            and all(
-                bound.get_parameter(name).data_ptr() == weight[i].data_ptr()
-                for name, weight in self.weights.items()
-                for i, bound in enumerate(self.bounds)
-            )
-            and all(
-                self.optimizer.state[parameter] is step.optimizer.state[parameter]
-                for step in steps
-                for parameter in step.parameters
-            )
+            and all(parameter.data_ptr() == view.data_ptr() for parameter, view in views)
+            and all(self.optimizer.state[p] is step.optimizer.state[p] for step in steps for p in step.parameters)
         )
 
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes, of all models."""
-        tensors = [tensor for step in self.steps for tensor in (*step.modules.parameters(), *step.modules.buffers())]
-        return [*tensors, *leaves(list(self.optimizer.state.values())), self.sums]
+        return [*self.modules.parameters(), *self.modules.buffers(), *state_of(self.optimizer), self.sums]
 
 
 class _Bound(nn.Module):
@@ -166,25 +156,21 @@ def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str, Any]]]]:
-    """Join optimisers into one for all their parameters, which shares their state.
+    """Join optimisers into one that shares their state; also return, for each of its groups, those it was made of.
 
     It is a shallow copy of the first, with new `param_groups` and `state`. Groups with equal numbers become one group.
-
-    Returns:
-        The optimiser, and for each of its groups the groups that it was made of.
     """
     alike: dict[str, list[dict[str, Any]]] = {}
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            alike.setdefault(repr(numbers(group)), []).append(group)
-    sources = list(alike.values())
     joint = copy(optimizers[0])
-    joint.param_groups = [{**same[0], "params": [p for group in same for p in group["params"]]} for same in sources]
     joint.state = defaultdict(dict)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
+            alike.setdefault(repr(numbers(group)), []).append(group)
             joint.state |= {parameter: optimizer.state[parameter] for parameter in group["params"]}
-    return joint, sources
+    joint.param_groups = [
+        {**same[0], "params": [p for group in same for p in group["params"]]} for same in alike.values()
+    ]
+    return joint, list(alike.values())
 
 
 def numbers(group: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """One optimiser step, from drawing the pixels to the new parameters."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -10,8 +11,8 @@ from torch.optim import Optimizer
 
 from vaelab.data import ImageData
 from vaelab.objectives import Objective, Terms
+from vaelab.objectives.base import LOSS
 from vaelab.randomness import Stage, seed_draws
-from vaelab.training.tensors import tensors_of
 from vaelab.vae import VAE
 
 Key = tuple[Stage, *tuple[int, ...]]
@@ -32,60 +33,47 @@ class Minibatch(NamedTuple):
     key: Key
 
 
-@runtime_checkable
-class Together(Protocol):
-    """Takes the steps of several runs as one; implemented by `vaelab.training.stacked_runs.Ensemble`."""
-
-    def take(self, module: Any, minibatches: Sequence[Minibatch]) -> int:
-        """Take a step of one run on each minibatch, fewer after a signal; return how many. May wait for other runs."""
-        ...
+# takes the steps of one run together with those of other runs, and returns how many
+Together = Callable[[Any, Sequence[Minibatch]], int]
 
 
+@dataclass(eq=False)
 class Step:
     """One optimiser step: draw the pixels, compute the loss and its gradient, sum over processes, clip, update.
 
     Args:
-        vae: the model.
-        objective: computes the terms of each example.
+        vae, objective, weight_prior, gradient_clip, compile_objective: see `VAEModule`.
         data: the data that the pixels are drawn from.
         optimizer: the optimiser of the model's parameters.
-        weight_prior: `weight_prior(vae)` is -log p(theta) in nats; divided by N_train, it is added to the loss.
-        gradient_clip: `gradient_clip(parameters)` clips their gradients, as `torch.nn.utils.clip_grad_norm_` does.
         world_size: how many processes share each minibatch.
-        compile_objective: compile the model and the objective with `torch.compile`.
 
     Attributes:
-        sums: the sums of the objective's metrics and of the loss, over this process's examples since `take_sums`.
-        step: the number of optimiser steps before this one, a scalar on the device. It is computed from the minibatch's
-            key, so that it is right after a resume and after an undone step.
-        modules: all modules with parameters or buffers.
+        streams: the generators that the step draws from, besides the device's global one.
+        names: the names of the objective's metrics, and `loss`.
+        sums: the sum of each over this process's examples since `take_sums`.
+        step: the number of optimiser steps before this one, a scalar on the device.
     """
 
-    def __init__(
-        self,
-        vae: VAE,
-        objective: Objective,
-        data: ImageData,
-        optimizer: Optimizer,
-        weight_prior: nn.Module | None = None,
-        gradient_clip: Clip | None = None,
-        world_size: int = 1,
-        compile_objective: bool = False,
-    ) -> None:
-        self.vae = vae
-        self.objective: Callable[[VAE, Tensor, Tensor], Terms] = objective
-        if compile_objective:  # fallback_random gives the same noise as without compilation
+    vae: VAE
+    objective: Callable[..., Terms]
+    data: ImageData
+    optimizer: Optimizer
+    weight_prior: nn.Module | None = None
+    gradient_clip: Clip | None = None
+    world_size: int = 1
+    compile_objective: bool = False
+    streams: ClassVar[Sequence[torch.Generator]] = ()
+
+    def __post_init__(self) -> None:
+        objective = cast(Objective, self.objective)
+        self.names = [*(metric.name for metric in objective.metrics), LOSS.name]
+        parts = [self.vae, objective, self.weight_prior]
+        self.modules = nn.ModuleList([part for part in parts if part is not None])
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.data.device)
+        self.step = torch.zeros((), dtype=torch.int64, device=self.data.device)
+        if self.compile_objective:  # fallback_random gives the same noise as without compilation
             self.objective = torch.compile(objective, dynamic=False, options={"fallback_random": True})
-        self.names = [metric.name for metric in objective.metrics]
-        self.modules = nn.ModuleList([vae, objective, *([] if weight_prior is None else [weight_prior])])
-        self.data = data
-        self.optimizer = optimizer
-        self.weight_prior = weight_prior
-        self.gradient_clip = gradient_clip
-        self.world_size = world_size
-        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.sums = torch.zeros(len(self.names) + 1, dtype=torch.float64, device=data.device)
-        self.step = torch.zeros((), dtype=torch.int64, device=data.device)
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
         """Take one step on a `Minibatch`."""
@@ -93,7 +81,7 @@ class Step:
         self.body(indices, size)
 
     def seed(self, key: Key) -> None:
-        """Seed the noise, and set the count of steps, from `key`."""
+        """Seed the noise and set `step` by the key, so that both are right after a resume and an undone step."""
         seed_draws(self.data.device, *key)
         self.step.fill_(self.number_of(key))
 
@@ -130,21 +118,26 @@ class Step:
         return sums
 
     def values(self, terms: Terms) -> list[Tensor]:
-        """Return the per-example metrics in the order in which the objective declares them, then the loss."""
-        return [*(terms.metrics[name] for name in self.names), terms.loss]
+        """Return the per-example values of `names`."""
+        values = {**terms.metrics, LOSS.name: terms.loss}
+        return [values[name] for name in self.names]
+
+    def tensors(self) -> list[Tensor]:
+        """Return the parameters and buffers."""
+        return [*self.modules.parameters(), *self.modules.buffers()]
 
     def state(self) -> list[Tensor]:
-        """Return every tensor that a step changes: those of the modules and the optimiser, and the sums."""
-        return [*tensors_of(self.modules, self.optimizer), self.sums]
+        """Return every tensor that a step changes."""
+        return [*self.tensors(), *state_of(self.optimizer), self.sums]
+
+
+def state_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return the tensors of the optimiser's state."""
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
 
 
 def check_clip(clip: Clip) -> None:
-    """Try a gradient clip on a gradient of 1, so that a wrong configuration fails before training begins.
-
-    Raises:
-        TypeError: the clip does not take its arguments.
-        ValueError: the clipped gradient is not positive.
-    """
+    """Refuse a gradient clip that does not keep a gradient of 1 positive, or does not take its arguments."""
     parameter = torch.zeros(1, requires_grad=True)
     parameter.grad = torch.ones(1)
     clip([parameter])
@@ -163,9 +156,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 def add_up_gradients(parameters: Sequence[Tensor], some_empty: bool) -> None:
     """Replace each gradient by its sum over all processes; a parameter without a gradient in any process stays so.
 
-    Args:
-        parameters: the same parameters in all processes.
-        some_empty: whether a process may have no example, and so lack gradients that other processes have.
+    If `some_empty`, a process may have no example, and so lack gradients that others have.
     """
     if not some_empty:
         add_up([p.grad for p in parameters if p.grad is not None])
