@@ -159,14 +159,14 @@ def test_a_second_sigterm_is_patient(run_fast: Run, tmp_path: Path, monkeypatch:
 def test_seeds_that_train_together_all_stop_with_a_checkpoint(
     way: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaelab.runs.processes import seeds
+    from vaelab.runs.processes import pool, seeds
     from vaelab.training.stacked_step import StackedStep
 
     if way == "stacked=true":
         monkeypatch.setattr(StackedStep, "__call__", signalling(StackedStep.__call__, {22: signal.SIGTERM}))
     else:  # in processes: the parent is told, and tells its children, which are in the middle of it
         monkeypatch.setattr(Step, "__call__", waiting_for_a_signal(Step.__call__, 22, tmp_path))
-        monkeypatch.setattr(seeds, "wait", once_there_are(2, tmp_path, signalling(seeds.wait, {1: signal.SIGTERM})))
+        monkeypatch.setattr(pool, "wait", once_there_are(2, tmp_path, signalling(pool.wait, {1: signal.SIGTERM})))
         monkeypatch.setattr(seeds, "cores", lambda: 2)
     run_fast(*FOUR, "seeds=2", way, code=143)
     paths = sorted(tmp_path.glob("logs/runs/*"))

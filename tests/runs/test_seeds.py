@@ -392,7 +392,7 @@ def test_seeds_in_processes_share_the_cores(tmp_path: Path, composed: Any, monke
     assert all(member.error is None for member in members)
 
 
-def _note(folder: Path, member: Any, group: Any, bar: Any) -> tuple[None, bool]:
+def _note(folder: Path, group: Any, member: Any, bar: Any) -> tuple[None, bool]:
     mark = folder / f"{member.path.name}.running"
     mark.touch()
     time.sleep(0.05)

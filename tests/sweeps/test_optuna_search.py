@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
-from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.runs.configuration import CONF
 from vaelab.sweeps.choice import parse
 from vaelab.sweeps.folder import SweepFolder
+from vaelab.sweeps.job import Outcome
 from vaelab.sweeps.sweep import Sweep
 
 optuna = pytest.importorskip("optuna", minversion="4", reason="needs Optuna 4: pip install 'vaelab[optuna]'")
@@ -35,15 +35,14 @@ class Jobs(Sweep):
         self.config = OmegaConf.create({"runtime": {"retry_failed": retry_failed}})
         self.asked: list[tuple[str, ...]] = []
 
-    def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-        returned = []
+    def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[Outcome | None]:
+        returned: list[Outcome | None] = []
         for line in lines:
             self.asked.append(tuple(line))
             if len(self.asked) - 1 == self.cut_at:
                 raise KeyboardInterrupt
             value = self.value(dict(override.split("=") for override in line))
-            status = JobStatus.FAILED if value is None else JobStatus.COMPLETED
-            returned.append(JobReturn(status=status, _return_value=value))
+            returned.append(Outcome("failed" if value is None else "done", value))
         return returned
 
 

@@ -1,14 +1,14 @@
 """Choose the jobs of a sweep: all combinations of the values that were typed."""
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from vaelab.errors import ConfigError
-from vaelab.sweeps.launchers.base import check_whole
+from vaelab.runs.validate import check_whole
 from vaelab.sweeps.sweep import Sweep
 
 
@@ -28,17 +28,11 @@ def combinations(sweep: Sweep, overrides: Mapping[str, Override], max_batch_size
     Raises:
         ConfigError: an override is a continuous range.
     """
-    check_whole("hydra.sweeper", max_batch_size=max_batch_size)
-    lines = []
-    for key, override in overrides.items():
-        if not override.is_sweep_override():
-            values = [override.get_value_element_as_str()]
-        elif override.is_discrete_sweep():
-            values = list(override.sweep_string_iterator())
-        else:
+    check_whole("hydra.sweeper.max_batch_size", max_batch_size, 1, may_be_null=True)
+    for override in overrides.values():
+        if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(f"{override.input_line} is no list of values: type hydra/sweeper=optuna to search it")
-        lines.append([f"{key}={value}" for value in values])
-    jobs = list(itertools.product(*lines))
-    size = max_batch_size or len(jobs)
-    for first in range(0, len(jobs), size):
-        sweep.launch(jobs[first : first + size], first)
+    first = 0
+    for jobs in BasicSweeper.split_arguments(list(overrides.values()), max_batch_size):
+        sweep.launch(jobs, first)
+        first += len(jobs)
