@@ -5,10 +5,8 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.pool import RemoteTraceback
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.distributed import TCPStore
@@ -23,13 +21,9 @@ from vaelab.signals import Interrupted, heeding
 PATIENCE = 600  # seconds that processes have to end, after one has failed
 
 
-@dataclass
-class _Failure:
-    rank: int
-    words: str
-    details: dict[str, Any] | None = None
-    cause: RemoteTraceback | None = None
-    at: float = field(default_factory=time.time)
+class _Failure(NamedTuple):
+    at: float
+    error: ProcessError
 
 
 def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
@@ -56,7 +50,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
         for ended in pool.run(range(num_processes)):
             rank, answer = ended or (-1, None)
             if isinstance(answer, DiedError):
-                answer = _Failure(rank, str(answer))
+                answer = _Failure(time.time(), ProcessError(f"process {rank} of {num_processes} {answer}"))
             if isinstance(answer, _Failure):
                 failures.append(answer)
             elif isinstance(answer, Interrupted) and not failures:
@@ -68,8 +62,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
             if failures and time.time() > failures[0].at + PATIENCE:
                 break
     if failures:
-        first = min(failures, key=lambda failure: failure.at)  # it may have made the others fail
-        raise ProcessError(f"process {first.rank} of {num_processes} {first.words}", first.details) from first.cause
+        raise min(failures).error  # the first may have made the others fail
     return result
 
 
@@ -83,7 +76,8 @@ def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, en
     except Interrupted as interrupted:
         return interrupted
     except Exception as error:
-        cause = RemoteTraceback(redact("".join(traceback.format_exception(error))))
-        failure = _Failure(rank, f"failed: {one_line(error)}", getattr(error, "details", None), cause)
+        message = f"process {rank} of {environment['WORLD_SIZE']} failed: {one_line(error)}"
+        failure = _Failure(time.time(), ProcessError(message, getattr(error, "details", None)))
+        failure.error.add_note(redact("".join(traceback.format_exception(error))))
         time.sleep(1)  # if another was killed, which broke our connection, its end is to be seen first
         return failure
