@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, cast
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -13,12 +15,7 @@ from omegaconf import OmegaConf
 
 
 class SweepLauncher(Launcher):
-    """Run the jobs of a sweep, by `vaelab.sweeps.sweep`.
-
-    Args:
-        jobs: the class that runs the jobs, such as `vaelab.sweeps.launchers.local.Local`.
-        options: its arguments.
-    """
+    """Run the jobs of a sweep by the class `jobs`, such as `vaelab.sweeps.launchers.local.Local`, with its options."""
 
     def __init__(self, jobs: str, **options: Any) -> None:
         self.jobs = jobs
@@ -58,22 +55,21 @@ class JobSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from vaelab.errors import ConfigError
         from vaelab.runs.configuration import full_keys
-        from vaelab.sweeps.choice import parse
 
         if not isinstance(self.launcher, SweepLauncher):
             raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=local")
         with self.launcher.sweep as sweep:
             params = full_keys("train", [f"{key}={value}" for key, value in self.params.items()])
-            overrides = parse([*params, *arguments], sweep.loader)
-            call("hydra.sweeper", self.choose, self.options, sweep, overrides)
+            call("hydra.sweeper", self.choose, self.options, sweep, parse([*params, *arguments], sweep.loader))
+
+
+def parse(lines: list[str], loader: Any = None) -> dict[str, Override]:
+    """Return key → override, by Hydra's own grammar. The last override of a key counts."""
+    return {override.get_key_element(): override for override in OverridesParser.create(loader).parse_overrides(lines)}
 
 
 def call(node: str, path: str, options: Mapping[str, Any], *arguments: Any) -> Any:
-    """Call the class or function at `path` with some arguments, and with the options that a node of `conf/` has.
-
-    Raises:
-        ConfigError: its package is not installed, or it does not take these options.
-    """
+    """Call a class or function; refuse options of a node of `conf/` that it does not take, or a missing package."""
     from vaelab.errors import ConfigError
 
     module, _, name = path.rpartition(".")

@@ -10,9 +10,9 @@ from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from hydra_plugins.vaelab import parse
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.runs.configuration import CONF
-from vaelab.sweeps.choice import parse
 from vaelab.sweeps.folder import SweepFolder
 from vaelab.sweeps.job import Outcome
 from vaelab.sweeps.sweep import Sweep
@@ -72,7 +72,7 @@ def searched(
     options = OmegaConf.create({"_target_": f"optuna.samplers.{sampler}"} | ({} if sampler == GRID else {"seed": 0}))
     given = {"storage": f"sqlite:///{folder}/study.db", "study_name": "vaelab", **more}
     try:
-        search(jobs, parse(list(space), None), options, **given)
+        search(jobs, parse(list(space)), options, **given)
     except KeyboardInterrupt:
         assert cut_at is not None
     return jobs.asked
@@ -153,7 +153,7 @@ def test_each_sampler_of_the_group_searches(name: str, tmp_path: Path) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", ["hydra/sweeper=optuna", f"hydra/sweeper/sampler={name}"], return_hydra_config=True)
     jobs: Any = Jobs(tmp_path, plus, None, True)
-    search(jobs, parse(["a=range(1,9)", "b=range(1,9)"], None), cfg.hydra.sweeper.sampler, n_trials=3)
+    search(jobs, parse(["a=range(1,9)", "b=range(1,9)"]), cfg.hydra.sweeper.sampler, n_trials=3)
     assert len(jobs.asked) == 3
 
 
@@ -171,7 +171,7 @@ def test_each_sampler_of_the_group_searches(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_each_kind_of_range_has_its_distribution(line: str, expected: Any) -> None:
-    assert distribution(parse([line], None)["a"]) == expected
+    assert distribution(parse([line])["a"]) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
-
-    Attributes:
-        state: how it ended.
-        value: the (mean) validation bound in nats, if it is done.
-        error: the first line of what stopped it.
-    """
+    """How a job ended; its (mean) validation bound in nats, or the first line of what stopped it."""
 
     state: Literal["done", "failed", "interrupted"]
     value: float | None = None

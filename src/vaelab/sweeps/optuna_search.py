@@ -41,14 +41,7 @@ def search(
 ) -> None:
     """Run the trials that the study lacks of `n_trials` complete ones, or of all points of a grid.
 
-    Args:
-        sweep: launches the jobs. Its folder gets a lock and `optimization_results.yaml`.
-        overrides: key → a fixed value, or what is searched.
-        sampler: `_target_` of one of `optuna.samplers`, and its arguments.
-        direction: `maximize` or `minimize`.
-        storage, study_name: where the study is; without, it is kept in memory.
-        n_trials: complete trials in all.
-        n_jobs: trials that are chosen, and run, at a time.
+    `conf/hydra/sweeper/optuna.yaml` tells of the arguments. The sweep's folder gets `optimization_results.yaml`.
     """
     check_whole("hydra.sweeper.n_trials", n_trials, 1)
     check_whole("hydra.sweeper.n_jobs", n_jobs, 1)

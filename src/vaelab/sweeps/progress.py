@@ -93,7 +93,10 @@ def show_sweep(folder: Path, jobs: Sequence[JobSpec]) -> None:
     table = Table("job", "state", "val/elbo", "seconds", title=f"sweep {folder.name}", title_justify="left")
     table.columns[2].justify = table.columns[3].justify = "right"
     for job in [*done[:ROWS], *others]:
-        state, seconds = _stored(job)
+        state, seconds = job.state or "not begun", 0.0
+        with suppress(RunFolderError):
+            stored = Job(job.path)  # a cluster may go on with a job after we have stopped
+            state, seconds = job.state or stored.state.replace("waiting", "not begun"), stored.seconds
         value = "" if job.outcome is None or job.outcome.value is None else f"{job.outcome.value:.2f}"
         table.add_row(job.label, state, value, f"{seconds:.0f}" if seconds else "")
     console.print(table)
@@ -107,16 +110,6 @@ def show_sweep(folder: Path, jobs: Sequence[JobSpec]) -> None:
     _print(console, f"sweep folder: {path}\nreport: python -m vaelab.report sweep={path}")
     if line := sync_line(folder):
         _print(console, f"send it to W&B: {line}")
-
-
-def _stored(job: JobSpec) -> tuple[str, float]:
-    # the state and seconds; a cluster may go on with a job after we have stopped
-    try:
-        stored = Job(job.path)
-        state = job.state or stored.state
-        return ("not begun" if state == "waiting" else state), stored.seconds
-    except RunFolderError:
-        return job.state or "damaged", 0.0
 
 
 def _print(console: Console, text: str) -> None:

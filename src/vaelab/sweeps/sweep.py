@@ -1,20 +1,22 @@
 """Run a sweep: plan its jobs, pass over those that are done, launch the others, and tell what became of each."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from vaelab.errors import RunFolderError, SweepError
+from vaelab.errors import ConfigError, RunFolderError, SweepError
 from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.names import swept_keys
 from vaelab.runs.processes.seeds import members_of, over_seeds
-from vaelab.runs.validate import check, check_complete
+from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.signals import heeding
 from vaelab.sweeps.folder import Job, SweepFolder, record_end
 from vaelab.sweeps.job import JobSpec, Outcome
@@ -128,3 +130,15 @@ def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
         return Outcome("failed", error=failed[0].error) if failed and not cfg.runtime.retry_failed else None
     except (RunFolderError, ValueError, TypeError, KeyError):  # the job will say what is wrong
         return None
+
+
+def combinations(sweep: Sweep, overrides: Mapping[str, Override], max_batch_size: int | None = None) -> None:
+    """Run a job for each combination of the values; plan, and run, `max_batch_size` jobs at a time."""
+    check_whole("hydra.sweeper.max_batch_size", max_batch_size, 1, may_be_null=True)
+    for override in overrides.values():
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line} is no list of values: type hydra/sweeper=optuna to search it")
+    first = 0
+    for jobs in BasicSweeper.split_arguments(list(overrides.values()), max_batch_size):
+        sweep.launch(jobs, first)
+        first += len(jobs)

@@ -22,10 +22,6 @@ from vaelab.training.progress import PROGRESS_IN_FILE
 def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
     """Run a job in this process, which is its own. What it prints goes into `output.log` in its run folder.
 
-    Args:
-        spec: the job.
-        answerable: whether this process is the one that SLURM started.
-
     Raises:
         Interrupted, SystemExit: a signal stopped the job, which can go on.
     """

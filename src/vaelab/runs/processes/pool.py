@@ -15,11 +15,15 @@ TICK = 0.25  # seconds
 
 
 class DiedError(Exception):
-    """A child process ended without an answer; the message says how."""
+    """A child process ended without an answer; the message says how, in words that follow a name for it."""
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__(death(exit_code))
-        self.exit_code = exit_code
+        if exit_code >= 0:
+            super().__init__(f"ended with exit code {exit_code}")
+        else:
+            name = signal.Signals(-exit_code).name
+            memory = "; the machine may have run out of memory" if name == "SIGKILL" else ""
+            super().__init__(f"was killed by {name}{memory}")
 
 
 class Pool:
@@ -76,15 +80,14 @@ class Pool:
 
 
 def _answer(receiver: Any, process: BaseProcess) -> Any:
-    try:
-        answer = receiver.recv()
+    with receiver:
+        try:
+            answer = receiver.recv()
+        except (EOFError, OSError):  # the second if the process dies while it sends
+            process.join()
+            return DiedError(process.exitcode or 0)
         process.join()
         return answer
-    except (EOFError, OSError):  # the second if the process dies while it sends
-        process.join()
-        return DiedError(process.exitcode or 0)
-    finally:
-        receiver.close()
 
 
 def _in_child(sender: Connection, function: Callable[[Any, Any], Any], item: Any, slot: Any) -> None:
@@ -97,12 +100,3 @@ def _in_child(sender: Connection, function: Callable[[Any, Any], Any], item: Any
 
     threading.Thread(target=watch, daemon=True).start()
     sender.send(function(item, slot))
-
-
-def death(exit_code: int) -> str:
-    """Say how a process ended that said nothing itself, in words that follow a name for it."""
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    name = signal.Signals(-exit_code).name
-    memory = "; the machine may have run out of memory" if name == "SIGKILL" else ""
-    return f"was killed by {name}{memory}"

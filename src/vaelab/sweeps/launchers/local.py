@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -38,14 +37,10 @@ class Local(JobsLauncher):
         shares = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
         with Pool(context, _work, [dict(os.environ) | share for share in shares]) as self.pool:
             for ended in self.pool.run(jobs):
-                yield ended and (ended[0], self.outcome_of(ended[1]))
-
-    def outcome_of(self, answer: Outcome | DiedError) -> Outcome:
-        """Return the outcome of a job that has ended. One that was told to stop may have ended too early to say so."""
-        if isinstance(answer, Outcome):
-            return answer
-        told = self.pool.stopping and answer.exit_code in (-signal.SIGTERM, -signal.SIGINT, 1)
-        return Outcome("interrupted" if told else "failed", error=f"its process {answer}")
+                if ended is not None and isinstance(ended[1], DiedError):  # or told to stop before it could say so
+                    state = "interrupted" if self.pool.stopping else "failed"
+                    ended = ended[0], Outcome(state, error=f"its process {ended[1]}")
+                yield ended
 
     def stop(self) -> None:
         self.pool.stop()

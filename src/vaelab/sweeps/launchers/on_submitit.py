@@ -119,11 +119,7 @@ class Submitit(JobsLauncher):
         return ended
 
     def executor(self, folder: Path) -> submitit.AutoExecutor:
-        """Return submitit's executor.
-
-        Raises:
-            ConfigError: submitit refuses a parameter, or there is no SLURM.
-        """
+        """Return submitit's executor; refuse a parameter that submitit does, and a cluster that is not there."""
         shared = submitit.AutoExecutor._valid_parameters()
         parameters = {n if n in shared else f"{self.cluster}_{n}": value for n, value in self.parameters.items()}
         often = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
@@ -155,11 +151,7 @@ def folder_for(jobs: Sequence[JobSpec]) -> Path:
 
 
 def in_queue(jobs: Sequence[JobSpec]) -> "dict[JobSpec, submitit.Job[Outcome]]":
-    """Return the jobs that an earlier line has submitted and that are still in SLURM's queue.
-
-    Raises:
-        SweepError: there may be such jobs, and `squeue` does not answer.
-    """
+    """Return the jobs that an earlier line has submitted and that are still in SLURM's queue."""
     ids = read_json(folder_for(jobs) / JOBS)
     found = {job: ids[job.path.name] for job in jobs if job.path.name in ids}
     queued = queued_jobs() if found else set()
