@@ -6,9 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,13 @@ from tests.helpers.commands import (
     results,
     status,
     steps_in,
-    wait_until,
 )
 from tests.helpers.training import script_validations
 from vaelab.runs.tracking.loggers import CSV
 from vaelab.signals import Interrupted, heeding
 from vaelab.sweeps.progress import SweepProgress
 from vaelab.training import Checkpoints, VAEModule
+from vaelab.training.stacked_step import StackedStep
 from vaelab.training.step import Step
 
 FOUR = ("trainer.max_epochs=4",)  # of 15 optimiser steps each
@@ -155,59 +153,19 @@ def test_a_second_sigterm_is_patient(run_fast: Run, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["stacked=true", pytest.param("stacked=null", marks=pytest.mark.slow)])
-def test_seeds_that_train_together_all_stop_with_a_checkpoint(
-    way: str, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_stacked_seeds_all_stop_with_a_checkpoint(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaelab.runs.processes import pool, seeds
-    from vaelab.training.stacked_step import StackedStep
-
-    if way == "stacked=true":
-        monkeypatch.setattr(StackedStep, "__call__", signalling(StackedStep.__call__, {22: signal.SIGTERM}))
-    else:  # in processes: the parent is told, and tells its children, which are in the middle of it
-        monkeypatch.setattr(Step, "__call__", waiting_for_a_signal(Step.__call__, 22, tmp_path))
-        monkeypatch.setattr(pool, "wait", once_there_are(2, tmp_path, signalling(pool.wait, {1: signal.SIGTERM})))
-        monkeypatch.setattr(seeds, "cores", lambda: 2)
-    run_fast(*FOUR, "seeds=2", way, code=143)
+    with monkeypatch.context() as patch:
+        patch.setattr(StackedStep, "__call__", signalling(StackedStep.__call__, {22: signal.SIGTERM}))
+        run_fast(*FOUR, "seeds=2", "stacked=true", code=143)
     paths = sorted(tmp_path.glob("logs/runs/*"))
     assert [steps_in(path) for path in paths] == [22, 22]
     assert [status(path)["state"] for path in paths] == ["interrupted"] * 2
-    monkeypatch.undo()
-    run_fast(*FOUR, "seeds=2", way)
+    run_fast(*FOUR, "seeds=2", "stacked=true")
     for seed, path in enumerate(paths):
         other = run_fast(*FOUR, f"seed={seed}", "name=whole").path
-        if way == "stacked=true":  # sums of many models round otherwise
-            assert results(path) == pytest.approx(results(other), rel=1e-4, abs=1e-3)
-        else:
-            assert_same_weights(path, other)
-
-
-def waiting_for_a_signal(function: Callable[..., Any], call: int, folder: Path) -> Callable[..., Any]:
-    """`function`, whose call number `call` leaves a mark in the folder, and waits until there is a signal."""
-    calls, told = iter(range(1, 100_000)), threading.Event()
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == call:
-            former = signal.getsignal(signal.SIGTERM)
-            assert callable(former)
-            signal.signal(signal.SIGTERM, lambda *told_by: (former(*told_by), told.set()))
-            (folder / f"{os.getpid()}.mark").touch()
-            assert told.wait(600)
-        return function(*args, **kwargs)
-
-    return wrapped
-
-
-def once_there_are(count: int, folder: Path, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, which first waits for so many marks; only in this process, and not in the threads of its children."""
-    parent = os.getpid()
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if os.getpid() == parent:
-            wait_until(lambda: len(list(folder.glob("*.mark"))) >= count)
-        return function(*args, **kwargs) if os.getpid() == parent else wait(*args, **kwargs)
-
-    return wrapped
+        assert results(path) == pytest.approx(results(other), rel=1e-4, abs=1e-3)  # sums of many models round otherwise
 
 
 # who else is told
