@@ -1,33 +1,36 @@
 """The launcher and the sweeper that Hydra finds. They import vaelab late, because all users of Hydra import this."""
 
-from collections.abc import Sequence
-from typing import Any
+import inspect
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, cast
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
+from omegaconf import OmegaConf
 
 
 class SweepLauncher(Launcher):
-    """Run the jobs of a sweep, by `vaelab.sweeps.sweep`.
-
-    Args:
-        jobs: the class that runs the jobs, such as `vaelab.sweeps.launchers.local.Local`.
-        options: its arguments.
-    """
+    """Run the jobs of a sweep by the class `jobs`, such as `vaelab.sweeps.launchers.local.Local`, with its options."""
 
     def __init__(self, jobs: str, **options: Any) -> None:
         self.jobs = jobs
-        self.options = options
+        self.options = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(options)))
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        from vaelab.sweeps.sweep import Sweep, make_launcher
+        from vaelab.sweeps.sweep import Sweep
 
-        self.sweep = Sweep(config, hydra_context.config_loader, make_launcher(self.jobs, self.options))
+        self.sweep = Sweep(config, hydra_context.config_loader, call("hydra.launcher", self.jobs, self.options))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        return self.sweep.launch(job_overrides, initial_job_idx)
+        """Refuse another sweeper than `JobSweeper`, which asks the sweep itself."""
+        from vaelab.errors import ConfigError
+
+        raise ConfigError("hydra/sweeper must be one of vaelab's own: type hydra/sweeper=basic or optuna")
 
 
 class JobSweeper(Sweeper):
@@ -52,12 +55,33 @@ class JobSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from vaelab.errors import ConfigError
         from vaelab.runs.configuration import full_keys
-        from vaelab.sweeps.choice import parse
-        from vaelab.sweeps.sweep import call
 
         if not isinstance(self.launcher, SweepLauncher):
             raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=local")
         with self.launcher.sweep as sweep:
             params = full_keys("train", [f"{key}={value}" for key, value in self.params.items()])
-            overrides = parse([*params, *arguments], sweep.loader)
-            call("hydra.sweeper", self.choose, self.options, sweep, overrides)
+            call("hydra.sweeper", self.choose, self.options, sweep, parse([*params, *arguments], sweep.loader))
+
+
+def parse(lines: list[str], loader: Any = None) -> dict[str, Override]:
+    """Return key → override, by Hydra's own grammar. The last override of a key counts."""
+    return {override.get_key_element(): override for override in OverridesParser.create(loader).parse_overrides(lines)}
+
+
+def call(node: str, path: str, options: Mapping[str, Any], *arguments: Any) -> Any:
+    """Call a class or function; refuse options of a node of `conf/` that it does not take, or a missing package."""
+    from vaelab.errors import ConfigError
+
+    module, _, name = path.rpartition(".")
+    try:
+        target = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        hint = f"which is not installed: type pip install 'vaelab[{error.name}]'"
+        raise ConfigError(f"{node} needs the package {error.name}, {hint}") from error
+    signature = inspect.signature(target)
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        known = list(signature.parameters)[len(arguments) :]
+        raise ConfigError(f"{node} {error}: it takes {', '.join(known)}") from error
+    return target(*arguments, **options)

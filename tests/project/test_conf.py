@@ -9,12 +9,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 
+from hydra_plugins.vaelab import call
 from tests.helpers.commands import composing as composed
 from vaelab.runs.build import build, make_callbacks
 from vaelab.runs.configuration import CONF, full_keys, plain
 from vaelab.security.allow_list import check_trusted
 from vaelab.sweeps.launchers.base import JobsLauncher
-from vaelab.sweeps.sweep import make_launcher
 from vaelab.training import Checkpoints
 
 GROUPS = {path.name: sorted(f.stem for f in path.glob("*.yaml")) for path in Path(CONF).iterdir() if path.is_dir()}
@@ -34,7 +34,7 @@ def test_each_launcher_is_one_and_takes_its_options(name):
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", [f"hydra/launcher={name}"], return_hydra_config=True)
     options = {key: value for key, value in cfg.hydra.launcher.items() if key not in ("_target_", "jobs")}
-    assert isinstance(make_launcher(cfg.hydra.launcher.jobs, options), JobsLauncher)
+    assert isinstance(call("hydra.launcher", cfg.hydra.launcher.jobs, options), JobsLauncher)
 
 
 @pytest.mark.slow

@@ -35,9 +35,7 @@ def without_pytests_own(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_the_first_process_says_what_came_of_it_and_an_empty_share_adds_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_empty_share_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "3")
         outcome = launch(sharing.exchanging, 2)

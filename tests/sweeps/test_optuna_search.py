@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
-from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from hydra_plugins.vaelab import parse
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.runs.configuration import CONF
-from vaelab.sweeps.choice import parse
 from vaelab.sweeps.folder import SweepFolder
+from vaelab.sweeps.job import Outcome
 from vaelab.sweeps.sweep import Sweep
 
 optuna = pytest.importorskip("optuna", minversion="4", reason="needs Optuna 4: pip install 'vaelab[optuna]'")
@@ -23,7 +23,7 @@ from vaelab.sweeps.optuna_search import distribution, search  # noqa: E402
 SPACE = ("a=choice(1,2,3)", "b=range(1,3)")
 POINTS = {(f"a={a}", f"b={b}") for a in (1, 2, 3) for b in (1, 2)}
 FLOATS = ("a=interval(1.0, 2.0)",)
-GRID, RANDOM, TPE = "GridSampler", "RandomSampler", "TPESampler"
+GRID, TPE = "GridSampler", "TPESampler"
 Value = Callable[[Mapping[str, str]], float | None]
 
 
@@ -35,15 +35,14 @@ class Jobs(Sweep):
         self.config = OmegaConf.create({"runtime": {"retry_failed": retry_failed}})
         self.asked: list[tuple[str, ...]] = []
 
-    def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-        returned = []
+    def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[Outcome | None]:
+        returned: list[Outcome | None] = []
         for line in lines:
             self.asked.append(tuple(line))
             if len(self.asked) - 1 == self.cut_at:
                 raise KeyboardInterrupt
             value = self.value(dict(override.split("=") for override in line))
-            status = JobStatus.FAILED if value is None else JobStatus.COMPLETED
-            returned.append(JobReturn(status=status, _return_value=value))
+            returned.append(Outcome("failed" if value is None else "done", value))
         return returned
 
 
@@ -73,7 +72,7 @@ def searched(
     options = OmegaConf.create({"_target_": f"optuna.samplers.{sampler}"} | ({} if sampler == GRID else {"seed": 0}))
     given = {"storage": f"sqlite:///{folder}/study.db", "study_name": "vaelab", **more}
     try:
-        search(jobs, parse(list(space), None), options, **given)
+        search(jobs, parse(list(space)), options, **given)
     except KeyboardInterrupt:
         assert cut_at is not None
     return jobs.asked
@@ -87,14 +86,11 @@ def states(folder: Path) -> Counter[str]:
 # a grid
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_grid_that_was_cut_short_asks_for_what_is_left(n_jobs: int, tmp_path: Path) -> None:
-    first = searched(tmp_path, sampler=GRID, cut_at=4, n_jobs=n_jobs)
+def test_a_grid_that_was_cut_short_asks_for_what_is_left(tmp_path: Path) -> None:
+    first = searched(tmp_path, sampler=GRID, cut_at=4, n_jobs=2)
     assert states(tmp_path)["COMPLETE"] == 4
-    second = searched(tmp_path, sampler=GRID, n_jobs=n_jobs)
+    second = searched(tmp_path, sampler=GRID, n_jobs=2)
     assert sorted(first[:4] + second) == sorted(POINTS)
-    assert searched(tmp_path, sampler=GRID, n_jobs=n_jobs) == []
 
 
 @pytest.mark.parametrize("retry_failed", [True, False])
@@ -102,7 +98,6 @@ def test_a_grid_asks_again_for_what_failed(retry_failed: bool, tmp_path: Path) -
     assert set(searched(tmp_path, no_twos, GRID)) == POINTS
     again = searched(tmp_path, sampler=GRID, retry_failed=retry_failed)
     assert sorted(again) == ([("a=2", "b=1"), ("a=2", "b=2")] if retry_failed else [])
-    assert searched(tmp_path, sampler=GRID, retry_failed=retry_failed) == []
 
 
 # samplers
@@ -116,6 +111,14 @@ def test_trials_cut_short_come_first_then_failed_ones(tmp_path: Path) -> None:
     assert searched(tmp_path, space=FLOATS, n_trials=3) == []
 
 
+def test_a_trial_that_fails_again_leaves_room_for_new_ones(tmp_path: Path) -> None:
+    failed = searched(tmp_path, failing, space=FLOATS, n_trials=2)
+    known: Value = lambda job: None if (f"a={job['a']}",) in failed else plus(job)  # noqa: E731
+    again = searched(tmp_path, known, space=FLOATS, n_trials=2)
+    assert again[:2] == failed
+    assert states(tmp_path) == {"FAIL": 4, "COMPLETE": 2}
+
+
 def test_failed_trials_can_be_left_but_not_those_cut_short(tmp_path: Path) -> None:
     asked = searched(tmp_path, failing, space=FLOATS, n_trials=4, cut_at=2)
     again = searched(tmp_path, space=FLOATS, n_trials=1, retry_failed=False)
@@ -123,19 +126,18 @@ def test_failed_trials_can_be_left_but_not_those_cut_short(tmp_path: Path) -> No
     assert states(tmp_path) == {"FAIL": 2, "COMPLETE": 1}
 
 
-@pytest.mark.parametrize(("sampler", "space"), [(TPE, FLOATS), (RANDOM, FLOATS), (GRID, SPACE)])
+@pytest.mark.parametrize(("sampler", "space"), [(TPE, FLOATS), (GRID, SPACE)])
 def test_more_trials_are_other_trials(sampler: str, space: Sequence[str], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    first = searched(tmp_path, sampler=sampler, space=space, n_trials=3)
-    assert searched(tmp_path / "other", sampler=sampler, space=space, n_trials=3) == first
-    second = searched(tmp_path, sampler=sampler, space=space, n_trials=6)
-    assert len({*first, *second}) == 6
+    first = searched(tmp_path, sampler=sampler, space=space, n_trials=2)
+    assert searched(tmp_path / "other", sampler=sampler, space=space, n_trials=2) == first
+    second = searched(tmp_path, sampler=sampler, space=space, n_trials=4)
+    assert len({*first, *second}) == 4
 
 
-@pytest.mark.parametrize("storage", [{}, {"storage": None}])
 @pytest.mark.parametrize("sampler", [TPE, GRID])
-def test_a_search_without_any_value_ends(sampler: str, storage: dict[str, None], tmp_path: Path) -> None:
-    assert len(searched(tmp_path, failing, sampler, n_trials=2, **storage)) == 2
+def test_a_search_without_any_value_ends(sampler: str, tmp_path: Path) -> None:
+    assert len(searched(tmp_path, failing, sampler, n_trials=2, storage=None)) == 2
     assert not (tmp_path / "optimization_results.yaml").exists()
 
 
@@ -151,7 +153,7 @@ def test_each_sampler_of_the_group_searches(name: str, tmp_path: Path) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", ["hydra/sweeper=optuna", f"hydra/sweeper/sampler={name}"], return_hydra_config=True)
     jobs: Any = Jobs(tmp_path, plus, None, True)
-    search(jobs, parse(["a=range(1,9)", "b=range(1,9)"], None), cfg.hydra.sweeper.sampler, n_trials=3)
+    search(jobs, parse(["a=range(1,9)", "b=range(1,9)"]), cfg.hydra.sweeper.sampler, n_trials=3)
     assert len(jobs.asked) == 3
 
 
@@ -162,7 +164,6 @@ def test_each_sampler_of_the_group_searches(name: str, tmp_path: Path) -> None:
     ("line", "expected"),
     [
         ("a=choice(x,2,1e-3)", optuna.distributions.CategoricalDistribution(["x", "2", "0.001"])),
-        ("a=1,2", optuna.distributions.CategoricalDistribution(["1", "2"])),
         ("a=range(1,8,3)", optuna.distributions.IntDistribution(1, 7, step=3)),
         ("a=range(0,1,0.5)", optuna.distributions.FloatDistribution(0, 0.5, step=0.5)),
         ("a=int(interval(1,4))", optuna.distributions.IntDistribution(1, 4)),
@@ -170,14 +171,13 @@ def test_each_sampler_of_the_group_searches(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_each_kind_of_range_has_its_distribution(line: str, expected: Any) -> None:
-    assert distribution(parse([line], None)["a"]) == expected
+    assert distribution(parse([line])["a"]) == expected
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"space": ["a=1"]}, "nothing to search"),
-        ({"space": ["a=choice(1,2)", "a=1"]}, "nothing to search"),
         ({"space": ["a=interval(2,1)"]}, r"cannot search a=interval\(2,1\)"),
         ({"space": FLOATS, "sampler": GRID}, "a grid needs a list of values for a: type a=choice"),
         ({"n_trials": 0}, "n_trials must be"),

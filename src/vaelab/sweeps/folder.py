@@ -105,7 +105,7 @@ class SweepFolder:
         jobs = stored.get("jobs", {})
         if stored:
             check_format_version(stored.get("format_version"), self.path / PLAN)
-        if not _is_plan(jobs):
+        if not (isinstance(jobs, dict) and all(map(_is_job, jobs.items()))):
             raise RunFolderError(f"{self.path / PLAN} is not the plan of a sweep; {START_OVER}")
         return jobs
 
@@ -113,11 +113,9 @@ class SweepFolder:
         """Add jobs to the plan: folder name → overrides."""
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / ".lock"):  # another line may add to the same sweep
-            known = self.plan
-            plan = known | {name: [redact(override) for override in overrides] for name, overrides in jobs.items()}
-            if plan != known:
-                stored = {"format_version": FORMAT_VERSION, "jobs": plan}
-                write_atomically(self.path / PLAN, json.dumps(stored, indent=2))
+            plan = self.plan | {name: [redact(override) for override in overrides] for name, overrides in jobs.items()}
+            stored = {"format_version": FORMAT_VERSION, "jobs": plan}
+            write_atomically(self.path / PLAN, json.dumps(stored, indent=2))
 
     def jobs(self) -> list[Job]:
         """Return all jobs: those of the plan in its order, then the other run folders."""
@@ -144,11 +142,7 @@ def record_end(path: Path, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _is_plan(jobs: Any) -> bool:
-    return isinstance(jobs, dict) and all(
-        isinstance(name, str)
-        and Path(name).name == name not in ("", "..")
-        and isinstance(overrides, list)
-        and all(isinstance(override, str) for override in overrides)
-        for name, overrides in jobs.items()
-    )
+def _is_job(item: tuple[str, Any]) -> bool:
+    name, overrides = item
+    inside = Path(name).name == name not in ("", "..")
+    return inside and isinstance(overrides, list) and all(isinstance(override, str) for override in overrides)

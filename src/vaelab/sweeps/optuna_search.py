@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from hydra.core.utils import JobStatus
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -19,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.files import write_atomically
 from vaelab.runs.folder.identity import is_control
-from vaelab.sweeps.launchers.base import check_whole
+from vaelab.runs.validate import check_choice, check_whole
+from vaelab.sweeps.job import Outcome
 from vaelab.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -38,119 +39,92 @@ def search(
     n_trials: int = 20,
     n_jobs: int = 1,
 ) -> None:
-    """Run the trials that the study lacks of `n_trials` complete ones, each point of a grid once. Failed ones count.
+    """Run the trials that the study lacks of `n_trials` complete ones, or of all points of a grid.
 
-    Trials that an earlier line left running are run again first, then trials that failed.
-
-    Args:
-        sweep: launches the jobs. Its folder gets a lock and `optimization_results.yaml`.
-        overrides: key → a fixed value, or what is searched.
-        sampler: `_target_` of one of `optuna.samplers`, and its arguments.
-        direction: `maximize` or `minimize`.
-        storage: address of the study's database; None keeps the study in memory.
-        study_name: name of the study in the database.
-        n_trials: complete trials in all.
-        n_jobs: trials that are chosen, and run, at a time.
-
-    Raises:
-        ConfigError: there is nothing to search, or something that cannot be searched.
-        RunFolderError: another process searches in the folder, or its study is of another search.
+    `conf/hydra/sweeper/optuna.yaml` tells of the arguments. The sweep's folder gets `optimization_results.yaml`.
     """
-    check_whole("hydra.sweeper", n_trials=n_trials, n_jobs=n_jobs)
-    if direction not in ("maximize", "minimize"):
-        raise ConfigError(f"hydra.sweeper.direction must be maximize or minimize, found {direction}")
+    check_whole("hydra.sweeper.n_trials", n_trials, 1)
+    check_whole("hydra.sweeper.n_jobs", n_jobs, 1)
+    check_choice("hydra.sweeper.direction", direction, ("maximize", "minimize"))
     space = {key: distribution(override) for key, override in overrides.items() if override.is_sweep_override()}
     fixed = {key: override.get_value_element_as_str() for key, override in overrides.items() if key not in space}
     if not space:
-        raise ConfigError(
-            "hydra/sweeper=optuna has nothing to search: type a range, such as 'latent_dim=choice(2,5,10)' or "
-            "'optimizer.lr=interval(1e-4,1e-2)'"
-        )
-    points = grid_points(space) if sampler._target_ == GRID else None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+        raise ConfigError("hydra/sweeper=optuna has nothing to search: type a range, as 'latent_dim=choice(2,5,10)'")
+    points = grid_points(overrides, space) if sampler._target_ == GRID else None
     folder = sweep.folder.path
     with _locked(folder):
-        try:
-            study = optuna.create_study(
-                study_name=study_name, storage=storage, direction=direction, load_if_exists=True
-            )
-            check_same_search(study, space, fixed, direction)
-        except (ValueError, RuntimeError, SQLAlchemyError) as error:  # the second by another version of Optuna
-            raise RunFolderError(f"the study in {folder} cannot go on; type another sweep.name=: {error}") from error
+        study = open_study(folder, space, fixed, direction=direction, storage=storage, study_name=study_name)
         if points is None:
             study.sampler = make_sampler(sampler, len(study.trials))
         complete = _params(study, space, TrialState.COMPLETE)
-        done = len(complete) if points is None else sum(point in complete for point in points)
-        if done:
-            log.warning("%d of %d trials were done before", done, n_trials)
-        trials = trials_of(study, space, points, sweep.config.runtime.retry_failed is not False)
-        for left in range(n_trials - done, 0, -n_jobs):
-            batch = list(itertools.islice(trials, min(n_jobs, left)))
-            if not batch:  # the grid has no more points
-                break
+        left = n_trials - (len(complete) if points is None else sum(point in complete for point in points))
+        if left < n_trials:
+            log.warning("%d of %d trials were done before", n_trials - left, n_trials)
+        trials = trials_of(study, space, points, sweep.config.runtime.retry_failed is not False, left)
+        while left > 0 and (batch := list(itertools.islice(trials, min(n_jobs, left)))):
             lines = [[f"{key}={(fixed | trial.params)[key]}" for key in overrides] for trial in batch]
-            for trial, job in zip(batch, sweep.launch(lines, batch[0].number), strict=True):
-                if job.status is JobStatus.COMPLETED:
-                    study.tell(trial.number, job.return_value)
-                elif job.status is JobStatus.FAILED:
-                    study.tell(trial.number, state=TrialState.FAIL)
+            for trial, outcome in zip(batch, sweep.launch(lines, batch[0].number), strict=True):
+                left -= tell(study, trial.number, outcome)
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             best = {"name": "optuna", "best_params": study.best_params, "best_value": study.best_value}
             write_atomically(folder / "optimization_results.yaml", OmegaConf.to_yaml(best))
 
 
-def trials_of(
-    study: optuna.Study, space: Space, points: Sequence[Params] | None, retry_failed: bool
-) -> Iterator[Trial | FrozenTrial]:
-    """Yield the trials to run: those that were cut short, those that failed, then new ones.
-
-    Args:
-        study: the study.
-        space: key → what is searched.
-        points: the parameters of all trials, for a grid; None for a search without an end.
-        retry_failed: whether trials that failed are run again.
-    """
-    failed = _params(study, space, TrialState.FAIL)
-    settled = _params(study, space, TrialState.COMPLETE, TrialState.RUNNING) + ([] if retry_failed else failed)
-    yield from [
-        trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if trial.params.keys() == space.keys()
-    ]
-    for params in failed if points is None else points:
-        if params not in settled:
-            settled.append(params)
-            study.add_trial(optuna.create_trial(state=TrialState.RUNNING, params=params, distributions=space))
-            yield study.get_trials(deepcopy=False)[-1]
-    while points is None:
-        yield study.ask(space)
-
-
-def check_same_search(study: optuna.Study, space: Space, fixed: Mapping[str, str], direction: str) -> None:
-    """Raise ValueError if an earlier line searched in another direction, other values, or with other overrides."""
+def open_study(folder: Path, space: Space, fixed: Mapping[str, str], **asked: Any) -> optuna.Study:
+    """Return the study, new or of an earlier line; refuse one of another direction, other values or other overrides."""
     science = {key: value for key, value in fixed.items() if not is_control(key)}
-    if (former := study.user_attrs.get("fixed", science)) != science:
-        raise ValueError(f"it searched with the overrides {former}")
-    study.set_user_attr("fixed", science)
-    if (found := study.direction.name.lower()) != direction:
-        raise ValueError(f"hydra.sweeper.direction was {found}")
-    for trial in study.get_trials(deepcopy=False):
-        for key in trial.distributions.keys() & space.keys():
-            optuna.distributions.check_distribution_compatibility(trial.distributions[key], space[key])
+    try:
+        study = optuna.create_study(load_if_exists=True, **asked)
+        if (former := study.user_attrs.get("fixed", science)) != science:
+            raise ValueError(f"it searched with the overrides {former}")
+        study.set_user_attr("fixed", science)
+        if (found := study.direction.name.lower()) != asked["direction"]:
+            raise ValueError(f"hydra.sweeper.direction was {found}")
+        for trial in study.get_trials(deepcopy=False):
+            for key in trial.distributions.keys() & space.keys():
+                optuna.distributions.check_distribution_compatibility(trial.distributions[key], space[key])
+    except (ValueError, RuntimeError, SQLAlchemyError) as error:  # the second by another version of Optuna
+        raise RunFolderError(f"the study in {folder} cannot go on; type another sweep.name=: {error}") from error
+    return study
 
 
 def make_sampler(options: DictConfig, num_trials: int) -> optuna.samplers.BaseSampler:
     """Return the sampler. A seed is moved by the number of earlier trials, or it would repeat the first trials."""
     seed = options.get("seed")
-    if not (seed is None or isinstance(seed, int)):
-        raise ConfigError(f"hydra.sweeper.sampler.seed must be a whole number, found {seed!r}: type seed=0 behind it")
+    if seed is not None:
+        check_whole("hydra.sweeper.sampler.seed", seed, 0)
     return instantiate(options, **({} if seed is None else {"seed": seed + num_trials}))
 
 
-def distribution(override: Override) -> BaseDistribution:
-    """Return what Optuna draws from for `choice(...)`, `range(...)` or `interval(...)`.
+def trials_of(
+    study: optuna.Study, space: Space, points: Sequence[Params] | None, retry_failed: bool, limit: int
+) -> Iterator[Trial | FrozenTrial]:
+    """Yield trials that were cut short, those that failed, then at most `limit` new ones: points, for a grid."""
+    cut_short = study.get_trials(states=(TrialState.RUNNING,))
+    yield from [trial for trial in cut_short if trial.params.keys() == space.keys()]
+    settled = _params(study, space, TrialState.COMPLETE, TrialState.RUNNING)
+    failed = [params for params in _params(study, space, TrialState.FAIL) if points is None or params in points]
+    new = [point for point in points or () if point not in settled + failed]
+    for params in [*(failed if retry_failed else ()), *new[:limit]]:
+        if params not in settled:
+            settled.append(params)
+            study.add_trial(optuna.create_trial(state=TrialState.RUNNING, params=params, distributions=space))
+            yield study.get_trials(deepcopy=False)[-1]
+    for _ in range(limit if points is None else 0):
+        yield study.ask(space)
 
-    Raises:
-        ConfigError: Optuna refuses it.
-    """
+
+def tell(study: optuna.Study, number: int, outcome: Outcome | None) -> bool:
+    """Tell Optuna how a trial ended, unless it was cut short; return whether it is complete."""
+    if outcome is None or outcome.state == "interrupted":
+        return False
+    complete = outcome.value is not None and math.isfinite(outcome.value)
+    study.tell(number, outcome.value if complete else None, state=None if complete else TrialState.FAIL)
+    return complete
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """Return what Optuna draws from for `choice(...)`, `range(...)` or `interval(...)`."""
     sweep: Any = override.value()
     options: dict[str, Any] = {"log": "log" in getattr(sweep, "tags", ())}
     try:
@@ -167,24 +141,15 @@ def distribution(override: Override) -> BaseDistribution:
         raise ConfigError(f"hydra/sweeper=optuna cannot search {override.input_line}: {error}") from error
 
 
-def grid_points(space: Space) -> list[Params]:
-    """Return the parameters of each point of a grid.
-
-    Raises:
-        ConfigError: a range is continuous.
-    """
-    values = itertools.product(*(_grid_values(key, searched) for key, searched in space.items()))
-    return [dict(zip(space, point, strict=True)) for point in values]
-
-
-def _grid_values(key: str, searched: Any) -> Sequence[Any]:
-    if isinstance(searched, CategoricalDistribution):
-        return searched.choices
-    if searched.step is None:
-        raise ConfigError(f"a grid needs a list of values for {key}: type {key}=choice(...) or {key}=range(...)")
-    number = round((searched.high - searched.low) / searched.step) + 1
-    values = [searched.low + i * searched.step for i in range(number)]
-    return values if isinstance(searched, IntDistribution) else [float(f"{value:.12g}") for value in values]
+def grid_points(overrides: Mapping[str, Override], space: Space) -> list[Params]:
+    """Return the parameters of each point of a grid; refuse a continuous range."""
+    values = []
+    for key, searched in space.items():
+        if not overrides[key].is_discrete_sweep():
+            raise ConfigError(f"a grid needs a list of values for {key}: type {key}=choice(...) or {key}=range(...)")
+        typed = overrides[key].sweep_string_iterator()
+        values.append([searched.to_external_repr(searched.to_internal_repr(value)) for value in typed])
+    return [dict(zip(space, point, strict=True)) for point in itertools.product(*values)]
 
 
 def _params(study: optuna.Study, space: Space, *states: TrialState) -> list[Params]:

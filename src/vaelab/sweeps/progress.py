@@ -5,11 +5,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vaelab.errors import RunFolderError
@@ -17,7 +18,7 @@ from vaelab.runs.folder.run_folder import OUTPUT
 from vaelab.runs.tracking.wandb_runs import sync_line
 from vaelab.security.redaction import printable
 from vaelab.sweeps.folder import Job
-from vaelab.sweeps.job import Planned
+from vaelab.sweeps.job import JobSpec
 from vaelab.training.progress import PROGRESS_FILE
 
 EVERY = 1.0  # seconds from one look at the folders to the next
@@ -26,40 +27,36 @@ ROWS = 50  # of the table, of jobs that are done
 
 
 class SweepProgress:
-    """The progress of a batch: a line for each job that ends; on a terminal, bars for those that run as well.
+    """The progress of a batch: a line for each job that ends; on a terminal, bars for those that run as well."""
 
-    Args:
-        name: the sweep's.
-        planned: the jobs.
-    """
-
-    def __init__(self, name: str, planned: Sequence[Planned]) -> None:
+    def __init__(self, name: str, planned: Sequence[JobSpec]) -> None:
         self.planned = planned
         self.began, self.looked = time.time(), time.monotonic()
-        self.before = self.number = sum(job.outcome is not None for job in planned)
+        self.number = sum(job.outcome is not None for job in planned)
         self.console = Console()
         self.bars = Progress(  # 80 columns must hold them
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=8),
             TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=self.console,
             refresh_per_second=2,
+            speed_estimate_period=3600,
             disable=not self.console.is_terminal,
         )
-        self.whole = self.bars.add_task(name[:20], total=len(planned), completed=self.before, note="")
+        self.whole = self.bars.add_task(name[:20], total=len(planned), completed=self.number, note="")
         self.each: dict[Path, TaskID] = {}
 
     def __enter__(self) -> "SweepProgress":
-        if self.before:
-            _print(self.console, f"{self.before} of {len(self.planned)} jobs need nothing more")
+        if self.number:
+            _print(self.console, f"{self.number} of {len(self.planned)} jobs need nothing more")
         self.bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.bars.stop()
 
-    def ended(self, job: Planned) -> None:
+    def ended(self, job: JobSpec) -> None:
         """Print how a job ended."""
         assert job.outcome is not None
         self.number += 1
@@ -72,39 +69,34 @@ class SweepProgress:
         if not self.console.is_terminal or time.monotonic() < self.looked + EVERY:
             return
         self.looked = time.monotonic()
-        left = [job for job in self.planned if job.outcome is None]
-        running = {job.spec.path: found for job in left if (found := _read(job.spec.path / PROGRESS_FILE, self.began))}
+        left = {job.path: job for job in self.planned if job.outcome is None}
+        running = {path: found for path in left if (found := _read(path / PROGRESS_FILE, self.began))}
         for path in self.each.keys() - running.keys():
             self.bars.remove_task(self.each.pop(path))
-        for job in [job for job in left if job.spec.path in running][:SHOWN]:
-            found = running[job.spec.path]
-            if job.spec.path not in self.each:
-                self.each[job.spec.path] = self.bars.add_task(f"  {job.label}"[:40], total=None, note="")
-            latest = found["note"].split("  ")[-1]
-            self.bars.update(self.each[job.spec.path], total=found["total"], completed=found["completed"], note=latest)
-        states = Counter(job.outcome.state for job in self.planned if job.outcome is not None)
+        for path in list(running)[:SHOWN]:
+            if path not in self.each:
+                self.each[path] = self.bars.add_task(f"  {left[path].label}"[:40], total=None, note="")
+            latest = running[path]["note"].split("  ")[-1]
+            shown = {"total": running[path]["total"], "completed": running[path]["completed"], "note": latest}
+            self.bars.update(self.each[path], **shown)
+        states = Counter(job.state for job in self.planned)
         note = f"{states['done']} done, {len(running)} running, {states['failed']} failed of {len(self.planned)}"
-        note += self.time_left(sum(found["completed"] / found["total"] for found in running.values()), len(left))
-        self.bars.update(self.whole, completed=len(self.planned) - len(left), note=note)
-
-    def time_left(self, parts: float, left: int) -> str:
-        """Return how long the jobs that are left will take at the pace so far; `parts` of them are done."""
-        done = self.number - self.before + parts
-        if done <= 0:
-            return ""
-        seconds = int((time.time() - self.began) / done * (left - parts))
-        return f", {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+        parts = sum(found["completed"] / found["total"] for found in running.values())
+        self.bars.update(self.whole, completed=len(self.planned) - len(left) + parts, note=note)
 
 
-def show_sweep(folder: Path, jobs: Sequence[Planned]) -> None:
+def show_sweep(folder: Path, jobs: Sequence[JobSpec]) -> None:
     """Print the table of a sweep, why jobs are not done, and what to type next."""
     console = Console()
-    done = [job for job in jobs if job.outcome is not None and job.outcome.state == "done"]
-    others = [job for job in jobs if job.outcome is None or job.outcome.state != "done"]
+    done = [job for job in jobs if job.state == "done"]
+    others = [job for job in jobs if job.state != "done"]
     table = Table("job", "state", "val/elbo", "seconds", title=f"sweep {folder.name}", title_justify="left")
     table.columns[2].justify = table.columns[3].justify = "right"
     for job in [*done[:ROWS], *others]:
-        state, seconds = _stored(job)
+        state, seconds = job.state or "not begun", 0.0
+        with suppress(RunFolderError):
+            stored = Job(job.path)  # a cluster may go on with a job after we have stopped
+            state, seconds = job.state or stored.state.replace("waiting", "not begun"), stored.seconds
         value = "" if job.outcome is None or job.outcome.value is None else f"{job.outcome.value:.2f}"
         table.add_row(job.label, state, value, f"{seconds:.0f}" if seconds else "")
     console.print(table)
@@ -112,7 +104,7 @@ def show_sweep(folder: Path, jobs: Sequence[Planned]) -> None:
         console.print(f"and {len(done) - ROWS} more that are done")
     for job in others:
         if job.outcome is not None:
-            log = job.spec.path / (OUTPUT if (job.spec.path / OUTPUT).exists() else "train.log")
+            log = job.path / (OUTPUT if (job.path / OUTPUT).exists() else "train.log")
             _print(console, f"{job.outcome.state}: {job.label}\n  {job.outcome.error}\n  {os.path.relpath(log)}")
     path = os.path.relpath(folder)
     _print(console, f"sweep folder: {path}\nreport: python -m vaelab.report sweep={path}")
@@ -120,25 +112,13 @@ def show_sweep(folder: Path, jobs: Sequence[Planned]) -> None:
         _print(console, f"send it to W&B: {line}")
 
 
-def _stored(job: Planned) -> tuple[str, float]:
-    # the state and seconds; a cluster may go on with a job after we have stopped
-    try:
-        stored = Job(job.spec.path)
-        state = job.outcome.state if job.outcome else stored.state
-        return ("not begun" if state == "waiting" else state), stored.seconds
-    except RunFolderError:
-        return job.outcome.state if job.outcome else "damaged", 0.0
-
-
 def _print(console: Console, text: str) -> None:
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _read(path: Path, began: float) -> dict[str, Any] | None:
-    try:
-        if path.stat().st_mtime < began:  # of an earlier job that was killed
-            return None
+    with suppress(OSError):
         found = json.loads(path.read_text(encoding="utf-8"))
-        return found if found["total"] > 0 else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        if path.stat().st_mtime >= began and found["total"] > 0:  # and not of an earlier job that was killed
+            return found
+    return None

@@ -1,14 +1,9 @@
 """How many processor cores there are, and which of several processes this one is."""
 
 import os
-from contextvars import ContextVar
-
-launched: ContextVar[bool] = ContextVar(
-    "launched", default=False
-)  # whether `vaelab.runs.processes.distributed` started this process
-
 
 CORES = "VAELAB_CORES"  # a job's share, of a sweep whose jobs run side by side
+OURS = {"TORCHELASTIC_RUN_ID": "vaelab"}  # in the environment of a process that `distributed` started
 
 
 def cores() -> int:
@@ -24,4 +19,5 @@ def threads_of_each(num_processes: int) -> int:
 
 def this_process() -> tuple[int, int]:
     """Return rank and world size of this process: those that `distributed` gave it, or 0 and 1."""
-    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched.get() else (0, 1)
+    ours = OURS.items() <= os.environ.items()
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if ours else (0, 1)

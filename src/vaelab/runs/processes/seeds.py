@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +22,8 @@ from vaelab.runs.execute import complete
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.names import folder_of_seed
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.processes.child import Child, DiedError
 from vaelab.runs.processes.cores import cores
+from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.runs.results import Metrics
 from vaelab.runs.validate import processes_of
 from vaelab.signals import Interrupted, Stop, heeding
@@ -64,7 +62,7 @@ class Member:
 
 
 def members_of(cfg: DictConfig, path: Path) -> list[Member]:
-    """Return the runs that `seeds=` asks for, beginning with that of `cfg.seed`, whose folder is `path`."""
+    """Return the runs that `seeds=` asks for. That of `cfg.seed` is the first, in the folder `path`."""
     found = []
     for seed in range(cfg.seed, cfg.seed + cfg.runtime.seeds):
         own = OmegaConf.merge(cfg, {"seed": seed, "runtime": {"seeds": 1}})
@@ -74,14 +72,10 @@ def members_of(cfg: DictConfig, path: Path) -> list[Member]:
 
 
 def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
-    """Complete the run of each seed, in its own folder; see `way_of`.
-
-    Returns:
-        Mean and standard deviation over the seeds of what `metrics.json` holds, and a line that names the folders.
+    """Complete the run of each seed, in its own folder; return mean and standard deviation, and what to print.
 
     Raises:
-        ConfigError: no seed could be run, and all for the same reason.
-        RunFolderError: some could not; the others are done.
+        ConfigError, RunFolderError: some seeds could not be run; the others are done.
         Interrupted: a signal told the program to stop; the runs can go on.
     """
     members = members_of(cfg, path)
@@ -92,11 +86,7 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
 
 
 def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:
-    """Return how the runs are completed: on a CPU in processes, on a GPU stacked, or as `stacked=` says.
-
-    On a GPU runs that are not to be stacked, or to be compiled, or may skip steps, come one after another; and so do
-    those that several processes share.
-    """
+    """Return how to complete the runs: in processes on a CPU, stacked on a GPU, or one by one where neither can be."""
     if cfg.runtime.stacked:
         return stacked
     if processes_of(cfg.runtime) > 1:
@@ -116,7 +106,7 @@ def stacked(members: Sequence[Member], group: str | None, stop: Stop) -> None:
 
 
 def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None:
-    """Complete the runs one after another, because they cannot be stacked and each takes all devices."""
+    """Complete the runs one after another."""
     for member in members:
         member.complete(group, stop)
         if member.stop is not None:
@@ -124,31 +114,21 @@ def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None
 
 
 def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> None:
-    """Complete the runs in processes of one thread each, as many at a time as there are cores."""
+    """Complete the runs in processes of one thread each, one on each core at a time; show the bar of one."""
     forks = sys.platform == "linux" and not torch.cuda.is_initialized()
     context = multiprocessing.get_context("fork" if forks else "spawn")
-    waiting, running = list(members), dict[Any, tuple[Member, Child, bool]]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < cores():
-                member, bar = waiting.pop(0), not any(shown for _, _, shown in running.values())
-                child = Child(context, _in_process, member, group, bar)
-                running[child.sentinel] = member, child, bar
-            for sentinel in wait(list(running)):
-                member, child, _ = running.pop(sentinel)
-                try:
-                    member.error, member.usage = child.answer()
-                except DiedError as error:
-                    member.error = str(error)
-    except BaseException:  # each finishes its step and writes a checkpoint
-        for _, child, _ in running.values():
-            child.send(signal.SIGTERM)
-        for _, child, _ in running.values():
-            child.process.join()
-        raise
+    bars = [i == 0 for i in range(cores())]
+    with Pool(context, partial(_in_process, group), bars) as pool, stop.patiently():
+        for ended in pool.run(members):
+            if ended is not None:
+                member, answer = ended
+                died = isinstance(answer, DiedError)
+                member.error, member.usage = (f"its process {answer}", False) if died else answer
+            if stop.asked is not None:
+                pool.stop()
 
 
-def _in_process(member: Member, group: str | None, bar: bool) -> tuple[str | None, bool]:
+def _in_process(group: str | None, member: Member, bar: bool) -> tuple[str | None, bool]:
     torch.set_num_threads(1)  # which is also safe after a fork
     if not logging.getLogger().handlers:  # not forked
         quieten_console()
@@ -161,7 +141,7 @@ def _in_process(member: Member, group: str | None, bar: bool) -> tuple[str | Non
 
 
 def check_all_done(members: Sequence[Member]) -> None:
-    """Raise what became of the runs that are not done; see `complete_seeds`."""
+    """Raise what stopped the runs that are not done."""
     failed = [member for member in members if member.error is not None]
     if not failed:
         return

@@ -1,24 +1,22 @@
 """Run jobs as tasks of Ray, on this machine or on a cluster, each with the cores and GPUs that it asks for."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from vaelab.errors import ConfigError
-from vaelab.runs.validate import processes_of
-from vaelab.sweeps.folder import record_end
+from vaelab.runs.validate import check_whole, processes_of
 from vaelab.sweeps.job import JobSpec, Outcome
-from vaelab.sweeps.launchers.base import Ended, check_whole
+from vaelab.sweeps.launchers.base import Ended, JobsLauncher
 from vaelab.sweeps.worker import perform_or_interrupted
 
 TICK = 0.5  # seconds
 QUIET = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
 
 
-class Ray:
+class Ray(JobsLauncher):
     """Each job is a task in a worker of its own. Ray shows the worker its own GPUs alone.
 
     Args:
@@ -29,34 +27,36 @@ class Ray:
     """
 
     def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any], jobs_per_gpu: int = 1) -> None:
-        check_whole(jobs_per_gpu=jobs_per_gpu)
+        check_whole("hydra.launcher.jobs_per_gpu", jobs_per_gpu, 1)
         self.init = dict(init)
         self.remote = {name: value for name, value in remote.items() if value is not None}
         self.jobs_per_gpu = jobs_per_gpu
         # a new worker for each task, so that a crash takes no other task with it
         self.task = ray.remote(max_calls=1, max_retries=0)(perform_or_interrupted)
-        self.tasks: dict[Any, int] = {}
+        self.tasks: dict[Any, JobSpec] = {}
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:
-        with _refusing("init"):
+        option = "init"
+        try:
             if not ray.is_initialized():
                 ray.init(**(QUIET | self.init))
-        options = self.options(jobs[0])
-        with _refusing("remote"):
-            self.task.options(**options)
+            option = "remote"
+            self.task.options(**self.options(jobs[0]))
+        except (TypeError, ValueError, RuntimeError, ConnectionError) as error:
+            token = "; type export RAY_AUTH_MODE=token" if "InvalidAuthToken" in str(error.__cause__) else ""
+            raise ConfigError(f"Ray refuses what hydra.launcher.{option} has: {error}{token}") from error
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
-        for number, job in enumerate(jobs):
+        for job in jobs:
             options = self.options(job)
             if (missing := missing_for(options)) is None:
-                self.tasks[self.task.options(**options).remote(job)] = number
+                self.tasks[self.task.options(**options).remote(job)] = job
             else:  # Ray would let the job wait for ever
-                yield number, record_end(job.path, Outcome("failed", error=missing))
+                yield job, Outcome("failed", error=missing)
         while self.tasks:
             ended, _ = ray.wait(list(self.tasks), num_returns=1, timeout=TICK)
             for reference in ended:
-                number = self.tasks.pop(reference)
-                yield number, outcome_of(reference, jobs[number])
+                yield self.tasks.pop(reference), outcome_of(reference)
             yield None
 
     def options(self, job: JobSpec) -> dict[str, Any]:
@@ -72,30 +72,21 @@ class Ray:
             ray.cancel(reference)  # raises KeyboardInterrupt in those that run
 
 
-@contextmanager
-def _refusing(option: str) -> Iterator[None]:
-    """Raise ConfigError if Ray does not take an option, or does not reach the cluster."""
-    try:
-        yield
-    except (TypeError, ValueError, RuntimeError, ConnectionError) as error:
-        token = "; type export RAY_AUTH_MODE=token" if "InvalidAuthToken" in str(error.__cause__) else ""
-        raise ConfigError(f"Ray refuses what hydra.launcher.{option} has: {error}{token}") from error
-
-
 def missing_for(options: Mapping[str, Any]) -> str | None:
     """Say what a task asks for that no machine of the cluster has."""
-    for name, option in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
+    for name in ("CPU", "GPU"):
+        asked = options.get(f"num_{name.lower()}s", 0)
         most = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
-        if options.get(option, 0) > most:
-            return f"a job asks Ray for {options[option]:g} {name}s, and no machine has more than {most:g}"
+        if asked > most:
+            return f"a job asks Ray for {asked:g} {name}s, and no machine has more than {most:g}"
     return None
 
 
-def outcome_of(reference: Any, job: JobSpec) -> Outcome:
+def outcome_of(reference: Any) -> Outcome:
     """Return the outcome of a task that has ended."""
     try:
         return ray.get(reference)
     except TaskCancelledError:
         return Outcome("interrupted", error="cancelled")
     except RayError as error:  # its worker or its node died
-        return record_end(job.path, Outcome("failed", error=str(error).splitlines()[0]))
+        return Outcome("failed", error=str(error).splitlines()[0])

@@ -1,0 +1,102 @@
+"""Child processes, side by side. Each ends with the process that started it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+TICK = 0.25  # seconds
+
+
+class DiedError(Exception):
+    """A child process ended without an answer; the message says how, in words that follow a name for it."""
+
+    def __init__(self, exit_code: int) -> None:
+        if exit_code >= 0:
+            super().__init__(f"ended with exit code {exit_code}")
+        else:
+            name = signal.Signals(-exit_code).name
+            memory = "; the machine may have run out of memory" if name == "SIGKILL" else ""
+            super().__init__(f"was killed by {name}{memory}")
+
+
+class Pool:
+    """Call a function in child processes, one for each item. Leaving the `with` block kills those that still run.
+
+    Args:
+        context: how processes are started, of `multiprocessing.get_context`.
+        function: is called with an item and a slot. Unless processes are forked, they must be able to import it.
+        slots: one for each process that runs at a time, such as its share of the devices.
+    """
+
+    def __init__(self, context: BaseContext, function: Callable[[Any, Any], Any], slots: Iterable[Any]) -> None:
+        self.context = context
+        self.function = function
+        self.free = deque(slots)
+        self.running: dict[Any, tuple[Any, BaseProcess, Any]] = {}
+        self.stopping = False
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for _, process, _ in self.running.values():
+            process.kill()
+            process.join()
+
+    def run(self, items: Sequence[Any]) -> Iterator[tuple[Any, Any] | None]:
+        """Yield, as each process ends, its item and its answer or a `DiedError`; yield None now and then."""
+        waiting = deque(items)
+        while self.running or (waiting and not self.stopping):
+            while waiting and self.free and not self.stopping:
+                self._start(waiting.popleft(), self.free.popleft())
+            for receiver in wait(list(self.running), TICK):
+                item, process, slot = self.running[receiver]
+                answer = _answer(receiver, process)
+                del self.running[receiver]
+                self.free.append(slot)
+                yield item, answer
+            yield None
+
+    def _start(self, item: Any, slot: Any) -> None:
+        receiver, sender = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=_in_child, args=(sender, self.function, item, slot))  # type: ignore[attr-defined]
+        process.start()
+        sender.close()
+        self.running[receiver] = item, process, slot
+
+    def stop(self) -> None:
+        """Start no more processes, and send SIGTERM to those that run. A second call does nothing."""
+        if not self.stopping:
+            self.stopping = True
+            for _, process, _ in self.running.values():
+                process.terminate()
+
+
+def _answer(receiver: Any, process: BaseProcess) -> Any:
+    with receiver:
+        try:
+            answer = receiver.recv()
+        except (EOFError, OSError):  # the second if the process dies while it sends
+            process.join()
+            return DiedError(process.exitcode or 0)
+        process.join()
+        return answer
+
+
+def _in_child(sender: Connection, function: Callable[[Any, Any], Any], item: Any, slot: Any) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    sender.send(function(item, slot))
