@@ -21,7 +21,7 @@ from vaelab import report as report_command
 from vaelab.reporting import pictures
 from vaelab.reporting.gathering import Report, gather
 from vaelab.reporting.page import render
-from vaelab.reporting.plots import Plot, axes_of, plots_of, styles_of
+from vaelab.reporting.plots import Axes, Plot, plots_of
 from vaelab.reporting.reading import STATES, Entry
 from vaelab.reporting.settings import assign_settings
 from vaelab.runs.folder.contents import FORMAT_VERSION
@@ -69,8 +69,7 @@ def own_part(html: str) -> str:
 
 
 def plots(report: Report, group: int = 0) -> dict[str, Plot]:
-    axes = axes_of(report)
-    return plots_of(report.groups[group], axes, styles_of(report.groups, axes))
+    return plots_of(report.groups[group], Axes(report))
 
 
 # a trained sweep
@@ -237,7 +236,7 @@ def test_a_point_is_the_mean_and_deviation_over_seeds(sweep: Path) -> None:
     trace, dots = plots(gather(sweep))["log p(x) by latent_dim"]["data"]
     assert trace["x"] == [2, 5]
     assert trace["y"] == pytest.approx([statistics.mean(values), -2])
-    assert trace["error_y"]["array"] == pytest.approx([statistics.stdev(values), 0.01])  # the estimate's own error
+    assert trace["y_spread"] == pytest.approx([statistics.stdev(values), 0.01])  # the estimate's own error
     assert "latent_dim_2-seed_1" in trace["text"][0]
     assert sorted(dots["y"]) == sorted(values)
 
@@ -247,9 +246,9 @@ def test_each_decoder_has_its_line(sweep: Path) -> None:
         for size in (2, 5):
             finished_job(sweep, f"decoder={name}", f"latent_dim={size}", value=size, pixels="unit", active=size)
     drawn = plots(gather(sweep))
-    lines = {trace["name"]: trace["meta"]["style"] for trace in drawn["log p(x) by latent_dim"]["data"]}
+    lines = {trace["name"]: trace["style"] for trace in drawn["log p(x) by latent_dim"]["data"]}
     assert set(lines) == {"DiagonalGaussian PerPixelScale", "Logistic PerPixelScale"}
-    assert {trace["name"]: trace["meta"]["style"] for trace in drawn["Rate and distortion"]["data"]} == lines
+    assert {trace["name"]: trace["style"] for trace in drawn["Rate and distortion"]["data"]} == lines
     assert [trace["y"] for trace in drawn["Active units by latent_dim"]["data"]] == [[2, 5]] * 3  # the last: all units
 
 
@@ -269,7 +268,7 @@ def test_x_is_latent_dim_or_else_a_number_that_differs(
     jobs: list[tuple[str, ...]], x: str | None, lines: list[str], sweep: Path
 ) -> None:
     plan(sweep, *jobs)
-    axes = axes_of(gather(sweep))
+    axes = Axes(gather(sweep))
     assert (axes.x, axes.lines) == (x, lines)
 
 

@@ -7,8 +7,6 @@ from vaelab.evaluation.comparability import Key
 from vaelab.evaluation.declared import metric_of
 from vaelab.reporting.reading import Entry, Result, as_text
 
-UNSAID = ("sha256", "of")  # parts of a comparability key that tell a reader nothing
-
 
 @dataclass(frozen=True)
 class Ranked:
@@ -67,11 +65,6 @@ class Group:
         jobs = f"{count} of {len(self.ranked)} jobs {'has' if count == 1 else 'have'} no {self.score_name}"
         return f"{jobs}, and so neither a rank nor a point in its plot." if count else ""
 
-    @property
-    def has_bits(self) -> bool:
-        """Whether any result has bits/dim."""
-        return any("log_likelihood_bits_per_dim" in ranked.result.numbers for ranked in self.ranked)
-
 
 def grouped(entries: Iterable[Entry]) -> list[Group]:
     """Return the groups of results, the largest group first."""
@@ -79,35 +72,30 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
     for entry in entries:
         for result in entry.results:
             by_key.setdefault(as_text(result.key), []).append((entry, result))
-    largest_first = sorted(by_key.values(), key=len, reverse=True)
-    return [_group(i, members) for i, members in enumerate(largest_first, 1)]
-
-
-def _group(number: int, members: Sequence[tuple[Entry, Result]]) -> Group:
-    by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
-    scored = [(result.numbers.get(by), entry, result) for entry, result in members]
-    best_first = sorted(scored, key=lambda member: (member[0] is None, -(member[0] or 0), member[1].name))
-    ranked = [Ranked(None if member[0] is None else i, *member) for i, member in enumerate(best_first, 1)]
-    return Group(number, members[0][1].key, by, ranked)
+    groups = []
+    for number, members in enumerate(sorted(by_key.values(), key=len, reverse=True), 1):
+        by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
+        scored = [(result.numbers.get(by), entry, result) for entry, result in members]
+        scored.sort(key=lambda member: (member[0] is None, -(member[0] or 0), member[1].name))
+        ranked = [Ranked(None if member[0] is None else i, *member) for i, member in enumerate(scored, 1)]
+        groups.append(Group(number, members[0][1].key, by, ranked))
+    return groups
 
 
 def describe_differences(groups: Sequence[Group]) -> str:
     """Say in which parts of their keys the groups differ; empty for fewer than two groups."""
     if len(groups) < 2:
         return ""
+    keys = [group.key | {"estimators": estimator_of(group.key)} for group in groups]
     differing = []
-    for name in dict.fromkeys(name for group in groups for name in group.key if name not in UNSAID):
-        values = dict.fromkeys(_part_of_key(name, group.key) for group in groups)
+    for name in dict.fromkeys(name for key in keys for name in key if name not in ("sha256", "of")):
+        values = dict.fromkeys(str(key.get(name, "none")) for key in keys)
         if len(values) > 1:
             differing.append(f"{name.replace('_', ' ')} ({', '.join(values)})")
     return (
         f"These {len(groups)} groups differ in {'; '.join(differing) or 'the images'}. "
         "Numbers are ranked, and share an axis, within a group only."
     )
-
-
-def _part_of_key(name: str, key: Key) -> str:
-    return estimator_of(key) if name == "estimators" else str(key.get(name, "none"))
 
 
 def estimator_of(key: Key) -> str:

@@ -12,7 +12,7 @@ from vaelab.evaluation.declared import metric_of
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import describe_differences
 from vaelab.reporting.pictures import Pictures
-from vaelab.reporting.plots import MOST_LINES, axes_of, lines_of, plots_of, shown, styles_of
+from vaelab.reporting.plots import MOST_LINES, Axes, lines_of, plots_of, shown
 from vaelab.reporting.reading import is_number
 from vaelab.reporting.table import NUMBERS
 
@@ -29,9 +29,8 @@ def render(report: Report, pictures: Pictures) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": duration, "number": number, "texts": texts}
-    axes = axes_of(report)
-    styles = styles_of(report.groups, axes)
-    bits = any(group.has_bits for group in report.groups)
+    axes = Axes(report)
+    bits = any(row["bits_per_dim"] is not None for row in report.rows)
     values = {name: {texts(entry.settings)[name] for entry in report.entries} for name in report.columns}
     return environment.get_template("page.html.jinja").render(
         report=report,
@@ -43,7 +42,7 @@ def render(report: Report, pictures: Pictures) -> str:
         differences=describe_differences(report.groups),
         bits=bits,
         metrics=[metric_of(name) for name in NUMBERS.values() if bits or name != "log_likelihood_bits_per_dim"],
-        plots={group.number: plots_of(group, axes, styles) for group in report.groups},
+        plots={group.number: plots_of(group, axes) for group in report.groups},
         crowded=[group.number for group in report.groups if len(lines_of(group, axes)) > MOST_LINES],
         most_lines=MOST_LINES,
         plotly=get_plotlyjs(),

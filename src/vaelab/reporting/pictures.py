@@ -43,11 +43,9 @@ class Pictures:
     """The pictures of the page.
 
     Attributes:
-        kinds: the kinds of figures, in the order of the picker.
         left_out: a sentence on the jobs without pictures; empty if there are none.
     """
 
-    kinds: Sequence[str]
     shown: Sequence[Picture]
     left_out: str
 
@@ -65,8 +63,7 @@ def pictures_of(report: Report) -> Pictures:
     shown = [picture for name in chosen for picture in _small_figures(*jobs[name])]
     left_out = f"Pictures of {len(chosen)} of {len(jobs)} jobs: the best of each setting, up to {MOST_JOBS}; "
     left_out += "the other figures are in the run folders."
-    kinds = sorted({picture.kind for picture in shown}, key=_order)
-    return Pictures(kinds, shown, left_out if len(chosen) < len(jobs) else "")
+    return Pictures(shown, left_out if len(chosen) < len(jobs) else "")
 
 
 def _order(kind: str) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import Key
+from vaelab.evaluation.declared import DECLARED
 from vaelab.runs.folder.contents import read_json
 from vaelab.runs.folder.identity import BUDGET, flatten, science
 from vaelab.runs.stored_estimators import of_run
@@ -23,9 +24,7 @@ from vaelab.security.untrusted import opened, reason_of, shown
 from vaelab.sweeps.folder import Job
 
 STATES = ("done", "running", "waiting", "interrupted", "failed", "killed", "damaged")
-COUNTS = ("steps", "samples_seen")  # which differ between the weights of one run
 LOG_BYTES = 2**15  # read from the end of a log
-LOG_LINES = 40
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,9 @@ def _config(job: Job, entry: Entry) -> None:
 
 
 def _record(job: Job, entry: Entry) -> None:
-    environment = job.record.get("environment", {})
-    more = {name: environment[name] for name in ("threads", "platform") if name in environment}
-    entry.versions = {name: str(value)[:80] for name, value in (environment.get("versions", {}) | more).items()}
+    environment = {**job.record.get("environment", {})}
+    versions = environment.pop("versions", {}) | environment
+    entry.versions = {name: str(value)[:80] for name, value in versions.items()}
 
 
 def _metrics(job: Job, entry: Entry) -> None:
@@ -130,7 +129,7 @@ def _evaluation(job: Job, entry: Entry) -> None:
         return
     results = list(results_of(stored["comparability"], stored, str(stored["checkpoint"])[:10], "evaluation.json"))
     prefix = "best/" if stored["checkpoint"] == "best" else ""
-    if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in COUNTS):
+    if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in ("steps", "samples_seen")):
         entry.notes.append("evaluation.json left out, because it is of other weights than metrics.json: evaluate again")
         return
     known = [as_text(result.key) for result in entry.results]
@@ -140,18 +139,17 @@ def _evaluation(job: Job, entry: Entry) -> None:
 def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) -> Iterator[Result]:
     """Yield a result for each estimator of `key` with an estimate; a single estimator may lack it."""
     split, estimators = key["split"], key["estimators"]
+    own = {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")}
     for name, settings in estimators.items():
-        single = f"{split}/log_likelihood" in metrics
-        own = metrics if single else {k.replace(f"{split}/{name}/", f"{split}/"): v for k, v in metrics.items()}
-        named = {k.removeprefix(f"{split}/"): v for k, v in own.items() if k.startswith(f"{split}/") and is_number(v)}
-        numbers = {k: v for k, v in named.items() if "/" not in k}
+        named = {full.removeprefix(f"{name}/"): value for full, value in own.items()}
+        numbers = {short: value for short, value in named.items() if short in DECLARED and is_number(value)}
         if "log_likelihood" in numbers or (len(estimators) == 1 and numbers):
             yield Result(presentable({**key, "estimators": {name: dict(settings)}}), numbers, weights, source)
 
 
-def as_text(key: Key) -> str:
-    """Return a key as text; equal keys give equal texts."""
-    return json.dumps(key, sort_keys=True, default=str)
+def as_text(value: Any) -> str:
+    """Return plain data as text; equal values give equal texts."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def is_number(value: Any) -> bool:
@@ -169,4 +167,4 @@ def last_lines(path: Path) -> str:
         return ""
     tracebacks = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
     first = max(tracebacks[-1] - 1, 0) if tracebacks else 0  # the line before names the error
-    return "\n".join(lines[first:][-LOG_LINES:])
+    return "\n".join(lines[first:][-40:])

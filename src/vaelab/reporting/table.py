@@ -8,16 +8,11 @@ from typing import Any
 from vaelab.reporting.groups import Group
 from vaelab.reporting.reading import Entry, Result
 
-NUMBERS = {  # column of the files → declared metric
-    "log_likelihood": "log_likelihood",
-    "standard_error": "standard_error",
-    "elbo": "elbo",
-    "reconstruction": "reconstruction",
-    "kl": "kl",
-    "active_units": "active_units",
-    "bits_per_dim": "log_likelihood_bits_per_dim",
-    "pareto_k_bad": "pareto_k_bad",
-}
+METRICS = (
+    *("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units"),
+    *("log_likelihood_bits_per_dim", "pareto_k_bad"),
+)
+NUMBERS = {name.removeprefix("log_likelihood_"): name for name in METRICS}  # column of the files → declared metric
 Row = dict[str, Any]
 
 

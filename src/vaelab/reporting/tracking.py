@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 
 from vaelab.reporting.gathering import Report
+from vaelab.reporting.groups import Group
 from vaelab.runs.folder.identity import flatten
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.tracking import loggers
@@ -32,17 +33,14 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
     with loggers.closing(loggers.wandb(run, report.name, mode=mode, **kwargs)) as logger:
         assert isinstance(logger, WandbLogger)
         logger.log_table("jobs", *as_columns(report))
-        logger.experiment.summary.update(summary_of(report))
+        best = {f"group_{group.number}": best_of(group) for group in report.groups}
+        logger.experiment.summary.update(flatten({"jobs": report.counts, "seconds": report.seconds, "best": best}))
 
 
-def summary_of(report: Report) -> dict[str, Any]:
-    """Return the counts of jobs by state and the best job of each group, by dotted keys."""
-    best = {}
-    for group in report.groups:
-        first = group.ranked[0]
-        header = {"title": group.title, "job": first.entry.name, "jobs": len(group.ranked)}
-        best[f"group_{group.number}"] = header | first.result.numbers
-    return flatten({"jobs": report.counts, "seconds": report.seconds, "best": best})
+def best_of(group: Group) -> dict[str, Any]:
+    """Return the best job of a group with its numbers."""
+    first = group.ranked[0]
+    return {"title": group.title, "job": first.entry.name, "jobs": len(group.ranked), **first.result.numbers}
 
 
 def as_columns(report: Report) -> tuple[list[str], list[list[Any]]]:

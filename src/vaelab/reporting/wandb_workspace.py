@@ -24,8 +24,6 @@ from vaelab.sweeps.folder import Job
 DECODER = "decoder.head._target_"
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")  # Tableau's
 MOST_RUNS = 100  # in one panel; W&B's default of 10 would hide most sweeps' runs
-LONGEST_TITLE = 128  # characters, the most that W&B accepts
-WHOLE_ROW = {"w": 24, "h": 10}  # of the 24 columns of a report
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ class LoggedSweep:
         """Read a sweep's folder.
 
         Args:
-            path: the folder.
             group: None for the folder's name. Signs that our sweeps' names lack, some of which W&B's filters take
                 for their own, become `_`.
             place: `entity` and `project`; None for those that the jobs logged to.
@@ -62,28 +59,22 @@ class LoggedSweep:
             )
         chosen = {}
         for name, given in place.items():
-            logged = {at(job.config, f"runtime.logger.{name}") or "" for job in jobs}
+            logged = sorted({at(job.config, f"runtime.logger.{name}") or "" for job in jobs})
             if given is None and len(logged) > 1:
-                listed = ", ".join(sorted(filter(None, logged)))
+                listed = ", ".join(filter(None, logged))
                 raise RunFolderError(f"{path} has jobs in more than one {name} of W&B ({listed}): type {name}=")
-            chosen[name] = logged.pop() if given is None else given
+            chosen[name] = logged[0] if given is None else given
         return cls(re.sub(r"[^\w. -]", "_", group or path.resolve().name, flags=re.ASCII), jobs=jobs, **chosen)
 
     @property
     def title(self) -> str:
-        """The title of the dashboards."""
-        return f"sweep {self.group}"[:LONGEST_TITLE]
+        """The title of the dashboards, no longer than W&B accepts."""
+        return f"sweep {self.group}"[:128]
 
     @property
     def decoders(self) -> list[str]:
         """The names of the decoders, in the order of the jobs."""
         return list(dict.fromkeys(decoder_of(job.config) for job in self.jobs))
-
-    @property
-    def colours(self) -> dict[str, str]:
-        """W&B's id of a run → the colour of its decoder."""
-        colours = dict(zip(self.decoders, cycle(COLOURS)))
-        return {job.status["run_id"]: colours[decoder_of(job.config)] for job in self.jobs}
 
     @cached_property
     def protocols(self) -> dict[str, list[Job]]:
@@ -95,29 +86,24 @@ class LoggedSweep:
                 protocols.setdefault(protocol, []).append(job)
         return protocols
 
-    @property
-    def filter(self) -> ws.FilterExpr:
-        """Passes the runs of the sweep."""
-        return ws.Metric("Group") == self.group
+    def runs(self, *filters: ws.FilterExpr) -> dict[str, Any]:
+        """Choose the runs of the sweep that pass the filters, each in the colour of its decoder."""
+        colours = dict(zip(self.decoders, cycle(COLOURS)))
+        settings = {job.status["run_id"]: {"color": colours[decoder_of(job.config)]} for job in self.jobs}
+        return {"filters": ws.And(ws.Metric("Group") == self.group, *filters), "run_settings": settings}
 
 
 def workspace(sweep: LoggedSweep) -> ws.Workspace:
     """Return a workspace of the sweep's runs only: curves, log p(x) by protocol, and pictures."""
-    panels = {
-        "curves": curves(),
-        **{f"log p(x): {name}": results(name, jobs) for name, jobs in sweep.protocols.items()},
-    }
-    panels |= {"pictures": found} if (found := pictures(sweep)) else {}
+    of_results = {f"log p(x): {name}": results(name, jobs) for name, jobs in sweep.protocols.items()}
+    panels = {"curves": curves(), **of_results, "pictures": pictures(sweep)}
     return ws.Workspace(
         entity=sweep.entity,
         project=sweep.project,
         name=sweep.title,
-        sections=[ws.Section(name=name, panels=own, is_open=True) for name, own in panels.items()],
+        sections=[ws.Section(name=name, panels=own, is_open=True) for name, own in panels.items() if own],
         settings=ws.WorkspaceSettings(x_axis="samples_seen", max_runs=MOST_RUNS),
-        runset_settings=ws.RunsetSettings(
-            filters=ws.And(sweep.filter),
-            run_settings={run: ws.RunSettings(color=colour) for run, colour in sweep.colours.items()},
-        ),
+        runset_settings=ws.RunsetSettings(**sweep.runs()),
     )
 
 
@@ -127,23 +113,12 @@ def report(sweep: LoggedSweep) -> wr.Report:
         wr.P(f"{len(sweep.jobs)} runs of the sweep {sweep.group}; decoders: {', '.join(sweep.decoders)}."),
         wr.P("Nats per example, higher is better. Numbers compare within a section, never between two."),
     ]
-    for protocol, jobs in sweep.protocols.items():
+    sections = [(name, jobs, [*curves(), *results(name, jobs)]) for name, jobs in sweep.protocols.items()]
+    for name, jobs, panels in [*sections, ("pictures", sweep.jobs, pictures(sweep))]:
         ids = [job.status["run_id"] for job in jobs]
-        panels = [*curves(), *results(protocol, jobs)]
-        blocks += [wr.H2(protocol), grid(sweep, protocol, panels, ws.Metric("ID").isin(ids))]
-    if found := pictures(sweep):
-        blocks += [wr.H2("Pictures"), grid(sweep, "all runs", found)]
+        runs = wr.Runset(name=name, **sweep.runs(ws.Metric("ID").isin(ids)))
+        blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)] if panels else []
     return wr.Report(entity=sweep.entity, project=sweep.project, title=sweep.title, blocks=blocks, width="fluid")
-
-
-def grid(sweep: LoggedSweep, name: str, panels: list[Any], *filters: Any) -> wr.PanelGrid:
-    """Return the panels of a report, for the runs of the sweep that pass the filters."""
-    runs = wr.Runset(
-        name=name,
-        filters=ws.And(sweep.filter, *filters),
-        run_settings={run: wr.RunSettings(color=colour) for run, colour in sweep.colours.items()},
-    )
-    return wr.PanelGrid(runsets=[runs], panels=panels)
 
 
 def curves() -> list[Any]:
@@ -158,31 +133,31 @@ def curves() -> list[Any]:
 
 def results(protocol: str, jobs: Sequence[Job]) -> list[Any]:
     """Plot the estimates of log p(x) against `latent_dim` and as bars, and all results beside the settings."""
+    metrics = sorted({metric for job in jobs for metric in job.metrics if is_log_likelihood(metric)})
+    names = {metric: within(protocol, metric) for metric in metrics}
+    legend = f"${{run:displayName}} ${{config:{DECODER}}}"
     panels: list[Any] = []
-    names = {within(protocol, metric): metric for metric in sorted({m for job in jobs for m in job.metrics})}
-    names = {name: metric for name, metric in names.items() if is_log_likelihood(metric)}
-    for name, metric in names.items():
-        legend = f"${{run:displayName}} ${{config:{DECODER}}}"
+    for metric, name in names.items():
         scatter = {"x": wr.Config("latent_dim"), "y": wr.SummaryMetric(name), "legend_template": legend}
         panels.append(wr.ScatterPlot(title=f"{metric} against latent_dim, in nats", **scatter))
         panels.append(wr.BarPlot(title=f"{metric}, in nats", metrics=[name], max_bars_to_show=MOST_RUNS))
-    common = set.intersection(*(set(job.metrics) for job in jobs))
-    shown = [*names, *(name for name in ("test/kl", "test/active_units") if name in common)]
-    columns = [*map(wr.Config, ("latent_dim", "seed", DECODER)), *map(wr.SummaryMetric, shown)]
-    coordinates = [wr.ParallelCoordinatesPlotColumn(metric=column) for column in columns]
-    return [
-        *panels,
-        wr.ParallelCoordinatesPlot(title="choices and results", columns=coordinates, layout=wr.Layout(**WHOLE_ROW)),
-    ]
+    common = [name for name in ("test/kl", "test/active_units") if all(name in job.metrics for job in jobs)]
+    settings, found = map(wr.Config, ("latent_dim", "seed", DECODER)), map(wr.SummaryMetric, [*names.values(), *common])
+    columns = [wr.ParallelCoordinatesPlotColumn(metric=column) for column in (*settings, *found)]
+    return [*panels, wr.ParallelCoordinatesPlot(title="choices and results", columns=columns, layout=whole_row())]
 
 
 def pictures(sweep: LoggedSweep) -> list[Any]:
     """Show each kind of figure that the jobs logged, for all runs."""
     kinds = sorted({file.stem for job in sweep.jobs for file in job.path.glob("figures/*.png")})
     return [
-        wr.MediaBrowser(title=kind, media_keys=[f"figures/{kind}"], num_columns=4, layout=wr.Layout(**WHOLE_ROW))
-        for kind in kinds
+        wr.MediaBrowser(title=kind, media_keys=[f"figures/{kind}"], num_columns=4, layout=whole_row()) for kind in kinds
     ]
+
+
+def whole_row() -> wr.Layout:
+    """Return a layout of all 24 columns of a report; W&B's package changes what it is given."""
+    return wr.Layout(w=24, h=10)
 
 
 def specification(dashboard: ws.Workspace | wr.Report) -> dict[str, Any]:
