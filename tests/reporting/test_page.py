@@ -1,6 +1,5 @@
 """The report's page in a browser, offline: sorting, filters, hovering, themes, contrast and a phone."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,13 +44,21 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browser: Any, file: Path) -> Iterator[Any]:
     """`opened(viewport=..., color_scheme=...)`: open the page offline. A warning, error or request fails the test."""
     contexts, complaints = [], []
-    said = lambda message: None if message.type == "log" else complaints.append(message.text)  # noqa: E731
-    asked = lambda request: None if re.match("file:|data:|blob:", request.url) else complaints.append(request.url)  # noqa: E731
+
+    def said(message: Any) -> None:
+        complaints.extend([] if message.type == "log" else [message.text])
+
+    def asked(request: Any) -> None:
+        complaints.extend([] if request.url.startswith(("file:", "data:", "blob:")) else [request.url])
 
     def open_page(**options: Any) -> Any:
         contexts.append(browser.new_context(offline=True, **{"viewport": {"width": 1280, "height": 900}} | options))
         page = contexts[-1].new_page()
-        for event, listen in (("console", said), ("pageerror", complaints.append), ("request", asked)):
+        for event, listen in (
+            ("console", said),
+            ("pageerror", lambda error: complaints.append(str(error))),
+            ("request", asked),
+        ):
             page.on(event, listen)
         page.goto(file.as_uri())
         page.locator(".plot .main-svg").last.wait_for(state="attached")
