@@ -3,7 +3,6 @@
 The folders may come from a stranger, and their jobs may be in any state; see `vaelab.reporting.reading`.
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     contents = {
         "html": render(report, pictures_of(report)),
         "csv": as_csv(report.rows),
-        "json": json.dumps(report.as_data(), indent=2),
+        "json": report.as_json(),
     }
     for ending, content in contents.items():
         write_atomically(folder / f"report.{ending}", content)

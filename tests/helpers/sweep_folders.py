@@ -30,6 +30,7 @@ def metrics(log_likelihood: float, kl: float = 5.0, active: int = 2, pixels: str
     """The part of a run's `metrics.json` that the report reads."""
     elbo = log_likelihood - 1
     found = {"elbo": elbo, "kl": kl, "reconstruction": elbo + kl, "active_units": active, "latent_dim": active}
+    found |= {"rate": kl, "distortion": -elbo - kl}
     found |= {"log_likelihood": log_likelihood, "standard_error": 0.01, "pareto_k_bad": 0.25, "sampling_error": 0.5}
     if pixels != "binary":
         found["log_likelihood_bits_per_dim"] = -log_likelihood / (64 * math.log(2)) + math.log2(17)

@@ -81,18 +81,12 @@ def test_each_callback_is_made():
     ("typed", "full"),
     [
         ("devices=2", "runtime.devices=2"),
-        ("~callbacks.figures", "~runtime.callbacks.figures"),
         ("++callbacks.figures.num_images=3", "++runtime.callbacks.figures.num_images=3"),
         ("+callbacks.mine._target_=a.B", "+callbacks.mine._target_=a.B"),
-        ("callbacks.checkpoints.monitor=val/kl", "callbacks.checkpoints.monitor=val/kl"),
         ("logger=none", "runtime/logger=none"),
-        ("logger.tags=[a=b]", "runtime.logger.tags=[a=b]"),
         ("sweep=latent_by_decoder", "sweep=latent_by_decoder"),
         ("sweep.name=x", "runtime.sweep.name=x"),
-        ("runtime.seeds=2", "runtime.seeds=2"),
         ("--config-dir=name", "--config-dir=name"),
-        ("seeds", "seeds"),
-        ("hydra.sweeper.params.seed=1,2", "hydra.sweeper.params.seed=1,2"),
         ("trainer.max_epochs=2", "trainer.max_epochs=2"),
     ],
 )
@@ -102,30 +96,27 @@ def test_runtime_need_not_be_typed(typed, full):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GROUPS["experiment"])
-def test_each_experiment_runs_a_few_steps(name, data_dir, run_train):
+def test_each_experiment_runs_and_says_command_result_and_cost(name, data_dir, run_train):
     run_train(f"experiment={name}", "trainer.max_steps=3", "trainer.max_epochs=1", "estimator.num_samples=1")
-
-
-@pytest.mark.parametrize("name", GROUPS["experiment"])
-def test_each_experiment_says_command_result_and_cost(name):
     header = (Path(CONF) / "experiment" / f"{name}.yaml").read_text()
     for part in ("command +python -m vaelab.train", r"result +\S", r"cost +\S"):
         assert re.search(f"^#   {part}", header, flags=re.MULTILINE)
 
 
-def test_paper_experiments_hold_the_settings_of_section_5():
-    for name, hidden, data in (("aevb_mnist", 500, "MNIST"), ("aevb_frey_face", 200, "FreyFace")):
-        cfg = plain(composed(f"experiment={name}"))
-        assert cfg["data"]["_target_"].endswith(data)
-        assert cfg["hidden_features"] == cfg["network"]["hidden_features"] == hidden
-        assert cfg["network"]["activation"] == "tanh"
-        assert "network" not in cfg["encoder"] | cfg["decoder"]
-        assert (cfg["batch_size"], cfg["objective"]["num_samples"]) == (100, 1)
-        assert cfg["optimizer"]["_target_"] == "torch.optim.Adagrad"
-        assert cfg["optimizer"]["lr"] in (0.01, 0.02, 0.1)
-        assert cfg["initialization"]["std"] == 0.01
-        assert cfg["weight_prior"]["scale"] == 1
-    assert cfg["decoder"]["head"]["sigmoid_mean"]
+@pytest.mark.parametrize(
+    ("name", "hidden", "data"), [("aevb_mnist", 500, "MNIST"), ("aevb_frey_face", 200, "FreyFace")]
+)
+def test_paper_experiments_hold_the_settings_of_section_5(name, hidden, data):
+    cfg = plain(composed(f"experiment={name}"))
+    assert cfg["data"]["_target_"].endswith(data)
+    assert cfg["hidden_features"] == cfg["network"]["hidden_features"] == hidden
+    assert cfg["network"]["activation"] == "tanh"
+    assert "network" not in cfg["encoder"] | cfg["decoder"]
+    assert (cfg["batch_size"], cfg["objective"]["num_samples"]) == (100, 1)
+    assert cfg["optimizer"]["_target_"] == "torch.optim.Adagrad"
+    assert cfg["optimizer"]["lr"] in (0.01, 0.02, 0.1)
+    assert (cfg["initialization"]["std"], cfg["weight_prior"]["scale"]) == (0.01, 1)
+    assert cfg["decoder"]["head"].get("sigmoid_mean", data == "MNIST")
 
 
 def test_no_size_is_written_twice():

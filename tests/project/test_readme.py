@@ -10,18 +10,12 @@ from tests.helpers.commands import ROOT, run_main
 from tests.helpers.pages import PAGES, SWEEPS_PAGE, commands_of, shell_lines, write_files_shown
 from vaelab import evaluate, export, report
 
-SLOW = "experiment=|sweep=|seeds=|devices=|-m "
 QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidden_features=8")
 TRAIN = [command for command in commands_of("train") if command not in commands_of("train", SWEEPS_PAGE)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command",
-    [  # the experiments run a few steps in the tests of the configurations
-        pytest.param(command, marks=[pytest.mark.slow] if re.search(SLOW, command) else []) for command in TRAIN
-    ],
-)
+@pytest.mark.parametrize("command", TRAIN)
 def test_training_commands_run(command, run_train, tmp_path, request, monkeypatch):
     arguments = shlex.split(command)
     if re.search(r"=(mnist|frey_face|aevb_\w+)\b", command):
@@ -40,19 +34,10 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
     run_train(*arguments, *without, *on_cpu, *quick)
 
 
-QUICKLY = {
+QUICKLY = {  # settings that make an estimator quick
     "ais": ("num_temperatures=3", "num_chains=2"),
     "hmc": ("num_burn_in=2", "num_draws=5", "num_chains=20"),
 }
-
-
-def quickly(command):
-    """What makes the estimators of a command quick."""
-    for name, settings in QUICKLY.items():
-        if f"estimator={name}" in command:
-            return [f"estimator.{setting}" for setting in settings]
-    every = [f"estimator.{name}.{setting}" for name, settings in QUICKLY.items() for setting in settings]
-    return every if "estimator=all" in command else []
 
 
 @pytest.mark.parametrize("command", [line for line in commands_of("evaluate") if "devices" not in line])
@@ -60,7 +45,13 @@ def test_evaluations_run(command, copied, run_fast, tmp_path):
     density = any(word in command for word in ("dequantizations", "measure"))
     path = run_fast("decoder=gaussian").path if density else copied
     arguments = shlex.split(command.replace("logs/runs/NAME", str(path)), comments=True)
-    run_main(evaluate.main, tmp_path, *arguments, *quickly(command))
+    quick = [
+        f"estimator.{name}.{setting}" if "estimator=all" in command else f"estimator.{setting}"
+        for name, settings in QUICKLY.items()
+        for setting in settings
+        if f"estimator={name}" in command or "estimator=all" in command
+    ]
+    run_main(evaluate.main, tmp_path, *arguments, *quick)
 
 
 @pytest.mark.parametrize("command", commands_of("export"))
@@ -87,15 +78,6 @@ def test_commands_of_the_sweeps_page_run(command, run_train):
     assert "sweep folder: logs/sweeps/" in out
 
 
-def test_no_page_has_a_gap_left_to_fill():
-    for page in PAGES:
-        assert "@@" not in page.read_text(), page.name
-
-
-def test_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) < 200
-
-
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     shown = {line.split()[1] for page in PAGES for line in shell_lines(page) if line.startswith("make ")}
@@ -103,12 +85,10 @@ def test_make_targets_exist():
     assert shown <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_that_pages_link_to_exist(page):
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
-
-
-def test_every_page_is_linked_from_the_readme():
+def test_pages_are_linked_and_their_links_lead_somewhere():
+    links = {(page, link) for page in PAGES for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())}
+    assert [link for page, link in links if not (page.parent / link).exists()] == []
     text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 200
+    assert [page.name for page in PAGES if "@@" in page.read_text()] == []  # a gap left to fill
     assert [page.name for page in PAGES[1:] if f"({page.relative_to(ROOT)})" not in text] == []

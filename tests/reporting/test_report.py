@@ -11,24 +11,22 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from tests.helpers.commands import Run, fast, run_main
+from tests.helpers.commands import FAILURE, USAGE, Run, assert_one_line, run_main
 from tests.helpers.sweep_folders import SHA256, finished_job, grid, killed_job, plan, running_job, stopped_job
 from tests.helpers.wandb_files import only
-from vaelab import evaluate, train
 from vaelab import report as report_command
 from vaelab.reporting import pictures
 from vaelab.reporting.gathering import Report, gather
-from vaelab.reporting.page import render, styles_of
-from vaelab.reporting.plots import axes_of, plots_of
+from vaelab.reporting.page import render
+from vaelab.reporting.plots import Axes, Plot, plots_of
 from vaelab.reporting.reading import STATES, Entry
 from vaelab.reporting.settings import assign_settings
 from vaelab.runs.folder.contents import FORMAT_VERSION
+from vaelab.sweeps.folder import SweepFolder
 
-FAILURE, USAGE = 1, 2
 HOSTILE = "</script><script>alert(1)</script>\u2028<img src=x onerror=alert(2)>"
 
 
@@ -39,23 +37,22 @@ def sweep(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def gridded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two decoders, two latents and two seeds, with its report; for reading only."""
+    path = tmp_path_factory.mktemp("gridded") / "sweep"
+    path.mkdir()
+    sizes = [(f"latent_dim={size}", f"seed={seed}") for size in (2, 5) for seed in (0, 1, 2)]
+    plan(path, *((f"decoder={decoder}", *more) for decoder in ("bernoulli", "gaussian") for more in sizes))
+    grid(path)
+    run_main(report_command.main, path.parent, "sweep=sweep")
+    return path
+
+
 @pytest.fixture
 def run_report(tmp_path: Path) -> Run:
     """`run_report("sweep=sweep", code=0)`: run vaelab.report in `tmp_path`."""
     return partial(run_main, report_command.main, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained sweep over two kinds of pixels, with one evaluated job and its report."""
-    cwd = tmp_path_factory.mktemp("real")
-    overrides = ("decoder=bernoulli,gaussian", "sweep.name=real")
-    run_main(train.main, cwd, *fast("-m", *overrides, figures=True))
-    sweep = cwd / "logs" / "sweeps" / "real"
-    job = next(path for path in sorted(sweep.iterdir()) if "bernoulli" in path.name)
-    run_main(evaluate.main, cwd, f"run_dir={job}", "num_samples=7")
-    run_main(report_command.main, cwd, f"sweep={sweep}")
-    return sweep
 
 
 def stored_report(sweep: Path) -> dict[str, Any]:
@@ -68,79 +65,80 @@ def page(sweep: Path) -> str:
 
 def own_part(html: str) -> str:
     """The page without scripts and style, which are the same for all sweeps."""
-    return re.sub(r"<(script|style)>.*?</\1>", "", html, flags=re.DOTALL)
+    return re.sub(r"<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
 
 
-def figures_of(report: Report, group: int = 0) -> dict[str, go.Figure]:
-    axes = axes_of(report)
-    return plots_of(report.groups[group], axes, styles_of(report.groups, axes))
+def plots(report: Report, group: int = 0) -> dict[str, Plot]:
+    return plots_of(report.groups[group], Axes(report))
 
 
 # a trained sweep
 
 
-def test_rows_have_the_numbers_of_the_run_folders(real: Path) -> None:
-    rows = [row for row in stored_report(real)["rows"] if row["source"] == "metrics.json"]
-    assert len(rows) == 2
+def test_rows_have_the_numbers_of_the_run_folders(swept: Path) -> None:
+    rows = stored_report(swept)["rows"]
+    assert [row["source"] for row in rows] == ["metrics.json"] * 2
     for row in rows:
-        metrics = json.loads((real / row["job"] / "metrics.json").read_text())
+        metrics = json.loads((swept / row["job"] / "metrics.json").read_text())
         for column in ("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units"):
             assert row[column] == metrics[f"test/{column}"]
         assert row["bits_per_dim"] == metrics.get("test/log_likelihood_bits_per_dim")
-        assert row["seconds"] == json.loads((real / row["job"] / "status.json").read_text())["seconds"]
+        assert row["seconds"] == json.loads((swept / row["job"] / "status.json").read_text())["seconds"]
 
 
-def test_an_evaluation_with_another_k_is_a_group_of_its_own(real: Path) -> None:
-    report = stored_report(real)
-    samples = {
-        group["group"]: group["comparability"]["estimators"]["importance"]["num_samples"] for group in report["groups"]
-    }
-    rows = sorted((samples[row["group"]], row["source"]) for row in report["rows"])
-    assert rows == [(2, "metrics.json"), (2, "metrics.json"), (7, "evaluation.json")]
+def test_only_an_evaluation_with_another_k_adds_a_group(copied: Path, run_report: Run, run_evaluate: Run) -> None:
+    for more, sources in (((), ["metrics.json"]), (("num_samples=7",), ["metrics.json", "evaluation.json"])):
+        run_evaluate(f"run_dir={copied}", *more)
+        run_report(f"sweep={copied.parent}")
+        report = stored_report(copied.parent)
+        assert [(row["source"], row["rank"]) for row in report["rows"]] == [(source, 1) for source in sources]
+    ks = [group["comparability"]["estimators"]["importance"]["num_samples"] for group in report["groups"]]
+    assert ks == [2, 7]
 
 
-def test_an_evaluation_that_repeats_the_test_adds_no_row(copied: Path, run_report: Run, run_evaluate: Run) -> None:
-    run_evaluate(f"run_dir={copied}")
-    run_report(f"sweep={copied.parent}")
-    (row,) = stored_report(copied.parent)["rows"]
-    assert row["source"] == "metrics.json"
-
-
-def test_without_a_plan_settings_come_from_the_configurations(real: Path, tmp_path: Path, run_report: Run) -> None:
-    shutil.copytree(real, tmp_path / "real", ignore=shutil.ignore_patterns("sweep.json"))
-    run_report("sweep=real")
-    report = stored_report(tmp_path / "real")
+def test_without_a_plan_settings_come_from_the_configurations(swept: Path, tmp_path: Path, run_report: Run) -> None:
+    shutil.copytree(swept, tmp_path / "sweep", ignore=shutil.ignore_patterns("sweep.json", "wandb"))
+    run_report("sweep=sweep", "wandb_mode=disabled")
+    report = stored_report(tmp_path / "sweep")
     assert report["settings_that_differ"] == ["decoder"]
     assert {row["setting:decoder"] for row in report["rows"]} == {"Bernoulli", "DiagonalGaussian PerPixelScale"}
     assert report["settings_held_equal"]["batch_size"] == 100
+    assert not (tmp_path / "sweep" / "wandb").exists()
 
 
-def test_the_page_shows_each_jobs_figures(real: Path) -> None:
-    html = own_part(page(real))
+def test_the_page_shows_each_jobs_figures(swept: Path) -> None:
+    html = own_part(page(swept))
     assert html.count('src="data:image/webp;base64,') == 2 * 5
-    for job in {row["job"] for row in stored_report(real)["rows"]}:
-        assert f'alt="reconstructions of {job} (' in html
-        assert f'href="./{job}/"' in html
+    for row in stored_report(swept)["rows"]:
+        assert f'alt="reconstructions of {row["job"]} (' in html
+        assert f'href="./{row["job"]}/"' in html
+
+
+def test_the_report_is_a_wandb_run_in_the_sweeps_group(swept: Path) -> None:
+    read = only(swept)
+    assert (read.run["run_group"], read.run["job_type"], read.run["project"]) == ("look", "report", "mine")
+    rows = stored_report(swept)["rows"]
+    assert read.summary["best.group_1.log_likelihood"] == rows[0]["log_likelihood"]
+    assert read.exit_code == 0
+    (table,) = (swept / "wandb").rglob("*.table.json")
+    assert len(json.loads(table.read_text())["data"]) == 2
+    assert gather(swept).counts == {"done": 2}  # W&B's folder is not a job
 
 
 # groups
 
 
-@pytest.mark.slow
-def test_a_mass_and_a_density_share_no_ranking_and_no_plot(sweep: Path) -> None:
-    grid(sweep)
-    report = gather(sweep)
+def test_a_mass_and_a_density_share_no_ranking_and_no_plot(gridded: Path) -> None:
+    report = gather(gridded)
     for i, (group, positive) in enumerate(zip(report.groups, (False, True), strict=True)):
         assert [ranked.rank for ranked in group.ranked] == [1, 2, 3, 4]
         scores = [ranked.score for ranked in group.ranked]
         assert scores == sorted(scores, reverse=True)
-        plotted = [y for trace in next(iter(figures_of(report, i).values())).data for y in trace.y]
+        plotted = [y for trace in plots(report, i)["log p(x) by latent_dim"]["data"] for y in trace["y"]]
         assert {value > 0 for value in (*scores, *plotted)} == {positive}
 
 
-@pytest.mark.parametrize(
-    "more", [{"seed": 1}, {"name": "other"}, {"sha256": dict.fromkeys(SHA256, "0" * 64)}, {"binarize": "fixed"}]
-)
+@pytest.mark.parametrize("more", [{"seed": 1}, {"sha256": dict.fromkeys(SHA256, "0" * 64)}])
 def test_other_data_are_another_group(more: dict[str, Any], sweep: Path) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     with running_job(sweep, "latent_dim=3", **more) as folder:
@@ -148,25 +146,18 @@ def test_other_data_are_another_group(more: dict[str, Any], sweep: Path) -> None
     assert len(gather(sweep).groups) == 2
 
 
-def test_another_k_is_another_group(sweep: Path) -> None:
-    finished_job(sweep, "estimator.num_samples=10", value=-3)
-    finished_job(sweep, "estimator.num_samples=20", value=-2)
-    report = gather(sweep)
-    assert len(report.groups) == 2
-    assert "estimator (importance K=10, importance K=20)" in report.as_data()["apart"]
-
-
 def test_each_estimator_is_a_group_of_its_own(sweep: Path) -> None:
     for seed in (0, 1):
         with running_job(sweep, "estimator=all", f"seed={seed}") as folder:
             values = {"elbo": -4.0, "importance/log_likelihood": -3.0 - seed, "ais/log_likelihood": -2.5 + seed}
             folder.finish({f"test/{name}": value for name, value in values.items()})
-    groups = {next(iter(group.key["estimators"])): group for group in gather(sweep).groups}
-    scores = {name: [ranked.score for ranked in group.ranked] for name, group in groups.items()}
-    assert scores == {"importance": [-3.0, -4.0], "ais": [-1.5, -2.5]}
+    finished_job(sweep, "estimator.num_samples=20", value=-3)
+    report = gather(sweep)
+    scores = {group.title.split(" · ")[-1].split(" (")[0]: [r.score for r in group.ranked] for group in report.groups}
+    assert scores == {"importance K=100": [-3.0, -4.0], "ais": [-1.5, -2.5], "importance K=20": [-3.0]}
+    assert "These 3 groups differ in estimators (importance K=100, ais (" in report.as_json()
 
 
-@pytest.mark.slow
 def test_a_job_without_an_estimate_has_no_rank(sweep: Path, run_report: Run) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     finished_job(sweep, "latent_dim=3", value=-2)
@@ -177,11 +168,12 @@ def test_a_job_without_an_estimate_has_no_rank(sweep: Path, run_report: Run) -> 
     (group,) = report.groups
     assert group.by == "log_likelihood"
     assert [(r.rank, r.score) for r in group.ranked] == [(1, -2), (2, -3), (None, None), (None, None)]
-    (trace,) = figures_of(report)["log p(x) by latent_dim"].data
-    assert (list(trace.x), list(trace.y)) == ([2, 3], [-3, -2])
+    (trace,) = plots(report)["log p(x) by latent_dim"]["data"]
+    assert (trace["x"], trace["y"]) == ([2, 3], [-3, -2])
     sentence = "2 of 4 jobs have no log p(x), and so neither a rank nor a point in its plot."
     assert sentence in run_report("sweep=sweep").out
     assert sentence in own_part(page(sweep))
+    assert "per dim" not in own_part(page(sweep))  # of binary pixels
     assert [row["elbo"] for row in stored_report(sweep)["rows"]] == [-3, -4, -1, -1]
 
 
@@ -193,14 +185,7 @@ def test_without_any_estimate_jobs_are_ranked_by_the_bound(sweep: Path) -> None:
     (group,) = report.groups
     assert (group.by, group.unranked) == ("elbo", "")
     assert [(r.rank, r.score) for r in group.ranked] == [(1, 0), (2, -1)]
-    assert "ELBO" in figures_of(report)
-
-
-def test_binary_pixels_have_no_bits_per_dim(sweep: Path, run_report: Run) -> None:
-    finished_job(sweep, "latent_dim=2", value=-3)
-    run_report("sweep=sweep")
-    assert stored_report(sweep)["rows"][0]["bits_per_dim"] is None
-    assert "per dim" not in own_part(page(sweep))
+    assert "ELBO" in plots(report)
 
 
 # settings
@@ -213,12 +198,10 @@ def entry(overrides: str = "", **flat: Any) -> Entry:
 @pytest.mark.parametrize(
     ("entries", "columns"),
     [
-        ([entry(seed=0), entry(seed=1)], ["seed"]),
         ([entry(a=1), entry(a=1)], []),
         ([entry("seed=0 latent_dim=2"), entry("seed=1 latent_dim=3")], ["latent_dim", "seed"]),
         ([entry(hidden_features=8, **{"network.hidden_features": 8}), entry(hidden_features=9)], ["hidden_features"]),
         ([entry(seed=i, **{"o.lr": lr, "x.lr": lr}) for i, lr in enumerate((0.1, 0.1, 0.2))], ["o.lr", "seed"]),
-        ([entry(**{"d._target_": "m.A"}), entry(**{"d._target_": "m.B", "d.scale": 3})], ["d"]),
         ([entry(**{"d._target_": "m.A", "d.s": i}) for i in (0, 1)] + [entry(**{"d._target_": "m.B"})], ["d", "d.s"]),
     ],
 )
@@ -236,6 +219,12 @@ def test_an_unplanned_job_takes_the_label_of_a_planned_one(sweep: Path) -> None:
     assert settings["decoder_gaussian-seed_1"] == {"decoder": "gaussian", "seed": 1}
 
 
+def test_many_values_of_a_setting_are_counted(sweep: Path, run_report: Run) -> None:
+    SweepFolder(sweep).add({f"job_{i}": [f"optimizer.lr={i}"] for i in range(13)})
+    run_report("sweep=sweep")
+    assert "<dt>optimizer.lr</dt><dd>13 values</dd>" in page(sweep)
+
+
 # plots
 
 
@@ -244,53 +233,48 @@ def test_a_point_is_the_mean_and_deviation_over_seeds(sweep: Path) -> None:
     for seed, value in enumerate(values):
         finished_job(sweep, "latent_dim=2", f"seed={seed}", value=value)
     finished_job(sweep, "latent_dim=5", "seed=0", value=-2)
-    trace, dots = figures_of(gather(sweep))["log p(x) by latent_dim"].data
-    assert list(trace.x) == [2, 5]
-    assert list(trace.y) == pytest.approx([statistics.mean(values), -2])
-    assert list(trace.error_y.array) == pytest.approx([statistics.stdev(values), 0.01])  # the estimate's own error
-    assert "latent_dim_2-seed_1" in trace.text[0]
-    assert sorted(dots.y) == sorted(values)
+    trace, dots = plots(gather(sweep))["log p(x) by latent_dim"]["data"]
+    assert trace["x"] == [2, 5]
+    assert trace["y"] == pytest.approx([statistics.mean(values), -2])
+    assert trace["y_spread"] == pytest.approx([statistics.stdev(values), 0.01])  # the estimate's own error
+    assert "latent_dim_2-seed_1" in trace["text"][0]
+    assert sorted(dots["y"]) == sorted(values)
 
 
-@pytest.mark.slow
 def test_each_decoder_has_its_line(sweep: Path) -> None:
-    for name in ("gaussian", "gaussian_shared", "logistic"):
+    for name in ("gaussian", "logistic"):
         for size in (2, 5):
             finished_job(sweep, f"decoder={name}", f"latent_dim={size}", value=size, pixels="unit", active=size)
-    figures = figures_of(gather(sweep))
-    lines = {trace.name: trace.meta["style"] for trace in figures["log p(x) by latent_dim"].data}
-    assert set(lines) == {
-        *("DiagonalGaussian PerPixelScale", "DiagonalGaussian SharedScale", "Logistic PerPixelScale"),
-    }
-    assert {trace.name: trace.meta["style"] for trace in figures["Rate and distortion"].data} == lines
-    active = figures["Active units by latent_dim"].data
-    assert [list(trace.y) for trace in active] == [[2, 5]] * 4  # one line is that of all units
+    drawn = plots(gather(sweep))
+    lines = {trace["name"]: trace["style"] for trace in drawn["log p(x) by latent_dim"]["data"]}
+    assert set(lines) == {"DiagonalGaussian PerPixelScale", "Logistic PerPixelScale"}
+    assert {trace["name"]: trace["style"] for trace in drawn["Rate and distortion"]["data"]} == lines
+    assert [trace["y"] for trace in drawn["Active units by latent_dim"]["data"]] == [[2, 5]] * 3  # the last: all units
 
 
 @pytest.mark.parametrize(
     ("jobs", "x", "lines"),
     [
-        ([("seed=0",), ("seed=1",)], None, ()),
+        ([("seed=0",), ("seed=1",)], None, []),
         (
             [("objective.beta=1", "decoder=bernoulli"), ("objective.beta=4", "decoder=gaussian")],
-            *("objective.beta", ("decoder",)),
+            *("objective.beta", ["decoder"]),
         ),
-        ([("decoder=bernoulli",), ("decoder=gaussian",)], "decoder", ()),
-        ([("batch_size=10", "latent_dim=2"), ("batch_size=20", "latent_dim=3")], "latent_dim", ("batch_size",)),
+        ([("decoder=bernoulli",), ("decoder=gaussian",)], "decoder", []),
+        ([("batch_size=10", "latent_dim=2"), ("batch_size=20", "latent_dim=3")], "latent_dim", ["batch_size"]),
     ],
 )
 def test_x_is_latent_dim_or_else_a_number_that_differs(
-    jobs: list[tuple[str, ...]], x: str | None, lines: tuple[str, ...], sweep: Path
+    jobs: list[tuple[str, ...]], x: str | None, lines: list[str], sweep: Path
 ) -> None:
     plan(sweep, *jobs)
-    axes = axes_of(gather(sweep))
+    axes = Axes(gather(sweep))
     assert (axes.x, axes.lines) == (x, lines)
 
 
 # states of jobs
 
 
-@pytest.mark.slow
 def test_a_report_shows_jobs_in_every_state(sweep: Path, run_report: Run) -> None:
     jobs = [(f"latent_dim={size}",) for size in range(2, 9)]
     plan(sweep, *jobs)
@@ -315,15 +299,13 @@ def test_a_report_shows_jobs_in_every_state(sweep: Path, run_report: Run) -> Non
     assert "written: sweep/report.html" in outcome.out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("state", ["running", "interrupted", "failed", "killed"])
+@pytest.mark.parametrize("state", ["running", "failed"])
 def test_numbers_of_a_job_that_trains_again_are_left_out(state: str, sweep: Path, run_report: Run) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     job = finished_job(sweep, "latent_dim=3", value=-2)
     status = json.loads((job / "status.json").read_text())
-    (job / "status.json").write_text(json.dumps(status | {"state": "running" if state == "killed" else state}))
-    if state == "running":
-        (job / ".lock").unlink()  # as if the job ran on another machine
+    (job / "status.json").write_text(json.dumps(status | {"state": state}))
+    (job / ".lock").unlink()  # as if the job ran on another machine
     outcome = run_report("sweep=sweep")
     rows = {row["job"]: row for row in stored_report(sweep)["rows"]}
     row = rows[job.name]
@@ -334,12 +316,10 @@ def test_numbers_of_a_job_that_trains_again_are_left_out(state: str, sweep: Path
     assert rows["latent_dim_2"]["rank"] == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("weights", ["last", "best"])
-@pytest.mark.parametrize("differing", ["steps", "samples_seen", None])
-def test_an_evaluation_of_other_weights_is_left_out(
-    weights: str, differing: str | None, sweep: Path, run_report: Run
-) -> None:
+@pytest.mark.parametrize(
+    ("weights", "differing"), [("last", None), ("last", "steps"), ("best", None), ("best", "steps")]
+)
+def test_an_evaluation_of_other_weights_is_left_out(weights: str, differing: str | None, sweep: Path) -> None:
     job = finished_job(sweep, "latent_dim=2", value=-3)
     counts = {"steps": 20, "samples_seen": 2000, "best/steps": 10, "best/samples_seen": 1000}
     metrics = json.loads((job / "metrics.json").read_text())
@@ -349,63 +329,40 @@ def test_an_evaluation_of_other_weights_is_left_out(
     own = {name: counts[prefix + name] + (name == differing) for name in ("steps", "samples_seen")}
     evaluation = {"test/log_likelihood": -2.5, "comparability": key, "checkpoint": weights, **own}
     (job / "evaluation.json").write_text(json.dumps(evaluation))
-    run_report("sweep=sweep")
-    rows = stored_report(sweep)["rows"]
+    rows = gather(sweep).rows
     assert [row["source"] for row in rows] == ["metrics.json"] + (["evaluation.json"] if differing is None else [])
     note = "evaluation.json left out, because it is of other weights than metrics.json: evaluate again"
     assert {row["note"] for row in rows} == {None if differing is None else note}
-    assert (note in own_part(page(sweep))) == (differing is not None)
 
 
-def test_a_second_report_shows_what_is_new(sweep: Path, run_report: Run) -> None:
-    plan(sweep, ("latent_dim=2",), ("latent_dim=3",))
-    run_report("sweep=sweep")
-    assert stored_report(sweep)["jobs"] == {"waiting": 2}
-    assert "Without results" in own_part(page(sweep))
+DAMAGE = [  # file, content, part of the reason
+    ("config.yaml", "a: &x 1", "anchor"),
+    ("status.json", '{"state": ["done"]}', "has state ['done']"),
+    ("record.json", '{"data": {"pixels": "binary", "sizes": 3}}', "unexpected structure"),
+    ("metrics.json", '{"test/elbo": "high"}', "expected a number"),
+    ("evaluation.json", '{"comparability": {"split": "test", "estimators": 3}, "checkpoint": 1}', "unexpected"),
+    ("evaluation.json", '{"comparability": {"split": "", "estimators": {"a": 3}}, "/kl": 1, "checkpoint": 1}', "'int'"),
+]
+
+
+def test_a_damaged_job_affects_no_other(sweep: Path) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
-    run_report("sweep=sweep")
-    assert stored_report(sweep)["jobs"] == {"done": 1, "waiting": 1}
+    for i, (file, content, _) in enumerate(DAMAGE):
+        (finished_job(sweep, f"latent_dim={i + 3}", value=-2) / file).write_text(content)
+    rows = {row["job"]: row for row in gather(sweep).rows}
+    assert rows["latent_dim_2"]["state"] == "done"
+    for i, (_, _, reason) in enumerate(DAMAGE):
+        assert rows[f"latent_dim_{i + 3}"]["state"] == "damaged"
+        assert reason in rows[f"latent_dim_{i + 3}"]["error"]
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "reason"),
-    [
-        ("config.yaml", "a: &x 1", "anchor"),
-        ("config.yaml", "format_version: 7", "format_version"),
-        ("status.json", '{"state": ["done"]}', "has state ['done']"),
-        ("status.json", "[]", "not a mapping"),
-        ("record.json", "{}", "'data'"),
-        ("record.json", '{"data": {"pixels": "binary", "sizes": 3}}', "unexpected structure"),
-        ("metrics.json", '{"test/elbo": "high"}', "expected a number"),
-        (
-            "evaluation.json",
-            '{"comparability": {"split": "test", "estimators": 3}, "checkpoint": 1}',
-            "unexpected structure",
-        ),
-        ("evaluation.json", '{"test/elbo": 1}', "comparability"),
-    ],
-)
-def test_a_damaged_job_affects_no_other(file: str, content: str, reason: str, sweep: Path, run_report: Run) -> None:
-    finished_job(sweep, "latent_dim=2", value=-3)
-    (finished_job(sweep, "latent_dim=3", value=-2) / file).write_text(content)
-    run_report("sweep=sweep")
-    rows = {row["job"]: row for row in stored_report(sweep)["rows"]}
-    assert rows["latent_dim_2"]["log_likelihood"] == -3
-    assert rows["latent_dim_3"]["state"] == "damaged"
-    assert reason in rows["latent_dim_3"]["error"]
-
-
-def test_a_strangers_estimator_is_not_imported(sweep: Path, run_report: Run) -> None:
+def test_a_strangers_estimator_is_not_imported(sweep: Path) -> None:
     file = finished_job(sweep, "latent_dim=2", value=-3) / "config.yaml"
     text = file.read_text().replace("vaelab.estimators.ImportanceSampling", "mypkg.Evil")
     file.write_text(text)
-    run_report("sweep=sweep")
-    assert stored_report(sweep)["groups"][0]["comparability"]["estimators"] == {
-        "Evil": {"class": "mypkg.Evil", "num_samples": 100}
-    }
+    assert gather(sweep).groups[0].key["estimators"] == {"Evil": {"class": "mypkg.Evil", "num_samples": 100}}
     file.write_text(text.replace("mypkg.Evil", "vaelab.files.write_atomically"))
-    run_report("sweep=sweep")
-    assert "none of the public names" in stored_report(sweep)["rows"][0]["error"]
+    assert "none of the public names" in gather(sweep).rows[0]["error"]
 
 
 # what a stranger wrote
@@ -427,13 +384,9 @@ def test_the_page_escapes_a_strangers_texts(sweep: Path, run_report: Run) -> Non
     assert "alert(1)" in html
     assert "\u2028" not in page(sweep)
     assert not re.findall(r'(?:href|src)="(?!\./|data:|#)', html)
-
-
-def test_plots_escape_a_strangers_texts(sweep: Path) -> None:
-    for size in (2, 3):
-        finished_job(sweep, f"latent_dim={size}", value=-3).rename(sweep / f'{size}<a href="http:evil">')
-    for figure in figures_of(gather(sweep)).values():
-        assert "<a" not in str(figure.to_plotly_json())
+    for plot in plots(gather(sweep)).values():
+        assert "<script" not in str(plot["data"])
+    assert "default-src 'none'" in html
 
 
 def test_no_file_holds_a_secret_or_the_home_folder(
@@ -453,22 +406,20 @@ def test_no_file_holds_a_secret_or_the_home_folder(
     assert "[MY_TOKEN] ~/y" in page(sweep)
 
 
-def test_only_png_files_within_the_limits_are_shown(sweep: Path, run_report: Run) -> None:
+def test_only_png_files_within_the_limits_are_shown(sweep: Path) -> None:
     figures = finished_job(sweep, "latent_dim=2", value=-3) / "figures"
     (figures / "samples.png").write_bytes(b"GIF89a")
     (figures / "manifold.png").unlink()
     (figures / "manifold.png").symlink_to(figures / "reconstructions.png")
-    Image.new("1", (pictures.SIDE_LIMIT + 1, 1)).save(figures / "wide.png")
-    run_report("sweep=sweep")
-    assert re.findall(r'data-kind="(\w+)"', own_part(page(sweep))) == ["reconstructions"]
+    Image.new("1", (pictures.MOST_PIXELS + 1, 1)).save(figures / "wide.png")
+    assert [picture.kind for picture in pictures.pictures_of(gather(sweep)).shown] == ["reconstructions"]
 
 
 def test_the_csv_neutralises_formulas(sweep: Path, run_report: Run) -> None:
     finished_job(sweep, "latent_dim=2", value=-3).rename(sweep / "=cmd()")
     run_report("sweep=sweep")
     (row,) = csv.DictReader((sweep / "report.csv").open())
-    assert row["job"] == "'=cmd()"
-    assert row["log_likelihood"] == "-3"
+    assert (row["job"], row["log_likelihood"]) == ("'=cmd()", "-3")
 
 
 # what is written
@@ -481,13 +432,9 @@ def cells(html: str) -> list[list[str]]:
     return [[unescape(value) for value in re.findall(r'<td[^>]*data-value="([^"]*)"', row)] for row in rows]
 
 
-def test_page_csv_and_json_say_the_same(sweep: Path, run_report: Run) -> None:
-    sizes = [(f"latent_dim={size}", f"seed={seed}") for size in (2, 5) for seed in (0, 1, 2)]
-    plan(sweep, *((f"decoder={decoder}", *more) for decoder in ("bernoulli", "gaussian") for more in sizes))
-    grid(sweep)
-    run_report("sweep=sweep")
-    rows = stored_report(sweep)["rows"]
-    with (sweep / "report.csv").open() as file:
+def test_page_csv_and_json_say_the_same(gridded: Path) -> None:
+    rows = stored_report(gridded)["rows"]
+    with (gridded / "report.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == table
     columns = [
@@ -495,32 +442,21 @@ def test_page_csv_and_json_say_the_same(sweep: Path, run_report: Run) -> None:
         *("reconstruction", "kl", "active_units", "bits_per_dim", "pareto_k_bad", "seconds", "state", "job"),
     ]
     numbered = [row for row in table if row["rank"]]
-    assert cells(page(sweep))[: len(numbered)] == [[row[column] for column in columns] for row in numbered]
-    assert len(cells(page(sweep))) == len(table) == 12
+    assert cells(page(gridded))[: len(numbered)] == [[row[column] for column in columns] for row in numbered]
+    assert len(cells(page(gridded))) == len(table) == 12
+    assert "Without results so far" in page(gridded)
 
 
-@pytest.mark.slow
-def test_the_page_loads_nothing(sweep: Path, run_report: Run) -> None:
-    grid(sweep)
-    run_report("sweep=sweep")
-    html = page(sweep)
-    assert "default-src 'none'" in html
-    assert not re.search(r"<(link|script|img|iframe)[^>]*(src|href)=\"(?!data:)", html)
-
-
-def test_of_too_many_jobs_the_best_of_each_setting_has_pictures(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid(sweep, seeds=(0, 1))
+def test_of_too_many_jobs_the_best_of_each_setting_has_pictures(gridded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_JOBS", 6)
-    report = gather(sweep)
+    report = gather(gridded)
     chosen = pictures.pictures_of(report)
     assert {picture.ranked.entry.settings["seed"] for picture in chosen.shown} == {1}  # the better seed in `grid`
     assert "Pictures of 4 of 8 jobs" in chosen.left_out
     assert chosen.left_out in unescape(render(report, chosen))
-    monkeypatch.setattr(pictures, "MOST_BYTES", len(chosen.shown[0].uri) * 2)
-    assert len({picture.ranked.entry.name for picture in pictures.pictures_of(report).shown}) < 4
 
 
-def test_versions_that_differ_are_stored_report(sweep: Path, run_report: Run) -> None:
+def test_the_page_says_that_versions_differ(sweep: Path, run_report: Run) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     file = finished_job(sweep, "latent_dim=3", value=-2) / "record.json"
     stored = json.loads(file.read_text())
@@ -531,24 +467,6 @@ def test_versions_that_differ_are_stored_report(sweep: Path, run_report: Run) ->
     assert "1.0 (1 jobs): jobs differ" in re.sub(r"\s+", " ", own_part(page(sweep)))
 
 
-@pytest.mark.slow
-def test_the_report_is_a_wandb_run_in_the_sweeps_group(sweep: Path, run_report: Run) -> None:
-    finished_job(sweep, "latent_dim=2", value=-3)
-    run_report("sweep=sweep")  # no job logs to W&B
-    finished_job(sweep, "latent_dim=3", "logger=wandb", "logger.project=mine", value=-2)
-    run_report("sweep=sweep", "wandb_mode=disabled")
-    assert not (sweep / "wandb").exists()
-    run_report("sweep=sweep")
-    read = only(sweep)
-    assert (read.run["run_group"], read.run["job_type"], read.run["project"]) == ("sweep", "report", "mine")
-    assert read.summary["best.group_1.log_likelihood"] == -2
-    assert read.exit_code == 0
-    (table,) = (sweep / "wandb").rglob("*.table.json")
-    assert len(json.loads(table.read_text())["data"]) == 2
-    run_report("sweep=sweep")
-    assert stored_report(sweep)["jobs"] == {"done": 2}  # W&B's folder is not a job
-
-
 # what is refused
 
 
@@ -557,24 +475,19 @@ def test_the_report_is_a_wandb_run_in_the_sweeps_group(sweep: Path, run_report: 
     [
         (["sweep=nowhere"], "nowhere is not a folder; there are sweep: give sweep=logs/sweeps/NAME", FAILURE),
         (["sweep=sweep"], "sweep holds neither a run folder nor the plan of a sweep", FAILURE),
+        (["sweep=sweep/job"], "is a run folder, not a sweep's folder: give sweep=sweep", FAILURE),
         (["sweep=sweep", "wandb_mode=loud"], "wandb_mode must be offline, online or disabled", USAGE),
         ([], "sweep", USAGE),
     ],
 )
 def test_a_refusal_is_one_line(arguments: list[str], words: str, code: int, sweep: Path, run_report: Run) -> None:
-    outcome = run_report(*arguments, code=code)
-    assert words in outcome.err
-    assert len(outcome.err.splitlines()) == 1
-    assert not list(sweep.iterdir())
+    if "sweep=sweep/job" in arguments:
+        finished_job(sweep, value=-3).rename(sweep / "job")
+    assert_one_line(run_report(*arguments, code=code), words)
+    assert not list(sweep.glob("report.*"))
 
 
-def test_a_run_folder_is_refused(sweep: Path, run_report: Run) -> None:
-    job = finished_job(sweep, "latent_dim=2", value=-3)
-    outcome = run_report(f"sweep=sweep/{job.name}", code=FAILURE)
-    assert "is a run folder, not a sweep's folder: give sweep=sweep" in outcome.err
-
-
-@pytest.mark.parametrize("jobs", [{"..": []}, {"": []}, {"a/b": []}, {"a": "seed=0"}, ["a"]])
+@pytest.mark.parametrize("jobs", [{"..": []}, {"a": "seed=0"}])
 def test_a_plan_with_a_path_outside_is_refused(jobs: Any, sweep: Path, run_report: Run) -> None:
     (sweep / "sweep.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "jobs": jobs}))
     assert "is not the plan of a sweep" in run_report("sweep=sweep", code=FAILURE).err

@@ -1,8 +1,9 @@
 """Gather a sweep's folder into one `Report`, from which the page, the CSV and the JSON are made."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from vaelab.errors import RunFolderError
 from vaelab.reporting.groups import Group, describe_differences, grouped
 from vaelab.reporting.reading import STATES, Entry, read
 from vaelab.reporting.settings import assign_settings, shared_settings
-from vaelab.reporting.table import Row, finite, rows_of
+from vaelab.reporting.table import Row, rows_of
 from vaelab.runs.folder.contents import FORMAT_VERSION
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
@@ -54,27 +55,27 @@ class Report:
         names = dict.fromkeys(name for entry in self.entries for name in entry.versions)
         return {n: dict(Counter(e.versions[n] for e in self.entries if n in e.versions)) for n in names}
 
-    def as_data(self) -> dict[str, Any]:
+    def as_json(self) -> str:
         """Return the content of `report.json`: the rows of `report.csv`, the groups, and the settings."""
         groups = [
             {"group": g.number, "title": g.title, "subtitle": g.subtitle, "ranked_by": g.by, "comparability": g.key}
             for g in self.groups
         ]
-        return finite(
-            {
-                "format_version": FORMAT_VERSION,
-                "sweep": self.name,
-                "made": self.made.isoformat(timespec="seconds"),
-                "jobs": self.counts,
-                "seconds": self.seconds,
-                "groups": groups,
-                "apart": describe_differences(self.groups),
-                "rows": list(self.rows),
-                "settings_that_differ": self.columns,
-                "settings_held_equal": dict(self.shared),
-                "environments": self.environments,
-            }
-        )
+        data = {
+            "format_version": FORMAT_VERSION,
+            "sweep": self.name,
+            "made": self.made.isoformat(timespec="seconds"),
+            "jobs": self.counts,
+            "seconds": self.seconds,
+            "groups": groups,
+            "apart": describe_differences(self.groups),
+            "rows": self.rows,
+            "settings_that_differ": self.columns,
+            "settings_held_equal": self.shared,
+            "environments": self.environments,
+        }
+        finite = json.loads(json.dumps(data, default=str), parse_constant=lambda name: None)  # JSON has no infinity
+        return json.dumps(finite, indent=2)
 
 
 def gather(path: Path) -> Report:
@@ -84,11 +85,9 @@ def gather(path: Path) -> Report:
         RunFolderError: the folder is missing, is not a sweep's, or has an unreadable plan.
     """
     entries = [read(job) for job in jobs_of(path)]
-    columns = assign_settings(entries)
-    entries = [_presentable(entry) for entry in entries]
+    columns, shared = assign_settings(entries), shared_settings(entries)
     groups = grouped(entries)
     name = presentable(path.resolve().name)
-    shared = presentable(shared_settings(entries))
     return Report(name, datetime.now(UTC), columns, shared, entries, groups, rows_of(entries, groups))
 
 
@@ -108,11 +107,3 @@ def jobs_of(path: Path) -> list[Job]:
     if not jobs:
         raise RunFolderError(f"{path} holds neither a run folder nor the plan of a sweep: give sweep=logs/sweeps/NAME")
     return jobs
-
-
-def _presentable(entry: Entry) -> Entry:
-    names = ("name", "state", "error", "damage", "notes", "versions", "log", "settings")
-    fields = presentable({name: getattr(entry, name) for name in names} | {"keys": [r.key for r in entry.results]})
-    keys = fields.pop("keys")
-    results = [replace(result, key=key) for result, key in zip(entry.results, keys, strict=True)]
-    return replace(entry, **fields, results=results)

@@ -1,19 +1,11 @@
 """Group the results that share a comparability key, and rank them within each group."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from vaelab.evaluation.comparability import Key
 from vaelab.evaluation.declared import metric_of
 from vaelab.reporting.reading import Entry, Result, as_text
-
-KEY_LABELS = {  # parts of a comparability key, as the page names them
-    **{"data": "data set", "data_seed": "data seed", "split": "split", "examples": "examples"},
-    **{"pixels": "pixels", "binarize": "binarisation", "measure": "measure", "estimators": "estimator"},
-    **{"dequantizations": "dequantisations"},
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Group:
         """Names the data set, pixels, measure and estimator."""
         key = self.key
         pixels = f"{key.get('pixels')} pixels" + (f", {key['binarize']} binarisation" if "binarize" in key else "")
-        return " · ".join([str(key.get("data")), pixels, str(key.get("measure")), *map(described, estimators_of(key))])
+        return f"{key.get('data')} · {pixels} · {key.get('measure')} · {estimator_of(key)}"
 
     @property
     def subtitle(self) -> str:
@@ -70,17 +62,8 @@ class Group:
     def unranked(self) -> str:
         """A sentence on the jobs without a rank; empty if all are ranked."""
         count = sum(ranked.rank is None for ranked in self.ranked)
-        return (
-            f"{count} of {len(self.ranked)} jobs {'has' if count == 1 else 'have'} no {self.score_name}, "
-            "and so neither a rank nor a point in its plot."
-            if count
-            else ""
-        )
-
-    @property
-    def has_bits(self) -> bool:
-        """Whether any result has bits/dim."""
-        return any("log_likelihood_bits_per_dim" in ranked.result.numbers for ranked in self.ranked)
+        jobs = f"{count} of {len(self.ranked)} jobs {'has' if count == 1 else 'have'} no {self.score_name}"
+        return f"{jobs}, and so neither a rank nor a point in its plot." if count else ""
 
 
 def grouped(entries: Iterable[Entry]) -> list[Group]:
@@ -89,50 +72,36 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
     for entry in entries:
         for result in entry.results:
             by_key.setdefault(as_text(result.key), []).append((entry, result))
-    largest_first = sorted(by_key.values(), key=len, reverse=True)
-    return [_group(i, members) for i, members in enumerate(largest_first, 1)]
-
-
-def _group(number: int, members: Sequence[tuple[Entry, Result]]) -> Group:
-    by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
-    scored = [(result.numbers.get(by), entry, result) for entry, result in members]
-    best_first = sorted(scored, key=lambda member: (math.inf if member[0] is None else -member[0], member[1].name))
-    ranked = [Ranked(None if member[0] is None else i, *member) for i, member in enumerate(best_first, 1)]
-    return Group(number, members[0][1].key, by, ranked)
+    groups = []
+    for number, members in enumerate(sorted(by_key.values(), key=len, reverse=True), 1):
+        by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
+        scored = [(result.numbers.get(by), entry, result) for entry, result in members]
+        scored.sort(key=lambda member: (member[0] is None, -(member[0] or 0), member[1].name))
+        ranked = [Ranked(None if member[0] is None else i, *member) for i, member in enumerate(scored, 1)]
+        groups.append(Group(number, members[0][1].key, by, ranked))
+    return groups
 
 
 def describe_differences(groups: Sequence[Group]) -> str:
     """Say in which parts of their keys the groups differ; empty for fewer than two groups."""
     if len(groups) < 2:
         return ""
+    keys = [group.key | {"estimators": estimator_of(group.key)} for group in groups]
     differing = []
-    for name, label in KEY_LABELS.items():
-        values = list(dict.fromkeys(_part_of_key(name, group.key) for group in groups))
+    for name in dict.fromkeys(name for key in keys for name in key if name not in ("sha256", "of")):
+        values = dict.fromkeys(str(key.get(name, "none")) for key in keys)
         if len(values) > 1:
-            differing.append(f"{label} ({', '.join(values)})")
+            differing.append(f"{name.replace('_', ' ')} ({', '.join(values)})")
     return (
         f"These {len(groups)} groups differ in {'; '.join(differing) or 'the images'}. "
         "Numbers are ranked, and share an axis, within a group only."
     )
 
 
-def _part_of_key(name: str, key: Key) -> str:
-    if name == "estimators":
-        return ", ".join(map(described, estimators_of(key)))
-    return str(key.get(name, "none"))
-
-
-def estimators_of(key: Key) -> list[tuple[str, Any]]:
-    """Return the estimators of a key, as pairs of name and settings."""
-    estimators = key.get("estimators")
-    return list(estimators.items()) if isinstance(estimators, Mapping) else []
-
-
-def described(estimator: tuple[str, Any]) -> str:
-    """Describe an estimator by its name with K, or with all its settings if it has no K."""
-    name, settings = estimator
-    settings = settings if isinstance(settings, Mapping) else {}
+def estimator_of(key: Key) -> str:
+    """Describe the estimator of a result by its name with K, or with all its settings if it has no K."""
+    ((name, settings),) = key["estimators"].items()
     if "num_samples" in settings:
         return f"{name} K={settings['num_samples']}"
-    listed = ", ".join(f"{key} {value}" for key, value in settings.items())
+    listed = ", ".join(f"{setting} {value}" for setting, value in settings.items())
     return f"{name} ({listed})" if listed else name

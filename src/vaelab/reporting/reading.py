@@ -1,46 +1,45 @@
 """Read one job of a sweep: its state, configuration and environment, and its results with their comparability keys.
 
 The folder may come from a stranger. A damaged file marks its job as damaged, with a reason, and affects no other job.
+All texts are redacted and printable.
 """
 
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import Key
+from vaelab.evaluation.declared import DECLARED
 from vaelab.runs.folder.contents import read_json
 from vaelab.runs.folder.identity import BUDGET, flatten, science
 from vaelab.runs.stored_estimators import of_run
-from vaelab.security.redaction import printable
+from vaelab.runs.tracking.wandb_runs import logs_to_wandb
+from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened, reason_of, shown
 from vaelab.sweeps.folder import Job
 
 STATES = ("done", "running", "waiting", "interrupted", "failed", "killed", "damaged")
-SPLIT_METRICS = ("elbo", "sampling_error", "reconstruction", "kl", "active_units", "latent_dim")
-ESTIMATE_METRICS = ("log_likelihood", "standard_error", "pareto_k_bad", "log_likelihood_bits_per_dim")
-COUNTS = ("steps", "samples_seen")  # which differ between the weights of one run
 LOG_BYTES = 2**15  # read from the end of a log
-LOG_LINES = 40
-Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Result:
-    """The numbers of one job by one estimator, in nats unless a name gives another unit.
+    """The numbers of one job by one estimator.
 
     Attributes:
         key: the comparability key; only results with equal keys are ranked together.
+        numbers: name → metric, in its declared unit.
         weights: `last` or `best`.
         source: the file that holds the numbers.
     """
 
     key: Key
-    numbers: Numbers
+    numbers: dict[str, float]
     weights: str
     source: str
 
@@ -54,6 +53,7 @@ class Entry:
         damage: the reasons why parts of the folder are unreadable.
         notes: the numbers that are left out, with reasons.
         flat: the scientific configuration and the budget, by dotted keys.
+        logger: the configuration of its W&B logger, if it has one.
         versions: of the packages and the platform that it ran on.
         log: the end of `train.log`, if the job did not end well.
         settings: the settings in which it differs from other jobs; see `vaelab.reporting.settings`.
@@ -61,13 +61,14 @@ class Entry:
 
     name: str
     path: Path
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     state: str = "damaged"
     error: str | None = None
     damage: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     flat: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     log: str = ""
@@ -82,57 +83,53 @@ def read(job: Job) -> Entry:
             part(job, entry)
         except RunFolderError as error:
             entry.damage.append(str(error).replace(f"{job.path}{os.sep}", ""))
-        except OSError as error:
-            entry.damage.append(f"{type(error).__name__}: {error.strerror}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             entry.damage.append(f"unexpected structure of the job's {part.__name__[1:]} ({reason_of(error)})")
     if entry.damage:
         entry.state = "damaged"
     if entry.state not in ("done", "running", "waiting"):
         entry.log = last_lines(job.path / "train.log")
-    return entry
+    texts = ("name", "overrides", "error", "damage", "notes", "flat", "versions", "log")
+    return replace(entry, **presentable({name: getattr(entry, name) for name in texts}))
 
 
 def _status(job: Job, entry: Entry) -> None:
     stored = job.status.get("state", "waiting")
     if stored not in STATES:
         raise RunFolderError(f"status.json has state {shown(stored)}, expected {', '.join(STATES[:-1])}")
-    entry.state, entry.seconds = job.state, float(job.seconds)
-    entry.error = None if job.error is None else printable(str(job.error)[:1000])
+    entry.state, entry.seconds = job.state, job.seconds
+    entry.error = None if job.error is None else str(job.error)[:1000]
 
 
 def _config(job: Job, entry: Entry) -> None:
     budget = {key: value for key, value in flatten(job.config).items() if key in BUDGET and value is not None}
     entry.flat = science(job.config) | budget
+    entry.logger = job.config["runtime"]["logger"] if logs_to_wandb(job.config) else None
 
 
 def _record(job: Job, entry: Entry) -> None:
-    environment = job.record.get("environment", {})
-    more = {name: environment[name] for name in ("threads", "platform") if name in environment}
-    versions = environment.get("versions", {}) | more
-    entry.versions = {str(name): str(value)[:80] for name, value in versions.items()}
+    environment = {**job.record.get("environment", {})}
+    versions = environment.pop("versions", {}) | environment
+    entry.versions = {name: str(value)[:80] for name, value in versions.items()}
 
 
 def _metrics(job: Job, entry: Entry) -> None:
     """Read `metrics.json` of a job that is done; a job that trains again still holds those of its smaller budget."""
-    if entry.state != "done":
-        files = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
-        if files and entry.state != "damaged":
-            entry.notes.append(f"{' and '.join(files)} left out, because the job is {entry.state}, not done")
-        return
-    if job.metrics:
+    files = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
+    if entry.state == "done" and job.metrics:
         key = of_run(job.config, job.record["data"], job.path / "config.yaml")
         entry.results += results_of(key, job.metrics, "last", "metrics.json")
+    elif files and entry.state not in ("done", "damaged"):
+        entry.notes.append(f"{' and '.join(files)} left out, because the job is {entry.state}, not done")
 
 
 def _evaluation(job: Job, entry: Entry) -> None:
     """Read `evaluation.json`, unless it is of other weights than `metrics.json` because training went on."""
     if entry.state != "done" or not (stored := read_json(job.path / "evaluation.json")):
         return
-    key, weights = stored["comparability"], str(stored["checkpoint"])[:10]
-    results = list(results_of(key, stored, weights, "evaluation.json"))
-    prefix = "best/" if weights == "best" else ""
-    if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in COUNTS):
+    results = list(results_of(stored["comparability"], stored, str(stored["checkpoint"])[:10], "evaluation.json"))
+    prefix = "best/" if stored["checkpoint"] == "best" else ""
+    if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in ("steps", "samples_seen")):
         entry.notes.append("evaluation.json left out, because it is of other weights than metrics.json: evaluate again")
         return
     known = [as_text(result.key) for result in entry.results]
@@ -141,20 +138,18 @@ def _evaluation(job: Job, entry: Entry) -> None:
 
 def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) -> Iterator[Result]:
     """Yield a result for each estimator of `key` with an estimate; a single estimator may lack it."""
-    split, names = key["split"], list(key["estimators"])
-    for name in names:
-        single = f"{split}/log_likelihood" in metrics
-        own = metrics if single else {k.replace(f"{split}/{name}/", f"{split}/"): v for k, v in metrics.items()}
-        numbers = {
-            n: own[f"{split}/{n}"] for n in (*SPLIT_METRICS, *ESTIMATE_METRICS) if is_number(own.get(f"{split}/{n}"))
-        }
-        if "log_likelihood" in numbers or (len(names) == 1 and numbers):
-            yield Result({**key, "estimators": {name: key["estimators"][name]}}, numbers, weights, source)
+    split, estimators = key["split"], key["estimators"]
+    own = {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")}
+    for name, settings in estimators.items():
+        named = {full.removeprefix(f"{name}/"): value for full, value in own.items()}
+        numbers = {short: value for short, value in named.items() if short in DECLARED and is_number(value)}
+        if "log_likelihood" in numbers or (len(estimators) == 1 and numbers):
+            yield Result(presentable({**key, "estimators": {name: dict(settings)}}), numbers, weights, source)
 
 
-def as_text(key: Key) -> str:
-    """Return a key as text; equal keys give equal texts."""
-    return json.dumps(key, sort_keys=True, default=str)
+def as_text(value: Any) -> str:
+    """Return plain data as text; equal values give equal texts."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def is_number(value: Any) -> bool:
@@ -172,4 +167,4 @@ def last_lines(path: Path) -> str:
         return ""
     tracebacks = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
     first = max(tracebacks[-1] - 1, 0) if tracebacks else 0  # the line before names the error
-    return printable("\n".join(lines[first:][-LOG_LINES:]))
+    return "\n".join(lines[first:][-40:])

@@ -1,36 +1,36 @@
 """Find the few settings in which the jobs of a sweep differ, and those that all jobs share."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from vaelab.reporting.reading import Entry
+from vaelab.reporting.reading import Entry, as_text
 from vaelab.runs.folder.identity import BUDGET, is_control
-
-LAST = ("seed",)  # the last column, because it numbers repetitions of the others
 
 
 def assign_settings(entries: Sequence[Entry]) -> list[str]:
     """Set the `settings` of each entry, and return the columns that they have a value for (None if there is none).
 
     The overrides that differ come first. Other differences between the stored configurations follow, unless an earlier
-    column determines them. A part whose class differs is one column, which stands for everything below it.
+    column determines them. A part whose class differs is one column, which stands for everything below it. The seed is
+    the last column, because it numbers repetitions of the others.
     """
     typed = [dict(_parsed(override) for override in entry.overrides) for entry in entries]
-    names = dict.fromkeys(key for overrides in typed for key in overrides if key in BUDGET or not is_control(key))
+    pairs = list(zip(entries, typed, strict=True))
+    # configuration of a part → the override that chose it, to label jobs whose overrides are unknown
+    labels = {as_text(_below(key, entry)): overrides[key] for entry, overrides in pairs for key in overrides}
     columns: dict[str, list[Any]] = {}
-    for key in names:
-        labels = _labels(key, entries, typed)
-        values = [_value(key, entry, overrides, labels) for entry, overrides in zip(entries, typed, strict=True)]
-        if len(set(map(_text, values))) > 1:
+    for key in dict.fromkeys(key for overrides in typed for key in overrides if key in BUDGET or not is_control(key)):
+        values = [_value(key, entry, overrides, labels) for entry, overrides in pairs]
+        if len(set(map(as_text, values))) > 1:
             columns[key] = values
     # a waiting job has no configuration, and says nothing about what determines what
     known = [i for i, entry in enumerate(entries) if entry.flat]
-    for key in _candidates(_differing(entries), columns):
+    for key in _differing(entries, columns):
         values = [_value(key, entry, {}, {}) for entry in entries]
         if not ("." in key and any(_determines(before, values, known) for before in columns.values())):
             columns[key] = values
-    order = sorted(columns, key=lambda key: key in LAST)
+    order = sorted(columns, key=lambda key: key == "seed")
     for i, entry in enumerate(entries):
         entry.settings = {key: columns[key][i] for key in order}
     return order
@@ -39,22 +39,18 @@ def assign_settings(entries: Sequence[Entry]) -> list[str]:
 def shared_settings(entries: Iterable[Entry]) -> dict[str, Any]:
     """Return the settings that all stored configurations have in common."""
     first, *others = [entry.flat for entry in entries if entry.flat] or [{}]
-    return {k: v for k, v in sorted(first.items()) if all(k in flat and _text(flat[k]) == _text(v) for flat in others)}
+    return {
+        k: v for k, v in sorted(first.items()) if all(k in flat and as_text(flat[k]) == as_text(v) for flat in others)
+    }
 
 
-def _differing(entries: Iterable[Entry]) -> list[str]:
-    """Return the dotted keys that differ, the shortest paths first."""
+def _differing(entries: Iterable[Entry], columns: Iterable[str]) -> list[str]:
+    """Return the keys that differ and that no column covers: parts whose class differs, then the shortest paths."""
     flats = [entry.flat for entry in entries if entry.flat]
-    keys = {key for flat in flats for key in flat}
-    differing = [key for key in keys if len({_text(flat.get(key)) for flat in flats}) > 1]
-    return sorted(differing, key=lambda key: (key.count("."), key))
-
-
-def _candidates(differing: Sequence[str], columns: Mapping[str, Any]) -> list[str]:
-    """Return the differing keys that no column covers; parts whose class differs come first."""
-    left = [key for key in differing if not any(key == name or key.startswith(f"{name}.") for name in columns)]
-    parts = sorted({key.split(".")[0] for key in left if key.endswith("._target_")})
-    return list(dict.fromkeys([*parts, *left]))
+    keys = {key for flat in flats for key in flat if not any(f"{key}.".startswith(f"{name}.") for name in columns)}
+    differing = [key for key in keys if len({as_text(flat.get(key)) for flat in flats}) > 1]
+    parts = sorted({key.split(".")[0] for key in differing if key.endswith("._target_")})
+    return list(dict.fromkeys([*parts, *sorted(differing, key=lambda key: (key.count("."), key))]))
 
 
 def _value(key: str, entry: Entry, overrides: Mapping[str, Any], labels: Mapping[str, Any]) -> Any:
@@ -63,13 +59,7 @@ def _value(key: str, entry: Entry, overrides: Mapping[str, Any], labels: Mapping
     if key in overrides:
         return overrides[key]
     below = _below(key, entry)
-    return labels.get(_text(below), _label(below)) if below else None
-
-
-def _labels(key: str, entries: Sequence[Entry], typed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return configuration of a part → the override that chose it, to label jobs whose overrides are unknown."""
-    pairs = zip(entries, typed, strict=True)
-    return {_text(_below(key, entry)): overrides[key] for entry, overrides in pairs if key in overrides}
+    return labels.get(as_text(below), _label(below)) if below else None
 
 
 def _below(key: str, entry: Entry) -> dict[str, Any]:
@@ -89,7 +79,7 @@ def _determines(column: Sequence[Any], values: Sequence[Any], known: Sequence[in
     A column that differs in every job, as a seed may, determines only values that differ in every job too, because
     otherwise it would determine everything.
     """
-    pairs = {(_text(column[i]), _text(values[i])) for i in known}
+    pairs = {(as_text(column[i]), as_text(values[i])) for i in known}
     distinct = len({first for first, _ in pairs})
     return distinct == len(pairs) and (distinct < len(known) or len({second for _, second in pairs}) == distinct)
 
@@ -97,12 +87,6 @@ def _determines(column: Sequence[Any], values: Sequence[Any], known: Sequence[in
 def _parsed(override: str) -> tuple[str, Any]:
     key, _, text = override.lstrip("+~").partition("=")
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return key, kind(text)
-        except ValueError:
-            continue
     return key, text
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)

@@ -2,44 +2,37 @@
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from vaelab.reporting.groups import Group
 from vaelab.reporting.reading import Entry, Result
 
-NUMBERS = {  # column of the files → declared metric
-    "log_likelihood": "log_likelihood",
-    "standard_error": "standard_error",
-    "elbo": "elbo",
-    "reconstruction": "reconstruction",
-    "kl": "kl",
-    "active_units": "active_units",
-    "bits_per_dim": "log_likelihood_bits_per_dim",
-    "pareto_k_bad": "pareto_k_bad",
-}
+METRICS = (
+    *("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units"),
+    *("log_likelihood_bits_per_dim", "pareto_k_bad"),
+)
+NUMBERS = {name.removeprefix("log_likelihood_"): name for name in METRICS}  # column of the files → declared metric
 Row = dict[str, Any]
 
 
 def rows_of(entries: Sequence[Entry], groups: Sequence[Group]) -> list[Row]:
     """Return a row for each result, group by group and best first, and then one for each job without results."""
     rows = [_row(r.entry, r.result, group.number, r.rank) for group in groups for r in group.ranked]
-    return rows + [_row(entry, None, None, None) for entry in entries if not entry.results]
+    return rows + [_row(entry) for entry in entries if not entry.results]
 
 
-def _row(entry: Entry, result: Result | None, group: int | None, rank: int | None) -> Row:
-    numbers = {} if result is None else result.numbers
+def _row(entry: Entry, result: Result | None = None, group: int | None = None, rank: int | None = None) -> Row:
     return {
         "group": group,
         "rank": rank,
         "job": entry.name,
         "state": entry.state,
         **{f"setting:{key}": value for key, value in entry.settings.items()},
-        **{column: numbers.get(name) for column, name in NUMBERS.items()},
+        **{column: result and result.numbers.get(name) for column, name in NUMBERS.items()},
         "seconds": entry.seconds,
-        "weights": None if result is None else result.weights,
-        "source": None if result is None else result.source,
+        "weights": result and result.weights,
+        "source": result and result.source,
         "error": "; ".join(filter(None, [entry.error, *entry.damage])) or None,
         "note": "; ".join(entry.notes) or None,
     }
@@ -50,19 +43,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    for row in rows:
+        formulas = {k: f"'{v}" for k, v in row.items() if isinstance(v, str) and v[:1] in ("=", "+", "-", "@", "\t")}
+        writer.writerow(row | formulas)
     return file.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    is_formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t")
-    return f"'{value}" if is_formula else value
-
-
-def finite(value: Any) -> Any:
-    """Return plain data with None for numbers that JSON lacks: infinities and NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: finite(each) for name, each in value.items()}
-    return [finite(each) for each in value] if isinstance(value, list | tuple) else value

@@ -17,14 +17,13 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from vaelab.errors import RunFolderError
+from vaelab.reporting.gathering import jobs_of
 from vaelab.runs.tracking.wandb_runs import at, decoder_of, is_log_likelihood, logs_to_wandb, protocol_of, within
-from vaelab.sweeps.folder import Job, SweepFolder
+from vaelab.sweeps.folder import Job
 
 DECODER = "decoder.head._target_"
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")  # Tableau's
-MOST_RUNS = 100  # in one panel
-LONGEST_TITLE = 128  # characters, the most that W&B accepts
-WHOLE_ROW = 24  # columns of a report
+MOST_RUNS = 100  # in one panel; W&B's default of 10 would hide most sweeps' runs
 
 
 @dataclass(frozen=True)
@@ -46,43 +45,36 @@ class LoggedSweep:
         """Read a sweep's folder.
 
         Args:
-            path: the folder.
-            group: None for the folder's name.
+            group: None for the folder's name. Signs that our sweeps' names lack, some of which W&B's filters take
+                for their own, become `_`.
             place: `entity` and `project`; None for those that the jobs logged to.
 
         Raises:
-            RunFolderError: no job has a W&B run, or the jobs logged to several entities or projects.
+            RunFolderError: see `jobs_of`; or no job has a W&B run, or the jobs logged to several entities or projects.
         """
-        jobs = [job for job in SweepFolder(path).jobs() if "run_id" in job.status and logs_to_wandb(job.config)]
+        jobs = [job for job in jobs_of(path) if "run_id" in job.status and logs_to_wandb(job.config)]
         if not jobs:
             raise RunFolderError(
                 f"{path} has no job with a W&B run: type sweep=logs/sweeps/NAME of a sweep trained with logger=wandb"
             )
         chosen = {}
-        for name in ("entity", "project"):
-            logged = {at(job.config, f"runtime.logger.{name}") or "" for job in jobs}
-            given = place.get(name)
+        for name, given in place.items():
+            logged = sorted({at(job.config, f"runtime.logger.{name}") or "" for job in jobs})
             if given is None and len(logged) > 1:
-                listed = ", ".join(sorted(filter(None, logged)))
+                listed = ", ".join(filter(None, logged))
                 raise RunFolderError(f"{path} has jobs in more than one {name} of W&B ({listed}): type {name}=")
-            chosen[name] = logged.pop() if given is None else given
-        return cls(group or path.resolve().name, jobs=jobs, **chosen)
+            chosen[name] = logged[0] if given is None else given
+        return cls(re.sub(r"[^\w. -]", "_", group or path.resolve().name, flags=re.ASCII), jobs=jobs, **chosen)
 
-    @cached_property
+    @property
     def title(self) -> str:
-        """The title of the dashboards, in plain ASCII because W&B refuses emoji and mistakes other signs for them."""
-        return re.sub(r"[^\w. -]", "_", f"sweep {self.group}", flags=re.ASCII)[:LONGEST_TITLE]
+        """The title of the dashboards, no longer than W&B accepts."""
+        return f"sweep {self.group}"[:128]
 
-    @cached_property
+    @property
     def decoders(self) -> list[str]:
         """The names of the decoders, in the order of the jobs."""
         return list(dict.fromkeys(decoder_of(job.config) for job in self.jobs))
-
-    @cached_property
-    def colours(self) -> dict[str, str]:
-        """W&B's id of a run → the colour of its decoder."""
-        colours = dict(zip(self.decoders, cycle(COLOURS)))
-        return {job.status["run_id"]: colours[decoder_of(job.config)] for job in self.jobs}
 
     @cached_property
     def protocols(self) -> dict[str, list[Job]]:
@@ -94,32 +86,24 @@ class LoggedSweep:
                 protocols.setdefault(protocol, []).append(job)
         return protocols
 
-    @cached_property
-    def figures(self) -> list[str]:
-        """The names of the figures that the jobs logged."""
-        return sorted({f"figures/{file.stem}" for job in self.jobs for file in job.path.glob("figures/*.png")})
+    def runs(self, *filters: ws.FilterExpr) -> dict[str, Any]:
+        """Choose the runs of the sweep that pass the filters, each in the colour of its decoder."""
+        colours = dict(zip(self.decoders, cycle(COLOURS)))
+        settings = {job.status["run_id"]: {"color": colours[decoder_of(job.config)]} for job in self.jobs}
+        return {"filters": ws.And(ws.Metric("Group") == self.group, *filters), "run_settings": settings}
 
 
 def workspace(sweep: LoggedSweep) -> ws.Workspace:
     """Return a workspace of the sweep's runs only: curves, log p(x) by protocol, and pictures."""
-    sections = [ws.Section(name="curves", panels=curves(sweep))]
-    sections += [
-        ws.Section(name=f"log p(x): {protocol}", panels=[*likelihoods(protocol, jobs), coordinates(protocol, jobs)])
-        for protocol, jobs in sweep.protocols.items()
-    ]
-    sections += [ws.Section(name="pictures", panels=pictures(sweep))] if sweep.figures else []
-    for section in sections:
-        section.is_open = True
+    of_results = {f"log p(x): {name}": results(name, jobs) for name, jobs in sweep.protocols.items()}
+    panels = {"curves": curves(), **of_results, "pictures": pictures(sweep)}
     return ws.Workspace(
         entity=sweep.entity,
         project=sweep.project,
         name=sweep.title,
-        sections=sections,
-        settings=ws.WorkspaceSettings(x_axis="samples_seen", max_runs=most_runs(sweep)),
-        runset_settings=ws.RunsetSettings(
-            filters=ws.And(of_sweep(sweep)),
-            run_settings={run: ws.RunSettings(color=colour) for run, colour in sweep.colours.items()},
-        ),
+        sections=[ws.Section(name=name, panels=own, is_open=True) for name, own in panels.items() if own],
+        settings=ws.WorkspaceSettings(x_axis="samples_seen", max_runs=MOST_RUNS),
+        runset_settings=ws.RunsetSettings(**sweep.runs()),
     )
 
 
@@ -129,86 +113,51 @@ def report(sweep: LoggedSweep) -> wr.Report:
         wr.P(f"{len(sweep.jobs)} runs of the sweep {sweep.group}; decoders: {', '.join(sweep.decoders)}."),
         wr.P("Nats per example, higher is better. Numbers compare within a section, never between two."),
     ]
-    for protocol, jobs in sweep.protocols.items():
-        panels = [*likelihoods(protocol, jobs), *curves(sweep), coordinates(protocol, jobs)]
+    sections = [(name, jobs, [*curves(), *results(name, jobs)]) for name, jobs in sweep.protocols.items()]
+    for name, jobs, panels in [*sections, ("pictures", sweep.jobs, pictures(sweep))]:
         ids = [job.status["run_id"] for job in jobs]
-        blocks += [wr.H2(protocol), grid(sweep, protocol, panels, ws.Metric("ID").isin(ids))]
-    if sweep.figures:
-        blocks += [wr.H2("Pictures"), grid(sweep, "all runs", pictures(sweep))]
+        runs = wr.Runset(name=name, **sweep.runs(ws.Metric("ID").isin(ids)))
+        blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)] if panels else []
     return wr.Report(entity=sweep.entity, project=sweep.project, title=sweep.title, blocks=blocks, width="fluid")
 
 
-def grid(sweep: LoggedSweep, name: str, panels: list[Any], *filters: Any) -> wr.PanelGrid:
-    """Return the panels of a report, for the runs of the sweep that pass the filters."""
-    runs = wr.Runset(
-        name=name,
-        filters=ws.And(of_sweep(sweep), *filters),
-        run_settings={run: wr.RunSettings(color=colour) for run, colour in sweep.colours.items()},
-    )
-    return wr.PanelGrid(runsets=[runs], panels=panels)
-
-
-def of_sweep(sweep: LoggedSweep) -> ws.FilterExpr:
-    """Filter the runs of the sweep: by group, or by run id if W&B's package cannot quote the group's name."""
-    if re.fullmatch(r"[\w. -]+", sweep.group, re.ASCII):
-        return ws.Metric("Group") == sweep.group
-    return ws.Metric("ID").isin(list(sweep.colours))
-
-
-def curves(sweep: LoggedSweep) -> list[Any]:
+def curves() -> list[Any]:
     """Plot the validation bound over training, for each run and as the mean over each decoder's runs."""
     bound = {"x": "samples_seen", "y": ["val/elbo"], "title_x": "training examples seen", "title_y": "nats per example"}
     mean = {"groupby": wr.Config(DECODER), "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
     return [
-        wr.LinePlot(title="validation bound", max_runs_to_show=most_runs(sweep), **bound),
+        wr.LinePlot(title="validation bound", max_runs_to_show=MOST_RUNS, **bound),
         wr.LinePlot(title="validation bound, mean and range of each decoder", **bound, **mean),
     ]
 
 
-def likelihoods(protocol: str, jobs: Sequence[Job]) -> list[Any]:
-    """Plot the estimates of log p(x) against `latent_dim` and as a bar for each run."""
-    panels = []
-    for metric in estimates(jobs):
-        name = within(protocol, metric)
-        legend = f"${{run:displayName}} ${{config:{DECODER}}}"
+def results(protocol: str, jobs: Sequence[Job]) -> list[Any]:
+    """Plot the estimates of log p(x) against `latent_dim` and as bars, and all results beside the settings."""
+    metrics = sorted({metric for job in jobs for metric in job.metrics if is_log_likelihood(metric)})
+    names = {metric: within(protocol, metric) for metric in metrics}
+    legend = f"${{run:displayName}} ${{config:{DECODER}}}"
+    panels: list[Any] = []
+    for metric, name in names.items():
         scatter = {"x": wr.Config("latent_dim"), "y": wr.SummaryMetric(name), "legend_template": legend}
         panels.append(wr.ScatterPlot(title=f"{metric} against latent_dim, in nats", **scatter))
         panels.append(wr.BarPlot(title=f"{metric}, in nats", metrics=[name], max_bars_to_show=MOST_RUNS))
-    return panels
-
-
-def coordinates(protocol: str, jobs: Sequence[Job]) -> wr.ParallelCoordinatesPlot:
-    """Plot settings and results in parallel coordinates."""
-    settings = [wr.Config(name) for name in ("latent_dim", "seed", DECODER)]
-    common = set.intersection(*(set(job.metrics) for job in jobs))
-    results = [within(protocol, metric) for metric in estimates(jobs)]
-    results += [name for name in ("test/kl", "test/active_units") if name in common]
-    columns = [*settings, *map(wr.SummaryMetric, results)]
-    return wr.ParallelCoordinatesPlot(
-        title="choices and results",
-        columns=[wr.ParallelCoordinatesPlotColumn(metric=column) for column in columns],
-        layout=wr.Layout(w=WHOLE_ROW, h=10),
-    )
+    common = [name for name in ("test/kl", "test/active_units") if all(name in job.metrics for job in jobs)]
+    settings, found = map(wr.Config, ("latent_dim", "seed", DECODER)), map(wr.SummaryMetric, [*names.values(), *common])
+    columns = [wr.ParallelCoordinatesPlotColumn(metric=column) for column in (*settings, *found)]
+    return [*panels, wr.ParallelCoordinatesPlot(title="choices and results", columns=columns, layout=whole_row())]
 
 
 def pictures(sweep: LoggedSweep) -> list[Any]:
-    """Show each kind of figure for all runs."""
+    """Show each kind of figure that the jobs logged, for all runs."""
+    kinds = sorted({file.stem for job in sweep.jobs for file in job.path.glob("figures/*.png")})
     return [
-        wr.MediaBrowser(
-            title=name.removeprefix("figures/"), media_keys=[name], num_columns=4, layout=wr.Layout(w=WHOLE_ROW, h=10)
-        )
-        for name in sweep.figures
+        wr.MediaBrowser(title=kind, media_keys=[f"figures/{kind}"], num_columns=4, layout=whole_row()) for kind in kinds
     ]
 
 
-def estimates(jobs: Sequence[Job]) -> list[str]:
-    """Return the names of the estimates of log p(x) that any job has."""
-    return sorted({name for job in jobs for name in job.metrics if is_log_likelihood(name)})
-
-
-def most_runs(sweep: LoggedSweep) -> int:
-    """Return the number of runs that a panel shows, because W&B's default of 10 would hide most sweeps' runs."""
-    return min(max(len(sweep.jobs), 10), MOST_RUNS)
+def whole_row() -> wr.Layout:
+    """Return a layout of all 24 columns of a report; W&B's package changes what it is given."""
+    return wr.Layout(w=24, h=10)
 
 
 def specification(dashboard: ws.Workspace | wr.Report) -> dict[str, Any]:

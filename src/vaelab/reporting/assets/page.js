@@ -62,20 +62,29 @@
   filter();
 
   // draw the plots: data come from data-plot, colours from the style sheet
+  const symbols = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon"];
+  const dashes = ["solid", "dash", "dot"];
   const themed = (plot) => {
     const style = getComputedStyle(root);
     const colour = (name) => style.getPropertyValue(name).trim();
-    const data = plot.data.map((trace) => {
-      const own = colour(trace.meta?.style === undefined ? "--soft" : `--s${trace.meta.style % 8}`);
-      const bars = (error) => error && { ...error, color: own };
+    const look = (trace) => {
+      if (trace.style === undefined) {
+        return { mode: "lines", line: { width: 1, dash: "dot", color: colour("--soft") }, hoverinfo: "skip" };
+      }
+      const color = colour(`--s${trace.style % 8}`);
+      const common = { legendgroup: trace.name, hovertemplate: "%{text}<extra></extra>" };
+      if (trace.single) {
+        return { ...common, mode: "markers", marker: { size: 4, opacity: 0.55, color }, showlegend: false };
+      }
+      const bars = (array) => (array.some(Boolean) ? { array, type: "data", thickness: 1.2, width: 4, color } : null);
       return {
-        ...trace,
-        line: { ...trace.line, color: own },
-        marker: { ...trace.marker, color: own },
-        error_x: bars(trace.error_x),
-        error_y: bars(trace.error_y),
+        ...common, mode: "lines+markers",
+        line: { width: 1.8, dash: dashes[Math.floor(trace.style / 8) % 3], color },
+        marker: { size: 8, symbol: symbols[trace.style % 8], color },
+        error_x: bars(trace.x_spread), error_y: bars(trace.y_spread),
       };
-    });
+    };
+    const data = plot.data.map((trace) => ({ ...trace, ...look(trace) }));
     const axis = (own) => ({
       ...own, gridcolor: colour("--faint"), linecolor: colour("--line"), tickcolor: colour("--line"),
       showline: true, ticks: "outside", zeroline: false, automargin: true,
