@@ -29,6 +29,7 @@ class Chunk:
     sizes: list[int]
 
 
+@dataclass(eq=False)
 class ShuffledIndices:
     """The training loader: it permutes the examples in each epoch, cuts them into batches and groups these in `Chunk`s.
 
@@ -44,28 +45,18 @@ class ShuffledIndices:
         rank, world_size: this process, and the number of processes.
         pause_every: end a chunk after every so many optimiser steps of an epoch, too; None: do not.
         device: device of the indices.
+        steps_done: see above.
     """
 
-    def __init__(
-        self,
-        num_examples: int,
-        batch_size: int,
-        batches_per_chunk: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        pause_every: int | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.num_examples = num_examples
-        self.batch_size = batch_size
-        self.batches_per_chunk = batches_per_chunk
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.pause_every = pause_every
-        self.device = device
-        self.steps_done = 0
+    num_examples: int
+    batch_size: int
+    batches_per_chunk: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    pause_every: int | None = None
+    device: torch.device | str = "cpu"
+    steps_done: int = 0
 
     @property
     def batches_per_epoch(self) -> int:

@@ -46,7 +46,7 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
         if "log_likelihood" in own:
             own |= _in_bits({"log_likelihood_bits_per_dim": own["log_likelihood"]}, data, head)
         if "log_mass" in own:
-            bits = bits_per_dim(own["log_mass"], data.event_shape, "mass", "levels", data.num_levels)
+            bits = bits_per_dim(own["log_mass"], data.event_shape, "levels", data.num_levels)
             own["log_mass_bits_per_dim"] = bits
         found |= {prefix + name: value for name, value in own.items()}
     return {name: value for name, value in found.items() if not math.isnan(value)}  # one example has no spread
@@ -96,5 +96,5 @@ def _error(standard_errors: Tensor) -> float:
 def _in_bits(nats: Mapping[str, float], data: ImageData, head: Head) -> Metrics:
     if head.pixels == "binary":
         return {}
-    protocol = (data.event_shape, head.measure, head.pixels, data.num_levels)
+    protocol = (data.event_shape, head.pixels, data.num_levels)
     return {name: bits_per_dim(value, *protocol) for name, value in nats.items()}

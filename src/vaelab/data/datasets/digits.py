@@ -1,7 +1,5 @@
 """Digits: the 1797 handwritten digits, 8 x 8, that ship with scikit-learn; for quick tests."""
 
-from typing import Any
-
 import numpy as np
 
 from vaelab.data.base import ImageData
@@ -17,10 +15,8 @@ class Digits(ImageData):
         kwargs: see `ImageData`.
     """
 
+    name = "digits"
     num_levels = 17
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__("digits", **kwargs)
 
     def splits(self) -> Splits:
         from sklearn.datasets import load_digits  # slow to import, and needed here alone

@@ -33,11 +33,13 @@ class FreyFace(ImageData):
         ValueError: another `order`.
     """
 
+    name = "frey_face"
+
     def __init__(self, order: Literal["shuffled", "film"] = "shuffled", **kwargs: Any) -> None:
         if order not in ("shuffled", "film"):
             raise ValueError(f"data.order must be shuffled or film, found {order!r}")
         self.order = order
-        super().__init__("frey_face", **kwargs)
+        super().__init__(**kwargs)
 
     def splits(self) -> Splits:
         from scipy.io import loadmat  # slow to import, and needed here alone

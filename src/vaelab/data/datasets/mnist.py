@@ -2,7 +2,6 @@
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +36,7 @@ class MNIST(ImageData):
         DataError: a file is damaged, or could not be fetched.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__("mnist", **kwargs)
+    name = "mnist"
 
     def splits(self) -> Splits:
         digits = self._read("train")
