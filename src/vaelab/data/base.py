@@ -23,21 +23,15 @@ BLOCK_SIZE = 100
 
 @dataclass
 class Tested:
-    """What the trainer tests.
-
-    Attributes:
-        split: the split.
-        limit: test its first `limit` examples only; None: all.
-        done: keys of blocks to skip, because their results are known.
-        part_size: follow each block by its parts of so many examples; None: no parts.
-    """
+    """What the trainer tests."""
 
     split: SplitName = "test"
-    limit: int | None = None
-    done: Collection[tuple[int, int]] = ()
-    part_size: int | None = None
+    limit: int | None = None  # test the first `limit` examples only
+    done: Collection[tuple[int, int]] = ()  # keys of blocks to skip, because their results are known
+    part_size: int | None = None  # follow each block by its parts of so many examples
 
 
+@dataclass(eq=False, repr=False)
 class ImageData(LightningDataModule):
     """Images of integer levels, kept in memory as bytes; batches are indices into them.
 
@@ -69,30 +63,21 @@ class ImageData(LightningDataModule):
         ValueError: `binarize` is unknown.
     """
 
-    num_levels: int = 256
+    num_levels = 256
 
-    def __init__(
-        self,
-        seed: int = 0,
-        binarize: Binarize = "dynamic",
-        pixels: str | None = None,
-        data_dir: str | Path = "data",
-        batch_size: int = 100,
-        batches_per_chunk: int = 1,
-        shuffle_seed: int = 0,
-        pause_every: int | None = None,
-    ) -> None:
+    seed: int = 0
+    binarize: Binarize = "dynamic"
+    pixels: str | None = None
+    data_dir: str | Path = "data"
+    batch_size: int = 100
+    batches_per_chunk: int = 1
+    shuffle_seed: int = 0
+    pause_every: int | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        if binarize not in ("dynamic", "threshold", "fixed"):
-            raise ValueError(f"data.binarize must be dynamic, threshold or fixed, found {binarize!r}")
-        self.pixels = pixels
-        self.data_dir = Path(data_dir)
-        self.seed = seed
-        self.binarize = binarize
-        self.batch_size = batch_size
-        self.batches_per_chunk = batches_per_chunk
-        self.shuffle_seed = shuffle_seed
-        self.pause_every = pause_every
+        if self.binarize not in ("dynamic", "threshold", "fixed"):
+            raise ValueError(f"data.binarize must be dynamic, threshold or fixed, found {self.binarize!r}")
         self.device = torch.device("cpu")
         self.tested = Tested()
         self.split = _checked(self.splits())

@@ -11,12 +11,7 @@ EMBEDDED = "or train on the embedded digits with data=mnist5k"
 
 
 def fetch(file: Path, sha256: str, mirrors: Sequence[str]) -> Path:
-    """Return the path of a verified data file, and download it first if it is absent.
-
-    Args:
-        file: where the file belongs.
-        sha256: the SHA-256 of its bytes.
-        mirrors: URLs to try in turn.
+    """Return the path of a verified data file; download it from the first of `mirrors` that has it if it is absent.
 
     Raises:
         DataError: the file is damaged, or it is absent and no mirror sent it.

@@ -19,11 +19,7 @@ LARGEST_PICKLE = 2**22  # bytes, without tensors; ours has thousands, and readin
 
 
 def check_container(file: BinaryIO, size: int) -> None:
-    """Scan the archive of a checkpoint without unpacking it, then rewind the file.
-
-    Args:
-        file: the open checkpoint.
-        size: its size in bytes.
+    """Scan the archive of a checkpoint of `size` bytes without unpacking it, then rewind the file.
 
     Raises:
         ValueError: it would unpack to more than `size` bytes, or it asks for more than tensors and plain data.
@@ -56,12 +52,7 @@ def _is_plain(name: Any) -> bool:
 
 
 def check_format(checkpoint: Any, size: int, path: Path) -> None:
-    """Refuse a loaded checkpoint without counts and weights, or whose tensors claim more than `size` bytes.
-
-    Args:
-        checkpoint: the loaded object.
-        size: bytes of the file.
-        path: the file, for messages.
+    """Refuse a loaded checkpoint without counts and weights, or whose tensors claim more than the file's `size`.
 
     Raises:
         RunFolderError: says what was expected and what was found.
@@ -116,7 +107,7 @@ def check_weights(model: LightningModule, state: Mapping[str, Tensor], path: Pat
         RunFolderError: names the first that differs.
     """
     expected = model.state_dict()
-    for name in [*expected, *(name for name in state if name not in expected)]:
+    for name in {**expected, **state}:
         here, there = _described(expected.get(name)), _described(state.get(name))
         if here != there:
             raise RunFolderError(

@@ -156,11 +156,9 @@ def _netrc_passwords() -> Sequence[str]:
 @lru_cache
 def _homes(home: str) -> Rules:
     # under both its names, the given and the resolved one, where it is a whole part of a path
-    names = {str(Path(home)), os.path.realpath(home)} if os.path.isabs(home) else set()
-    names = {name for name in names if os.path.dirname(name) != name}  # HOME=/ is in every path
+    names = sorted({str(Path(home)), os.path.realpath(home)} - {"/"}, key=len, reverse=True)  # HOME=/ is in every path
     if not names:
         return []
     before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # or after \n, -I, a colour
     after = r"(?![\w-]|\.\w)"
-    longest_first = sorted(names, key=len, reverse=True)
-    return [(re.compile(f"{before}(?:{'|'.join(map(re.escape, longest_first))}){after}"), "~")]
+    return [(re.compile(f"{before}(?:{'|'.join(map(re.escape, names))}){after}"), "~")]

@@ -60,10 +60,10 @@ class Array(ImageData):
         self._warn()
 
     def splits(self) -> Splits:
-        images = read_levels(self.data_dir / self.file, self.num_levels)
+        images = _levels(Path(self.data_dir) / self.file, self.num_levels)
         if self.labels_file is None:
             return shuffled_split(Split(images), sizes_of(self.fractions, len(images)), self.seed)
-        labels = read_labels(self.data_dir / self.labels_file, len(images))
+        labels = _labels(Path(self.data_dir) / self.labels_file, len(images))
         return stratified_split(Split(images, labels), self.seed, self.fractions)
 
     def record(self) -> dict[str, Any]:
@@ -80,13 +80,8 @@ class Array(ImageData):
             log.warning(message, channels, height, width)
 
 
-def read_levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
-    """Read the pictures of a .npy file as bytes, `[N, C, H, W]`.
-
-    Raises:
-        DataError: see `open_npy`; or a value is not a whole number of 0 .. num_levels - 1.
-    """
-    array = open_npy(path, "booleans or integers or real numbers [N, H, W] or [N, C, H, W]", "biuf", (3, 4))
+def _levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
+    array = _opened(path, "booleans or integers or real numbers [N, H, W] or [N, C, H, W]", "biuf", (3, 4))
     with np.errstate(invalid="ignore"):
         images = array.astype(np.uint8)  # which changes every value that is no byte
     wrong = (images != array) | (images >= num_levels)
@@ -100,30 +95,15 @@ def read_levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
     return images if images.ndim == 4 else images[:, None]
 
 
-def read_labels(path: Path, expected: int) -> NDArray[np.integer]:
-    """Read the labels of a .npy file, `[N]`.
-
-    Raises:
-        DataError: see `open_npy`; or there are not `expected` of them.
-    """
-    labels = np.array(open_npy(path, "integers [N]", "iu", (1,)))
-    if len(labels) != expected:
-        raise DataError(f"{path} holds {len(labels)} labels for {expected} pictures: expected one for each")
+def _labels(path: Path, number: int) -> NDArray[np.integer]:
+    labels = np.array(_opened(path, "integers [N]", "iu", (1,)))
+    if len(labels) != number:
+        raise DataError(f"{path} holds {len(labels)} labels for {number} pictures: expected one for each")
     return labels
 
 
-def open_npy(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> NDArray[Any]:
-    """Map the array of a .npy file into memory, without unpickling anything.
-
-    Args:
-        path: a regular file, or a link to one.
-        expected: which types and shapes are accepted, in words.
-        kinds: these types, as NumPy's `dtype.kind`.
-        axes: the numbers of axes that are accepted.
-
-    Raises:
-        DataError: the file is missing or damaged, or its array is empty or has other axes or another type.
-    """
+def _opened(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> NDArray[Any]:
+    """Map a .npy file into memory; refuse other kinds of numbers (NumPy's `dtype.kind`) and other numbers of axes."""
     if not path.is_file():  # a pipe or a device would not end
         found = "is not a regular file" if path.exists() else "does not exist"
         raise DataError(

@@ -10,9 +10,6 @@ class Digits(ImageData):
     """Scikit-learn's digits, split 80 / 10 / 10 percent by `seed` with equal shares of each class; needs no download.
 
     The event shape is `[1, 8, 8]`, with 17 levels.
-
-    Args:
-        kwargs: see `ImageData`.
     """
 
     name = "digits"

