@@ -140,7 +140,6 @@ def with_value(value: float, dtype: str = "f8") -> np.ndarray:
     ("array", "options", "words"),
     [
         (with_value(np.nan), {}, ("nan at [3, 2, 1]", "whole numbers 0 .. 255", "replace what is not a number")),
-        (with_value(-np.inf), {}, ("-inf at [3, 2, 1]",)),
         (with_value(-1, "i4"), {}, ("-1 at [3, 2, 1]", "scale the array")),
         (with_value(2**63, "u8"), {}, ("9223372036854775808 at",)),
         (PICTURES / 255, {}, ("at [0, 0, 1]", "multiply by 255 and round")),
@@ -215,11 +214,9 @@ def test_what_is_not_a_regular_file_is_refused_at_once(kind: str, tmp_path: Path
     ("options", "words"),
     [
         ({"fractions": [0.8, 0.1, 0.2]}, r"three numbers above 0 that add up to 1.*data.fractions=\[0.8,0.1,0.1\]"),
-        ({"fractions": [1.2, -0.1, -0.1]}, "three numbers above 0"),
         ({"fractions": [np.nan, 0.5, 0.5]}, "three numbers above 0"),
         ({"fractions": 0.8}, "three numbers above 0.*found 0.8"),
         ({"num_levels": 257}, "data.num_levels must be a whole number from 2 to 256.*found 257"),
-        ({"num_levels": 2.5}, "data.num_levels must be a whole number from 2 to 256.*found 2.5"),
         ({"file": None}, r"data\.file must .*below data_dir, found None.*data\.file=mine.npy"),
         ({"file": "/tmp/mine.npy"}, r"data\.file must .*below data_dir, found .*data\.file=mine.npy"),
         ({"file": "a/../../mine.npy"}, r"data\.file must .*below data_dir"),

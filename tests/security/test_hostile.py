@@ -252,11 +252,6 @@ def test_yaml_that_is_more_than_plain_is_refused(name: str, tmp_path: Path, monk
     assert not (tmp_path / "fired").exists()
 
 
-def test_hostile_yaml_is_refused_in_one_line(stranger: Path) -> None:
-    (stranger / "config.yaml").write_text(LAUGHS)
-    assert_refused(stranger, "config.yaml", "anchor or alias a0")
-
-
 def test_our_own_configurations_and_dates_pass(composed: Callable[..., Any], tmp_path: Path) -> None:
     for line in ("hidden_features=[8,8] decoder=gaussian_fixed", "experiment=aevb_frey_face lr_schedule=plateau"):
         config = plain(composed(*line.split())) | {"format_version": FORMAT_VERSION, "note": "2020-13-45"}
@@ -288,7 +283,6 @@ def test_a_damaged_record_is_refused(content: str, stranger: Path) -> None:
     ("file", "key", "value", "words"),
     [
         ("status.json", "run_id", "../../../etc", ("status.json", "run_id", "eight hexadecimal digits")),
-        ("status.json", "seconds", float("nan"), ("status.json", "seconds")),
         ("metrics.json", "val/elbo", "x", ("metrics.json", "val/elbo")),
         ("config.yaml", "trainer.max_epochs", "many", ("config.yaml", "trainer.max_epochs")),
     ],
@@ -348,12 +342,10 @@ OTHER_MODELS: dict[str, tuple[str, Callable[[Config], Any]]] = {
 }
 OTHER_KINDS: dict[str, tuple[str, Callable[[Config], Any]]] = {
     "sparse": ("expected tensors and plain data", with_weight(torch.Tensor.to_sparse)),
-    "no memory": ("expected tensors and plain data", with_weight(lambda tensor: tensor.to("meta"))),
     "a number": ("names and tensors", with_weight(lambda _: 1.0)),
     "expanded": ("tensors of 4,398", with_weight(lambda _: torch.ones(1).expand(HUGE))),
     "negative counts": ("counts", lambda c: c | {"counts": {"steps": -1, "samples_seen": 2876}}),
     "no counts": ("expected counts and a state_dict", lambda c: {"state_dict": c["state_dict"]}),
-    "a list": ("found list", lambda c: [c]),
     "tuples in tuples": ("counts", lambda c: {"counts": nested(40), "state_dict": {}}),
     "an object": ("_io", lambda c: c | {"hyper_parameters": Reduced(io.StringIO)}),
     "much memory": ("bytearray", much_memory),
@@ -389,11 +381,6 @@ def test_a_pickle_that_calls_is_refused(legacy: bool, stranger: Path, planted: P
     torch.load(last(stranger), weights_only=False)
     assert planted.fired.exists()
     planted.forget()
-    assert_refused(stranger, "last.ckpt", "cannot be loaded")
-
-
-def test_a_compiled_model_is_no_checkpoint(stranger: Path) -> None:
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(last(stranger)))
     assert_refused(stranger, "last.ckpt", "cannot be loaded")
 
 
@@ -480,7 +467,6 @@ MEMORY = {
     "bytearray": lambda folder: change_checkpoint(folder, much_memory),
     "claimed_storage": claimed_storage,
     "expanded_weights": expanded,
-    "latent_dim": lambda folder: plant(folder, "latent_dim", HUGE),
     "many_layers": lambda folder: plant(folder, "network.hidden_features", [4000] * 4500),
 }
 MEASURE = """
@@ -530,13 +516,6 @@ def test_a_planted_link_is_not_followed(name: str, stranger: Path) -> None:
     assert victim.read_text() == "precious"
     assert not (stranger / "evaluation.json").is_symlink()
     assert "test/elbo" in json.loads((stranger / "evaluation.json").read_text())
-
-
-def test_a_planted_folder_is_named(stranger: Path) -> None:
-    (stranger / "evaluation.json" / "x").mkdir(parents=True)
-    outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", code=FAILURE)
-    assert len(outcome.err.splitlines()) == 1
-    assert "evaluation.json" in outcome.err
 
 
 def test_an_export_does_not_leave_the_run_folder(stranger: Path) -> None:

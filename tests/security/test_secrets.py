@@ -181,7 +181,7 @@ def test_the_message_of_a_bug_is_redacted_everywhere(overrides: tuple[str, ...],
         assert "ZeroDivisionError" in outcome.err
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_killed_run_leaves_no_secret(home: Path) -> None:
     outcome = run_below(home, "-c", FAILS, *fast("logger=wandb", *OF_WANDB, *ON_PURPOSE), code=-9, DIES="now")
     assert_no_sentinel(outcome, "train.log", "status.json", "last.ckpt", ".wandb", "debug.log", "debug-internal.log")

@@ -185,21 +185,18 @@ class ImageData(LightningDataModule):
         return self.blocks("val")
 
     def test_dataloader(self) -> Blocks:
-        return Blocks(self.num_tested, BLOCK_SIZE, *self._process(), self.tested.done, self.tested.part_size)
-
-    @property
-    def num_tested(self) -> int:
-        """Number of examples that are tested."""
-        size = len(self.split[self.tested.split])
-        return min(size, self.tested.limit or size)
+        return self.tested_blocks(self.tested.part_size, *self._process(), self.tested.done)
 
     def blocks(self, split: SplitName) -> Blocks:
         """Return this process's share of the blocks of a split."""
         return Blocks(len(self.split[split]), BLOCK_SIZE, *self._process())
 
-    def tested_blocks(self, part_size: int | None = None) -> Blocks:
-        """Return all blocks that are tested, over all processes."""
-        return Blocks(self.num_tested, BLOCK_SIZE, part_size=part_size)
+    def tested_blocks(
+        self, part_size: int | None = None, rank: int = 0, world_size: int = 1, done: Collection[tuple[int, int]] = ()
+    ) -> Blocks:
+        """Return the blocks that are tested, over all processes unless `rank` and `world_size` say otherwise."""
+        size = len(self.split[self.tested.split])
+        return Blocks(min(size, self.tested.limit or size), BLOCK_SIZE, rank, world_size, done, part_size)
 
     def transfer_batch_to_device(self, batch: Chunk | Block, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # indices; `draw` moves them

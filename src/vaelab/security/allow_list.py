@@ -119,7 +119,7 @@ def _remedy(target: Any) -> str:
 
 @cache
 def _libraries() -> frozenset[str]:
-    """Return the top-level names of Python's own packages and of all that vaelab requires; each can run any code."""
+    """Return the packages of Python and of all that vaelab requires; each can run any code."""
     left, required = ["vaelab"], set[str]()
     while left:
         name = _canonical(left.pop())
