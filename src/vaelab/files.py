@@ -23,7 +23,11 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
         yield partial
         _synchronise(partial)
         if former is not None and path.exists():
-            _keep(path, former)
+            former.unlink(missing_ok=True)
+            try:
+                os.link(path, former)  # not a renaming, after which `path` would be missing for a moment
+            except OSError:  # a file system without links
+                path.replace(former)
         partial.replace(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
@@ -31,17 +35,6 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         raise
     _synchronise(path.parent)
-
-
-def _keep(path: Path, former: Path) -> None:
-    link = former.with_name(f".{former.name}.partial")
-    link.unlink(missing_ok=True)
-    try:
-        os.link(path, link)  # not a renaming, after which `path` would be missing for a moment
-    except OSError:  # a file system without links
-        path.replace(former)
-    else:
-        link.replace(former)
 
 
 def _synchronise(path: Path) -> None:

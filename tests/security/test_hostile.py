@@ -19,9 +19,6 @@ import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import vaelab.data
-import vaelab.estimators
-import vaelab.heads
 from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, results, run_main
 from vaelab import evaluate, export
 from vaelab.errors import RunFolderError
@@ -44,14 +41,10 @@ def stranger(finished: Outcome, tmp_path: Path) -> Path:
     return folder
 
 
-def config_of(folder: Path) -> Config:
-    return yaml.safe_load((folder / "config.yaml").read_text())
-
-
 def plant(folder: Path, key: str, value: Any) -> None:
     """Set a dotted key of a folder's configuration."""
-    config = node = config_of(folder)
-    *parents, last = [key] if "$" in key else key.split(".")
+    config = node = yaml.safe_load((folder / "config.yaml").read_text())
+    *parents, last = key.split(".")
     for name in parents:
         node = node[name]
     node[last] = value
@@ -63,14 +56,26 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
     return {path: path.read_bytes() if path.is_file() else None for path in found}
 
 
-def assert_refused(folder: Path, *words: str, main: Any = evaluate.main, more: tuple[str, ...] = ()) -> None:
-    """Assert one line, exit code 1, and that nothing in the working folder has changed."""
+def assert_refused(
+    folder: Path, *words: str, main: Any = evaluate.main, more: tuple[str, ...] = (), code: int = FAILURE
+) -> None:
+    """Assert one line, the exit code, and that nothing in the working folder has changed."""
     before = contents(folder.parent)
-    assert_one_line(run_main(main, folder.parent, f"run_dir={folder.name}", *more, code=FAILURE), *words)
+    assert_one_line(run_main(main, folder.parent, f"run_dir={folder.name}", *more, code=code), *words)
     assert contents(folder.parent) == before
 
 
 # classes that are none
+
+
+class Reduced:
+    """An object that calls the function when it is unpickled."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.called = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.called
 
 
 def call(target: str, *arguments: Any, **named: Any) -> Config:
@@ -84,15 +89,12 @@ class Planted:
         self.fired = folder / "fired"
         (folder / "loot").write_text("secret")
         (folder / "evil.py").write_text(f"open({str(self.fired)!r}, 'w')\nclass Head: ...\n")
-        (folder / "hubconf.py").write_text(f"open({str(self.fired)!r}, 'w')\ndef model(): ...\n")
         (folder / "pickled").write_bytes(pickle.dumps(Reduced(open, str(self.fired), "w")))
         loot, pickled, fired = (str(folder / name) for name in ("loot", "pickled", "fired"))
         self.nodes = {
             "objective": call("shutil.copy", loot, fired),
             "data": call("torch.serialization.shutil.copy", loot, fired),  # by an import of a module
-            "decoder": call("vaelab.runs.folder.contents.os.symlink", loot, fired),  # by an import of ours
-            "decoder.head": call("vaelab.heads.scales.torch.load", pickled, weights_only=False),
-            "network": call("torch.hub.load", str(folder), "model", source="local"),
+            "decoder.head": call("vaelab.heads.scales.torch.load", pickled, weights_only=False),  # by one of ours
             "prior": call("vaelab.files.write_atomically", call("pathlib.Path", fired), "x"),
             "model": {"_target_": "evil.Head"},
         }
@@ -101,24 +103,13 @@ class Planted:
         """Return whether the node runs what was planted when it is instantiated unchecked; then forget it."""
         with suppress(Exception):
             instantiate(OmegaConf.create({"node": node}))
-        fired = os.path.lexists(self.fired)
+        fired = self.fired.exists()
         self.forget()
         return fired
 
     def forget(self) -> None:
         shutil.rmtree(self.fired) if self.fired.is_dir() else self.fired.unlink(missing_ok=True)
         sys.modules.pop("evil", None)
-        sys.modules.pop("hubconf", None)
-
-
-class Reduced:
-    """An object that calls the function when it is unpickled."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.called = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.called
 
 
 @pytest.fixture
@@ -128,58 +119,41 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planted:
     return Planted(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["objective", "data", "decoder", "decoder.head", "network", "prior", "model"])
+@pytest.mark.parametrize("place", ["objective", "data", "decoder.head", "prior", "model"])
 def test_what_is_no_model_is_neither_made_nor_imported(place: str, stranger: Path, planted: Planted) -> None:
     node = planted.nodes[place]
     assert planted.fire(node)
-    plant(stranger, place, {key: value for key, value in node.items() if key != "_args_"} | {"x": 1})
+    plant(stranger, place, node)
     assert_refused(stranger, "config.yaml", place, node["_target_"])
     assert "evil" not in sys.modules
 
 
-NOT_PUBLIC = (
-    *("os.system", "builtins.eval", "io.open", "runpy.run_path", "importlib.import_module", "numpy.save", "torch.save"),
-    *("torch.load", "torch.nn.Linear", "torch.nn.functional.tanh", "torch.nn.modules.activation.torch.load"),
-    *("vaelab.data.ImageData", "vaelab.data.Split", "vaelab.data.download.fetch", "vaelab.data.base.np.save"),
-    *("vaelab.heads.bernoulli.Bernoulli", "vaelab.heads.bernoulli", "vaelab.heads.torch", "vaelab.heads.Nothing"),
-    *("vaelab.vae.nn", "vaelab.vae.Head", "vaelab.vae.annotations", "vaelab.evaluate.main", "vaelab.heads"),
-    *("vaelab.files.write_atomically", "vaelab.heads.__builtins__", "..heads", "", None, ["os"]),
-)
-
-
-@pytest.mark.parametrize("part", ["data", "model", "decoder", "objective", "estimator"])
+@pytest.mark.parametrize("part", ["data", "decoder", "objective", "estimator"])
 def test_what_is_not_public_is_refused_everywhere(part: str) -> None:
-    for target in NOT_PUBLIC:
+    imported = ("torch.nn.functional.tanh", "vaelab.heads.torch", "vaelab.vae.nn", "vaelab.vae.Head", "vaelab.heads")
+    inner = ("vaelab.heads.bernoulli.Bernoulli", "vaelab.data.download.fetch", "vaelab.heads.__builtins__")
+    for target in ("os.system", "builtins.eval", "torch.nn.Linear", *imported, *inner, "", None, ["os"]):
         with pytest.raises(RunFolderError, match=rf"{part}\.x\._target_ asks for .* none of the public names of"):
             check_trusted({part: {"x": {"_target_": target}}}, (), Path("config.yaml"))
 
 
-@pytest.mark.parametrize(
-    ("part", "targets"),
-    [
-        ("data", [f"vaelab.data.{name}" for name in vaelab.data.__all__ if name not in ("ImageData", "Split")]),
-        ("objective", ["vaelab.objectives.ELBO"]),
-        ("estimator", [f"vaelab.estimators.{name}" for name in vaelab.estimators.__all__]),
-        ("decoder", ["vaelab.vae.Conditional", "vaelab.networks.MLP", "torch.nn.Tanh", "torch.nn.ReLU"]),
-        ("prior", [f"vaelab.heads.{name}" for name in vaelab.heads.__all__] + ["vaelab.priors.StandardNormal"]),
-    ],
-)
-def test_public_names_pass_for_their_own_part_alone(part: str, targets: list[str]) -> None:
-    others = {"data", "objective", "estimator", "decoder"} - {part, "decoder" if part == "prior" else part}
-    for target in targets:
+def test_public_names_pass_for_their_own_part_alone() -> None:
+    public = {
+        "data": "vaelab.data.Array",
+        "objective": "vaelab.objectives.ELBO",
+        "estimator": "vaelab.estimators.Several",
+    }
+    public |= {"decoder": "vaelab.vae.Conditional", "encoder": "torch.nn.Tanh", "prior": "vaelab.heads.Bernoulli"}
+    for part, target in public.items():
         check_trusted({part: {"_target_": target}}, (), Path("config.yaml"))
-        for other in others:
+        for other in {"data", "objective", "estimator"} - {part}:
             with pytest.raises(RunFolderError, match=f"{other}._target_ asks for"):
                 check_trusted({other: {"_target_": target}}, (), Path("config.yaml"))
 
 
 @pytest.mark.parametrize(
     ("key", "wrap"),
-    [
-        ("network.hidden_features", lambda node: [8, node]),
-        ("encoder.head.scale", lambda node: {"a": [{"b": [[node]]}]}),
-        ("seed", lambda node: [node]),
-    ],
+    [("seed", lambda node: [node]), ("encoder.head.scale", lambda node: {"a": [{"b": [[node]]}]})],
 )
 def test_no_nesting_hides_a_class(key: str, wrap: Callable[[Config], Any], stranger: Path, planted: Planted) -> None:
     node = planted.nodes["model"]
@@ -189,54 +163,38 @@ def test_no_nesting_hides_a_class(key: str, wrap: Callable[[Config], Any], stran
     assert not planted.fired.exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "key",
-    ["optimizer", "lr_schedule", "gradient_clip", "weight_prior", "initialization", "runtime", "trainer", "callbacks"],
-)
-def test_what_evaluation_does_not_need_is_never_made(
-    key: str, stranger: Path, planted: Planted, finished: Outcome
-) -> None:
+def test_what_evaluation_does_not_need_is_never_made(stranger: Path, planted: Planted, finished: Outcome) -> None:
     node = planted.nodes["data"]
     assert planted.fire(node)
-    plant(stranger, key, node)
+    for key in ("optimizer", "lr_schedule", "gradient_clip", "weight_prior", "runtime", "trainer", "callbacks"):
+        plant(stranger, key, node)
     run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}")
     assert not planted.fired.exists()
     found = json.loads((stranger / "evaluation.json").read_text())
     assert found["test/elbo"] == results(finished.path)["test/elbo"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("key", "value", "code", "words"),
     [
-        ("decoder.head._args_", ["x"], ("decoder.head._args_", "_target_, _partial_")),
-        ("decoder._recursive_", False, ("decoder._recursive_",)),
-        ("data._target_", "vaelab.heads.Bernoulli", ("data._target_", "public names of vaelab.data")),
-        ("data.data_dir", "/etc", ("data.data_dir", "type data_dir=")),
-        ("data", None, ("data", "_target_")),
-        ("prior", {"a": 1}, ("prior", "_target_")),
-        ("decoder._target_", "vaelab.networks.MLP", ("config.yaml", "MLP")),
-        ("model._target_", "vaelab.heads.Bernoulli", ("config.yaml", "Bernoulli")),
-        ("network.activation", "\x1b]0;title\x07", ("network.activation", "\\x1b")),
-        ("objective.num_samples", 10_001, ("objective.num_samples", "at most 10,000")),
-        ("estimator.num_samples", 1_000_001, ("estimator.num_samples", "at most 1,000,000")),
-        ("estimator.max_batch_elements", HUGE, ("estimator.max_batch_elements", "at most 100,000,000")),
-        ("estimator.extra", [1] * 20_000, ("more than 20,000 keys and values",)),
+        ("data", None, FAILURE, ("data", "_target_")),
+        ("decoder._target_", "vaelab.networks.MLP", FAILURE, ("config.yaml", "MLP")),
+        ("network.activation", "\x1b]0;title\x07", FAILURE, ("\\x1b",)),
+        ("network.activation", "${oc.env:SECRET}", FAILURE, ("network.activation", "oc.env:SECRET")),
+        ("latent_dim", "???", FAILURE, ("latent_dim",)),
+        ("objective.num_samples", 10_001, FAILURE, ("objective.num_samples", "at most 10,000")),
+        ("estimator.max_batch_elements", HUGE, FAILURE, ("estimator.max_batch_elements", "at most 100,000,000")),
+        ("trainer.precision", {"_target_": "os.getcwd"}, FAILURE, ("trainer.precision", "os.getcwd")),
+        ("trainer.precision", "${oc.env:SECRET}", FAILURE, ("trainer.precision", "oc.env:SECRET")),
+        ("trainer.precision", "16-true", USAGE, ("trainer.precision", "bf16-mixed")),
     ],
 )
 def test_a_configuration_of_another_kind_is_refused(
-    key: str, value: Any, words: tuple[str, ...], stranger: Path
+    key: str, value: Any, code: int, words: tuple[str, ...], stranger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
     plant(stranger, key, value)
-    assert_refused(stranger, *words)
-
-
-@pytest.mark.parametrize("name", ["config", "precision"])
-def test_the_trainer_takes_a_known_precision_alone(name: str, stranger: Path) -> None:
-    plant(stranger, "trainer.precision", {"_target_": "os.getcwd"} if name == "config" else "16-true")
-    outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", code=USAGE)
-    assert_one_line(outcome, "trainer.precision", "bf16-mixed")
+    assert_refused(stranger, *words, code=code)
 
 
 # trust
@@ -258,51 +216,18 @@ def test_a_trusted_package_passes_and_what_it_imports_does_not(
         assert_refused(stranger, "decoder.head._target_", target, more=("trust=[mypkg]",))
 
 
-@pytest.mark.parametrize("value", ["[1]", "[my-pkg]", "{a:1}", "null", "['']", "[os]", "[torch]", "[vaelab.runs]"])
+@pytest.mark.parametrize("value", ["[my-pkg]", "{a:1}", "[os]", "[vaelab.runs]"])
 def test_a_library_or_no_package_cannot_be_trusted(value: str, stranger: Path) -> None:
-    outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", f"trust={value}", code=USAGE)
-    assert_one_line(outcome, "trust")
-
-
-# interpolations
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "fired"),
-    [
-        ("network.activation", "${oc.env:SECRET}", "hunter2"),
-        ("runtime.logger.project", "${data._target_}", "vaelab.data.Digits"),
-        ("${oc.env:SECRET}", 1, None),
-        ("callbacks.a", ["${seed}"], None),
-        ("trainer.max_epochs", "???", None),
-    ],
-)
-def test_an_interpolation_is_refused_and_not_resolved(
-    key: str, value: Any, fired: Any, stranger: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SECRET", "hunter2")
-    plant(stranger, key, value)
-    if fired is not None:
-        naive = OmegaConf.create(config_of(stranger))
-        assert OmegaConf.select(naive, key) == fired
-    words = () if key == "trainer.max_epochs" else (key,)
-    assert_refused(stranger, "config.yaml", *words)
+    assert_refused(stranger, "trust", more=(f"trust={value}",), code=USAGE)
 
 
 # YAML and JSON
 
 
-def python_tag(folder: Path) -> str:
-    return f"seed: !!python/object/apply:os.mkdir [{str(folder / 'fired')!r}]\n"
-
-
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 YAML = {
-    "an object": (python_tag, "tag"),
-    "a tag": ("seed: !evil 0\n", "tag"),
-    "billion laughs": (LAUGHS, "anchor or alias a0"),
-    "an anchor": ("a: &x 1\n", "anchor or alias x"),
-    "a merge": ("<<: {seed: 1}\nseed: 2\n", "the key seed twice"),
+    "an object": ("seed: !!python/object/apply:os.mkdir [fired]\n", "tag"),
+    "an anchor": (LAUGHS, "anchor or alias a0"),
     "flows in flows": ("a: " + "[" * 5000 + "]" * 5000, "more than 32 levels"),
     "a large file": ("a: " + "x" * 2**21, "more than 1,048,576 bytes"),
     "many values": ("a: [" + "1," * 500_000 + "]", "more than 20,000 keys and values"),
@@ -310,15 +235,14 @@ YAML = {
     "a key that is a number": ("1: 2\n", "the key 1"),
     "base 60": ("a: 1" + ":1" * 100_000, "64 bits"),
     "a number of a million digits": ("a: 0x" + "f" * 1_000_000, "64 bits"),
-    "a date": ("a: 2020-13-45\n", "YAML"),
     "escapes": ('"\\e[2J": 1\n"\\e[2J": 2\n', "\\x1b"),
 }
 
 
 @pytest.mark.parametrize("name", YAML)
-def test_yaml_that_is_more_than_plain_is_refused(name: str, tmp_path: Path) -> None:
+def test_yaml_that_is_more_than_plain_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, word = YAML[name]
-    text = text(tmp_path) if callable(text) else text
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text("format_version: 1\n" + text)
     with pytest.raises(RunFolderError) as caught:
         read_config(tmp_path)
@@ -328,40 +252,28 @@ def test_yaml_that_is_more_than_plain_is_refused(name: str, tmp_path: Path) -> N
     assert not (tmp_path / "fired").exists()
 
 
-def test_hostile_yaml_is_refused_in_one_line(stranger: Path) -> None:
-    (stranger / "config.yaml").write_text(LAUGHS)
-    assert_refused(stranger, "config.yaml", "anchor or alias a0")
-
-
-def test_our_own_configurations_pass(composed: Callable[..., Any], tmp_path: Path) -> None:
+def test_our_own_configurations_and_dates_pass(composed: Callable[..., Any], tmp_path: Path) -> None:
     for line in ("hidden_features=[8,8] decoder=gaussian_fixed", "experiment=aevb_frey_face lr_schedule=plateau"):
-        config = plain(composed(*line.split())) | {"format_version": FORMAT_VERSION}
+        config = plain(composed(*line.split())) | {"format_version": FORMAT_VERSION, "note": "2020-13-45"}
         write_atomically(tmp_path / "config.yaml", yaml.safe_dump(config))
         assert read_config(tmp_path) == {key: value for key, value in config.items() if key != "format_version"}
 
 
 @pytest.mark.parametrize(
-    ("file", "kind"),
-    [("config.yaml", "pipe"), ("record.json", "device"), ("checkpoints/last.ckpt", "link"), ("config.yaml", "folder")],
+    ("file", "kind"), [("config.yaml", "pipe"), ("record.json", "device"), ("checkpoints/last.ckpt", "link")]
 )
 def test_what_is_not_a_regular_file_is_refused_at_once(file: str, kind: str, stranger: Path) -> None:
     path = stranger / file
     path.rename(stranger / "moved")
-    make = {
-        "pipe": os.mkfifo,
-        "device": lambda path: os.symlink("/dev/zero", path),
-        "link": lambda path: os.symlink(stranger / "moved", path),
-        "folder": os.mkdir,
-    }
-    make[kind](path)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else stranger / "moved")
     outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", code=FAILURE)
     assert_one_line(outcome, file, "expected a file")
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["[" * 100_000, "[]", "x", '{"data": ' + "9" * 9000 + "}", "{}" + " " * 2**22],
-)
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"data": ' + "9" * 9000 + "}", "{}" + " " * 2**22])
 def test_a_damaged_record_is_refused(content: str, stranger: Path) -> None:
     (stranger / "record.json").write_text(content)
     assert_refused(stranger, "record.json")
@@ -371,7 +283,6 @@ def test_a_damaged_record_is_refused(content: str, stranger: Path) -> None:
     ("file", "key", "value", "words"),
     [
         ("status.json", "run_id", "../../../etc", ("status.json", "run_id", "eight hexadecimal digits")),
-        ("status.json", "seconds", float("nan"), ("status.json", "seconds")),
         ("metrics.json", "val/elbo", "x", ("metrics.json", "val/elbo")),
         ("config.yaml", "trainer.max_epochs", "many", ("config.yaml", "trainer.max_epochs")),
     ],
@@ -392,105 +303,85 @@ def test_a_run_is_not_completed_from_strange_values(
 # checkpoints
 
 
-def checkpoint_of(folder: Path) -> Config:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+def last(folder: Path) -> Path:
+    return folder / "checkpoints" / "last.ckpt"
 
 
-def with_weights(**weights: Any) -> Callable[[Config], Config]:
-    """Return a change of the first weight, named `first`, and of others."""
+def change_checkpoint(folder: Path, change: Callable[[Config], Any]) -> None:
+    """Replace `last.ckpt` by what `change` makes of it."""
+    torch.save(change(torch.load(last(folder), weights_only=True)), last(folder))
 
-    def change(checkpoint: Config) -> Config:
+
+def with_weight(change: Callable[[torch.Tensor], Any]) -> Callable[[Config], Config]:
+    """Return a change of the first weight."""
+
+    def changed(checkpoint: Config) -> Config:
         state = checkpoint["state_dict"]
         name, tensor = next(iter(state.items()))
-        changed = {name if key == "first" else key: value(tensor) for key, value in weights.items()}
-        return checkpoint | {
-            "state_dict": {key: value for key, value in (state | changed).items() if value is not None}
-        }
+        return checkpoint | {"state_dict": state | {name: change(tensor)}}
 
-    return change
+    return changed
 
 
-def with_counts(**counts: Any) -> Callable[[Config], Config]:
-    return lambda checkpoint: checkpoint | {"counts": counts}
+def much_memory(checkpoint: Config) -> Config:
+    return checkpoint | {"hyper_parameters": Reduced(bytearray, 2**30)}
 
 
-def with_object(function: Callable[..., Any], *arguments: Any) -> Callable[[Config], Config]:
-    return lambda checkpoint: checkpoint | {"hyper_parameters": Reduced(function, *arguments)}
+def nested(depth: int) -> Any:
+    value: Any = ()
+    for _ in range(depth):
+        value = (value, value)
+    return value
 
 
 OTHER_MODELS: dict[str, tuple[str, Callable[[Config], Any]]] = {
-    "another name": ("vae.extra", with_weights(**{"vae.extra": lambda _: torch.ones(2)})),
-    "a name less": ("absent", with_weights(first=lambda _: None)),
-    "another shape": ("[1, ", with_weights(first=lambda tensor: tensor[:1].clone())),
-    "another type": ("float64", with_weights(first=torch.Tensor.double)),
+    "another name": ("vae.extra", lambda c: c | {"state_dict": c["state_dict"] | {"vae.extra": torch.ones(2)}}),
+    "a name less": ("absent", lambda c: c | {"state_dict": dict(list(c["state_dict"].items())[1:])}),
+    "another shape": ("[1, ", with_weight(lambda tensor: tensor[:1].clone())),
+    "another type": ("float64", with_weight(torch.Tensor.double)),
 }
 OTHER_KINDS: dict[str, tuple[str, Callable[[Config], Any]]] = {
-    "sparse": ("expected", with_weights(first=torch.Tensor.to_sparse)),
-    "no memory": ("expected", with_weights(first=lambda tensor: tensor.to("meta"))),
-    "a number": ("names and tensors", with_weights(first=lambda _: 1.0)),
-    "expanded": ("tensors of 4,398", with_weights(first=lambda _: torch.ones(1).expand(HUGE))),
-    "many views of one": ("tensors of 40,0", lambda c: c | {"state_dict": views()}),
-    "counts of words": ("counts", with_counts(steps="30", samples_seen=2876)),
-    "negative counts": ("counts", with_counts(steps=-1, samples_seen=2876)),
+    "sparse": ("expected tensors and plain data", with_weight(torch.Tensor.to_sparse)),
+    "a number": ("names and tensors", with_weight(lambda _: 1.0)),
+    "expanded": ("tensors of 4,398", with_weight(lambda _: torch.ones(1).expand(HUGE))),
+    "negative counts": ("counts", lambda c: c | {"counts": {"steps": -1, "samples_seen": 2876}}),
     "no counts": ("expected counts and a state_dict", lambda c: {"state_dict": c["state_dict"]}),
-    "a list": ("found list", lambda c: [c]),
-    "a list of weights": ("found list", lambda c: c | {"state_dict": list(c["state_dict"])}),
-    "an object": ("_io", with_object(io.StringIO)),
-    "much memory": ("bytearray", with_object(bytearray, 2**30)),
+    "tuples in tuples": ("counts", lambda c: {"counts": nested(40), "state_dict": {}}),
+    "an object": ("_io", lambda c: c | {"hyper_parameters": Reduced(io.StringIO)}),
+    "much memory": ("bytearray", much_memory),
+    "a pickle of megabytes": ("4,194,304 bytes", lambda c: {"x": "x" * 2**23}),
 }
-
-
-def views() -> dict[str, torch.Tensor]:
-    one = torch.ones(10_000)
-    return {f"view{i}": one[:] for i in range(1000)}
 
 
 @pytest.mark.parametrize("name", OTHER_MODELS)
 def test_weights_of_another_model_are_refused(name: str, stranger: Path) -> None:
     word, change = OTHER_MODELS[name]
-    torch.save(change(checkpoint_of(stranger)), stranger / "checkpoints" / "last.ckpt")
+    change_checkpoint(stranger, change)
     assert_refused(stranger, "last.ckpt", word)
 
 
 @pytest.mark.parametrize("name", OTHER_KINDS)
 def test_a_checkpoint_of_another_kind_is_refused(name: str, stranger: Path) -> None:
     word, change = OTHER_KINDS[name]
-    path = stranger / "checkpoints" / "last.ckpt"
-    torch.save(change(checkpoint_of(stranger)), path)
-    with pytest.raises(RunFolderError) as caught:
-        load_checkpoint(path)
-    assert "last.ckpt" in str(caught.value)
-    assert word in str(caught.value)
+    change_checkpoint(stranger, change)
+    with pytest.raises(RunFolderError, match=rf"last.ckpt .*{word}"):
+        load_checkpoint(last(stranger))
 
 
 @pytest.mark.parametrize("main", [evaluate.main, export.main])
 def test_a_hostile_checkpoint_is_refused_in_one_line(main: Any, stranger: Path) -> None:
-    much_memory(stranger)
+    change_checkpoint(stranger, much_memory)
     assert_refused(stranger, "last.ckpt", "bytearray", main=main)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_pickle_that_calls_is_refused(legacy: bool, stranger: Path, planted: Planted) -> None:
-    path = stranger / "checkpoints" / "last.ckpt"
-    hostile = checkpoint_of(stranger) | {"callbacks": Reduced(os.mkdir, str(planted.fired))}
-    torch.save(hostile, path, _use_new_zipfile_serialization=not legacy)
-    torch.load(path, weights_only=False)
+    hostile = {"callbacks": Reduced(os.mkdir, str(planted.fired))}
+    torch.save(hostile, last(stranger), _use_new_zipfile_serialization=not legacy)
+    torch.load(last(stranger), weights_only=False)
     assert planted.fired.exists()
     planted.forget()
     assert_refused(stranger, "last.ckpt", "cannot be loaded")
-
-
-def test_other_formats_are_refused_without_an_exploit_too(stranger: Path) -> None:
-    path = stranger / "checkpoints" / "last.ckpt"
-    whole = checkpoint_of(stranger)
-    torch.save(whole, path, _use_new_zipfile_serialization=False)
-    assert torch.load(path, weights_only=True).keys() == whole.keys()
-    assert_refused(stranger, "last.ckpt", "cannot be loaded")
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
-    assert_refused(stranger, "last.ckpt", "cannot be loaded")
-
-
-# memory: each of these takes gigabytes where nobody looks first
 
 
 def rewrite(
@@ -504,111 +395,20 @@ def rewrite(
             archive.writestr(*entry)
 
 
-def zip_bomb(folder: Path) -> None:
-    path = folder / "checkpoints" / "last.ckpt"
-    torch.save(checkpoint_of(folder) | {"ballast": torch.zeros(2**26)}, path)
-    rewrite(path, lambda *entry: [entry], zipfile.ZIP_DEFLATED)
+def test_a_pickle_in_another_case_is_refused(stranger: Path) -> None:
+    def doubled(name: str, content: bytes) -> list[tuple[str, bytes]]:
+        if not name.endswith("data.pkl"):
+            return [(name, content)]
+        hidden = pickle.dumps(Reduced(bytearray, 2**20), 2)  # PyTorch ignores case, and reads the first
+        return [(name.replace("data.pkl", "DATA.PKL"), hidden), (name, content)]
 
-
-def much_memory(folder: Path) -> None:
-    torch.save(OTHER_KINDS["much memory"][1](checkpoint_of(folder)), folder / "checkpoints" / "last.ckpt")
-
-
-def claimed_storage(folder: Path) -> None:
-    path = folder / "checkpoints" / "last.ckpt"
-    torch.save({"counts": {"steps": 1, "samples_seen": 1}, "state_dict": {"w": torch.ones(77)}}, path)
-    rewrite(path, lambda name, content: [(name, content.replace(b"KM", b"J" + (2**30).to_bytes(4, "little")))])
-
-
-def expanded(folder: Path) -> None:
-    checkpoint = checkpoint_of(folder)
-    for name, tensor in checkpoint["state_dict"].items():
-        if name.endswith("layers.0.weight") and "encoder" in name:
-            checkpoint["state_dict"][name] = torch.ones(1).expand(2**30, *tensor.shape[1:])
-    torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
-    plant(folder, "network.hidden_features", 2**30)
-
-
-MEMORY = {
-    "zip bomb": zip_bomb,
-    "bytearray": much_memory,
-    "claimed storage": claimed_storage,
-    "expanded weights": expanded,
-    "latent_dim": lambda folder: plant(folder, "latent_dim", HUGE),
-    "hidden_features": lambda folder: plant(folder, "network.hidden_features", HUGE),
-    "many layers": lambda folder: plant(folder, "network.hidden_features", [4000] * 4500),
-    "objective.num_samples": lambda folder: plant(folder, "objective.num_samples", 10**7),
-}
-PEAK = """
-def peak():
-    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024
-"""
-MEASURE = """
-import sys
-from pathlib import Path
-from tests.helpers.commands import run_main
-from vaelab import evaluate
-run_main(evaluate.main, Path("."), "run_dir=stranger")
-before = peak()
-for name in sys.argv[1:]:
-    outcome = run_main(evaluate.main, Path("."), f"run_dir={name}", code=1)
-    print(name, peak() - before, outcome.err.count(chr(10)), sep="|")
-"""
-
-
-def child(code: str, *arguments: str, cwd: Path) -> str:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_no_folder_takes_more_memory_than_it_has_bytes(stranger: Path) -> None:
-    for name, tamper in MEMORY.items():
-        shutil.copytree(stranger, stranger.with_name(name.replace(" ", "_")))
-        tamper(stranger.with_name(name.replace(" ", "_")))
-    names = [name.replace(" ", "_") for name in MEMORY]
-    lines = child(PEAK + MEASURE, *names, cwd=stranger.parent).splitlines()
-    grown = {name: (int(megabytes), int(count)) for name, megabytes, count in (line.split("|") for line in lines)}
-    assert list(grown) == names
-    assert {name: value for name, value in grown.items() if value[0] > 100 or value[1] != 1} == {}
-
-
-def in_another_case(name: str, content: bytes) -> list[tuple[str, bytes]]:
-    """Return the pickle twice: PyTorch ignores case, and reads the first, which calls something."""
-    if not name.endswith("data.pkl"):
-        return [(name, content)]
-    return [(name.replace("data.pkl", "DATA.PKL"), pickle.dumps(Reduced(bytearray, 2**20), 2)), (name, content)]
-
-
-def nested(depth: int) -> Any:
-    value: Any = ()
-    for _ in range(depth):
-        value = (value, value)
-    return value
-
-
-HIDDEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a pickle in another case": (lambda path: rewrite(path, in_another_case), "archive of torch.save"),
-    "a pickle of megabytes": (lambda path: torch.save({"x": [{} for _ in range(3_000_000)]}, path), "4,194,304 bytes"),
-    "tuples in tuples": (lambda path: torch.save({"counts": nested(40), "state_dict": {}}, path), "counts"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", HIDDEN)
-def test_what_hides_in_a_checkpoint_is_refused_at_once(name: str, stranger: Path) -> None:
-    tamper, word = HIDDEN[name]
-    tamper(stranger / "checkpoints" / "last.ckpt")
-    with pytest.raises(RunFolderError, match=word):
-        load_checkpoint(stranger / "checkpoints" / "last.ckpt")
+    rewrite(last(stranger), doubled)
+    with pytest.raises(RunFolderError, match="it is not an archive"):
+        load_checkpoint(last(stranger))
 
 
 def test_lost_bytes_in_a_checkpoint_are_found(stranger: Path) -> None:
-    path = stranger / "checkpoints" / "last.ckpt"
+    path = last(stranger)
     with zipfile.ZipFile(path) as archive:
         tensors = [entry for entry in archive.infolist() if "/data/" in entry.filename]
         largest = max(tensors, key=lambda entry: entry.file_size)
@@ -621,9 +421,87 @@ def test_lost_bytes_in_a_checkpoint_are_found(stranger: Path) -> None:
         load_checkpoint(path)
 
 
-def test_an_empty_record_is_of_other_data(stranger: Path) -> None:
-    (stranger / "record.json").write_text("{}")
-    assert_refused(stranger, "trained on other data")
+def test_an_archive_behind_other_bytes_is_refused(stranger: Path) -> None:
+    # Python's reader would look for the table of contents elsewhere than PyTorch's
+    path = last(stranger)
+    path.write_bytes(b"x" * 64 + path.read_bytes())
+    assert zipfile.ZipFile(path).testzip() is None
+    assert_refused(stranger, "last.ckpt", "not an archive of torch.save")
+
+
+def test_an_archive_with_two_tables_of_contents_is_refused(stranger: Path) -> None:
+    with zipfile.ZipFile(last(stranger), "a") as archive:
+        name = next(entry for entry in archive.namelist() if entry.endswith("data.pkl"))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr(name, pickle.dumps({"counts": 1}))
+    with pytest.raises(RunFolderError, match="cannot be loaded"):
+        load_checkpoint(last(stranger))
+
+
+# memory: each of these takes gigabytes where nobody looks first
+
+
+def zip_bomb(folder: Path) -> None:
+    change_checkpoint(folder, lambda c: c | {"ballast": torch.zeros(2**26)})
+    rewrite(last(folder), lambda *entry: [entry], zipfile.ZIP_DEFLATED)
+
+
+def claimed_storage(folder: Path) -> None:
+    change_checkpoint(folder, lambda c: {"counts": c["counts"], "state_dict": {"w": torch.ones(77)}})
+    rewrite(last(folder), lambda name, content: [(name, content.replace(b"KM", b"J" + (2**30).to_bytes(4, "little")))])
+
+
+def expanded(folder: Path) -> None:
+    def change(checkpoint: Config) -> Config:
+        for name, tensor in checkpoint["state_dict"].items():
+            if name.endswith("layers.0.weight") and "encoder" in name:
+                checkpoint["state_dict"][name] = torch.ones(1).expand(2**30, *tensor.shape[1:])
+        return checkpoint
+
+    change_checkpoint(folder, change)
+    plant(folder, "network.hidden_features", 2**30)
+
+
+MEMORY = {
+    "zip_bomb": zip_bomb,
+    "bytearray": lambda folder: change_checkpoint(folder, much_memory),
+    "claimed_storage": claimed_storage,
+    "expanded_weights": expanded,
+    "many_layers": lambda folder: plant(folder, "network.hidden_features", [4000] * 4500),
+}
+MEASURE = """
+import sys
+from pathlib import Path
+from tests.helpers.commands import run_main
+from vaelab import evaluate
+
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024
+
+run_main(evaluate.main, Path("."), "run_dir=stranger")
+before = peak()
+for name in sys.argv[1:]:
+    outcome = run_main(evaluate.main, Path("."), f"run_dir={name}", code=1)
+    print(name, peak() - before, outcome.err.count(chr(10)), sep="|")
+"""
+
+
+@pytest.mark.slow
+def test_no_folder_takes_more_memory_than_it_has_bytes(stranger: Path) -> None:
+    for name, tamper in MEMORY.items():
+        shutil.copytree(stranger, stranger.with_name(name))
+        tamper(stranger.with_name(name))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    command = [sys.executable, "-c", MEASURE, *MEMORY]
+    done = subprocess.run(command, cwd=stranger.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {name: (int(megabytes), int(lines)) for name, megabytes, lines in map(split, done.stdout.splitlines())}
+    assert list(found) == list(MEMORY)
+    assert {name: value for name, value in found.items() if value[0] > 100 or value[1] != 1} == {}
+
+
+def split(line: str) -> list[str]:
+    return line.split("|")
 
 
 # what is written
@@ -640,13 +518,6 @@ def test_a_planted_link_is_not_followed(name: str, stranger: Path) -> None:
     assert "test/elbo" in json.loads((stranger / "evaluation.json").read_text())
 
 
-def test_a_planted_folder_is_named(stranger: Path) -> None:
-    (stranger / "evaluation.json" / "x").mkdir(parents=True)
-    outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", code=FAILURE)
-    assert len(outcome.err.splitlines()) == 1
-    assert "evaluation.json" in outcome.err
-
-
 def test_an_export_does_not_leave_the_run_folder(stranger: Path) -> None:
     (stranger / "checkpoints").rename(stranger.parent / "elsewhere")
     (stranger / "checkpoints").symlink_to(stranger.parent / "elsewhere")
@@ -656,19 +527,18 @@ def test_an_export_does_not_leave_the_run_folder(stranger: Path) -> None:
 # the data, and resuming
 
 
-def test_an_evaluation_of_other_data_is_refused(stranger: Path) -> None:
+def test_other_data_than_the_record_tells_of_are_refused(stranger: Path) -> None:
     plant(stranger, "data.seed", 1)
     assert_refused(stranger, "trained on other data than data=digits serves now")
-
-
-def test_a_folder_without_a_record_is_evaluated_with_a_warning(stranger: Path) -> None:
+    (stranger / "record.json").write_text("{}")
+    assert_refused(stranger, "trained on other data")
     (stranger / "record.json").unlink()
     outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}")
     assert "no record.json" in outcome.err
 
 
-def without(key: str) -> Callable[[Config], Config]:
-    return lambda checkpoint: {name: value for name, value in checkpoint.items() if name != key}
+def without_loops(checkpoint: Config) -> Config:
+    return {name: value for name, value in checkpoint.items() if name != "loops"}
 
 
 def with_one_parameter(checkpoint: Config) -> Config:
@@ -681,36 +551,15 @@ def with_one_parameter(checkpoint: Config) -> Config:
     ("change", "word"),
     [
         (OTHER_MODELS["another shape"][1], "cannot be loaded into the model"),
-        (without("counts"), "expected counts"),
-        (without("loops"), "loops"),
-        (without("optimizer_states"), "optimizer"),
+        (without_loops, "loops"),
         (with_one_parameter, "parameters"),
     ],
 )
 def test_training_does_not_resume_from_another_kind_of_checkpoint(
     change: Callable[[Config], Config], word: str, copied: Path, tmp_path: Path, run_fast: Run
 ) -> None:
-    checkpoint = change(checkpoint_of(copied))
-    torch.save(checkpoint, copied / "checkpoints" / "last.ckpt")
+    change_checkpoint(copied, change)
     (copied / "checkpoints" / "previous.ckpt").unlink()  # which is what a damaged one would be replaced by
     before = contents(tmp_path)
     assert_one_line(run_fast("trainer.max_epochs=3", code=FAILURE, figures=True), "last.ckpt", word)
     assert contents(tmp_path) == before
-
-
-def test_an_archive_behind_other_bytes_is_refused(stranger: Path) -> None:
-    # Python's reader would look for the table of contents elsewhere than PyTorch's
-    path = stranger / "checkpoints" / "last.ckpt"
-    path.write_bytes(b"x" * 64 + path.read_bytes())
-    assert zipfile.ZipFile(path).testzip() is None
-    assert_refused(stranger, "last.ckpt", "not an archive of torch.save")
-
-
-def test_an_archive_with_two_tables_of_contents_is_refused(stranger: Path) -> None:
-    path = stranger / "checkpoints" / "last.ckpt"
-    with zipfile.ZipFile(path, "a") as archive:
-        name = next(entry for entry in archive.namelist() if entry.endswith("data.pkl"))
-        with pytest.warns(UserWarning, match="Duplicate"):
-            archive.writestr(name, pickle.dumps({"counts": 1}))
-    with pytest.raises(RunFolderError, match="cannot be loaded"):
-        load_checkpoint(path)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -28,9 +29,7 @@ def surroundings(**environment: str) -> Any:
     ("home", "text", "expected"),
     [
         ("/home/jane", "/home/jane", "~"),
-        ("/home/jane", "in /home/jane.", "in ~."),
         ("/home/jane/", "'/home/jane/x' and \"/home/jane\"", "'~/x' and \"~\""),
-        ("/home//jane", "a=/home/jane/x:/home/jane/y", "a=~/x:~/y"),
         ("/home/jane", "file:///home/jane/x", "file://~/x"),
         ("/home/jane", r"repr '\n/home/jane/x'", r"repr '\n~/x'"),
         ("/home/jane", "g++ -I/home/jane/include", "g++ -I~/include"),
@@ -38,8 +37,6 @@ def surroundings(**environment: str) -> Any:
         ("/home/jane", "/home/janet /home/jane-old /home/jane.old", "/home/janet /home/jane-old /home/jane.old"),
         ("/root", "/root/x /rootfs /mnt/root data/root", "~/x /rootfs /mnt/root data/root"),
         ("/", "/usr/bin and / and /", "/usr/bin and / and /"),
-        ("", "/usr/bin and ''", "/usr/bin and ''"),
-        ("relative", "relative/x", "relative/x"),
         ("/h/a+(b", "/h/a+(b/x", "~/x"),
     ],
 )
@@ -55,27 +52,13 @@ def test_the_resolved_home_folder_becomes_a_tilde_too(tmp_path: Path) -> None:
         assert redact(f"{tmp_path}/link/x {tmp_path}/real/x") == "~/x ~/x"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(
-            "WANDB_API_KEY",
-            "HF_TOKEN",
-            "AWS_SECRET_ACCESS_KEY",
-            "client_secret",
-            "PGPASSWORD",
-            "DB_PASSWD",
-            "SMTP_PASS",
-        ),
-        *("GOOGLE_CREDENTIALS", "AWS_CREDENTIAL_X", "BASIC_AUTH", "OAUTH_X", "APIKEY", "TOKEN_2", "KEYS", "SSH_KEY"),
-    ],
-)
+@pytest.mark.parametrize("name", ["WANDB_API_KEY", "client_secret", "PGPASSWORD", "OAUTH_X", "TOKEN_2", "KEYS"])
 def test_a_variable_is_secret_if_its_name_says_so(name: str) -> None:
     with surroundings(**{name: "swordfish"}):
         assert redact("say swordfish, swordfishes") == f"say [{name}], [{name}]es"
 
 
-@pytest.mark.parametrize("name", ["AUTHOR", "KEYBOARD_LAYOUT", "TOKENIZERS_PARALLELISM", "PATH", "PWD", "SECRETARY"])
+@pytest.mark.parametrize("name", ["AUTHOR", "KEYBOARD_LAYOUT", "PATH"])
 def test_a_variable_with_another_name_is_not_secret(name: str) -> None:
     with surroundings(**{name: "swordfish"}):
         assert redact("say swordfish") == "say swordfish"
@@ -93,12 +76,9 @@ def test_a_secret_is_found_however_it_is_written(secret: str) -> None:
     with surroundings(MY_KEY=secret):
         for written in (secret, repr(secret), repr(f'{secret}"'), json.dumps(secret), " ".join(secret.split())):
             assert redact(written).strip("\"'") in ("[MY_KEY]", r"[MY_KEY]\n[MY_KEY]\n[MY_KEY]")
-        folded = yaml.safe_dump({"a": f"{'word ' * 14}{secret}"}, allow_unicode=True)
-        if "\n" not in secret and '"' not in secret:
-            assert "[MY_KEY]" in redact(folded)
-        assert redact("https://host/?q=%C3%BCn%C3%AFc%C3%B6d%C3%A9%2F%2B%3D").endswith(
-            "[MY_KEY]" if secret.startswith("ü") else "%3D"
-        )
+        assert redact(f"https://host/?q={quote(secret, safe='')}").endswith("q=[MY_KEY]")
+    with surroundings(MY_KEY="a secret of four words"):
+        assert "[MY_KEY]" in redact(yaml.safe_dump({"a": f"{'word ' * 14}a secret of four words"}))  # which folds it
 
 
 HEX, WORD = "0f" * 20, "aB3_" * 20
@@ -109,15 +89,12 @@ HEX, WORD = "0f" * 20, "aB3_" * 20
     [
         (f"wandb login {HEX}", "wandb login [W&B key]"),
         (f'{{"api_key":{{"value":"{HEX}"}}}}', '{"api_key":{"value":"[W&B key]"}}'),
-        (f"WANDB_API_KEY={HEX}", "WANDB_API_KEY=[W&B key]"),
         (f"it is local-{HEX}.", "it is [W&B key]."),
         (f"it is wandb_v1_{WORD}.", "it is [W&B key]."),
         ("it is eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJSM", "it is [JWT]"),
         ("https://user:p@ss@host.example/x?q=a@b", "https://[credentials]@host.example/x?q=a@b"),
         (f"commit {HEX}", f"commit {HEX}"),
-        (f"token {HEX}0f", f"token {HEX}0f"),  # not 40 digits
         ("jane@host.example", "jane@host.example"),
-        ("see https://host.example/a@b", "see https://host.example/a@b"),
     ],
 )
 def test_keys_are_known_by_their_forms(text: str, expected: str) -> None:
@@ -125,18 +102,13 @@ def test_keys_are_known_by_their_forms(text: str, expected: str) -> None:
         assert redact(text) == expected
 
 
-@pytest.mark.parametrize("password", ["swordfish", "'swordfish'"])
-def test_passwords_in_netrc_are_secret(password: str, tmp_path: Path) -> None:
-    (tmp_path / ".netrc").write_text(f"machine a login b password {password}\nmachine c login d password short\n")
+def test_passwords_in_netrc_are_secret(tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text("machine a login b password 'swordfish'\nmachine c login d password short\n")
     with surroundings(HOME=str(tmp_path)):
         assert redact("swordfish, short") == "[password in .netrc], short"
     with surroundings(NETRC=str(tmp_path / ".netrc")):
         assert redact("swordfish") == "[password in .netrc]"
-
-
-def test_an_unreadable_netrc_is_ignored(tmp_path: Path) -> None:
-    (tmp_path / ".netrc").mkdir()
-    with surroundings(HOME=str(tmp_path)):
+    with surroundings(NETRC=str(tmp_path)):  # unreadable
         assert redact("swordfish") == "swordfish"
 
 
@@ -152,12 +124,6 @@ def test_no_secret_is_left_in_any_text(secret: str, before: str, after: str) -> 
         assert redact(text) == text
 
 
-@given(TEXTS)
-def test_a_text_without_a_secret_stays(text: str) -> None:
-    with surroundings(MY_TOKEN="swordfish", HOME="/home/jane"):
-        assert redact(text) == text
-
-
 @pytest.mark.slow
 @given(st.recursive(TEXTS | st.integers() | st.none(), lambda some: st.lists(some) | st.dictionaries(TEXTS, some)))
 def test_nested_data_is_redacted_text_by_text(data: Any) -> None:
@@ -166,13 +132,8 @@ def test_nested_data_is_redacted_text_by_text(data: Any) -> None:
         assert redacted([{"swordfish": data, "a": ("swordfish", 1)}]) == [{"[MY_TOKEN]": data, "a": ["[MY_TOKEN]", 1]}]
 
 
-@pytest.mark.slow
-@given(st.text(max_size=30))
-def test_printable_text_holds_no_control_characters_and_loses_nothing(text: str) -> None:
-    shown = printable(text)
-    assert not [c for c in shown if c not in "\n\t" and (ord(c) < 32 or 0x7F <= ord(c) < 0xA0)]
-    assert shown == text or len(shown) > len(text)
-    assert printable(shown) == shown
+def test_printable_text_holds_no_control_characters() -> None:
+    assert printable("a\n\tb\x1b[2J\x07\u202e\x9f") == r"a" + "\n\t" + r"b\x1b[2J\x07\u202e\x9f"
 
 
 def test_a_log_record_is_redacted_with_its_traceback() -> None:

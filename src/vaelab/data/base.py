@@ -1,8 +1,7 @@
 """The base class of the data modules: images in memory, split, recorded, and drawn as the pixels that a head models."""
 
 import hashlib
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,32 +12,26 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices
-from vaelab.data.splits import SPLITS, Split, SplitName
+from vaelab.data.pixels import MEASURES
+from vaelab.data.splits import SPLITS, SplitName, Splits
 from vaelab.errors import DataError
 from vaelab.randomness import generator, seed_draws
 
 Binarize = Literal["dynamic", "threshold", "fixed"]
 BLOCK_SIZE = 100
-_LARGEST_BELOW_ONE = 1 - 2.0**-24
 
 
 @dataclass
 class Tested:
-    """What the trainer tests.
-
-    Attributes:
-        split: the split.
-        limit: test its first `limit` examples only; None: all.
-        done: keys of blocks to skip, because their results are known.
-        part_size: follow each block by its parts of so many examples; None: no parts.
-    """
+    """What the trainer tests."""
 
     split: SplitName = "test"
-    limit: int | None = None
-    done: Collection[tuple[int, int]] = ()
-    part_size: int | None = None
+    limit: int | None = None  # test the first `limit` examples only
+    done: Collection[tuple[int, int]] = ()  # keys of blocks to skip, because their results are known
+    part_size: int | None = None  # follow each block by its parts of so many examples
 
 
+@dataclass(eq=False, repr=False)
 class ImageData(LightningDataModule):
     """Images of integer levels, kept in memory as bytes; batches are indices into them.
 
@@ -50,7 +43,6 @@ class ImageData(LightningDataModule):
     - `levels`: the integers 0 .. num_levels - 1.
 
     Args:
-        name: name of the data set in records.
         binarize: see above; matters for `binary` pixels only.
         seed: seed of the split, the fixed binarisation and the draws of evaluation; not the model's seed.
         pixels: one of the three above, or None for those that the decoder's head asks for.
@@ -61,7 +53,8 @@ class ImageData(LightningDataModule):
         pause_every: end a Lightning step after every so many optimiser steps of an epoch, too; None: do not.
 
     Attributes:
-        num_levels: how many values a stored pixel can have.
+        name: name of the data set in records, a class attribute.
+        num_levels: how many values a stored pixel can have, likewise.
         event_shape: shape of one image, `[channels, height, width]`.
         tested: what the trainer tests.
 
@@ -70,38 +63,27 @@ class ImageData(LightningDataModule):
         ValueError: `binarize` is unknown.
     """
 
-    num_levels: int = 256
+    num_levels = 256
 
-    def __init__(
-        self,
-        name: str,
-        seed: int = 0,
-        binarize: Binarize = "dynamic",
-        pixels: str | None = None,
-        data_dir: str | Path = "data",
-        batch_size: int = 100,
-        batches_per_chunk: int = 1,
-        shuffle_seed: int = 0,
-        pause_every: int | None = None,
-    ) -> None:
+    seed: int = 0
+    binarize: Binarize = "dynamic"
+    pixels: str | None = None
+    data_dir: str | Path = "data"
+    batch_size: int = 100
+    batches_per_chunk: int = 1
+    shuffle_seed: int = 0
+    pause_every: int | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        if binarize not in ("dynamic", "threshold", "fixed"):
-            raise ValueError(f"data.binarize must be dynamic, threshold or fixed, found {binarize!r}")
-        self.name = name
-        self.pixels = pixels
-        self.data_dir = Path(data_dir)
-        self.seed = seed
-        self.binarize = binarize
-        self.batch_size = batch_size
-        self.batches_per_chunk = batches_per_chunk
-        self.shuffle_seed = shuffle_seed
-        self.pause_every = pause_every
+        if self.binarize not in ("dynamic", "threshold", "fixed"):
+            raise ValueError(f"data.binarize must be dynamic, threshold or fixed, found {self.binarize!r}")
         self.device = torch.device("cpu")
         self.tested = Tested()
         self.split = _checked(self.splits())
         self.event_shape = tuple(self.split["train"].images.shape[1:])
 
-    def splits(self) -> dict[SplitName, Split]:
+    def splits(self) -> Splits:
         """Return the train, val and test splits, as a function of `self.seed`."""
         raise NotImplementedError
 
@@ -111,19 +93,14 @@ class ImageData(LightningDataModule):
         Raises:
             ValueError: `pixels` is none of the three kinds.
         """
-        draws = {"binary": (_sixteen_bits, self._binary), "unit": (_uniform, self._unit), "levels": (_none, _as_floats)}
-        if pixels not in draws:
-            raise ValueError(f"a head's pixels must be one of {', '.join(draws)}, found {pixels!r}")
-        self.pixels = pixels
-        self.noise: Callable[[Tensor, torch.Generator | None], Tensor]
-        self.pixels_from: Callable[[Tensor, Tensor], Tensor]
-        self.noise, self.pixels_from = draws[pixels]
+        if pixels not in MEASURES:
+            raise ValueError(f"a head's pixels must be one of {', '.join(MEASURES)}, found {pixels!r}")
+        self.pixels = self._drawn = pixels
         self.images = {name: torch.tensor(split.images) for name, split in self.split.items()}
         if pixels == "binary" and self.binarize != "dynamic":
-            self.images = {
-                name: self._binarized_once(i, images) for i, (name, images) in enumerate(self.images.items())
-            }
-            self.noise, self.pixels_from = draws["levels"]
+            self._drawn = "levels"
+            numbered = enumerate(self.images.items())
+            self.images = {name: self._binarized_once(number, images) for number, (name, images) in numbered}
 
     @property
     def max_pixel(self) -> float:
@@ -138,12 +115,33 @@ class ImageData(LightningDataModule):
     def draw(self, split: SplitName, indices: Tensor) -> Tensor:
         """Draw `x` of examples of a split, `[len(indices), *event_shape]` of floats, by the device's generator."""
         levels = self.levels(split, indices)
-        return self.pixels_from(levels, self.noise(levels, None))
+        return self.pixels_from(levels, self.noise(levels))
 
     def levels(self, split: SplitName, indices: Tensor) -> Tensor:
-        """Return the stored bytes of examples; `draw` makes `pixels_from(levels, noise(levels, None))` of them."""
+        """Return the stored bytes of examples; `draw` makes `pixels_from(levels, noise(levels))` of them."""
         images = self.images[split]
         return images.index_select(0, indices.to(images.device))
+
+    def noise(self, levels: Tensor, stream: torch.Generator | None = None) -> Tensor:
+        """Draw what `pixels_from` needs: 16 bits for each binary pixel, u for each unit pixel, nothing for others."""
+        if self._drawn == "levels":
+            return levels.new_empty(0)
+        if self._drawn == "unit":
+            return torch.rand(levels.shape, generator=stream, device=levels.device)
+        # draw 64 bits at a time and cut each into four integers of 0 .. 2^16 - 1, because drawing is the slow part
+        whole = torch.empty(-(-levels.numel() // 4), dtype=torch.int64, device=levels.device)
+        whole.random_(-(2**63), None, generator=stream)
+        return whole.view(torch.uint16)[: levels.numel()].view(levels.shape)
+
+    def pixels_from(self, levels: Tensor, noise: Tensor) -> Tensor:
+        """Return the pixels that stored bytes and drawn `noise` make."""
+        if self._drawn == "levels":
+            return levels.float()
+        if self._drawn == "unit":
+            # 0 and 1 are outside the support: u = 0 on level 0 gives 0, and float32 rounds 255.99999 / 256 up to 1
+            return ((levels + noise) / self.num_levels).clamp(2.0**-24, 1 - 2.0**-24)
+        # u of 0 .. 2^16 - 1 is below 2^16 level / (num_levels - 1) with the probability wanted, to 2^-16
+        return noise.float().lt_(levels * (2**16 / (self.num_levels - 1)))
 
     def draw_block(self, split: SplitName, block: Block, again: int = 0) -> Tensor:
         """Draw a block for evaluation, by a seed made of `seed`, the split, `block.number` and the repeat `again`."""
@@ -155,17 +153,11 @@ class ImageData(LightningDataModule):
         """Describe the data as plain data: protocol, seed, shapes, sizes and a SHA-256 of the bytes of each split."""
         sizes = {name: len(split) for name, split in self.split.items()}
         protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if self.pixels == "binary" else {})
-        digest = {name: _sha256(images) for name, images in self.images.items()}
+        digest = {
+            name: hashlib.sha256(images.numpy(force=True).data).hexdigest() for name, images in self.images.items()
+        }
         shape = {"event_shape": list(self.event_shape), "num_levels": self.num_levels}
         return {"name": self.name, "seed": self.seed, **protocol, **shape, "sizes": sizes, "sha256": digest}
-
-    def _binary(self, levels: Tensor, noise: Tensor) -> Tensor:
-        # u, uniform on 0 .. 2^16 - 1, is below 2^16 level / (num_levels - 1) with the probability wanted, to 2^-16
-        return noise.float().lt_(levels * (2**16 / (self.num_levels - 1)))
-
-    def _unit(self, levels: Tensor, noise: Tensor) -> Tensor:
-        # 0 and 1 are outside the support: u = 0 on level 0 gives 0, and float32 rounds 255.99999 / 256 up to 1
-        return ((levels + noise) / self.num_levels).clamp(2.0**-24, _LARGEST_BELOW_ONE)
 
     def _binarized_once(self, split_number: int, images: Tensor) -> Tensor:
         if self.binarize == "threshold":
@@ -216,36 +208,14 @@ class ImageData(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def _sixteen_bits(levels: Tensor, stream: torch.Generator | None) -> Tensor:
-    # draw 64 bits at a time and cut each into four integers of 0 .. 2^16 - 1, because drawing is the slow part
-    whole = torch.empty(-(-levels.numel() // 4), dtype=torch.int64, device=levels.device)
-    whole.random_(-(2**63), None, generator=stream)
-    return whole.view(torch.uint16)[: levels.numel()].view(levels.shape)
-
-
-def _uniform(levels: Tensor, stream: torch.Generator | None) -> Tensor:
-    return torch.rand(levels.shape, generator=stream, device=levels.device)
-
-
-def _none(levels: Tensor, stream: torch.Generator | None) -> Tensor:
-    return levels.new_empty(0)
-
-
-def _as_floats(levels: Tensor, noise: Tensor) -> Tensor:
-    return levels.float()
-
-
-def _sha256(images: Tensor) -> str:
-    return hashlib.sha256(images.numpy(force=True).tobytes()).hexdigest()
-
-
-def _checked(splits: dict[SplitName, Split]) -> dict[SplitName, Split]:
+def _checked(splits: Splits) -> Splits:
     shapes = {split.images.shape[1:] for split in splits.values()}
     for name, split in splits.items():
         if len(split) == 0:
-            raise DataError(f"the {name} split is empty; expected at least one image")
+            sizes = {name: len(split) for name, split in splits.items()}
+            raise DataError(f"the {name} split would be empty, expected at least one image in each, found {sizes}")
         if split.images.dtype != np.uint8:
             raise DataError(f"expected images of uint8, found {split.images.dtype} in the {name} split")
-    if len(shapes) != 1 or math.prod(next(iter(shapes))) == 0:
+    if len(shapes) != 1 or 0 in next(iter(shapes)):
         raise DataError(f"expected one shape of image in all splits, found {sorted(shapes)}")
     return splits

@@ -14,58 +14,32 @@ from vaelab.randomness import generator
 
 @dataclass
 class Chunk:
-    """Consecutive batches of one epoch: one Lightning step, and one optimiser step for each batch.
-
-    Attributes:
-        epoch: number of the epoch.
-        first_step: position of the first batch in the epoch.
-        batches: indices of each batch, this process's share.
-        sizes: number of examples of each batch over all processes.
-    """
+    """Consecutive batches of one epoch: one Lightning step, and one optimiser step for each batch."""
 
     epoch: int
-    first_step: int
-    batches: list[Tensor]
-    sizes: list[int]
+    first_step: int  # position of the first batch in the epoch
+    batches: list[Tensor]  # indices of each batch, this process's share
+    sizes: list[int]  # number of examples of each batch, over all processes
 
 
+@dataclass(eq=False)
 class ShuffledIndices:
     """The training loader: it permutes the examples in each epoch, cuts them into batches and groups these in `Chunk`s.
 
     The last batch of an epoch may be smaller; it is kept. `batch_size` is global: process `rank` of `world_size` takes
     every `world_size`-th index of each batch. An iteration starts after `steps_done` optimiser steps. The training
     module sets that to its own count, so the loader has no state to save.
-
-    Args:
-        num_examples: number of examples in the split.
-        batch_size: examples per optimiser step, over all processes.
-        batches_per_chunk: optimiser steps per item, at most.
-        seed: the model's seed.
-        rank, world_size: this process, and the number of processes.
-        pause_every: end a chunk after every so many optimiser steps of an epoch, too; None: do not.
-        device: device of the indices.
     """
 
-    def __init__(
-        self,
-        num_examples: int,
-        batch_size: int,
-        batches_per_chunk: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        pause_every: int | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.num_examples = num_examples
-        self.batch_size = batch_size
-        self.batches_per_chunk = batches_per_chunk
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.pause_every = pause_every
-        self.device = device
-        self.steps_done = 0
+    num_examples: int
+    batch_size: int
+    batches_per_chunk: int  # at most
+    seed: int  # the model's
+    rank: int = 0
+    world_size: int = 1
+    pause_every: int | None = None  # end a chunk after every so many optimiser steps of an epoch, too
+    device: torch.device | str = "cpu"  # of the indices
+    steps_done: int = 0
 
     @property
     def batches_per_epoch(self) -> int:
@@ -105,18 +79,12 @@ class Block:
     """Consecutive examples that are evaluated together; the block's `number` seeds its draws, on whichever process.
 
     A slow estimator also gets a block in parts, so that an interruption costs little.
-
-    Attributes:
-        number: position of the block in its split.
-        indices: its examples.
-        part: 0 for the whole block; otherwise the number of one of its parts.
-        rows: the rows of `indices` that belong to the part.
     """
 
-    number: int
-    indices: Tensor
-    part: int = 0
-    rows: slice = field(default_factory=partial(slice, None))
+    number: int  # position of the block in its split
+    indices: Tensor  # its examples
+    part: int = 0  # 0 for the whole block; otherwise the number of one of its parts
+    rows: slice = field(default_factory=partial(slice, None))  # of `indices`, that belong to the part
 
     @property
     def key(self) -> tuple[int, int]:
@@ -130,14 +98,8 @@ class Blocks:
     """The evaluation loader: examples in order, in blocks, every `world_size`-th block for process `rank`.
 
     Every process gets the same number of blocks, because a process without one would wait for ever at the next
-    collective operation. Where the numbers do not divide, some get an empty block.
-
-    Args:
-        num_examples: number of examples, from the beginning of the split.
-        block_size: examples in a block; the last may have fewer.
-        rank, world_size: this process, and the number of processes.
-        done: keys of blocks and parts to skip.
-        part_size: follow each block by its parts of so many examples; None: no parts.
+    collective operation. Where the numbers do not divide, some get an empty block. The last block of a split may be
+    smaller. `done` are keys of blocks to skip. With `part_size`, each block is followed by its parts of that size.
     """
 
     def __init__(

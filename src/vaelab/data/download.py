@@ -1,6 +1,5 @@
 """Download data files and verify them by SHA-256 before anything parses them."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +11,7 @@ EMBEDDED = "or train on the embedded digits with data=mnist5k"
 
 
 def fetch(file: Path, sha256: str, mirrors: Sequence[str]) -> Path:
-    """Return the path of a verified data file, and download it first if it is absent.
-
-    Args:
-        file: where the file belongs.
-        sha256: the SHA-256 of its bytes.
-        mirrors: URLs to try in turn.
+    """Return the path of a verified data file; download it from the first of `mirrors` that has it if it is absent.
 
     Raises:
         DataError: the file is damaged, or it is absent and no mirror sent it.
@@ -25,15 +19,15 @@ def fetch(file: Path, sha256: str, mirrors: Sequence[str]) -> Path:
     if file.exists():
         return verify(file, sha256, f"delete it to fetch it again, {EMBEDDED}")
     pooch.get_logger().setLevel("ERROR")
-    reason = "no mirror is known"
+    reasons = []
     for url in mirrors:
         try:
             return Path(pooch.retrieve(url, sha256, fname=file.name, path=file.parent))
         except (OSError, ValueError) as error:  # no network or an HTTP error; another SHA-256
-            reason = f"{type(error).__name__} at {url.split('/')[2]}"
+            reasons.append(f"{type(error).__name__} at {url.split('/')[2]}")
     raise DataError(
-        f"{file.name} is not in {file.parent} and could not be fetched from {len(mirrors)} mirrors ({reason}); "
-        f"put the file there, or point data_dir (or VAELAB_DATA_DIR) at the folder that has it, {EMBEDDED}"
+        f"{file.name} is not in {file.parent} and could not be fetched ({', '.join(reasons)}); put the file there, or "
+        f"point data_dir (or VAELAB_DATA_DIR) at the folder that has it, {EMBEDDED}"
     )
 
 
@@ -45,8 +39,6 @@ def verify(file: Path, sha256: str, remedy: str) -> Path:
     """
     if not file.is_file():  # a pipe would block
         raise DataError(f"{file} is not a regular file; {remedy}")
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
+    if (found := pooch.file_hash(str(file))) != sha256:
         raise DataError(f"{file} is damaged: expected SHA-256 {sha256}, found {found}; {remedy}")
     return file

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # a likelihood of such pixels is one of these
 
 
-def bits_per_dim(nats: float, event_shape: Sequence[int], measure: str, pixels: str, num_levels: int) -> float:
+def bits_per_dim(nats: float, event_shape: Sequence[int], pixels: str, num_levels: int) -> float:
     """Convert a bound or log-likelihood, in nats per example, to bits per dimension; lower is better.
 
     A mass over levels gives `-nats / (D log 2)`, with D pixels. A density over dequantised pixels,
@@ -16,22 +16,8 @@ def bits_per_dim(nats: float, event_shape: Sequence[int], measure: str, pixels: 
     Args:
         nats: log-likelihood or bound per example.
         event_shape: shape of an image.
-        measure: `mass` or `density`: the head's.
-        pixels: `unit` or `levels`: the head's.
+        pixels: `unit` or `levels`; binary pixels have no bits per dimension, because they have 2 values.
         num_levels: how many values a stored pixel can have.
-
-    Raises:
-        ValueError: the pixels are binary, or the measure is not that of such pixels.
     """
-    if pixels == "binary":
-        raise ValueError(
-            "binary pixels have no bits per dimension, because their likelihood is over 2 values and not over "
-            f"{num_levels} levels: report nats"
-        )
-    if MEASURES.get(pixels) != measure:
-        raise ValueError(
-            "bits per dimension are of a mass over levels or of a density over unit pixels, found a "
-            f"{measure} over {pixels} pixels: correct the head's `pixels` or `measure`"
-        )
     bits = -nats / (math.prod(event_shape) * math.log(2))
-    return bits + math.log2(num_levels) if measure == "density" else bits
+    return bits + math.log2(num_levels) if MEASURES[pixels] == "density" else bits

@@ -31,46 +31,41 @@ class Split:
         return Split(self.images[indices], None if self.labels is None else self.labels[indices])
 
 
-def shuffled_split(data: Split, sizes: tuple[int, int, int], seed: int) -> Splits:
+def shuffled_split(data: Split, sizes: Sequence[int], seed: int) -> Splits:
     """Permute `data` by `seed`, and cut it into train, val and test.
 
     Raises:
         DataError: the sizes do not add up to the number of examples.
     """
     order = torch.randperm(len(data), generator=generator("split", seed)).numpy()
-    return _cut(data, order, sizes)
+    return contiguous_split(data.take(order), sizes)
 
 
-def contiguous_split(data: Split, sizes: tuple[int, int, int]) -> Splits:
+def contiguous_split(data: Split, sizes: Sequence[int]) -> Splits:
     """Cut `data` into train, val and test in its own order, so that no test frame lies between two training frames.
 
     Raises:
         DataError: the sizes do not add up to the number of examples.
     """
-    return _cut(data, np.arange(len(data)), sizes)
+    if sum(sizes) != len(data):
+        raise DataError(f"expected {sum(sizes)} images for a split into {sizes}, found {len(data)}")
+    parts = np.split(np.arange(len(data)), np.cumsum(sizes)[:-1])
+    return {name: data.take(part) for name, part in zip(SPLITS, parts, strict=True)}
 
 
-def sizes_of(fractions: Sequence[float], counts: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Return sizes of train, val and test, `[len(counts), 3]`; each row adds up to its count."""
-    ends = np.round(np.cumsum(fractions)[:-1] * counts[:, None]).astype(int)
-    return np.diff(ends, axis=1, prepend=0, append=counts[:, None])
+def sizes_of(fractions: Sequence[float], count: int) -> list[int]:
+    """Return the sizes of train, val and test, which add up to `count`."""
+    ends = np.round(np.cumsum(fractions)[:-1] * count).astype(int)
+    return np.diff(ends, prepend=0, append=count).tolist()
 
 
 def stratified_split(data: Split, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> Splits:
     """Permute and cut `data` by `seed` label by label, so that every split has the same share of each label."""
     assert data.labels is not None
-    members: dict[SplitName, list[NDArray[np.integer]]] = {"train": [], "val": [], "test": []}
+    members: list[list[NDArray[np.integer]]] = []
     for label in np.unique(data.labels):
         own = np.flatnonzero(data.labels == label)
         own = own[torch.randperm(len(own), generator=generator("split", seed, int(label))).numpy()]
-        ends = sizes_of(fractions, np.array([len(own)]))[0].cumsum()
-        for name, part in zip(members, np.split(own, ends[:-1]), strict=True):
-            members[name].append(part)
-    return {name: data.take(np.concatenate(own)) for name, own in members.items()}
-
-
-def _cut(data: Split, order: NDArray[np.integer], sizes: tuple[int, int, int]) -> Splits:
-    if sum(sizes) != len(data):
-        raise DataError(f"expected {sum(sizes)} images for a split into {sizes}, found {len(data)}")
-    parts = np.split(order, np.cumsum(sizes)[:-1])
+        members.append(np.split(own, np.cumsum(sizes_of(fractions, len(own)))[:-1]))
+    parts = map(np.concatenate, zip(*members, strict=True))
     return {name: data.take(part) for name, part in zip(SPLITS, parts, strict=True)}

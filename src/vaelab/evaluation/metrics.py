@@ -22,7 +22,7 @@ Metrics = dict[str, float]
 def bound_summary(records: Records, data: ImageData, head: Head) -> Metrics:
     """Return the means of `elbo`, `reconstruction` and `kl` in nats, and `bits_per_dim` unless pixels are binary."""
     found = {metric.name: records.mean(metric.name) for metric in ELBO.metrics}
-    return found | _in_bits("bits_per_dim", found["elbo"], data, head.measure, head.pixels)
+    return found | _in_bits("bits_per_dim", found["elbo"], data, head.pixels)
 
 
 def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageData, head: Head) -> Metrics:
@@ -38,9 +38,9 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     for prefix, estimator in estimators.items():
         names = [metric.name for metric in OF_ESTIMATE if prefix + metric.name in records.names]
         own = estimate_summary({name: records.column(prefix + name) for name in names}, estimator)
-        own |= _in_bits("log_likelihood_bits_per_dim", own["log_likelihood"], data, head.measure, head.pixels)
+        own |= _in_bits("log_likelihood_bits_per_dim", own["log_likelihood"], data, head.pixels)
         if "log_mass" in own:
-            own |= _in_bits("log_mass_bits_per_dim", own["log_mass"], data, "mass", "levels")
+            own |= _in_bits("log_mass_bits_per_dim", own["log_mass"], data, "levels")
         found |= {prefix + name: value for name, value in own.items()}
     return {name: value for name, value in found.items() if not math.isnan(value)}  # one example has no spread
 
@@ -79,6 +79,5 @@ def _of_examples(name: str, values: Tensor) -> float:
     return values.mean().item()
 
 
-def _in_bits(name: str, nats: float, data: ImageData, measure: str, pixels: str) -> Metrics:
-    protocol = (data.event_shape, measure, pixels, data.num_levels)
-    return {} if pixels == "binary" else {name: bits_per_dim(nats, *protocol)}
+def _in_bits(name: str, nats: float, data: ImageData, pixels: str) -> Metrics:
+    return {} if pixels == "binary" else {name: bits_per_dim(nats, data.event_shape, pixels, data.num_levels)}

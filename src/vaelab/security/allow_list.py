@@ -17,15 +17,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vaelab.data import ImageData
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.security.untrusted import shown
 
 PACKAGES = {"data": ("vaelab.data",), "objective": ("vaelab.objectives",), "estimator": ("vaelab.estimators",)}
 OF_MODELS = ("vaelab.vae", "vaelab.heads", "vaelab.networks", "vaelab.priors", "torch.nn")  # for all other parts
-DEFINED_IN = {"vaelab.vae": "vaelab.vae", "torch.nn": "torch.nn.modules.activation"}  # others: anywhere in vaelab
-HYDRAS = ("_target_", "_partial_", "_convert_")  # `_args_` and `_recursive_` are not needed
-OURS_TO_GIVE = ("data_dir", "batch_size", "batches_per_chunk", "shuffle_seed", "pause_every")
+ACTIVATIONS = "torch.nn.modules.activation"  # of `torch.nn` nothing else
 MOST_COUNTED = {"objective": 10_000, "estimator": 1_000_000}  # by a key that begins with `num_`, such as num_samples
 MOST = 100_000_000  # of any other whole number in the same parts
 
@@ -49,20 +46,6 @@ def _is_path(name: Any) -> bool:
     return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
 
 
-def check_plain(config: dict[str, Any], file: Path) -> None:
-    """Refuse a stored configuration that holds an interpolation, a missing value or anything but words and numbers.
-
-    Raises:
-        RunFolderError: names the first such key.
-    """
-    for path, key, value in entries(config):
-        for text in (key, value):
-            if isinstance(text, str) and ("${" in text or text == "???"):
-                raise RunFolderError(f"{file}: {shown(path)} holds {shown(text)}, expected a value that is settled")
-        if not isinstance(value, dict | list | str | int | float | None):
-            raise RunFolderError(f"{file}: {shown(path)} is {shown(value)}, expected a word or a number")
-
-
 def entries(node: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
     """Yield the dotted path, the key and the value of every entry of nested dicts and lists."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -79,44 +62,35 @@ def check_trusted(config: dict[str, Any], trusted: Sequence[str], file: Path) ->
     """
     for path, key, value in entries(config):
         part = path.split(".")[0]
-        if not (key.isprintable() and (not isinstance(value, str) or value.isprintable())):
-            raise RunFolderError(f"{file}: {shown(path)} holds {shown(value)}, expected a printable word")
-        if re.fullmatch("_.*_", key) and key not in HYDRAS:
-            raise RunFolderError(f"{file}: {shown(path)} is not for a stored run, expected {', '.join(HYDRAS)}")
-        if part == "data" and key in OURS_TO_GIVE:
-            raise RunFolderError(f"{file}: {shown(path)} is not the folder's to choose: type data_dir=")
+        if isinstance(value, str) and ("${" in value or value == "???"):
+            raise RunFolderError(f"{file}: {shown(path)} holds {shown(value)}, expected a value that is settled")
         most = MOST_COUNTED.get(part, sys.maxsize) if ".num_" in path else MOST
         if part in MOST_COUNTED and isinstance(value, int) and value > most:
-            raise RunFolderError(f"{file}: {path} must be at most {most:,}, found {shown(value)}")
+            raise RunFolderError(f"{file}: {shown(path)} must be at most {most:,}, found {shown(value)}")
         if key == "_target_" and not (_is_public(part, value) or _is_trusted(value, trusted, file)):
             wanted = f"none of the public names of {', '.join(PACKAGES.get(part, OF_MODELS))}"
-            raise RunFolderError(f"{file}: {path} asks for {shown(value)}, {wanted}: {_remedy(value)}")
+            raise RunFolderError(f"{file}: {shown(path)} asks for {shown(value)}, {wanted}: {_remedy(value)}")
 
 
 def _is_public(part: str, target: Any) -> bool:
-    return any(target in _public(package) for package in PACKAGES.get(part, OF_MODELS)) if _is_path(target) else False
+    public = set().union(*map(_public, PACKAGES.get(part, OF_MODELS)))
+    return isinstance(target, str) and target in public
 
 
 @cache
 def _public(package: str) -> frozenset[str]:
-    """Return the paths of the classes and functions that a package offers: those in `__all__`, or all that it holds.
+    """Return the paths of the classes and functions that a package offers, and defines itself.
 
     What a package has merely imported is left out, because the names of an imported module lead to everything.
     """
-    module = import_module(package)
-    names = [name for name in getattr(module, "__all__", vars(module)) if not name.startswith("_")]
-    offered = [name for name in names if _is_defined(getattr(module, name), DEFINED_IN.get(package, "vaelab"))]
-    if package == "vaelab.data":
-        offered = [name for name in offered if _is_data_set(getattr(module, name))]
+    defined_in = ACTIVATIONS if package == "torch.nn" else package
+    members = vars(import_module(package)).items()
+    offered = {name for name, found in members if not name.startswith("_") and _is_defined(found, defined_in)}
     return frozenset(f"{package}.{name}" for name in offered)
 
 
 def _is_defined(found: Any, package: str) -> bool:
     return (inspect.isclass(found) or inspect.isfunction(found)) and f"{found.__module__}.".startswith(f"{package}.")
-
-
-def _is_data_set(found: Any) -> bool:
-    return inspect.isclass(found) and issubclass(found, ImageData) and found is not ImageData
 
 
 def _is_trusted(target: Any, trusted: Sequence[str], file: Path) -> bool:
@@ -145,7 +119,7 @@ def _remedy(target: Any) -> str:
 
 @cache
 def _libraries() -> frozenset[str]:
-    """Return the top-level names of Python's own packages and of all that vaelab requires; each can run any code."""
+    """Return the packages of Python and of all that vaelab requires; each can run any code."""
     left, required = ["vaelab"], set[str]()
     while left:
         name = _canonical(left.pop())
@@ -154,7 +128,7 @@ def _libraries() -> frozenset[str]:
             with suppress(PackageNotFoundError):
                 left += [line for line in requires(name) or () if "extra ==" not in line]
     roots = {root for root, names in packages_distributions().items() if required & set(map(_canonical, names))}
-    return frozenset({*roots, *sys.stdlib_module_names, "vaelab", "setuptools", "pip"})
+    return frozenset({*roots, *sys.stdlib_module_names, "vaelab"})
 
 
 def _canonical(requirement: str) -> str:

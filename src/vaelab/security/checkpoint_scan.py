@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
 
-import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
@@ -20,11 +19,7 @@ LARGEST_PICKLE = 2**22  # bytes, without tensors; ours has thousands, and readin
 
 
 def check_container(file: BinaryIO, size: int) -> None:
-    """Scan the archive of a checkpoint without unpacking it, then rewind the file.
-
-    Args:
-        file: the open checkpoint.
-        size: its size in bytes.
+    """Scan the archive of a checkpoint of `size` bytes without unpacking it, then rewind the file.
 
     Raises:
         ValueError: it would unpack to more than `size` bytes, or it asks for more than tensors and plain data.
@@ -57,12 +52,7 @@ def _is_plain(name: Any) -> bool:
 
 
 def check_format(checkpoint: Any, size: int, path: Path) -> None:
-    """Refuse a loaded checkpoint without counts and weights, or whose tensors claim more than `size` bytes.
-
-    Args:
-        checkpoint: the loaded object.
-        size: bytes of the file.
-        path: the file, for messages.
+    """Refuse a loaded checkpoint without counts and weights, or whose tensors claim more than the file's `size`.
 
     Raises:
         RunFolderError: says what was expected and what was found.
@@ -72,7 +62,7 @@ def check_format(checkpoint: Any, size: int, path: Path) -> None:
         raise not_ours(path, "counts and a state_dict", shown(found or "nothing"))
     counts, state = checkpoint["counts"], checkpoint["state_dict"]
     check_counts(counts, path)
-    if not isinstance(state, dict) or not all(map(_is_weight, state.items())):
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise not_ours(path, "a state_dict of names and tensors", shown(type(state).__name__))
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(checkpoint))
     if claimed > size:
@@ -98,12 +88,6 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
-def _is_weight(item: tuple[Any, Any]) -> bool:
-    name, value = item
-    dense = isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
-    return isinstance(name, str) and name.isprintable() and dense
-
-
 def _tensors(value: Any) -> Iterator[Tensor]:
     # a list, not recursion, because the data may nest deeply or contain themselves
     left, seen = [value], set()
@@ -123,7 +107,7 @@ def check_weights(model: LightningModule, state: Mapping[str, Tensor], path: Pat
         RunFolderError: names the first that differs.
     """
     expected = model.state_dict()
-    for name in [*expected, *(name for name in state if name not in expected)]:
+    for name in {**expected, **state}:
         here, there = _described(expected.get(name)), _described(state.get(name))
         if here != there:
             raise RunFolderError(

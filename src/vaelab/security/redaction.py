@@ -1,7 +1,7 @@
 """Remove secrets, the path of the home folder and control characters from what is written down or shown.
 
-`redact` finds the secrets that this process can know: those in its environment and in `.netrc`, and keys in the form of
-W&B's or of a JWT. It cannot tell any other secret, such as one in a file of the user's own, from other words.
+`redact` finds the secrets that this process can know: values of environment variables whose names say so, passwords in
+`.netrc`, credentials in a URL, and keys in the form of W&B's or of a JWT. It cannot tell other secrets from words.
 """
 
 import json
@@ -39,11 +39,7 @@ Rules = Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
 
 
 def redact(text: str) -> str:
-    """Return `text` with `~` for the home folder, and a word in brackets for every secret.
-
-    Secrets are the values of environment variables whose names say so, passwords in `.netrc`, keys of W&B, JWTs, and
-    the credentials in a URL.
-    """
+    """Return `text` with `~` for the home folder, and a word in brackets for every secret."""
     return _apply(_rules(), text)
 
 
@@ -148,28 +144,21 @@ def _forms(value: str) -> set[str]:
 
 
 def _netrc_passwords() -> Sequence[str]:
-    file = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    # the module `netrc` refuses files that other programs accept
     try:
-        return _passwords_in(file, os.stat(file).st_mtime_ns)
+        file = Path(os.environ.get("NETRC") or os.path.expanduser("~/.netrc"))
+        text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ()
-
-
-@lru_cache
-def _passwords_in(file: str, modified: int) -> Sequence[str]:
-    # the module `netrc` refuses files that other programs accept
-    text = Path(file).read_text(encoding="utf-8", errors="replace")
     return [password.strip("'\"") for password in re.findall(r"\bpassword\s+(\S+)", text)]
 
 
 @lru_cache
 def _homes(home: str) -> Rules:
     # under both its names, the given and the resolved one, where it is a whole part of a path
-    names = {str(Path(home)), os.path.realpath(home)} if os.path.isabs(home) else set()
-    names = {name for name in names if os.path.dirname(name) != name}  # HOME=/ is in every path
+    names = sorted({str(Path(home)), os.path.realpath(home)} - {"/"}, key=len, reverse=True)  # HOME=/ is in every path
     if not names:
         return []
     before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # or after \n, -I, a colour
     after = r"(?![\w-]|\.\w)"
-    longest_first = sorted(names, key=len, reverse=True)
-    return [(re.compile(f"{before}(?:{'|'.join(map(re.escape, longest_first))}){after}"), "~")]
+    return [(re.compile(f"{before}(?:{'|'.join(map(re.escape, names))}){after}"), "~")]

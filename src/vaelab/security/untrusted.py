@@ -5,10 +5,9 @@ import reprlib
 import stat
 from collections import Counter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import yaml
-from yaml.composer import Composer
 
 from vaelab.errors import RunFolderError
 
@@ -28,9 +27,8 @@ def opened(path: Path) -> BinaryIO:
         FileNotFoundError: there is no file.
         RunFolderError: it is a link, a folder, a pipe or a device, or it may not be read.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(path) from error
     except OSError as error:
@@ -69,44 +67,22 @@ def reason_of(error: BaseException) -> str:
     return lines[0][:300] if lines and lines[0].isprintable() else type(error).__name__
 
 
-class _FastLoader(Composer, getattr(yaml, "CSafeLoader", object)):  # pyright: ignore[reportGeneralTypeIssues]
-    """A safe loader with the scanner and parser of libyaml, nine times as fast, and a composer that can be extended."""
+class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore[reportGeneralTypeIssues]
+    """A loader of plain YAML that refuses keys twice, keys that are no words, and huge numbers; dates are words."""
 
-    def __init__(self, stream: str) -> None:
-        Composer.__init__(self)
-        yaml.CSafeLoader.__init__(self, stream)
-
-
-class _PlainLoader(_FastLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # pyright: ignore[reportGeneralTypeIssues]
-    """A loader of plain YAML: it refuses tags, anchors, keys twice, deep nesting, many nodes and huge numbers."""
-
-    depth = 0
-    nodes = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise yaml.YAMLError(f"it uses the anchor or alias {shown(event.anchor)}")
-        if event.tag is not None:
-            raise yaml.YAMLError(f"it uses the tag {shown(event.tag)}")
-        if self.depth == DEPTH_LIMIT:
-            raise yaml.YAMLError(f"it nests more than {DEPTH_LIMIT} levels")
-        if self.nodes == NODE_LIMIT:
-            raise yaml.YAMLError(f"it has more than {NODE_LIMIT:,} keys and values")
-        self.nodes += 1
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, form) for tag, form in resolvers if tag.endswith(("null", "bool", "int", "float"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep)
-        if len(mapping) != len(node.value):
-            twice = [name for name, count in Counter(key.value for key, _ in node.value).items() if count > 1]
-            raise yaml.YAMLError(f"it has the key {shown(twice[0]) if twice else '<<'} twice")
         for key in mapping:
             if not isinstance(key, str):
                 raise yaml.YAMLError(f"it has the key {shown(key)}, expected a word")
+        if len(mapping) != len(node.value):
+            ((twice, _),) = Counter(key.value for key, _ in node.value).most_common(1)
+            raise yaml.YAMLError(f"it has the key {shown(twice)} twice")
         return mapping
 
     def construct_whole_number(self, node: Any) -> int:
@@ -121,11 +97,28 @@ class _PlainLoader(_FastLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
 _PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_whole_number)
 
 
+def _check_events(text: str) -> None:
+    # before anything is made of the text, whose nodes take a hundred times as much memory
+    depth = nodes = 0
+    for event in yaml.parse(text, _PlainLoader):
+        if getattr(event, "anchor", None) is not None:
+            raise yaml.YAMLError(f"it uses the anchor or alias {shown(event.anchor)}")
+        if getattr(event, "tag", None) is not None:
+            raise yaml.YAMLError(f"it uses the tag {shown(event.tag)}")
+        nodes += isinstance(event, yaml.NodeEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_LIMIT:
+            raise yaml.YAMLError(f"it nests more than {DEPTH_LIMIT} levels")
+        if nodes > NODE_LIMIT:
+            raise yaml.YAMLError(f"it has more than {NODE_LIMIT:,} keys and values")
+
+
 def plain_yaml(text: str) -> Any:
     """Parse plain YAML into dicts, lists, strings and numbers.
 
     Raises:
-        yaml.YAMLError: the text is not YAML, or uses more than plain YAML.
-        ValueError, OverflowError: a number or a date does not exist.
+        yaml.YAMLError: the text is not YAML, or uses more than plain YAML: tags, anchors, deep nesting, many nodes.
+        ValueError, OverflowError: a number does not exist.
     """
+    _check_events(text)
     return yaml.load(text, _PlainLoader)

@@ -1,7 +1,5 @@
 """Digits: the 1797 handwritten digits, 8 x 8, that ship with scikit-learn; for quick tests."""
 
-from typing import Any
-
 import numpy as np
 
 from vaelab.data.base import ImageData
@@ -12,15 +10,10 @@ class Digits(ImageData):
     """Scikit-learn's digits, split 80 / 10 / 10 percent by `seed` with equal shares of each class; needs no download.
 
     The event shape is `[1, 8, 8]`, with 17 levels.
-
-    Args:
-        kwargs: see `ImageData`.
     """
 
+    name = "digits"
     num_levels = 17
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__("digits", **kwargs)
 
     def splits(self) -> Splits:
         from sklearn.datasets import load_digits  # slow to import, and needed here alone

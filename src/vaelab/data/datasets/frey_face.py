@@ -1,5 +1,6 @@
 """Frey Face: 1965 frames of one face, 28 x 20, in film order; prepared by S. Roweis and B. Frey."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,16 +34,18 @@ class FreyFace(ImageData):
         ValueError: another `order`.
     """
 
+    name = "frey_face"
+
     def __init__(self, order: Literal["shuffled", "film"] = "shuffled", **kwargs: Any) -> None:
         if order not in ("shuffled", "film"):
             raise ValueError(f"data.order must be shuffled or film, found {order!r}")
         self.order = order
-        super().__init__("frey_face", **kwargs)
+        super().__init__(**kwargs)
 
     def splits(self) -> Splits:
         from scipy.io import loadmat  # slow to import, and needed here alone
 
-        pixels = loadmat(fetch(self.data_dir / "frey_face" / FILE, SHA256, MIRRORS))["ff"]  # [560, 1965]
+        pixels = loadmat(fetch(Path(self.data_dir) / "frey_face" / FILE, SHA256, MIRRORS))["ff"]  # [560, 1965]
         frames = Split(np.ascontiguousarray(pixels.T).reshape(-1, 1, 28, 20))
         return contiguous_split(frames, SIZES) if self.order == "film" else shuffled_split(frames, SIZES, self.seed)
 

