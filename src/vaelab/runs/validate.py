@@ -83,8 +83,9 @@ def check_complete(cfg: DictConfig) -> None:
 
 def processes_of(runtime: Mapping[str, Any]) -> int:
     """Return how many processes share a run or an evaluation: one for each device."""
-    devices = runtime["devices"]
-    if isinstance(devices, list | ListConfig) and devices:  # GPUs by number, which Lightning checks
+    devices: Any = runtime["devices"]
+    is_list = isinstance(devices, list | ListConfig)
+    if is_list and len(devices) > 0:  # GPUs by number, which Lightning checks
         return len(devices)
     check_whole("devices", devices, 1)
     return devices
