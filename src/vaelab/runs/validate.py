@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import short_key
@@ -83,12 +83,11 @@ def check_complete(cfg: DictConfig) -> None:
 
 def processes_of(runtime: Mapping[str, Any]) -> int:
     """Return how many processes share a run or an evaluation: one for each device."""
-    devices: Any = runtime["devices"]
-    is_list = isinstance(devices, list | ListConfig)
-    if is_list and len(devices) > 0:  # GPUs by number, which Lightning checks
-        return len(devices)
+    devices = runtime["devices"]
+    if OmegaConf.is_list(devices) or isinstance(devices, list):  # GPUs by number, which Lightning checks
+        devices = len(devices) or devices
     check_whole("devices", devices, 1)
-    return devices
+    return cast(int, devices)
 
 
 def check_whole(key: str, value: Any, least: int) -> None:
