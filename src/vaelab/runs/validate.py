@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import short_key
@@ -84,8 +84,8 @@ def check_complete(cfg: DictConfig) -> None:
 def processes_of(runtime: Mapping[str, Any]) -> int:
     """Return how many processes share a run or an evaluation: one for each device."""
     devices = runtime["devices"]
-    if isinstance(devices, list | ListConfig) and devices:  # GPUs by number, which Lightning checks
-        return len(devices)
+    if OmegaConf.is_list(devices) or isinstance(devices, list):  # GPUs by number, which Lightning checks
+        devices = len(devices) or devices
     check_whole("devices", devices, 1)
     return cast(int, devices)
 
