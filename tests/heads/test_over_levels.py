@@ -79,7 +79,7 @@ def test_binary_pixels_are_refused():
 
 def test_a_measure_that_its_pixels_lack_is_refused(monkeypatch):
     monkeypatch.setattr(DiagonalGaussian, "measure", "mass")
-    with pytest.raises(ConfigError, match="gives a mass over unit pixels, which have a density: correct"):
+    with pytest.raises(ConfigError, match="says measure=mass of unit pixels: correct either"):
         built("gaussian")
 
 
