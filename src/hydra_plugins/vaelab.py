@@ -2,7 +2,9 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib import import_module
+from importlib.metadata import metadata
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -71,17 +73,20 @@ def parse(lines: list[str], loader: Any = None) -> dict[str, Override]:
 def call(node: str, path: str, options: Mapping[str, Any], *arguments: Any) -> Any:
     """Call a class or function; refuse options of a node of `conf/` that it does not take, or a missing package."""
     from vaelab.errors import ConfigError
+    from vaelab.runs.validate import refusing
 
     module, _, name = path.rpartition(".")
     try:
         target = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
-        hint = f"which is not installed: type pip install 'vaelab[{error.name}]'"
-        raise ConfigError(f"{node} needs the package {error.name}, {hint}") from error
+        extra = error.name in (metadata("vaelab").get_all("Provides-Extra") or ())
+        hint = f": type pip install 'vaelab[{error.name}]'" if extra else ""
+        raise ConfigError(f"{node} needs the package {error.name}, which is not installed{hint}") from error
     signature = inspect.signature(target)
     try:
         signature.bind(*arguments, **options)
     except TypeError as error:
         known = list(signature.parameters)[len(arguments) :]
         raise ConfigError(f"{node} {error}: it takes {', '.join(known)}") from error
-    return target(*arguments, **options)
+    with refusing(node) if inspect.isclass(target) else nullcontext():
+        return target(*arguments, **options)

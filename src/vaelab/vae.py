@@ -101,9 +101,9 @@ class VAE(nn.Module):
         return self.prior(self.encoder) if self._fixed_prior is None else self._fixed_prior
 
     @contextmanager
-    def fixed_prior(self) -> Iterator[None]:
+    def fixed_prior(self, prior: td.Distribution | None = None) -> Iterator[None]:
         """Compute p(z) once for the whole block, because some priors are expensive. No weight may change meanwhile."""
-        former, self._fixed_prior = self._fixed_prior, self.latent_prior()
+        former, self._fixed_prior = self._fixed_prior, self.latent_prior() if prior is None else prior
         try:
             yield
         finally:

@@ -144,6 +144,7 @@ def with_value(value: float, dtype: str = "f8") -> np.ndarray:
         (with_value(2**63, "u8"), {}, ("9223372036854775808 at",)),
         (PICTURES / 255, {}, ("at [0, 0, 1]", "multiply by 255 and round")),
         (PICTURES, {"num_levels": 17}, ("0 .. 16", "data.num_levels=17", "data.num_levels=256")),
+        (PICTURES > 0, {}, ("booleans", "type data.num_levels=2")),
         (PICTURES.astype(str), {}, ("<U", "expected booleans or integers or real numbers", "numpy.save")),
         (PICTURES[0], {}, ("shape (6, 5)", "[N, H, W] or [N, C, H, W]")),
         (PICTURES[:, :0], {}, ("(40, 0, 5)", "at least one")),

@@ -31,6 +31,15 @@ def integrated_log_mass(family, lower, upper):
     return family.logpdf(highest) + np.log(relative @ weights * (end - begin) / 2)
 
 
+def test_a_mixture_of_logistics_has_masses_of_levels():
+    parts = Logistic(tensor([0.2, 0.9]), tensor([0.05, 0.1]))
+    p = Quantised(td.MixtureSameFamily(td.Categorical(tensor([0.3, 0.7])), parts), 17)
+    masses = p.log_prob(torch.arange(17)).exp()
+    torch.testing.assert_close(masses.sum(), tensor(1.0))
+    known = scipy.stats.logistic([0.2, 0.9], [0.05, 0.1])
+    np.testing.assert_allclose(masses[5], [0.3, 0.7] @ (known.cdf(6 / 17) - known.cdf(5 / 17)), rtol=1e-9)
+
+
 def test_logistic_is_scipys():
     x, p, known = tensor(np.linspace(-9, 9, 41)), Logistic(tensor(LOC), tensor(SCALE)), scipy.stats.logistic(LOC, SCALE)
     np.testing.assert_allclose(p.log_prob(x), known.logpdf(x), rtol=1e-12)

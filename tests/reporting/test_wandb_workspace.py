@@ -146,12 +146,13 @@ def test_a_job_that_is_not_done_has_curves_only(copied_sweep: Path, run_dashboar
     assert panels(spec, "Run History Line Plot")
 
 
-@pytest.mark.parametrize(("group", "filtered"), [("a b-x.y_z", "a b-x.y_z"), ("it's ü", "it_s _"), ("", "look")])
-def test_a_filter_takes_any_name_of_a_sweep(group: str, filtered: str, swept: Path) -> None:
+@pytest.mark.parametrize(("group", "filtered"), [("a b-x.y_z", "a b-x.y_z"), ("it's ü", None), ("", "look")])
+def test_a_filter_takes_any_name_of_a_sweep(group: str, filtered: str | None, swept: Path) -> None:
     sweep = LoggedSweep.read(swept, group, entity=None, project=None)
+    ids = [job.status["run_id"] for job in sweep.jobs]  # if the name holds signs that mean something to W&B
     for made in (workspaces.workspace(sweep), workspaces.report(sweep)):
         for runs in nodes(workspaces.specification(made), "runSets"):
-            assert runs[0]["filters"]["filters"][0]["value"] == filtered
+            assert runs[0]["filters"]["filters"][0]["value"] == (filtered or ids)
 
 
 def test_entity_project_and_group_can_be_chosen(copied_sweep: Path, run_dashboard: Run) -> None:

@@ -3,13 +3,15 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributions as td
+from pytorch_lightning.callbacks import LambdaCallback
 
 from vaelab.data import Digits
 from vaelab.estimators import ImportanceSampling
 from vaelab.heads import Bernoulli, DiagonalGaussian, OptimalScale
 from vaelab.networks import MLP
 from vaelab.objectives import ELBO, NormalWeightPrior
-from vaelab.priors import StandardNormal
+from vaelab.priors import Prior, StandardNormal
 from vaelab.randomness import generator, seed_draws
 from vaelab.training import VAEModule
 from vaelab.vae import Conditional, make_vae
@@ -158,3 +160,34 @@ def test_checkpoint_brings_back_weights_counts_and_metrics(tmp_path):
     runner.test(again, datamodule=digits(), ckpt_path=tmp_path / "a.ckpt", weights_only=True, verbose=False)
     assert dict(runner.callback_metrics) == before
     assert (again.steps, again.samples_seen) == (30, 2876)
+
+
+class Learnt(Prior):
+    def __init__(self, latent_shape, event_shape):
+        super().__init__(latent_shape, event_shape)
+        self.loc = torch.nn.Parameter(torch.zeros(latent_shape))
+
+    def forward(self, encoder):
+        return td.Independent(td.Normal(self.loc, 1.0), 1)
+
+
+def with_learnt_prior():
+    vae = new_vae()
+    vae.prior = Learnt((2,), (1, 8, 8))
+    return module_of(vae)
+
+
+def test_validation_takes_the_prior_of_the_weights_in_place():
+    module = with_learnt_prior()
+    shift = [lambda *_, by=by: module.vae.prior.loc.data.add_(by) for by in (3, -3)]
+    swap = LambdaCallback(on_validation_epoch_start=shift[0], on_validation_epoch_end=shift[1])
+    trainer(callbacks=[swap]).validate(module, digits(), verbose=False)
+    assert module.found["val/kl"] > 5  # two dimensions of 3^2 / 2 each; without the shift it is close to 0
+
+
+def test_an_evaluation_that_fails_leaves_no_fixed_prior():
+    module = with_learnt_prior()
+    module.keep = lambda records: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        trainer().test(module, digits(), verbose=False)
+    assert module.vae.latent_prior() is not module.vae.latent_prior()

@@ -99,7 +99,8 @@ class Blocks:
 
     Every process gets the same number of blocks, because a process without one would wait for ever at the next
     collective operation. Where the numbers do not divide, some get an empty block. The last block of a split may be
-    smaller. `done` are keys of blocks to skip. With `part_size`, each block is followed by its parts of that size.
+    smaller. Blocks whose keys are in `done` are skipped. With `part_size`, each block is followed by its parts of that
+    size.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ EMBEDDED = "or train on the embedded digits with data=mnist5k"
 
 
 def fetch(file: Path, sha256: str, mirrors: Sequence[str]) -> Path:
-    """Return the path of a verified data file; download it from the first of `mirrors` that has it if it is absent.
+    """Return the path of a verified data file; if it is absent, download it from the first mirror that has it.
 
     Raises:
         DataError: the file is damaged, or it is absent and no mirror sent it.

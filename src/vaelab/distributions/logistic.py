@@ -63,6 +63,9 @@ class Logistic(td.Distribution):
         y = (value - self.loc) / self.scale
         return logsigmoid(y) + logsigmoid(-y) - self.scale.log()
 
+    def cdf(self, value: Tensor) -> Tensor:
+        return ((value - self.loc) / self.scale).sigmoid()
+
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < X < upper) in nats, accurate far in a tail and for narrow intervals.
 

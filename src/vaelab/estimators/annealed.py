@@ -104,7 +104,7 @@ class AnnealedImportanceSampling:
     def weigh(
         self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Samples, order: range
     ) -> tuple[LogWeights, PerExample]:
-        """Run chains from z through the temperatures in this order; return their sums of log p(x|z) and acceptance."""
+        """Run chains from z through the temperatures in this order; return the log-weights and the acceptance rates."""
         state, betas = dynamics.at(z), self.betas()
         log_weights = torch.zeros_like(state.log_prior, dtype=torch.float64)
         total = torch.zeros_like(state.log_prior[0])

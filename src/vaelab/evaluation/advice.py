@@ -15,7 +15,7 @@ NEAR = 0.5  # nats; a mutual information is saturated if it is nearer to its lim
 
 
 def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """Return sentences on the result of `vaelab.evaluation.metrics.summary`; estimators are by prefix."""
+    """Return sentences on the result of `vaelab.evaluation.metrics.summary`; prefixes are those of metrics' names."""
     sentences = []
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}

@@ -40,7 +40,7 @@ def reconstructions(vae: VAE, x: Float[Tensor, "n channels height width"]) -> Fi
 def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
     """Draw the mean of p(x|z), or a sample where it has none, at each of some z drawn from the prior."""
     images = mean_or_sample(vae.decode(vae.latent_prior().sample((rows * columns,))))
-    return image_grid(images / vae.max_pixel, columns, "p(x|z) at z from the prior")
+    return image_grid(images / vae.max_pixel, columns, "z from the prior: means of p(x|z), or samples if it has none")
 
 
 @torch.no_grad()
@@ -71,7 +71,9 @@ def latent_scatter(codes: Float[Tensor, "n latent_dim"], labels: NDArray[np.inte
     if labels is not None:
         elements = drawn.legend_elements(num=list(np.unique(labels)))
         axes.legend(*elements, title="label", loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.set(xlabel=names[0], ylabel=names[1], title="q(z|x) on the validation split, a point for each x")
+    axes.set(
+        xlabel=names[0], ylabel=names[1], title="the mean of each q(z|x), validation split; a sample if it has none"
+    )
     return figure
 
 

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Literal
 from zlib import crc32
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vaelab.data import ImageData
 from vaelab.data.batches import Block
@@ -73,7 +74,7 @@ class EvaluationModule(pl.LightningModule):
         self.found: dict[str, float] = {}
         self.keep: Callable[[Records], None] = lambda records: None
         self.stop = Stop()
-        self.fixing = ExitStack()
+        self.fixed: Distribution | None = None  # p(z), computed once for an evaluation
 
     @property
     def data(self) -> ImageData:
@@ -92,6 +93,9 @@ class EvaluationModule(pl.LightningModule):
         self.data.to(self.trainer.strategy.root_device)
 
     def on_validation_start(self) -> None:
+        self.stop.install()
+
+    def on_validation_epoch_start(self) -> None:  # not before: a callback may have put other weights in place
         self.begin()
         self.validated = Records()
 
@@ -104,10 +108,10 @@ class EvaluationModule(pl.LightningModule):
         self.validated.gather()
         self.publish("val", bound_summary(self.validated, self.data, self.vae.decoder.head))
 
-    def on_validation_end(self) -> None:
-        self.fixing.close()
-
     def on_test_start(self) -> None:
+        self.stop.install()
+
+    def on_test_epoch_start(self) -> None:
         self.begin()
         split = self.data.tested.split
         with self.evaluating():
@@ -145,26 +149,30 @@ class EvaluationModule(pl.LightningModule):
         self.tested.gather()
         self.publish(self.data.tested.split, self.test_summary(self.data))
 
-    def on_test_end(self) -> None:
-        self.fixing.close()
-
     def test_summary(self, data: ImageData) -> dict[str, float]:
         """Return the metrics of all examples, named without the split; see `metrics.summary`."""
         return summary(self.tested, self.estimators, data, self.vae.decoder.head)
 
     def begin(self) -> None:
-        """Heed signals, and compute the prior once for the whole evaluation."""
-        self.stop.install()
-        self.fixing.close()  # after an evaluation that failed
+        """Compute the prior once for the whole evaluation."""
+        self.fixed = None
         with self.evaluating():
-            self.fixing.enter_context(self.vae.fixed_prior())
+            self.fixed = self.vae.latent_prior()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Disable gradients and autocast; inference mode is off, because some estimators enable gradients again."""
+        """Fix the prior, and disable gradients and autocast.
+
+        Inference mode is off, because some estimators enable gradients again.
+        """
         if self.trainer.state.fn != "fit":
             self.stop.check()
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(self.device.type, enabled=False),
+            self.vae.fixed_prior(self.fixed),
+        ):
             yield
 
     def bound(self, split: SplitName, block: Block) -> tuple[Tensor, Values]:

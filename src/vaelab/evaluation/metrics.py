@@ -46,7 +46,7 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
 
 
 def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Metrics:
-    """Return the metrics of one estimator on a split; NaN for those that the examples or samples are too few for.
+    """Return the metrics of one estimator on a split. A metric is NaN if there are too few examples or samples for it.
 
     Most are means over examples. Examples whose estimate is NaN are left out, and counted as `undefined`.
     """
@@ -68,7 +68,7 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
 
 
 def _of_examples(name: str, values: Tensor) -> float:
-    """Return what the values of single examples come to: the largest R-hat, the median k, and the mean of others."""
+    """Summarise per-example values: the largest R-hat, the median k, the error of the mean, and the mean of others."""
     if name == "r_hat":
         return max(values[~values.isnan()].tolist(), default=math.nan)
     if name == "pareto_k":

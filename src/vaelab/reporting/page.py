@@ -28,7 +28,7 @@ def render(report: Report, pictures: Pictures) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration, "number": number, "texts": texts}
+    environment.filters |= {"duration": duration, "number": number, "error": error, "texts": texts}
     axes = Axes(report)
     bits = any(row["bits_per_dim"] is not None for row in report.rows)
     values = {name: {texts(entry.settings)[name] for entry in report.entries} for name in report.columns}
@@ -58,6 +58,11 @@ def texts(settings: dict[str, Any]) -> dict[str, str]:
 def number(value: float | None, form: str = ".2f") -> str:
     """Format a number with a true minus sign; None becomes an empty text."""
     return "" if value is None else format(value, form).replace("-", "−")
+
+
+def error(value: float | None) -> str:
+    """Format a standard error with two digits, or as a whole number."""
+    return number(value, "#.2g" if value is None or value < 10 else ".0f")
 
 
 def duration(seconds: float) -> str:

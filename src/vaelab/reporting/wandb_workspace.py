@@ -45,8 +45,7 @@ class LoggedSweep:
         """Read a sweep's folder.
 
         Args:
-            group: None for the folder's name. Signs that our sweeps' names lack, some of which W&B's filters take
-                for their own, become `_`.
+            group: the name of the sweep in W&B; None for the folder's name.
             place: `entity` and `project`; None for those that the jobs logged to.
 
         Raises:
@@ -64,7 +63,7 @@ class LoggedSweep:
                 listed = ", ".join(filter(None, logged))
                 raise RunFolderError(f"{path} has jobs in more than one {name} of W&B ({listed}): type {name}=")
             chosen[name] = logged[0] if given is None else given
-        return cls(re.sub(r"[^\w. -]", "_", group or path.resolve().name, flags=re.ASCII), jobs=jobs, **chosen)
+        return cls(group or path.resolve().name, jobs=jobs, **chosen)
 
     @property
     def title(self) -> str:
@@ -90,7 +89,10 @@ class LoggedSweep:
         """Choose the runs of the sweep that pass the filters, each in the colour of its decoder."""
         colours = dict(zip(self.decoders, cycle(COLOURS)))
         settings = {job.status["run_id"]: {"color": colours[decoder_of(job.config)]} for job in self.jobs}
-        return {"filters": ws.And(ws.Metric("Group") == self.group, *filters), "run_settings": settings}
+        of_sweep = ws.Metric("Group") == self.group
+        if not re.fullmatch(r"[\w. -]+", self.group, flags=re.ASCII):  # other signs mean something to W&B's filters
+            of_sweep = ws.Metric("ID").isin(list(settings))
+        return {"filters": ws.And(of_sweep, *filters), "run_settings": settings}
 
 
 def workspace(sweep: LoggedSweep) -> ws.Workspace:

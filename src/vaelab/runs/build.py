@@ -23,16 +23,6 @@ from vaelab.training import Checkpoints, VAEModule
 from vaelab.training.step import check_clip
 from vaelab.vae import VAE
 
-WHOLE_SPLITS = "metrics are of whole splits, and trainer.max_steps counts optimiser steps"
-CLIPS = "type gradient_clip=norm or gradient_clip=value"
-INSTEAD = {  # of arguments that count in chunks, or do nothing in manual optimisation
-    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches"), WHOLE_SPLITS),
-    **dict.fromkeys(("overfit_batches", "fast_dev_run"), WHOLE_SPLITS),
-    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), CLIPS),
-    "accumulate_grad_batches": "choose a larger batch_size",
-    **dict.fromkeys(("num_nodes", "strategy"), "devices=2 shares it among two processes of this machine"),
-}
-
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
     """Return the trainer of a run whose folder is `path`; the logger comes later. Set the precision of products."""
@@ -54,8 +44,8 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
         # not SLURM's, which has signals and checkpoints of its own
         "plugins": [LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
     }
-    for key in cfg.trainer.keys() & (ours.keys() | INSTEAD.keys()):
-        raise ConfigError(f"trainer.{key} is the same for every run: {INSTEAD.get(key, 'leave it out')}")
+    for key in cfg.trainer.keys() & ours.keys():
+        raise ConfigError(f"trainer.{key} is the same for every run: leave it out")
     epochs = -1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs
     # the module counts optimiser steps; the trainer would count chunks
     limits = {"max_epochs": epochs, "max_steps": -1, "val_check_interval": None}

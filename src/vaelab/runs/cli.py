@@ -38,7 +38,7 @@ speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several
 
 
 def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a command of a function of the configuration `conf/CONFIG.yaml`; a user's mistakes take one line."""
+    """Make a command line of a function; its configuration is `conf/CONFIG.yaml`, and a mistake is told in one line."""
     file = Path(CONF, config)
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -47,7 +47,11 @@ def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[],
         def task(cfg: DictConfig) -> Any:
             return _call(function, cfg)
 
-        return lambda: _main(config, task)
+        @functools.wraps(function)
+        def main() -> None:
+            _main(config, task)
+
+        return main
 
     return decorate
 

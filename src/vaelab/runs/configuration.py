@@ -19,7 +19,7 @@ RUNTIME = "runtime"  # the node of everything that cannot change the result of a
 
 
 def _let_ours_replace_hydras() -> None:
-    """Forget the launchers and sweepers that Hydra has of the same names as ours, whose schema they would be."""
+    """Remove Hydra's launchers and sweepers that share a name with ours; Hydra would use them as a schema."""
     Plugins.instance()  # which register theirs
     for group in ("launcher", "sweeper"):
         for file in Path(CONF, "hydra", group).iterdir():

@@ -1,4 +1,4 @@
-"""What is refused before any work: what stands in the configuration and cannot be meant."""
+"""Refuse invalid values in the configuration, before any work."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,12 +31,21 @@ EVALUATION = {
     "runtime.rerun": (False, True),
     "wandb_mode": ("offline", "online", "disabled"),
 }
+WHOLE_SPLITS = "metrics are of whole splits, and trainer.max_steps counts optimiser steps"
+CLIPS = "type gradient_clip=norm or gradient_clip=value"
+INSTEAD = {  # of arguments of the trainer that count in chunks, or do nothing in manual optimisation
+    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches"), WHOLE_SPLITS),
+    **dict.fromkeys(("overfit_batches", "fast_dev_run"), WHOLE_SPLITS),
+    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), CLIPS),
+    "accumulate_grad_batches": "choose a larger batch_size",
+    **dict.fromkeys(("num_nodes", "strategy"), "devices=2 shares it among two processes of this machine"),
+}
 MODEL_PARTS = ("data", "model", "network", "encoder", "decoder", "prior", "objective", "estimator")
 PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")
 
 
 def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
-    """Refuse what cannot be meant, and what lacks one of `parts`. What a class is given, its constructor checks.
+    """Refuse invalid values, and a missing part. The arguments of a class are checked by its constructor.
 
     A key that the configuration lacks has its default.
     """
@@ -44,6 +53,9 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
         name = str(key).rpartition(".")[2]
         if name in cfg.runtime and key != "callbacks":
             raise ConfigError(f"{key} cannot change the result of a run: move it below runtime, as runtime.{name}")
+    for key in cfg.trainer:
+        if key in INSTEAD:
+            raise ConfigError(f"trainer.{key} is the same for every run: {INSTEAD[key]}")
     for key in parts:
         if OmegaConf.select(cfg, key) is None:
             name = short_key(key)
@@ -62,7 +74,7 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
 
 
 def check_evaluation(cfg: DictConfig) -> None:
-    """Refuse what cannot be meant by the command line of an evaluation."""
+    """Refuse invalid values on the command line of an evaluation."""
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
     if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:

@@ -64,7 +64,7 @@ class Sweep:
 
         Raises:
             Interrupted: a signal stopped the sweep; the jobs that ran have written checkpoints.
-            ConfigError, SweepError: a job cannot be meant, or the launcher refuses to begin.
+            ConfigError, SweepError: a job's configuration is invalid, or the launcher refuses to begin.
         """
         planned = [self.plan(line, first + i) for i, line in enumerate(lines)]
         unique: dict[Path, JobSpec] = {}

@@ -38,7 +38,7 @@ class Guard:
     """
 
     SNAPSHOT_EVERY = 500  # optimiser steps, at least
-    LIMIT = 10  # stop after so many steps that were undone in a row
+    LIMIT = 10  # stop training after so many undone steps, as counted by `in_a_row`
 
     def __init__(self, on_nan: OnNan = "stop") -> None:
         self.on_nan = on_nan

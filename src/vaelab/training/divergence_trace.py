@@ -61,7 +61,7 @@ def traced_step(step: Step, minibatch: Minibatch) -> Broken:
         terms = uncompiled(vae, x, number)
         finite = torch.stack([value.isfinite() for value in step.values(terms)])
         names = [name for name, all_finite in zip(step.names, finite.all(1), strict=True) if not all_finite]
-        broken.first = broken.first or (f"the {'/'.join(names)}" if names else "")
+        broken.first = broken.first or (f"a term of the objective ({', '.join(names)})" if names else "")
         broken.examples = minibatch.indices[~finite.all(0).to(minibatch.indices.device)].tolist()
         return terms
 

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from vaelab.data import ImageData
 from vaelab.objectives import Objective, Terms
@@ -133,7 +134,7 @@ class Step:
 
 def state_of(optimizer: Optimizer) -> list[Tensor]:
     """Return the tensors of the optimiser's state."""
-    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    return [leaf for leaf in tree_leaves(list(optimizer.state.values())) if isinstance(leaf, Tensor)]
 
 
 def check_clip(clip: Clip) -> None:

@@ -82,6 +82,8 @@ class Array(ImageData):
 
 def _levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
     array = _opened(path, "booleans or integers or real numbers [N, H, W] or [N, C, H, W]", "biuf", (3, 4))
+    if array.dtype.kind == "b" and num_levels != 2:
+        raise DataError(f"{path} holds booleans, and data.num_levels is {num_levels}: type data.num_levels=2")
     with np.errstate(invalid="ignore"):
         images = array.astype(np.uint8)  # which changes every value that is no byte
     wrong = (images != array) | (images >= num_levels)

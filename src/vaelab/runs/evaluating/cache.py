@@ -123,6 +123,8 @@ def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
         raise ValueError(f"it holds more than {LIMIT:,} bytes, which none of ours does")
     columns = load(content)
     layout = columns.pop(LAYOUT).tolist()
+    if not all(column.is_floating_point() for column in columns.values()):
+        raise ValueError("its values are no floating-point numbers")
     parts = [column.split([row[2 + i] for row in layout]) for i, (_, column) in enumerate(sorted(columns.items()))]
     found: dict[Key, dict[str, Tensor]] = {}
     for (number, part, *_), *values in zip(layout, *parts, strict=True):

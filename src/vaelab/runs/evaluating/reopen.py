@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError, RunFolderError
@@ -60,7 +61,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
 def reopen(
     cfg: DictConfig, weights: Weights, folder: Path, trusted: Sequence[str]
 ) -> tuple[ImageData, EvaluationModule]:
-    """Make the data and the model of a run, of its `stored_config`, with the weights given."""
+    """Make the data and the model that `cfg`, a `stored_config`, describes, and load the weights."""
     data = build_data(cfg)
     check_outline(cfg, data, weights, trusted)
     module = module_for_evaluation(cfg, build_vae(cfg, data))
@@ -97,7 +98,8 @@ def blaming(folder: Path, trusted: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if trusted or isinstance(error, (*USAGE, *FAILURE)):
+        ours = isinstance(error, (*USAGE, *FAILURE)) and not isinstance(error, MisconfigurationException | ImportError)
+        if trusted or ours:
             raise
         raise RunFolderError(
             f"{folder / 'config.yaml'} describes nothing that can be evaluated ({type(error).__name__}: "

@@ -100,7 +100,7 @@ class Evaluation:
         return True
 
     def load(self) -> tuple[int, int]:
-        """Read the values that are known; return of how many blocks and parts, and how many there are."""
+        """Read the known values; return how many blocks and parts they cover, and how many there are in all."""
         needed = {}
         for block in self.data.tested_blocks(self.module.part_size):
             estimates = [f"{prefix}log_likelihood" for prefix in self.module.estimators_of(block)]
@@ -124,7 +124,7 @@ class Evaluation:
         return tested.column("kl_per_dimension").mean(0).tolist() if "kl_per_dimension" in tested.names else []
 
     def notes(self, metrics: Mapping[str, float]) -> list[str]:
-        """Return what is to be thought of the metrics, and which estimators were left out."""
+        """Return the advice on the metrics, and which estimators were left out."""
         several, notes = self.module.estimator, []
         for estimator in several.estimators.values() if isinstance(several, Several) else ():
             if refusal := estimator.refusal(self.module.vae.latent_dim):

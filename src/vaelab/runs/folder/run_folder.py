@@ -118,7 +118,7 @@ class RunFolder:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
             if self.stored is not None:
                 contents.check_same_data(self.path, record.get("data"))
-            warnings = [*self._find_checkpoint(check), *self._other_environment(record["environment"])]
+            warnings = [*self._other_environment(record["environment"]), *self._find_checkpoint(check)]
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # of a process that was killed
             self.status.setdefault("run_id", secrets.token_hex(4))
@@ -169,7 +169,7 @@ class RunFolder:
         """Make the folder and take its lock; leaving the block gives it back."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            return FileLock(self.path / ".lock").acquire(timeout=0.3)  # who only looks whether it is held is quicker
+            return FileLock(self.path / ".lock").acquire(timeout=0.3)
         except Timeout as error:
             status = contents.read_json(self.path / "status.json")
             holder = f"process {status.get('pid', '?')} on {status.get('host', '?')}"

@@ -1,7 +1,9 @@
 """Processes that share one run or evaluation: one for each device, on this machine."""
 
+import math
 import multiprocessing
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +20,8 @@ from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.security.redaction import redact
 from vaelab.signals import Interrupted, heeding
 
-PATIENCE = 600  # seconds that processes have to end, after one has failed
+PATIENCE = 600  # seconds that processes have to end, after one has failed or a signal has come
+LOST = 30  # seconds that are left once one of them has ended, because another may wait for it without an end
 
 
 class _Failure(NamedTuple):
@@ -29,7 +32,7 @@ class _Failure(NamedTuple):
 def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
     """Run `function(*args)` in several processes, which find each other; return what the first returned.
 
-    When one fails, or after a signal, tell all to stop, and wait for them. A second Ctrl-C kills them.
+    When one fails, or after a signal, tell all to stop, and kill those that do not in time. A second Ctrl-C kills all.
 
     Raises:
         Interrupted: a signal told this process to stop, or one of the others.
@@ -41,7 +44,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
     environment = OURS | count | place | {"OMP_NUM_THREADS": str(threads_of_each(num_processes))}
     in_process = partial(_in_process, function, args)
     failures: list[_Failure] = []
-    result = None
+    result, deadline = None, math.inf
     with (
         Pool(multiprocessing.get_context("spawn"), in_process, [environment] * num_processes) as pool,
         heeding() as stop,
@@ -59,10 +62,15 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
                 result = answer
             if failures or stop.asked is not None:
                 pool.stop()
-            if failures and time.time() > failures[0].at + PATIENCE:
+                deadline = min(deadline, time.monotonic() + (PATIENCE if ended is None else LOST))
+            if time.monotonic() > deadline:
                 break
     if failures:
-        raise min(failures).error  # the first may have made the others fail
+        first, *others = sorted(failures, key=lambda failure: failure.at)  # which may have made the others fail
+        for other in others:
+            for note in getattr(other.error, "__notes__", ()):
+                first.error.add_note(note)
+        raise first.error
     return result
 
 
@@ -70,6 +78,7 @@ def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, en
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     quieten_console()
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the process that started this one hears it, and sends SIGTERM
     try:
         with heeding(answerable=False):
             return function(*args)
@@ -79,5 +88,5 @@ def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, en
         message = f"process {rank} of {environment['WORLD_SIZE']} failed: {one_line(error)}"
         failure = _Failure(time.time(), ProcessError(message, getattr(error, "details", None)))
         failure.error.add_note(redact("".join(traceback.format_exception(error))))
-        time.sleep(1)  # if another was killed, which broke our connection, its end is to be seen first
+        time.sleep(1)  # so that the parent first sees the end of a killed process, which may have broken our connection
         return failure

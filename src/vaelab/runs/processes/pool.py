@@ -12,10 +12,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 TICK = 0.25  # seconds
+PATIENCE = 30  # seconds that a process has to end, after it has answered or was told to stop
 
 
 class DiedError(Exception):
-    """A child process ended without an answer; the message says how, in words that follow a name for it."""
+    """A child process ended without an answer; the message completes a sentence that begins with its name."""
 
     def __init__(self, exit_code: int) -> None:
         if exit_code >= 0:
@@ -28,6 +29,8 @@ class DiedError(Exception):
 
 class Pool:
     """Call a function in child processes, one for each item. Leaving the `with` block kills those that still run.
+
+    If an error of this process ends the block, they are told to stop first.
 
     Args:
         context: how processes are started, of `multiprocessing.get_context`.
@@ -45,9 +48,14 @@ class Pool:
     def __enter__(self) -> "Pool":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        for _, process, _ in self.running.values():
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        processes = [process for _, process, _ in self.running.values()]
+        if isinstance(error, Exception):
+            self.stop()
+            wait([process.sentinel for process in processes], PATIENCE)
+        for process in processes:
             process.kill()
+        for process in processes:
             process.join()
 
     def run(self, items: Sequence[Any]) -> Iterator[tuple[Any, Any] | None]:
@@ -86,6 +94,8 @@ def _answer(receiver: Any, process: BaseProcess) -> Any:
         except (EOFError, OSError):  # the second if the process dies while it sends
             process.join()
             return DiedError(process.exitcode or 0)
+        process.join(PATIENCE)
+        process.kill()  # if it does not end, although it has answered
         process.join()
         return answer
 
