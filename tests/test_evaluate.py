@@ -202,7 +202,7 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
         ("estimator=ais num_samples=10", "num_samples is of importance sampling"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line_and_writes_nothing(
+def test_an_invalid_override_fails_in_one_line_and_writes_nothing(
     override: str, words: str, folder: Path, run_evaluate: Run
 ) -> None:
     before = sorted(folder.rglob("*"))
@@ -289,7 +289,7 @@ def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(folder: Path, run_evaluate: Run) -> None:
+def test_results_do_not_depend_on_the_number_of_processes(folder: Path, run_evaluate: Run) -> None:
     overrides = (*QUICK_ALL, "rerun=true")
     run_evaluate("run_dir=run", *overrides)
     expected = evaluation(folder)
@@ -302,7 +302,7 @@ def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(folder: 
 
 
 @pytest.mark.slow
-def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) -> None:
+def test_a_failing_process_ends_the_others_and_says_why(folder: Path) -> None:
     change_weights(folder, SCALE, -1e9)
     outcome = command(folder, "devices=2")
     assert outcome.returncode == 1

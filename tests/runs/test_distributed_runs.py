@@ -77,7 +77,7 @@ def test_another_number_of_processes_completes_a_run_that_failed(run_fast: Run, 
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_ends_all_after_the_same_step(run_fast: Run, tmp_path: Path) -> None:
+def test_a_signal_to_one_stops_all_at_the_same_step(run_fast: Run, tmp_path: Path) -> None:
     run_fast(*eventful("tell one"), TWO, code=143)
     path = only_run(tmp_path)
     assert steps_in(path) == 25  # the end of the chunk

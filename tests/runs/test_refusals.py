@@ -126,7 +126,7 @@ def test_compiling_without_a_compiler_is_one_line(run_fast: Run, monkeypatch: py
     ("main", "key"),
     [(evaluate.main, "run_dir"), (export.main, "run_dir"), (report.main, "sweep"), (dashboard.main, "sweep")],
 )
-def test_an_entry_point_says_what_it_lacks_and_takes_no_sweep(main: Any, key: str, tmp_path: Path) -> None:
+def test_an_entry_point_names_missing_keys_and_refuses_sweeps(main: Any, key: str, tmp_path: Path) -> None:
     assert_one_line(run_main(main, tmp_path, code=USAGE), f"{key} is missing: type {key}=")
     assert_one_line(run_main(main, tmp_path, "-m", f"{key}=a,b", code=USAGE), "-m is for vaelab.train alone")
     assert left_behind(tmp_path) == []
@@ -168,7 +168,7 @@ def test_who_asks_for_it_gets_the_traceback_of_a_refusal(run_fast: Run, monkeypa
         ("metrics.json", b"{", ("metrics.json", "damaged", "rerun=true")),
     ],
 )
-def test_a_damaged_file_of_the_run_folder_is_named_and_kept(
+def test_a_damaged_run_folder_file_is_named_and_kept(
     name: str, content: bytes, words: tuple[str, ...], copied: Path, run_fast: Run
 ) -> None:
     (copied / name).write_bytes(content)
