@@ -71,7 +71,7 @@ def test_another_number_of_processes_completes_a_run_that_failed(run_fast: Run, 
     assert "in fail\n" in log
     assert steps_in(path) == 15
     assert run_fast(*line).path == path
-    told = "begun with 2 processes, and 1 now: the noise is other noise from here on"
+    told = "the run began with 2 processes, and now has 1: the noise differs from here on"
     assert told in (path / "train.log").read_text()
     assert steps_in(path) == 45
 

@@ -260,7 +260,7 @@ def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(run_fast: Run, mo
     before = results(path)
     (path / "metrics.json").unlink()
     (path / "checkpoints" / "best.ckpt").write_bytes(b"")
-    assert "no numbers of the best weights" in run_fast(*line).err
+    assert "the best weights are not evaluated" in run_fast(*line).err
     assert results(path) == {name: value for name, value in before.items() if not name.startswith("best/")}
 
 

@@ -39,7 +39,7 @@ TRAIN = [
     # arguments of the trainer
     ("+trainer.foo=1", USAGE, "foo", "trainer"),
     ("+trainer.gradient_clip_val=1", USAGE, "trainer.gradient_clip_val", "gradient_clip=norm"),
-    ("+trainer.enable_progress_bar=true", USAGE, "trainer.enable_progress_bar", "the same for every run"),
+    ("+trainer.enable_progress_bar=true", USAGE, "trainer.enable_progress_bar", "cannot be chosen"),
     ("+trainer.devices=2", USAGE, "trainer.devices", "runtime.devices"),
     ("+callbacks.checkpoints.every_n_steps=2", USAGE, "checkpoint_every_n_steps"),
     ("accelerator=foo", USAGE, "foo"),
@@ -69,7 +69,7 @@ TRAIN = [
     ("data=array data_dir=damaged data.file=page.npy", FAILURE, "page.npy is not a whole .npy file", "numpy.save"),
     # sweeps
     ("sweep.name=mine", USAGE, "sweep.name=mine", "single run", "type -m"),
-    ("-m trainer.max_epochs=1,2", USAGE, "a sweep cannot be over trainer.max_epochs"),
+    ("-m trainer.max_epochs=1,2", USAGE, "a sweep cannot vary trainer.max_epochs"),
     ("-m latent_dim=2,0", USAGE, "latent_dim must be a whole number of at least 1, found 0"),
     ("-m seed=1,2 +hydra.launcher.foo=3", USAGE, "hydra.launcher", "'foo'", "n_jobs"),
     ("-m seed=1,2 hydra.sweeper.max_batch_size=0", USAGE, "hydra.sweeper.max_batch_size", "at least 1", "found 0"),

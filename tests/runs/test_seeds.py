@@ -175,7 +175,7 @@ def test_a_buffer_that_is_assigned_anew_is_refused(composed: Any) -> None:
         module.vae.decoder.network.register_forward_hook(lambda network, *_: setattr(network, "mean", network.mean + 1))
         steps.append(Step(module.vae, module.objective, data, torch.optim.Adam(module.vae.parameters())))
     keys = tuple(("train", seed, 0, 0, 0) for seed in range(2))
-    with pytest.raises(RuntimeError, match=r"vae.decoder.network.mean is assigned anew"):
+    with pytest.raises(RuntimeError, match=r"vae.decoder.network.mean is reassigned"):
         StackedStep(steps)(torch.arange(20).view(2, 10), 10, keys)  # type: ignore[arg-type]
 
 

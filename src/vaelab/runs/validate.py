@@ -1,4 +1,4 @@
-"""What is refused before any work: what stands in the configuration and cannot be meant."""
+"""Refuse invalid configurations before any work begins."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,9 +36,9 @@ PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")
 
 
 def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
-    """Refuse what cannot be meant, and what lacks one of `parts`. What a class is given, its constructor checks.
+    """Refuse an invalid value, and a missing part. The arguments of a class are left to its constructor.
 
-    A key that the configuration lacks has its default.
+    A missing key counts as its default.
     """
     for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
         name = str(key).rpartition(".")[2]
@@ -47,7 +47,7 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
     for key in parts:
         if OmegaConf.select(cfg, key) is None:
             name = short_key(key)
-            raise ConfigError(f"{name} must be chosen, found null: type {name}= and one of those that --help lists")
+            raise ConfigError(f"{name} must be chosen, found null: type {name}= with a choice from --help")
     by_steps = OmegaConf.select(cfg, "trainer.max_steps", default=-1) != -1
     not_given = NOT_GIVEN | ({"trainer.max_epochs": None} if by_steps else {})
     for key, least in AT_LEAST.items():
@@ -62,13 +62,12 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
 
 
 def check_evaluation(cfg: DictConfig) -> None:
-    """Refuse what cannot be meant by the command line of an evaluation."""
+    """Refuse an invalid value on the command line of an evaluation."""
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
     if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:
         raise ConfigError(
-            f"estimator.{next(iter(estimator))} is of an estimator that is not chosen: type estimator=importance, "
-            "ais, hmc or all with it"
+            f"estimator.{next(iter(estimator))} needs an estimator: also type estimator=importance, ais, hmc or all"
         )
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":
@@ -78,7 +77,7 @@ def check_evaluation(cfg: DictConfig) -> None:
 def check_complete(cfg: DictConfig) -> None:
     """Refuse a configuration that lacks a value."""
     if missing := OmegaConf.missing_keys(cfg):
-        raise ConfigError(f"{min(missing)} is missing: type {min(missing)}=VALUE (--help tells more)")
+        raise ConfigError(f"{min(missing)} is missing: type {min(missing)}=VALUE (see --help)")
 
 
 def processes_of(runtime: Mapping[str, Any]) -> int:
@@ -91,7 +90,7 @@ def processes_of(runtime: Mapping[str, Any]) -> int:
 
 
 def check_whole(key: str, value: Any, least: int) -> None:
-    """Refuse a value that is no whole number, or too small."""
+    """Refuse a value that is not a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         name = short_key(key)
         raise ConfigError(f"{name} must be a whole number of at least {least}, found {value!r}: type {name}={least}")

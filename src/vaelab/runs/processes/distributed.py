@@ -18,7 +18,7 @@ from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.security.redaction import redact
 from vaelab.signals import Interrupted, heeding
 
-PATIENCE = 600  # seconds that processes have to end, after one has failed
+PATIENCE = 600  # seconds that the other processes have to end, after one has failed
 
 
 class _Failure(NamedTuple):
@@ -27,13 +27,13 @@ class _Failure(NamedTuple):
 
 
 def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
-    """Run `function(*args)` in several processes, which find each other; return what the first returned.
+    """Run `function(*args)` in several processes, which form a process group; return the result of rank 0.
 
-    When one fails, or after a signal, tell all to stop, and wait for them. A second Ctrl-C kills them.
+    When a process fails, or after a signal, tell all processes to stop, and wait for them. A second Ctrl-C kills them.
 
     Raises:
-        Interrupted: a signal told this process to stop, or one of the others.
-        ProcessError: a process failed; says which, and why.
+        Interrupted: a signal told this process or one of the others to stop.
+        ProcessError: a process failed; the message says which, and why.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     count = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
@@ -79,5 +79,5 @@ def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, en
         message = f"process {rank} of {environment['WORLD_SIZE']} failed: {one_line(error)}"
         failure = _Failure(time.time(), ProcessError(message, getattr(error, "details", None)))
         failure.error.add_note(redact("".join(traceback.format_exception(error))))
-        time.sleep(1)  # if another was killed, which broke our connection, its end is to be seen first
+        time.sleep(1)  # if a killed process broke our connection, `launch` must see that process end first
         return failure
