@@ -79,7 +79,7 @@ class KeptEvaluation:
         return records
 
     def keep(self, records: Records) -> None:
-        """Write this process's values, at most once in `SECONDS`."""
+        """Write this process's values, at most once every `SECONDS` seconds."""
         if time.monotonic() > self.written + SECONDS:
             self.write(self.own, records)
 

@@ -82,7 +82,7 @@ class Evaluation:
         self.kept = KeptEvaluation(self.folder, name)
 
     def complete(self) -> bool:
-        """Evaluate the remaining blocks, in as many processes as `cfg` asks for; return False if none remained."""
+        """Evaluate the remaining blocks, in as many processes as `cfg` asks for; return whether any remained."""
         num_processes = processes_of(self.cfg.runtime)
         with self.kept.held(anew=self.cfg.runtime.rerun):
             known, total = self.load()

@@ -200,7 +200,7 @@ class RunFolder:
         asked, given = budget(self.config), budget(stored)
         found = [f"holds another run: {key} is {there.get(key)} there and {here.get(key)} here" for key in differing]
         found += [
-            f"was given {key}={given[key]:g}, more than {most:g}" for key, most in asked.items() if given[key] > most
+            f"was run with {key}={given[key]:g}, more than {most:g}" for key, most in asked.items() if given[key] > most
         ]
         if found:
             raise RunFolderError(

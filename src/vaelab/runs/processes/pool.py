@@ -51,7 +51,7 @@ class Pool:
             process.join()
 
     def run(self, items: Sequence[Any]) -> Iterator[tuple[Any, Any] | None]:
-        """Yield, as each process ends, its item and its answer or a `DiedError`; yield None every `TICK` seconds."""
+        """Yield, as each process ends, its item and its answer or a `DiedError`; yield None every `TICK` or sooner."""
         waiting = deque(items)
         while self.running or (waiting and not self.stopping):
             while waiting and self.free and not self.stopping:
