@@ -157,7 +157,7 @@ def test_training_may_end_with_any_estimator(run_train: Run) -> None:
 
 def test_a_users_own_estimator_must_say_what_it_is(run_fast: Run) -> None:
     outcome = run_fast("estimator._target_=vaelab.objectives.ELBO", "~estimator.max_batch_elements", code=2)
-    assert "expected a class with what vaelab.estimators.Estimator lists" in outcome.err
+    assert "expected a class with the members of vaelab.estimators.Estimator" in outcome.err
 
 
 # densities as masses
@@ -197,12 +197,12 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
         ("split=train", "test or val"),
         ("devices=0", "devices must be a whole number of at least 1"),
         ("estimator=guess", "guess"),
-        ("+estimator.num_chains=3", "type estimator=importance, ais, hmc or all with it"),
+        ("+estimator.num_chains=3", "also type estimator=importance, ais, hmc or all"),
         ("estimator.num_chains=3 estimator=hmc", "must be even"),
-        ("estimator=ais num_samples=10", "num_samples is of importance sampling"),
+        ("estimator=ais num_samples=10", "num_samples is an option of importance sampling"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line_and_writes_nothing(
+def test_an_invalid_override_fails_in_one_line_and_writes_nothing(
     override: str, words: str, folder: Path, run_evaluate: Run
 ) -> None:
     before = sorted(folder.rglob("*"))
@@ -250,7 +250,7 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_left(
         seen = interrupted_after(len(first), patched)
         outcome = run_evaluate(*command, "rerun=true", code=130)
         assert seen == first
-        assert f"stopped; {len(first)} blocks are kept: the same command goes on from there" in outcome.err
+        assert f"stopped; {len(first)} blocks are stored: type the same command to continue" in outcome.err
         assert {file.suffix for file in (folder / "evaluations").iterdir()} == {".json", ".safetensors"}  # no lock
     with pytest.MonkeyPatch.context() as patched:
         seen = interrupted_after(9, patched)
@@ -289,7 +289,7 @@ def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(folder: Path, run_evaluate: Run) -> None:
+def test_results_do_not_depend_on_the_number_of_processes(folder: Path, run_evaluate: Run) -> None:
     overrides = (*QUICK_ALL, "rerun=true")
     run_evaluate("run_dir=run", *overrides)
     expected = evaluation(folder)
@@ -302,7 +302,7 @@ def test_the_numbers_do_not_depend_on_how_many_processes_share_the_work(folder: 
 
 
 @pytest.mark.slow
-def test_of_several_processes_a_failing_one_ends_all_and_says_why(folder: Path) -> None:
+def test_a_failing_process_ends_the_others_and_says_why(folder: Path) -> None:
     change_weights(folder, SCALE, -1e9)
     outcome = command(folder, "devices=2")
     assert outcome.returncode == 1

@@ -41,7 +41,7 @@ def assert_same_tensors(found: dict[str, torch.Tensor], expected: dict[str, torc
         assert value.dtype == found[name].dtype
 
 
-def test_an_export_holds_the_weights_bit_for_bit_and_the_counts(folder: Path) -> None:
+def test_an_export_holds_the_exact_weights_and_the_counts(folder: Path) -> None:
     expected, path = weights(folder), exported(folder)
     assert_same_tensors(load_file(path), expected)
     with safe_open(path, "pt") as file:
@@ -73,7 +73,7 @@ def test_a_checkpoint_comes_before_its_export(folder: Path) -> None:
     assert found["test/elbo"] == results(folder)["test/elbo"]
 
 
-def test_tensors_that_share_memory_or_are_views_are_written_each_for_itself(tmp_path: Path) -> None:
+def test_views_and_tensors_that_share_memory_are_written_separately(tmp_path: Path) -> None:
     whole = torch.arange(12.0).reshape(3, 4)
     state = {"a": whole, "b": whole, "c": whole.T, "d": whole[:, 1:3], "e": torch.tensor(1.5), "f": torch.zeros(0)}
     state |= {"g": torch.ones(1).expand(5), "h": torch.tensor([1], dtype=torch.int64)}

@@ -37,7 +37,7 @@ def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[...
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_step_end_and_the_run_goes_on_after_it(
+def test_a_signal_stops_after_the_step_and_training_resumes(
     number: signal.Signals, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -145,7 +145,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_a_slurm_job_that_is_warned_is_requeued_after_one_checkpoint(
+def test_a_warned_slurm_job_writes_one_checkpoint_and_is_requeued(
     scontrol: Path, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[str] = []

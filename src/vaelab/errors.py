@@ -15,8 +15,8 @@ class DivergedError(ArithmeticError):
     """Training has produced a number that is infinite or NaN.
 
     Args:
-        message: the step, the first such number, and what to type.
-        details: the same as plain data, with the indices of the minibatch.
+        message: the step, the first such number, and the settings to try.
+        details: the step and the first such number as plain data, with the indices of the minibatch's examples.
     """
 
     def __init__(self, message: str, details: dict[str, Any]) -> None:

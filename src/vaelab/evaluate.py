@@ -1,6 +1,6 @@
 """Evaluate a run again, from its folder and the data alone: `python -m vaelab.evaluate run_dir=logs/runs/NAME`.
 
-The folder may be a stranger's: see `vaelab.runs.evaluating.reopen`.
+The folder may be untrusted: see `vaelab.runs.evaluating.reopen`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files atomically."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
-    """Replace a file whole or not at all: the block writes a temporary file, which is then renamed to `path`.
+    """Replace a file atomically: the block writes a temporary file, which is then renamed to `path`.
 
     A kill or a power cut leaves the old file or the new one, because both the content and the renaming are flushed to
     disk. If the block fails, the old file stays.
@@ -18,7 +18,7 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
         former: where the old file goes; None to drop it.
     """
     partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)  # left by a killed process, or a link planted in a stranger's folder
+    partial.unlink(missing_ok=True)  # left by a killed process, or a link planted in an untrusted folder
     try:
         yield partial
         _synchronise(partial)
@@ -46,6 +46,6 @@ def _synchronise(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """Write a text file whole or not at all; see `replacing`."""
+    """Write a text file atomically; see `replacing`."""
     with replacing(path) as partial, partial.open("x", encoding="utf-8") as file:
         file.write(content)

@@ -1,6 +1,6 @@
 """Write a sweep's report: `python -m vaelab.report sweep=logs/sweeps/NAME`.
 
-The folders may come from a stranger, and their jobs may be in any state; see `vaelab.reporting.reading`.
+The folders may be untrusted, and their jobs may be in any state; see `vaelab.reporting.reading`.
 """
 
 import os

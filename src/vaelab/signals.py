@@ -73,7 +73,7 @@ class Stop:
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
-        """Let a first signal only set `asked` while the block runs, so that the block can stop where it chooses.
+        """Make the first signal only set `asked` during the block, so that the block chooses where to stop.
 
         Raises:
             Interrupted: before or after the block, if there was a signal; within it, at a second Ctrl-C.
@@ -164,7 +164,7 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
 
 
 def slurm_job(restarted: bool = False) -> str | None:
-    """Return the id of the SLURM job that runs this process, or None; if `restarted`, only of a requeued job."""
+    """Return the id of this process's SLURM job, or None; if `restarted`, also None unless the job was requeued."""
     first = os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
     return None if restarted and first else os.environ.get("SLURM_JOB_ID")
 

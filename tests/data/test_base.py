@@ -102,7 +102,7 @@ def test_threshold_is_one_above_half_of_the_largest_level(num_levels: int) -> No
     assert x.tolist() == [float(level / (num_levels - 1) > 0.5) for level in ramp]
 
 
-def test_fixed_binarisation_depends_on_split_and_seed_of_the_data_alone() -> None:
+def test_fixed_binarisation_depends_only_on_split_and_data_seed() -> None:
     def drawn(**seeds: int) -> torch.Tensor:
         return draw_all(served(Levels(100, binarize="fixed", **seeds), "binary"))
 
@@ -153,7 +153,7 @@ def test_unknown_pixels_and_binarisations_are_refused_by_name(as_users_have_it: 
 
 
 @pytest.mark.parametrize("pixels", ["binary", "unit"])
-def test_the_draw_of_a_block_depends_on_seed_split_and_number_alone(pixels: str) -> None:
+def test_block_draws_depend_only_on_seed_split_and_number(pixels: str) -> None:
     def block(number: int) -> Block:
         return Block(number, torch.arange(5))
 

@@ -70,7 +70,7 @@ def test_errors_are_as_large_as_they_say():
     assert (estimate.pareto_k < threshold(200)).double().mean() > 0.95
 
 
-def test_pareto_k_tells_that_errors_of_a_poor_q_are_wrong():
+def test_pareto_k_warns_of_wrong_errors_under_a_poor_q():
     vae, log_evidence = linear_gaussian(5, detune=-1.5)
     covered, estimate = coverage(ImportanceSampling(200), vae, log_evidence, examples=5, repeats=100)
     assert covered < 0.5

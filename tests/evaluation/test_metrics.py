@@ -49,7 +49,7 @@ def test_rate_distortion_and_how_far_another_split_may_lie():
     assert found["num_examples"] == 5
 
 
-def test_what_one_example_or_one_sample_cannot_tell_is_left_out():
+def test_one_example_and_one_sample_give_no_error_metrics():
     nothing = torch.full((1,), math.nan)
     values = records(1, log_likelihood=torch.ones(1), standard_error=nothing, bias=nothing)
     found = summary(values, {"": ImportanceSampling(1)}, Digits(), BERNOULLI)
@@ -79,7 +79,7 @@ def test_examples_without_an_estimate_are_counted_and_left_out():
     assert not nothing.keys() & found.keys()
 
 
-def test_the_worst_chains_the_share_of_bad_tails_and_the_gap_of_pairs_count():
+def test_estimate_summary_has_worst_r_hat_bad_tails_and_gap():
     columns = {"log_likelihood": torch.zeros(4), "r_hat": torch.tensor([1.0, 1.4, 1.1, 1.2])}
     columns |= {"pareto_k": torch.tensor([0.1, 0.71, 0.2, 0.9])}
     columns |= {"simulated_lower": torch.tensor([1.0, 2.0, 3.0]), "simulated_upper": torch.tensor([1.5, 2.1, 3.3])}

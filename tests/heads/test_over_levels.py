@@ -73,13 +73,15 @@ def test_a_head_without_masses_of_intervals_is_refused():
 
 def test_binary_pixels_are_refused():
     data, module = built("bernoulli")
-    with pytest.raises(ConfigError, match="found Bernoulli, whose binary pixels have no levels: evaluate it as it is"):
+    with pytest.raises(
+        ConfigError, match="found Bernoulli, whose binary pixels have no levels: leave out measure=mass"
+    ):
         scored_as_mass(module.vae, data)
 
 
 def test_a_measure_that_its_pixels_lack_is_refused(monkeypatch):
     monkeypatch.setattr(DiagonalGaussian, "measure", "mass")
-    with pytest.raises(ConfigError, match="says measure=mass of unit pixels: correct either"):
+    with pytest.raises(ConfigError, match="declares measure=mass of unit pixels: correct one"):
         built("gaussian")
 
 

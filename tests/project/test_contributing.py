@@ -32,7 +32,7 @@ def test_reduction_leaves_out_what_follows_from_other_arrows():
         docs["reduced"]({"a": {"b"}, "b": {"a"}})
 
 
-def test_every_package_is_in_the_map_and_in_the_table_below_it():
+def test_every_package_is_in_the_map_and_the_table():
     packages = {path.parent.name for path in SOURCES.glob("*/__init__.py")}
     table = PAGE.read_text().partition("| package | holds |")[2].partition("\n\n")[0]
     assert packages <= set(docs["boxes_of_modules"]())
@@ -47,7 +47,7 @@ def test_every_file_that_is_named_exists():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_with_an_example_is_evaluated_where_it_is_trusted(kind, run_train, tmp_path):
+def test_a_run_with_example_code_is_evaluated_if_trusted(kind, run_train, tmp_path):
     write_files_shown(tmp_path)
     samples = [] if kind == "estimator" else ["estimator.num_samples=2"]
     run = run_train(*shlex.split(EXAMPLES[kind]), *QUICK, *samples)

@@ -186,7 +186,7 @@ def test_text_has_enough_contrast(scheme: str, opened: Any) -> None:
 
 
 @pytest.mark.slow
-def test_on_a_phone_only_the_table_scrolls_and_keeps_its_header(opened: Any) -> None:
+def test_on_a_phone_the_table_scrolls_and_keeps_its_header(opened: Any) -> None:
     page = opened(viewport={"width": 390, "height": 844}, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.scroll'))")

@@ -128,7 +128,7 @@ def test_the_report_is_a_wandb_run_in_the_sweeps_group(swept: Path) -> None:
 # groups
 
 
-def test_a_mass_and_a_density_share_no_ranking_and_no_plot(gridded: Path) -> None:
+def test_masses_and_densities_share_no_ranking_and_no_plot(gridded: Path) -> None:
     report = gather(gridded)
     for i, (group, positive) in enumerate(zip(report.groups, (False, True), strict=True)):
         assert [ranked.rank for ranked in group.ranked] == [1, 2, 3, 4]
@@ -447,7 +447,7 @@ def test_page_csv_and_json_say_the_same(gridded: Path) -> None:
     assert "Without results so far" in page(gridded)
 
 
-def test_of_too_many_jobs_the_best_of_each_setting_has_pictures(gridded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_jobs_show_pictures_of_the_best_per_setting(gridded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_JOBS", 6)
     report = gather(gridded)
     chosen = pictures.pictures_of(report)

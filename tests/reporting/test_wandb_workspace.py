@@ -182,7 +182,7 @@ def test_a_sweep_without_wandb_runs_is_refused(copied_sweep: Path, run_dashboard
     ("mode", "message"),
     [
         (None, "save=true needs a W&B account, and no key is known here: type wandb login first"),
-        ("offline", "save=true needs W&B, and WANDB_MODE=offline keeps it away: unset it"),
+        ("offline", "save=true needs W&B, and WANDB_MODE=offline prevents it: unset WANDB_MODE"),
     ],
 )
 def test_saving_needs_a_login(

@@ -71,13 +71,13 @@ def test_another_number_of_processes_completes_a_run_that_failed(run_fast: Run, 
     assert "in fail\n" in log
     assert steps_in(path) == 15
     assert run_fast(*line).path == path
-    told = "begun with 2 processes, and 1 now: the noise is other noise from here on"
+    told = "the run began with 2 processes, and now has 1: the noise differs from here on"
     assert told in (path / "train.log").read_text()
     assert steps_in(path) == 45
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_ends_all_after_the_same_step(run_fast: Run, tmp_path: Path) -> None:
+def test_a_signal_to_one_stops_all_at_the_same_step(run_fast: Run, tmp_path: Path) -> None:
     run_fast(*eventful("tell one"), TWO, code=143)
     path = only_run(tmp_path)
     assert steps_in(path) == 25  # the end of the chunk

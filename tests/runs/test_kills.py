@@ -112,9 +112,7 @@ def assert_completed(cwd: Path, line: tuple[str, ...], expected: dict[str, Any])
 # each line is killed at instants of its own: at so many calls of functions, between which no Python runs
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LINES)
-def test_a_run_that_is_killed_is_completed_to_the_last_bit(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_is_completed_to_the_last_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script_validations(monkeypatch)
     line, rng = LINES[name], random.Random(name)
     code, total = in_child(lambda: trained(tmp_path / "whole", line))
@@ -142,7 +140,7 @@ def killing(function: Callable[..., Any], call: int, told: list[int], kill_at: i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("write", [3, 4])  # last.ckpt of an epoch, best.ckpt
-def test_a_run_that_is_killed_while_it_writes_a_checkpoint_is_completed(
+def test_a_run_killed_while_writing_a_checkpoint_is_completed(
     write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, save = list[int](), Checkpoints.save
@@ -176,7 +174,9 @@ def limited(size: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 20_000])  # nothing can be written; the status and the log, but no checkpoint
-def test_a_full_disk_fails_in_one_line_and_the_run_goes_on(size: int, expected: dict[str, Any], tmp_path: Path) -> None:
+def test_a_full_disk_fails_in_one_line_and_training_resumes(
+    size: int, expected: dict[str, Any], tmp_path: Path
+) -> None:
     step, calls = Step.__call__, iter(range(1, 1000))
 
     def until_full(*args: Any) -> None:
@@ -260,7 +260,7 @@ def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(run_fast: Run, mo
     before = results(path)
     (path / "metrics.json").unlink()
     (path / "checkpoints" / "best.ckpt").write_bytes(b"")
-    assert "no numbers of the best weights" in run_fast(*line).err
+    assert "the best weights are not evaluated" in run_fast(*line).err
     assert results(path) == {name: value for name, value in before.items() if not name.startswith("best/")}
 
 

@@ -116,7 +116,7 @@ def test_wandb_keeps_masses_and_densities_apart(run_fast: Run) -> None:
 
 
 @pytest.mark.slow
-def test_each_job_of_a_sweep_is_a_run_of_its_own(
+def test_each_job_of_a_sweep_has_its_own_wandb_run(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
@@ -179,7 +179,7 @@ def test_a_long_tag_is_shortened_to_what_wandb_takes() -> None:
     assert tags_of({"data": {"_target_": "mine." + "A" * 100}}) == ["A" * 64]
 
 
-def test_what_a_sweep_sends_is_one_line_and_what_was_sent_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_line_is_one_command_or_none_if_all_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sweep = tmp_path / "my sweep"
     runs = [folder / "wandb" / "offline-run-1" for folder in (sweep / "a", sweep)]

@@ -39,7 +39,7 @@ TRAIN = [
     # arguments of the trainer
     ("+trainer.foo=1", USAGE, "foo", "trainer"),
     ("+trainer.gradient_clip_val=1", USAGE, "trainer.gradient_clip_val", "gradient_clip=norm"),
-    ("+trainer.enable_progress_bar=true", USAGE, "trainer.enable_progress_bar", "the same for every run"),
+    ("+trainer.enable_progress_bar=true", USAGE, "trainer.enable_progress_bar", "cannot be chosen"),
     ("+trainer.devices=2", USAGE, "trainer.devices", "runtime.devices"),
     ("+callbacks.checkpoints.every_n_steps=2", USAGE, "checkpoint_every_n_steps"),
     ("accelerator=foo", USAGE, "foo"),
@@ -69,7 +69,7 @@ TRAIN = [
     ("data=array data_dir=damaged data.file=page.npy", FAILURE, "page.npy is not a whole .npy file", "numpy.save"),
     # sweeps
     ("sweep.name=mine", USAGE, "sweep.name=mine", "single run", "type -m"),
-    ("-m trainer.max_epochs=1,2", USAGE, "a sweep cannot be over trainer.max_epochs"),
+    ("-m trainer.max_epochs=1,2", USAGE, "a sweep cannot vary trainer.max_epochs"),
     ("-m latent_dim=2,0", USAGE, "latent_dim must be a whole number of at least 1, found 0"),
     ("-m seed=1,2 +hydra.launcher.foo=3", USAGE, "hydra.launcher", "'foo'", "n_jobs"),
     ("-m seed=1,2 hydra.sweeper.max_batch_size=0", USAGE, "hydra.sweeper.max_batch_size", "at least 1", "found 0"),
@@ -126,7 +126,7 @@ def test_compiling_without_a_compiler_is_one_line(run_fast: Run, monkeypatch: py
     ("main", "key"),
     [(evaluate.main, "run_dir"), (export.main, "run_dir"), (report.main, "sweep"), (dashboard.main, "sweep")],
 )
-def test_an_entry_point_says_what_it_lacks_and_takes_no_sweep(main: Any, key: str, tmp_path: Path) -> None:
+def test_an_entry_point_names_missing_keys_and_refuses_sweeps(main: Any, key: str, tmp_path: Path) -> None:
     assert_one_line(run_main(main, tmp_path, code=USAGE), f"{key} is missing: type {key}=")
     assert_one_line(run_main(main, tmp_path, "-m", f"{key}=a,b", code=USAGE), "-m is for vaelab.train alone")
     assert left_behind(tmp_path) == []
@@ -168,7 +168,7 @@ def test_who_asks_for_it_gets_the_traceback_of_a_refusal(run_fast: Run, monkeypa
         ("metrics.json", b"{", ("metrics.json", "damaged", "rerun=true")),
     ],
 )
-def test_a_damaged_file_of_the_run_folder_is_named_and_kept(
+def test_a_damaged_run_folder_file_is_named_and_kept(
     name: str, content: bytes, words: tuple[str, ...], copied: Path, run_fast: Run
 ) -> None:
     (copied / name).write_bytes(content)

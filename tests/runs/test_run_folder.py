@@ -313,7 +313,7 @@ def test_an_interrupted_run_is_completed_to_the_last_bit(
 
 
 @pytest.mark.slow
-def test_a_job_of_a_sweep_gives_the_weights_of_the_single_run(run_fast: Run, tmp_path: Path) -> None:
+def test_a_sweep_job_gives_the_weights_of_a_single_run(run_fast: Run, tmp_path: Path) -> None:
     run_fast("-m", "latent_dim=3", "seed=4,5")
     single = run_fast("latent_dim=3", "seed=5").path
     (job,) = tmp_path.glob("logs/sweeps/*/*seed_5*")
@@ -330,7 +330,7 @@ def test_making_a_run_folder_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_folder_holds_its_lock_while_it_runs_and_gives_it_back(tmp_path: Path) -> None:
+def test_a_run_folder_holds_its_lock_only_while_running(tmp_path: Path) -> None:
     with (
         RunFolder(tmp_path, {"seed": 0}).running({}),
         pytest.raises(RunFolderError, match=f"in use by process {os.getpid()}"),
@@ -369,9 +369,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
         pass
 
 
-def test_a_run_folder_may_lie_below_names_with_spaces_and_signs(
-    run_fast: Run, run_evaluate: Run, tmp_path: Path
-) -> None:
+def test_a_run_folder_path_may_have_spaces_and_signs(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
     run_fast('hydra.run.dir="some where/a=b, c"')
     assert status(tmp_path / "some where" / "a=b, c")["state"] == "done"
     run_evaluate('run_dir="some where/a=b, c"')

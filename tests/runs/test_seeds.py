@@ -114,7 +114,7 @@ def test_seeds_that_stopped_at_different_steps_go_on_together(
 
 
 @pytest.mark.slow
-def test_stacked_runs_share_a_table_and_have_files_of_their_own(run_fast: Run, alone: Any) -> None:
+def test_stacked_runs_share_a_table_but_no_files(run_fast: Run, alone: Any) -> None:
     outcome = run_fast("seeds=3", "stacked=true", "logger=wandb", "name=here")
     paths = list(outcome.cwd.glob("logs/runs/*"))
     assert {path.name.rpartition("-")[0] for path in paths} == {"here"}
@@ -175,7 +175,7 @@ def test_a_buffer_that_is_assigned_anew_is_refused(composed: Any) -> None:
         module.vae.decoder.network.register_forward_hook(lambda network, *_: setattr(network, "mean", network.mean + 1))
         steps.append(Step(module.vae, module.objective, data, torch.optim.Adam(module.vae.parameters())))
     keys = tuple(("train", seed, 0, 0, 0) for seed in range(2))
-    with pytest.raises(RuntimeError, match=r"vae.decoder.network.mean is assigned anew"):
+    with pytest.raises(RuntimeError, match=r"vae.decoder.network.mean is reassigned"):
         StackedStep(steps)(torch.arange(20).view(2, 10), 10, keys)  # type: ignore[arg-type]
 
 
@@ -237,7 +237,7 @@ def in_a_process(cwd: Path, *overrides: str, code: int = 0) -> Outcome:
 
 
 @pytest.mark.slow
-def test_seeds_in_processes_are_those_of_separate_commands_to_the_last_bit(tmp_path: Path, alone: Any) -> None:
+def test_seeds_in_processes_equal_separate_commands_to_the_last_bit(tmp_path: Path, alone: Any) -> None:
     line = ("optimizer.lr=0.01", "trainer.max_epochs=4")
     outcome = in_a_process(tmp_path, *line, "seeds=3", "stacked=false", "logger=wandb")
     assert "mean of 3 seeds" in outcome.out

@@ -86,7 +86,7 @@ def states(folder: Path) -> Counter[str]:
 # a grid
 
 
-def test_a_grid_that_was_cut_short_asks_for_what_is_left(tmp_path: Path) -> None:
+def test_an_interrupted_grid_asks_only_for_the_remaining_points(tmp_path: Path) -> None:
     first = searched(tmp_path, sampler=GRID, cut_at=4, n_jobs=2)
     assert states(tmp_path)["COMPLETE"] == 4
     second = searched(tmp_path, sampler=GRID, n_jobs=2)

@@ -73,10 +73,10 @@ def test_a_job_that_fails_takes_no_other_with_it(launcher: str, run_fast: Run, t
             assert "faults.py" in text
     assert "sweep folder: logs/sweeps/faults" in outcome.out
     bad, number = len(ends) - 1, len(ends)
-    told = f"vaelab: {bad} of {number} jobs are not done; the same line again does what is left"
+    told = f"vaelab: {bad} of {number} jobs are not done; type the same command to run them"
     assert outcome.err.splitlines()[-1] == told
     kept = run_fast(*line, "retry_failed=false", code=1)
-    assert f"{number} of {number} jobs need nothing more" in kept.out
+    assert f"{number} of {number} jobs need not run" in kept.out
     assert "its process was killed by SIGSEGV" in kept.out or launcher != "basic"
 
 
@@ -90,7 +90,7 @@ def test_the_same_line_retries_failed_jobs_and_adds_new_ones(run_fast: Run, tmp_
     assert states(tmp_path) == {"none": "done", "interrupt": "interrupted", "kill": "failed"}
     before = {act: job.status["run_id"] for act, job in jobs(tmp_path).items()}
     outcome = run_fast(*line, "+callbacks.fault.act=none,interrupt,kill,raise", code=1)
-    assert "1 of 4 jobs need nothing more" in outcome.out
+    assert "1 of 4 jobs need not run" in outcome.out
     assert states(tmp_path) == {**dict.fromkeys(before, "done"), "raise": "failed"}
     assert {act: job.status["run_id"] for act, job in jobs(tmp_path).items() if act in before} == before
 
@@ -129,7 +129,7 @@ def test_a_job_that_another_process_holds_is_left_alone(run_fast: Run, tmp_path:
         ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs must be"),
         ("+hydra.launcher.nope=1", "hydra.launcher got an unexpected keyword argument 'nope': it takes n_jobs"),
         ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size must be"),
-        ("optimizer.lr=interval(0,1)", "is no list of values: type hydra/sweeper=optuna"),
+        ("optimizer.lr=interval(0,1)", "is not a list of values: type hydra/sweeper=optuna"),
         ("hydra.launcher.jobs=tests.helpers.absent.Jobs", "needs the package tests.helpers.absent"),
     ],
 )
@@ -142,7 +142,7 @@ def test_an_impossible_option_is_refused_in_one_line(option: str, words: str, ru
 def test_an_option_that_ray_refuses_is_one_line(option: str, run_fast: Run, tmp_path: Path) -> None:
     ray.shutdown()  # that of another test
     outcome = run_fast("-m", "seed=1,2", "hydra/launcher=ray", f"+hydra.launcher.{option}", code=2)
-    assert_one_line(outcome, f"Ray refuses what hydra.launcher.{option.partition('.')[0]} has")
+    assert_one_line(outcome, f"Ray refuses hydra.launcher.{option.partition('.')[0]}")
     assert list(tmp_path.glob("logs/sweeps/*")) == []
 
 
@@ -182,10 +182,10 @@ def test_the_plan_holds_no_secrets(run_fast: Run, tmp_path: Path, monkeypatch: p
 @pytest.mark.slow
 def test_two_jobs_with_the_same_run_train_once(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast("-m", "seed=1,1", "trainer.max_steps=2")
-    assert "two jobs of the sweep are one run" in outcome.err
+    assert "two jobs of the sweep are the same run" in outcome.err
     assert outcome.out.count("done") == 3  # a line as it ends, and two rows
     again = run_fast("-m", "seed=1,1", "trainer.max_steps=2", "retry_failed=false", "hydra/launcher=local")
-    assert "2 of 2 jobs need nothing more" in again.out  # control flags are no part of a name
+    assert "2 of 2 jobs need not run" in again.out  # control flags are no part of a name
     assert len(list(tmp_path.glob("logs/sweeps/*/*/metrics.json"))) == 1
 
 
@@ -246,7 +246,7 @@ def test_the_preset_finds_the_sweep_of_the_plain_line(tmp_path: Path) -> None:
     preset = ("hydra.sweeper.params.latent_dim='2,3'", "hydra.sweeper.params.seed='0'")
     run_main(train.main, tmp_path, "-m", "sweep=latent_by_decoder", *common, *preset)
     outcome = run_main(train.main, tmp_path, "-m", *common, "latent_dim=2,3", "decoder=bernoulli,gaussian", "seed=0")
-    assert "4 of 4 jobs need nothing more" in outcome.out
+    assert "4 of 4 jobs need not run" in outcome.out
     assert len(list(tmp_path.glob("logs/sweeps/*"))) == 1
 
 

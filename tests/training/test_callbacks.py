@@ -87,9 +87,7 @@ def test_the_weights_load_into_the_stored_model(finished: Outcome) -> None:
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_a_bound_that_is_not_a_number_is_never_the_best(
-    epoch: int, run_fast: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_nan_bound_is_never_the_best(epoch: int, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = VAEModule.bound
 
     def spoiled(self: VAEModule, *args: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

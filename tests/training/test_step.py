@@ -72,7 +72,7 @@ def test_the_trainer_counts_optimiser_steps_and_the_loggers_samples() -> None:
     ]
 
 
-def test_the_training_metrics_are_means_over_the_examples_of_a_call() -> None:
+def test_training_metrics_are_means_over_the_examples_of_a_call() -> None:
     one, many = fit("steps_per_call=1"), fit("steps_per_call=50")
     sizes = [100] * 14 + [38]
     for name in ("elbo", "reconstruction", "kl", "loss"):
@@ -111,7 +111,7 @@ def test_a_clipped_training_is_the_loop_written_by_hand(overrides: tuple[str, ..
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.usefixtures("as_users_have_it")  # the checks of the tests cannot be compiled
-def test_a_compiled_objective_draws_the_same_noise_and_has_the_same_bound() -> None:
+def test_a_compiled_objective_has_the_same_noise_and_bound() -> None:
     # SGD keeps rounding small, where Adam may turn the sign of a gradient near 0 into a whole step
     line = ("trainer.max_epochs=1", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01")
     torch._dynamo.reset()

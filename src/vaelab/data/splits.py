@@ -27,7 +27,7 @@ class Split:
         return len(self.images)
 
     def take(self, indices: NDArray[np.integer]) -> "Split":
-        """Return these examples, in this order."""
+        """Return the examples at these indices, in the order of the indices."""
         return Split(self.images[indices], None if self.labels is None else self.labels[indices])
 
 

@@ -69,7 +69,7 @@ class Logistic(td.Distribution):
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < X < upper) in nats, accurate far in a tail and for narrow intervals.
 
-        With the standardised ends a and b, it is `log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))`. The
+        For standardised ends a and b, the result is `log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))`. The
         computation is in float64, and the result has the dtype of `loc`. The arguments are those of `Normal.log_mass`.
         """
         a, b, width = standardised(self.loc, self.scale, lower, upper)

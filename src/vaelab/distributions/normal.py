@@ -30,9 +30,10 @@ class Normal(td.Normal):
         """Return log P(lower < X < upper) in nats. The mass has about 8 correct digits, even far in a tail.
 
         Let a and b be the standardised ends, reflected into the left tail, and Phi the cdf. The result is
-        `log Phi(b) + log(1 - exp(log Phi(a) - log Phi(b)))`. A narrow interval would lose digits in that difference. It
-        gets the midpoint rule with its next term: `log w + log phi(m) + w^2 (m^2 - 1) / 24`, where m = (a + b) / 2,
-        w = b - a, and phi is the density. The computation is in float64, and the result has the dtype of `loc`.
+        `log Phi(b) + log(1 - exp(log Phi(a) - log Phi(b)))`. A narrow interval would lose digits in that difference, so
+        its mass comes from the midpoint rule with one more term: `log w + log phi(m) + w^2 (m^2 - 1) / 24`, where
+        m = (a + b) / 2, w = b - a, and phi is the density. The computation is in float64, and the result has the dtype
+        of `loc`.
 
         Args:
             lower, upper: ends, `lower <= upper`, of shapes that broadcast with `batch_shape`. Either may be infinite.

@@ -74,7 +74,7 @@ class AnnealedImportanceSampling:
         return of_weights(log_weights, acceptance_rate=acceptance, simulated_lower=lower, simulated_upper=upper)
 
     def bounds(self, vae: VAE) -> tuple[PerSimulated, PerSimulated]:
-        """Return lower and upper bounds (on average) of log p(x), for `num_simulated` examples drawn from the model."""
+        """Return lower and upper bounds of log p(x) that hold on average, for `num_simulated` examples of the model."""
         z = vae.latent_prior().sample((self.num_simulated,))
         dynamics, step_sizes = self.prepared(vae, vae.decode(z).sample())
         forward, _ = self.forward(dynamics, step_sizes)
@@ -97,14 +97,14 @@ class AnnealedImportanceSampling:
         return self.weigh(dynamics, step_sizes, z, range(1, self.num_temperatures + 1))
 
     def backward(self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Tensor) -> LogWeights:
-        """Run chains from samples z of the posterior to the prior; return log weights, of weights with mean 1/p(x)."""
+        """Run chains from samples z of the posterior to the prior; return the logs of weights with the mean 1/p(x)."""
         z = z.expand(self.num_chains, -1, -1).contiguous()
         return -self.weigh(dynamics, step_sizes, z, range(self.num_temperatures, 0, -1))[0]
 
     def weigh(
         self, dynamics: Hamiltonian, step_sizes: StepSizes, z: Samples, order: range
     ) -> tuple[LogWeights, PerExample]:
-        """Run chains from z through the temperatures in this order; return the log-weights and the acceptance rates."""
+        """Run chains from z along `order`; return sum_t (beta_t - beta_t-1) log p(x|z_t), and mean acceptance rates."""
         state, betas = dynamics.at(z), self.betas()
         log_weights = torch.zeros_like(state.log_prior, dtype=torch.float64)
         total = torch.zeros_like(state.log_prior[0])

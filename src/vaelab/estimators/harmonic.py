@@ -23,7 +23,7 @@ class HarmonicMean:
     """The marginal likelihood by Hamiltonian Monte Carlo: appendix D of Kingma & Welling (2014).
 
     `1 / p(x) = E_p(z|x)[ f(z) / p(x, z) ]` for any density f that is zero where p(z|x) is. Chains sample the posterior;
-    f is fitted to the samples of half the chains, and the mean is taken over those of the other half. Here f is a
+    f is fitted to the samples of half the chains, and the mean is over the samples of the other half. Here f is a
     Gaussian truncated to the ellipsoid that holds 90 % of it, so that no rare sample in its tails dominates the mean
     (Geweke 1999). A Gaussian fits well in few dimensions only, so the estimator refuses more than 5.
 
@@ -95,7 +95,7 @@ class HarmonicMean:
 def log_density_of_fit(fitted: Chains, at: Chains) -> Values:
     """Return the log density at the points `at` of the truncated Gaussian that is fitted to the points `fitted`.
 
-    It is -infinity everywhere if the fitted points span fewer dimensions, as those of chains that never moved do.
+    The density is 0 everywhere if the fitted points span too few dimensions, for example if no chain ever moved.
     """
     from scipy.stats import chi2  # slow to import
 

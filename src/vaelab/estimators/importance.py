@@ -18,9 +18,9 @@ ROUND = 100  # samples per example drawn at once; a constant, so that the memory
 class ImportanceSampling:
     """The importance-weighted log-likelihood: Burda, Grosse & Salakhutdinov (2016), equation 8.
 
-    `log p(x) ~ log (1/K) sum_k w_k`, `w_k = p(x, z_k) / q(z_k|x)`, `z_k ~ q(z|x)`. Its mean is a lower bound of
-    log p(x) that rises with K. Standard error, bias and effective sample size are those of
-    `vaelab.estimators.base.of_weights`. They cannot be trusted where `pareto_k` is large, because q(z|x) is then a poor
+    `log p(x) ~ log (1/K) sum_k w_k`, `w_k = p(x, z_k) / q(z_k|x)`, `z_k ~ q(z|x)`. The estimate is, on
+    average, a lower bound of log p(x) that rises with K. `vaelab.estimators.base.of_weights` computes the standard
+    error, bias and effective sample size. Do not trust them if `pareto_k` is large, because q(z|x) is then a poor
     proposal.
 
     Args:

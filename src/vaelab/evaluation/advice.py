@@ -55,7 +55,7 @@ def on_estimate(own: Metrics) -> list[str]:
 
 
 def on_proposal(share: float, limit: float) -> str:
-    """Return a sentence on q(z|x) as a proposal, by the share of examples whose Pareto k is above the limit."""
+    """Return a sentence on q(z|x) as a proposal; `share` of the examples have a Pareto k above `limit`."""
     if share > POOR:
         return (
             f"q(z|x) is a poor proposal for {share:.0%} of the examples (Pareto k above {limit:.2f}): their log p(x) "

@@ -57,7 +57,7 @@ def manifold(vae: VAE, size: int = 20) -> Figure:
 
 
 def latent_scatter(codes: Float[Tensor, "n latent_dim"], labels: NDArray[np.integer] | None) -> Figure:
-    """Draw the mean (or a sample) of each q(z|x), coloured by label; of many dimensions, two principal components."""
+    """Draw the mean (or a sample) of each q(z|x), coloured by label; more than 2 dimensions are projected by PCA."""
     points, names = codes.cpu().numpy(), ["z1", "z2"]
     if points.shape[1] > 2:
         centred = points - points.mean(0)

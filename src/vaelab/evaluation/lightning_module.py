@@ -142,7 +142,7 @@ class EvaluationModule(pl.LightningModule):
 
     @property
     def part_size(self) -> int | None:
-        """How many examples the estimators that take parts of blocks get at a time; None if there are none."""
+        """The number of examples in a part of a block; None if every estimator takes whole blocks."""
         return min((e.part_size for e in self.estimators.values() if e.part_size is not None), default=None)
 
     def on_test_epoch_end(self) -> None:
@@ -176,7 +176,7 @@ class EvaluationModule(pl.LightningModule):
             yield
 
     def bound(self, split: SplitName, block: Block) -> tuple[Tensor, Values]:
-        """Return the pixels of a block and the per-example terms of the plain ELBO, whatever is trained."""
+        """Return the pixels of a block and the per-example terms of the plain ELBO, whatever the training objective."""
         x = self.data.draw_block(split, block)
         self.seed_for(split, block)
         return x, dict(self.terms_of(ELBO(), x).metrics)

@@ -19,7 +19,7 @@ class Records:
         self.blocks: dict[tuple[int, int], dict[str, Tensor]] = {}  # the values of each block by its key
 
     def add(self, key: tuple[int, int], values: Mapping[str, Tensor]) -> None:
-        """Add the values of a block or of a part of it; they stay on their device."""
+        """Add the values of a block or of a part of a block. The tensors stay on their device."""
         self.blocks[key] = {name: value.detach() for name, value in values.items()}
 
     def gather(self) -> None:

@@ -60,7 +60,7 @@ class Group:
 
     @property
     def unranked(self) -> str:
-        """A sentence on the jobs without a rank; empty if all are ranked."""
+        """A sentence that counts the jobs without a rank; empty if all jobs are ranked."""
         count = sum(ranked.rank is None for ranked in self.ranked)
         jobs = f"{count} of {len(self.ranked)} jobs {'has' if count == 1 else 'have'} no {self.score_name}"
         return f"{jobs}, and so neither a rank nor a point in its plot." if count else ""

@@ -49,8 +49,8 @@ class Axis:
     """What one axis of a plot shows.
 
     Attributes:
-        value: a job's value, if it has one.
-        error: the error of a job's value, for the bar of a point of one job.
+        value: returns a job's value, or None.
+        error: returns the standard error of a job's value, or None; drawn as an error bar if a point is a single job.
     """
 
     title: str

@@ -1,6 +1,6 @@
 """Read one job of a sweep: its state, configuration and environment, and its results with their comparability keys.
 
-The folder may come from a stranger. A damaged file marks its job as damaged, with a reason, and affects no other job.
+The folder may be untrusted. A damaged file marks its job as damaged, with a reason, and affects no other job.
 All texts are redacted and printable.
 """
 
@@ -54,9 +54,9 @@ class Entry:
         notes: the numbers that are left out, with reasons.
         flat: the scientific configuration and the budget, by dotted keys.
         logger: the configuration of its W&B logger, if it has one.
-        versions: of the packages and the platform that it ran on.
+        versions: the versions of the packages, and the platform, of the run.
         log: the end of `train.log`, if the job did not end well.
-        settings: the settings in which it differs from other jobs; see `vaelab.reporting.settings`.
+        settings: the settings that differ between jobs; see `vaelab.reporting.settings`.
     """
 
     name: str

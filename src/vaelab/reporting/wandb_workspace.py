@@ -158,7 +158,7 @@ def pictures(sweep: LoggedSweep) -> list[Any]:
 
 
 def whole_row() -> wr.Layout:
-    """Return a layout of all 24 columns of a report; W&B's package changes what it is given."""
+    """Return a new layout of all 24 columns of a report, because W&B's package changes the layouts that it gets."""
     return wr.Layout(w=24, h=10)
 
 

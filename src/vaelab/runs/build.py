@@ -1,4 +1,4 @@
-"""From a composed configuration to objects."""
+"""Build the data, the module and the trainer of a run from its configuration."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -25,31 +25,32 @@ from vaelab.vae import VAE
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
-    """Return the trainer of a run whose folder is `path`; the logger comes later. Set the precision of products."""
-    torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # of this process, until the next run
+    """Return the trainer of the run in `path`, without its logger. Set the precision of matrix products."""
+    torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # until the next run sets it
     ours = {
         "accelerator": cfg.runtime.accelerator,
         "devices": cfg.runtime.devices,
         "num_sanity_val_steps": 0,
-        "enable_progress_bar": False,  # ours is among the callbacks
+        "enable_progress_bar": False,  # ours is a callback
         "enable_model_summary": False,
         "log_every_n_steps": 1,
         "callbacks": callbacks,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "logger": False,
         "profiler": cfg.runtime.profiler,
-        # a process that is lost ends the others, by way of `distributed`; one that takes long is waited for
+        # wait for slow processes, because `distributed` ends all if one is lost
         "strategy": DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.runtime) > 1 else "auto",
         "default_root_dir": str(path),
-        # not SLURM's, which has signals and checkpoints of its own
+        # not Lightning's SLURM environment, which handles signals and checkpoints itself
         "plugins": [LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
     }
     for key in cfg.trainer.keys() & ours.keys():
-        raise ConfigError(f"trainer.{key} is the same for every run: leave it out")
+        raise ConfigError(f"trainer.{key} cannot be chosen: leave it out")
     epochs = -1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs
     # the module counts optimiser steps; the trainer would count chunks
     limits = {"max_epochs": epochs, "max_steps": -1, "val_check_interval": None}
-    node = OmegaConf.create({"trainer": {"_target_": "pytorch_lightning.Trainer", **cfg.trainer}})  # for errors
+    # below the key `trainer`, which errors then name
+    node = OmegaConf.create({"trainer": {"_target_": "pytorch_lightning.Trainer", **cfg.trainer}})
     with refusing("the trainer"):
         trainer: Trainer = instantiate(node.trainer, **ours, **limits)
     device = trainer.strategy.root_device.type
@@ -62,7 +63,7 @@ def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
     """Return the callbacks that `cfg` chooses; without the progress bar if `bar` is false."""
     nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
     if "every_n_steps" in (nodes.get("checkpoints") or ()):
-        raise ConfigError("callbacks.checkpoints.every_n_steps is no part of a run: type checkpoint_every_n_steps=")
+        raise ConfigError("callbacks.checkpoints.every_n_steps cannot be chosen: type checkpoint_every_n_steps=")
     callbacks = [instantiate(node) for name, node in nodes.items() if node is not None and (bar or name != "progress")]
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
@@ -71,7 +72,7 @@ def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
-    """Make the data, and the module that trains a model of their shape."""
+    """Make the data, and the module that trains a model on them."""
     data = build_data(cfg)
     with refusing("the model"):
         vae = build_vae(cfg, data)
@@ -80,7 +81,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         instantiate(cfg.get(name)) for name in ("optimizer", "gradient_clip", "lr_schedule", "estimator")
     )
     with refusing("the optimizer"):
-        trial = optimizer(vae.parameters())  # made to fail here, if it does, and not when training begins
+        trial = optimizer(vae.parameters())  # wrong arguments fail here, not when training begins
     with refusing("gradient_clip"):
         if gradient_clip is not None:
             check_clip(gradient_clip)
@@ -106,7 +107,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
 
 
 def build_data(cfg: DictConfig) -> ImageData:
-    """Make the data that `cfg` chooses, before it is known which pixels they serve."""
+    """Make the data that `cfg` chooses; the model later chooses which pixels they serve."""
     return instantiate(
         cfg.data,
         data_dir=cfg.runtime.data_dir,
@@ -118,17 +119,17 @@ def build_data(cfg: DictConfig) -> ImageData:
 
 
 def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
-    """Make the module that evaluates `vae`, without what only training needs."""
+    """Make the module that evaluates `vae`, without the parts that only training needs."""
     objective, estimator = build_objective(cfg.objective, num_processes=1), instantiate(cfg.estimator)
     return EvaluationModule(vae, objective, estimator, cfg.seed)
 
 
 def check_estimator(estimator: Any, latent_dim: int) -> None:
-    """Refuse an estimator that is none, or not for a latent of this size."""
+    """Refuse an object that is not an estimator, and an estimator that does not work for this latent size."""
     if not isinstance(estimator, Several | Estimator):
         raise ConfigError(
-            f"estimator._target_ names {type(estimator).__name__}, expected a class with what vaelab.estimators."
-            "Estimator lists: name, label, unbiased, part_size, refusal(latent_dim) and __call__(vae, x)"
+            f"estimator._target_ names {type(estimator).__name__}, expected a class with the members of "
+            "vaelab.estimators.Estimator: name, label, unbiased, part_size, refusal(latent_dim) and __call__(vae, x)"
         )
     several = estimator.estimators.values() if isinstance(estimator, Several) else [estimator]
     refusals = [one.refusal(latent_dim) for one in several]

@@ -1,4 +1,4 @@
-"""Errors as part of the interface: what a user can mend is one line on stderr, and leaves nothing behind."""
+"""Errors as part of the interface: one that the user can fix is one line on stderr, and leaves no files behind."""
 
 import errno
 import functools
@@ -31,14 +31,14 @@ from vaelab.signals import Interrupted, heeding
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
 FAILURE = (DataError, errors.RunFolderError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
 FAILURE = (*FAILURE, errors.SweepError, OSError, ImportError)  # exit code 1
-# in a child process that is not forked, the variable is the one that `command` sets
+# not in a spawned child process, which inherits the value that `_main` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 
-speaker: ContextVar[str] = ContextVar("speaker", default="")  # which of several runs a warning is of
+speaker: ContextVar[str] = ContextVar("speaker", default="")  # names the run that a warning is about
 
 
 def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a command line of a function; its configuration is `conf/CONFIG.yaml`, and a mistake is told in one line."""
+    """Turn a function of the configuration `conf/CONFIG.yaml` into a command; report a user's mistakes in one line."""
     file = Path(CONF, config)
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -61,8 +61,8 @@ def _main(config: str, task: Callable[[], Any]) -> None:
     if config != "train" and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
         refuse(ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder"))
     if os.getcwd() not in sys.path and not sys.flags.safe_path:
-        sys.path.append(os.getcwd())  # for a user's own classes, as `python -m` has it
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra, leave the printing to us
+        sys.path.append(os.getcwd())  # to import a user's own classes, as with `python -m`
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra leave the printing of errors to us
     try:
         with redacting_output(), heeding():
             sys.argv[1:] = full_keys(config, sys.argv[1:])
@@ -74,7 +74,7 @@ def _main(config: str, task: Callable[[], Any]) -> None:
     except Exception as error:
         ours = isinstance(error, (*USAGE, *FAILURE))
         composed = any(frame.name == "run_job" for frame in traceback.extract_tb(error.__traceback__))
-        # before, Hydra raises a bare ValueError at some overrides, such as callbacks=null
+        # while it composes, Hydra raises a bare ValueError at some overrides, such as callbacks=null
         if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
             show_traceback(error)
             sys.exit(1)
@@ -82,22 +82,22 @@ def _main(config: str, task: Callable[[], Any]) -> None:
 
 
 def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """Call the function, and refuse here what the user can mend, because Hydra would print more than a line of it."""
+    """Call the function. Report errors that the user can fix here, because Hydra would print more than one line."""
     try:
         check_complete(cfg)
         return function(cfg)
     except Exception as error:
         folder = Path(HydraConfig.get().runtime.output_dir)
         if folder.resolve() != Path.cwd():
-            with suppress(OSError):  # not empty: an earlier run's
-                folder.rmdir()  # which Hydra makes before it calls us
+            with suppress(OSError):  # not empty: an earlier run has written here
+                folder.rmdir()  # Hydra has made it before it called us
         if isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
             refuse(error)
         raise
 
 
 def quieten_console() -> None:
-    """Show our own warnings, and errors, on the terminal; a run's `train.log` has everything."""
+    """Show vaelab's warnings, and errors of any package, on the terminal; a run's `train.log` has everything."""
     console = logging.StreamHandler()
     console.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
     console.addFilter(_is_for_console)
@@ -106,7 +106,7 @@ def quieten_console() -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a full disk is told of by what must be written
+    logging.raiseExceptions = False  # a full disk is reported by the write that must succeed
     os.environ.setdefault("WANDB_SILENT", "true")
 
 
@@ -128,7 +128,7 @@ def show_traceback(error: BaseException) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error, or of what caused Hydra to raise it, redacted, in one line."""
+    """Return the message of an error in one line, redacted. If Hydra wraps another error, use that error's message."""
     where = ""
     if isinstance(error, InterpolationResolutionError) and isinstance(error.__cause__, ConfigError):
         error = error.__cause__

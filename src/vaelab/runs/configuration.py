@@ -1,4 +1,4 @@
-"""The configuration: where Hydra finds it, what may be typed, and as plain data."""
+"""The configuration: where Hydra finds it, which keys and choices it has, and its content as plain data."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ RUNTIME = "runtime"  # the node of everything that cannot change the result of a
 
 
 def _let_ours_replace_hydras() -> None:
-    """Remove Hydra's launchers and sweepers that share a name with ours; Hydra would use them as a schema."""
-    Plugins.instance()  # which register theirs
+    """Unregister Hydra's launchers and sweepers with the names of ours, because Hydra would check ours against them."""
+    Plugins.instance()  # registers Hydra's
     for group in ("launcher", "sweeper"):
         for file in Path(CONF, "hydra", group).iterdir():
             ConfigStore.instance().repo["hydra"][group].pop(file.name, None)
 
 
-_let_ours_replace_hydras()  # or no configuration of `CONF` composes
+_let_ours_replace_hydras()  # without this, no configuration in `CONF` composes
 
 
 def contents(cfg: DictConfig) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def contents(cfg: DictConfig) -> dict[str, Any]:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return the contents, redacted and without paths of this machine: to write down, not to build from."""
+    """Return the contents to store or hash, not to build from: redacted, and without this machine's paths."""
     found = contents(cfg)
     found.get(RUNTIME, {}).pop("data_dir", None)
     return cast(dict[str, Any], redacted(found))
@@ -65,8 +65,8 @@ def short_key(key: str) -> str:
 def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
     """Put `runtime.` before the keys that may be typed without it: `devices=2`, `~callbacks.figures`, `logger=csv`.
 
-    A key is one of those if more of it is found below the `runtime` node of `conf/CONFIG.yaml` than at the top. Words
-    that are no overrides are returned as they are.
+    A key gets the prefix if more of its parts exist below the `runtime` node of `conf/CONFIG.yaml` than at the top.
+    Words that are not overrides are returned unchanged.
     """
     top, groups = _keys(config)
     below = top.get(RUNTIME, {})
@@ -81,7 +81,7 @@ def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
 
 @cache
 def _keys(config: str) -> tuple[dict[str, Any], set[str]]:
-    """Return what is at the top of a configuration, its groups included, and the groups below `runtime`."""
+    """Return the top level of a configuration, its groups included, and the groups below `runtime`."""
     top = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(CONF, f"{config}.yaml"))))
     groups = {group for entry in top.pop("defaults") if isinstance(entry, dict) for group in entry}
     below = {group.removeprefix(f"{RUNTIME}/") for group in groups if group.startswith(f"{RUNTIME}/")}

@@ -34,15 +34,15 @@ Parts = tuple[ImageData, VAEModule, Trainer]
 def complete(
     cfg: DictConfig, path: Path, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True
 ) -> tuple[Metrics, str]:
-    """Complete the run that `cfg` describes, in this process or, if it asks for several devices, in one for each.
+    """Complete the run that `cfg` describes, in this process, or in one process for each of several devices.
 
     Args:
         cfg: the configuration, checked.
-        path: the run folder, which this process holds meanwhile.
+        path: the run folder; this process holds its lock during the run.
         group: the sweep's name, for the logger.
         stop: tells of signals.
-        together: takes the training steps of this run with those of others.
-        bar: show the progress bar, if there is one among the callbacks.
+        together: takes the training steps of this run together with those of other runs.
+        bar: show the progress bar, if the callbacks include one.
 
     Returns:
         What `metrics.json` holds, and a line that says what was done.
@@ -57,12 +57,12 @@ def complete(
         else:
             metrics = launch(complete_share, num_processes, contents(cfg), folder, group, bar)
         folder.finish(metrics)
-    sync = None if group is not None else sync_line(path)  # a sweep's is for all its runs
+    sync = None if group is not None else sync_line(path)  # a sweep prints one command for all its runs
     return metrics, f"run folder: {os.path.relpath(path)}" + (f"\nsend it to W&B: {sync}" if sync else "")
 
 
 def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
-    """Make the data, the module and the trainer of a run. Afterwards nothing in `cfg` but the logger can be refused."""
+    """Make the data, the module and the trainer of a run. After this, only the logger in `cfg` may still be refused."""
     data, module = build(cfg)
     return data, module, make_trainer(cfg, path, make_callbacks(cfg, bar))
 
@@ -70,7 +70,7 @@ def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
 def fit_and_evaluate(
     cfg: DictConfig, parts: Parts, folder: RunFolder, group: str | None, stop: Stop, together: Together | None = None
 ) -> Metrics:
-    """Train and evaluate, in this process or, as one of several, its share; return the metrics of the whole."""
+    """Train and evaluate; one of several processes does its share. Return the metrics over all processes."""
     data, module, trainer = parts
     module.together, module.stop = together, stop
     with refusing("the logger"):
@@ -90,9 +90,9 @@ def fit_and_evaluate(
 
 
 def complete_share(config: Mapping[str, Any], folder: RunFolder, group: str | None, bar: bool) -> Metrics:
-    """Do the share of one of several processes, while the one that started them holds the folder."""
+    """Do the share of one of several processes, while their parent process holds the folder."""
     cfg = OmegaConf.create(dict(config))
-    logging.disable()  # the process that started this one says the same
+    logging.disable()  # the parent process logs the same messages
     parts = make_parts(cfg, folder.path, bar)
     if this_process()[0] == 0:
         logging.disable(logging.NOTSET)

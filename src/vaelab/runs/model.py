@@ -24,19 +24,19 @@ log = logging.getLogger(__name__)
 
 
 def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
-    """Make an objective; refuse one with parameters, or one that couples a minibatch that several processes share."""
+    """Make an objective; refuse parameters in it, and several processes if it couples the examples of a minibatch."""
     with refusing("the objective"):
         objective = instantiate(node)
     check_kind("objective", objective, Objective)
     if names := [name for name, _ in objective.named_parameters()]:
-        raise ConfigError(f"no optimiser would move {names[0]} of {type(objective).__name__}: make it a buffer")
+        raise ConfigError(f"no optimiser updates {names[0]} of {type(objective).__name__}: make it a buffer")
     if objective.couples_batch and num_processes > 1:
         raise ConfigError(f"{type(objective).__name__} couples the examples of a minibatch: type devices=1")
     return objective
 
 
 def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
-    """Make the prior on the weights, if there is one; refuse one with tensors, which an evaluation would not know."""
+    """Make the prior on the weights, if any; refuse one with tensors, because an evaluation does not load them."""
     with refusing("the weight_prior"):
         prior = instantiate(node)
     if prior is None:
@@ -48,7 +48,7 @@ def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
 
 
 def check_kind(key: str, found: object, expected: type) -> None:
-    """Refuse a part that is not of its kind."""
+    """Refuse an object that is not an instance of `expected`; `key` names the object in the configuration."""
     if not isinstance(found, expected):
         raise ConfigError(
             f"{key}._target_ makes a {type(found).__name__}, expected one derived from {expected.__name__}"
@@ -56,7 +56,7 @@ def check_kind(key: str, found: object, expected: type) -> None:
 
 
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
-    """Make the model for events of a shape; refuse parts that are not of their kind."""
+    """Make the model for events of this shape; refuse parts of the wrong class."""
     parts = [instantiate(part_without_network(cfg[name])) for name in ("encoder", "decoder")]
     networks = [instantiate(cfg[name].get("network") or cfg.network) for name in ("encoder", "decoder")]
     vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
@@ -67,17 +67,19 @@ def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
         check_kind(f"{name}.head", part.head, Head)
     head = vae.decoder.head
     if missing := [name for name in ("pixels", "measure") if not hasattr(head, name)]:
-        raise ConfigError(f"{type(head).__name__} does not say its {missing[0]}: add the class attribute {missing[0]}")
+        raise ConfigError(
+            f"{type(head).__name__} does not declare its {missing[0]}: add a class attribute {missing[0]}"
+        )
     return vae
 
 
 def part_without_network(part: DictConfig) -> DictConfig:
-    """Return an encoder's or decoder's node without its network, which the model is given apart."""
+    """Return an encoder's or decoder's node without its network, which is a separate argument of the model."""
     return OmegaConf.masked_copy(part, [str(key) for key in part if key != "network"])
 
 
 def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
-    """Make the model for `data`, its weights drawn by `cfg.seed`, and have the data serve the pixels that it models."""
+    """Make the model for `data`, with weights drawn from `cfg.seed`. Make the data serve the pixels that it models."""
     seed_draws("cpu", "initialize", cfg.seed)
     vae = model_for(cfg, data.event_shape)
     serve_pixels(data, vae)
@@ -90,7 +92,7 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
 
 
 def serve_pixels(data: ImageData, vae: VAE) -> None:
-    """Have the data serve the pixels that the decoder's head models, and the encoder see them scaled to [0, 1]."""
+    """Make the data serve the pixels that the decoder's head models, and the encoder scale them to [0, 1]."""
     head = vae.decoder.head
     if data.pixels not in (None, head.pixels):
         raise ConfigError(
@@ -101,12 +103,12 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
         log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
     data.serve(head.pixels)
     if head.measure != MEASURES[head.pixels]:
-        raise ConfigError(f"{type(head).__name__} says measure={head.measure} of {head.pixels} pixels: correct either")
+        raise ConfigError(f"{type(head).__name__} declares measure={head.measure} of {head.pixels} pixels: correct one")
     vae.max_pixel = data.max_pixel
 
 
 def check_support(vae: VAE, data: ImageData) -> None:
-    """Draw one block of each split, and refuse data outside of the support of the decoder's likelihood."""
+    """Draw one block of each split, and refuse data outside the support of the decoder's likelihood."""
     support = vae.eval().decode(vae.latent_prior().sample((1,))).support
     vae.train()
     for split in data.split:
@@ -119,22 +121,22 @@ def check_support(vae: VAE, data: ImageData) -> None:
 
 
 def scored_as_mass(vae: VAE, data: ImageData) -> None:
-    """Change a decoder of densities over unit pixels, and its data, into one of masses over grey levels.
+    """Turn a decoder of densities over unit pixels into one of masses over grey levels; make the data serve levels.
 
-    The decoder's head becomes an `OverLevels` of itself with the same parameters, so load weights before. The encoder
-    then sees level / (num_levels - 1), without the noise of dequantising. The bound is one on the mass of the levels.
+    Load the weights first, because wrapping the head in `OverLevels` renames its parameters. Afterwards the encoder
+    sees level / (num_levels - 1), without the noise of dequantising, and the ELBO bounds the mass of the levels.
     """
     head = vae.decoder.head
     if head.pixels != "unit":
         reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
         raise ConfigError(
             f"a mass over levels needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} "
-            f"pixels {reason}: evaluate it as it is"
+            f"pixels {reason}: leave out measure=mass"
         )
     with refusing("the decoder"), torch.no_grad():
         over_levels = OverLevels(head, data.num_levels).train(head.training)
         z = vae.latent_prior().sample((1,))
-        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))  # here, if it fails, and not later
+        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))  # fails here, not in the test
     vae.decoder.head = over_levels
     data.serve(over_levels.pixels)
     vae.max_pixel = data.max_pixel

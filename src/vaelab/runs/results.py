@@ -1,4 +1,4 @@
-"""The numbers that a run ends with: validation and test of the last weights and of the best, as flat metrics."""
+"""The final metrics of a run: validation and test of the last weights and of the best weights."""
 
 import logging
 import re
@@ -31,7 +31,7 @@ def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> 
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
     """Return metrics of the last weights, and under `best/` those of the weights with the best validation bound."""
     metrics = evaluate(trainer, module, data)
-    epochs = -(-module.steps // data.batches_per_epoch)  # a last one cut short included
+    epochs = -(-module.steps // data.batches_per_epoch)  # a partial last epoch counts
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
     counts |= {"skipped_steps": module.guard.skipped} if module.guard.on_nan != "stop" else {}
     found = _evaluate_best(trainer, module, data, best, metrics) if best.exists() else {}
@@ -44,8 +44,8 @@ def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best
         return last | {"steps": module.steps, "samples_seen": module.samples_seen}
     try:
         checkpoint = load_checkpoint(best)
-    except RunFolderError as error:  # it is of an earlier time, and cannot be made again
-        log.warning("no numbers of the best weights: %s", str(error).removesuffix(f"; {START_OVER}"))
+    except RunFolderError as error:  # the best weights are from earlier, and cannot be made again
+        log.warning("the best weights are not evaluated: %s", str(error).removesuffix(f"; {START_OVER}"))
         return {}
     counts = checkpoint["counts"]
     last_weights = {name: value.clone() for name, value in module.state_dict().items()}
@@ -75,11 +75,11 @@ def show(columns: dict[str, Metrics], closing: str) -> None:
     for name in ("elbo", "reconstruction", "kl", "bound"):
         add(f"test/{name}")
     for name in sorted(next(iter(columns.values()))):
-        if estimated := re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name):  # not those of the best weights
+        if estimated := re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name):  # not best/test/...
             samples = name.replace("log_likelihood", "num_samples")
             weighted = samples in next(iter(columns.values()))
             add(name, f"log p(x), {estimated[1] or ('importance-weighted' if weighted else 'estimated')}")
-            add(samples, "  of so many samples each")
+            add(samples, "  samples per example")
     add("test/bits_per_dim")
     add("samples_seen")
     console = Console()

@@ -15,16 +15,18 @@ from vaelab.security.allow_list import check_trusted
 
 
 def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> Key:
-    """Return the comparability key of the metrics of a run with this stored configuration and `record.json`'s data.
+    """Return the comparability key of a run's metrics, from its stored configuration and its data's record.
 
-    A `record` that lacks something raises a KeyError, and an estimator that may not be asked for a RunFolderError.
+    Raises:
+        KeyError: the record lacks a value.
+        RunFolderError: the stored estimator is not allowed, or cannot be made.
     """
     estimators = stored_estimators(config.get("estimator"), file)
     return comparability(record, "test", record["sizes"]["test"], MEASURES[record["pixels"]], estimators)
 
 
 def stored_estimators(node: Any, file: Path) -> dict[str, Any]:
-    """Return name → settings of the estimators in a stored configuration; of a foreign class, what is stored."""
+    """Return name → settings of the stored estimators; a class that is not vaelab's has the settings as stored."""
     if not isinstance(node, dict) or not isinstance(target := node.get("_target_"), str):
         raise RunFolderError(f"{file}: estimator names no class: expected _target_")
     if not target.startswith("vaelab."):
@@ -33,7 +35,7 @@ def stored_estimators(node: Any, file: Path) -> dict[str, Any]:
     check_trusted({"estimator": node}, (), file)
     try:
         made = instantiate(OmegaConf.create(node))
-    except Exception as error:  # of arguments that it does not take
-        raise RunFolderError(f"{file}: estimator cannot be made of what stands there") from error
+    except Exception as error:  # whatever its class raises at wrong arguments
+        raise RunFolderError(f"{file}: estimator has arguments that its class refuses") from error
     several = made.estimators if isinstance(made, Several) else {made.name: made}
     return {name: settings(estimator) for name, estimator in several.items()}

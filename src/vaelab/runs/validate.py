@@ -1,4 +1,4 @@
-"""Refuse invalid values in the configuration, before any work."""
+"""Refuse invalid configurations before any work begins."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,21 +33,21 @@ EVALUATION = {
 }
 WHOLE_SPLITS = "metrics are of whole splits, and trainer.max_steps counts optimiser steps"
 CLIPS = "type gradient_clip=norm or gradient_clip=value"
-INSTEAD = {  # of arguments of the trainer that count in chunks, or do nothing in manual optimisation
+INSTEAD = {  # what to type instead of arguments that count chunks, or that manual optimisation ignores
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches"), WHOLE_SPLITS),
     **dict.fromkeys(("overfit_batches", "fast_dev_run"), WHOLE_SPLITS),
     **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), CLIPS),
     "accumulate_grad_batches": "choose a larger batch_size",
-    **dict.fromkeys(("num_nodes", "strategy"), "devices=2 shares it among two processes of this machine"),
+    **dict.fromkeys(("num_nodes", "strategy"), "devices=2 shares a run among two processes of this machine"),
 }
 MODEL_PARTS = ("data", "model", "network", "encoder", "decoder", "prior", "objective", "estimator")
 PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")
 
 
 def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
-    """Refuse invalid values, and a missing part. The arguments of a class are checked by its constructor.
+    """Refuse an invalid value, and a missing part. The arguments of a class are left to its constructor.
 
-    A key that the configuration lacks has its default.
+    A missing key counts as its default.
     """
     for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
         name = str(key).rpartition(".")[2]
@@ -55,11 +55,11 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
             raise ConfigError(f"{key} cannot change the result of a run: move it below runtime, as runtime.{name}")
     for key in cfg.trainer:
         if key in INSTEAD:
-            raise ConfigError(f"trainer.{key} is the same for every run: {INSTEAD[key]}")
+            raise ConfigError(f"trainer.{key} cannot be chosen: {INSTEAD[key]}")
     for key in parts:
         if OmegaConf.select(cfg, key) is None:
             name = short_key(key)
-            raise ConfigError(f"{name} must be chosen, found null: type {name}= and one of those that --help lists")
+            raise ConfigError(f"{name} must be chosen, found null: type {name}= with a choice from --help")
     by_steps = OmegaConf.select(cfg, "trainer.max_steps", default=-1) != -1
     not_given = NOT_GIVEN | ({"trainer.max_epochs": None} if by_steps else {})
     for key, least in AT_LEAST.items():
@@ -74,13 +74,12 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
 
 
 def check_evaluation(cfg: DictConfig) -> None:
-    """Refuse invalid values on the command line of an evaluation."""
+    """Refuse an invalid value on the command line of an evaluation."""
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
     if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:
         raise ConfigError(
-            f"estimator.{next(iter(estimator))} is of an estimator that is not chosen: type estimator=importance, "
-            "ais, hmc or all with it"
+            f"estimator.{next(iter(estimator))} needs an estimator: also type estimator=importance, ais, hmc or all"
         )
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":
@@ -90,7 +89,7 @@ def check_evaluation(cfg: DictConfig) -> None:
 def check_complete(cfg: DictConfig) -> None:
     """Refuse a configuration that lacks a value."""
     if missing := OmegaConf.missing_keys(cfg):
-        raise ConfigError(f"{min(missing)} is missing: type {min(missing)}=VALUE (--help tells more)")
+        raise ConfigError(f"{min(missing)} is missing: type {min(missing)}=VALUE (see --help)")
 
 
 def processes_of(runtime: Mapping[str, Any]) -> int:
@@ -103,7 +102,7 @@ def processes_of(runtime: Mapping[str, Any]) -> int:
 
 
 def check_whole(key: str, value: Any, least: int) -> None:
-    """Refuse a value that is no whole number, or too small."""
+    """Refuse a value that is not a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         name = short_key(key)
         raise ConfigError(f"{name} must be a whole number of at least {least}, found {value!r}: type {name}={least}")

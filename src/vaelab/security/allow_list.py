@@ -1,6 +1,6 @@
 """The allow-list: what a stored configuration may ask for.
 
-A configuration names classes, and making one runs code. A run folder may come from a stranger, so its configuration is
+A configuration names classes, and making one runs code. A run folder may be untrusted, so its configuration is
 checked before anything that it names is imported: it may name the public parts of vaelab, and trusted packages.
 """
 
@@ -56,10 +56,10 @@ def entries(node: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
 
 
 def check_trusted(config: dict[str, Any], trusted: Sequence[str], file: Path) -> None:
-    """Refuse a stored configuration that asks for more than models, data, objectives and estimators of sensible size.
+    """Refuse a stored configuration that names a class outside the allow-list, or an excessive number.
 
     Raises:
-        RunFolderError: names the key, what it asks for, and what to type if that can be trusted.
+        RunFolderError: the message names the key, its value, and what to type if the user trusts it.
     """
     for path, key, value in entries(config):
         part = path.split(".")[0]

@@ -39,7 +39,7 @@ Rules = Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
 
 
 def redact(text: str) -> str:
-    """Return `text` with `~` for the home folder, and a word in brackets for every secret."""
+    """Return `text` with the home folder replaced by `~`, and each secret by a word in brackets."""
     return _apply(_rules(), text)
 
 
@@ -49,7 +49,7 @@ def redacted(data: Any) -> Any:
 
 
 def presentable(data: Any) -> Any:
-    """Return nested plain data with every text redacted and printable, to show what a stranger wrote."""
+    """Return nested plain data with every text redacted and printable, so that untrusted data can be shown."""
     rules = _rules()
     return _each_text(lambda text: printable(_apply(rules, text)), data)
 

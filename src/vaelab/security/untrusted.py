@@ -51,12 +51,12 @@ def read_text(path: Path, limit: int) -> str:
     with opened(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise RunFolderError(f"{path} holds more than {limit:,} bytes, which none of ours does")
+        raise RunFolderError(f"{path} holds more than {limit:,} bytes, more than vaelab writes")
     return content.decode("utf-8")
 
 
 def shown(value: Any) -> str:
-    """Return a stranger's value as part of a message: at most 80 characters, none of them a control character."""
+    """Return an untrusted value as text for a message: at most 80 characters, without control characters."""
     text = value if isinstance(value, str) and value.isprintable() else _SHORT.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -68,7 +68,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore[reportGeneralTypeIssues]
-    """A loader of plain YAML that refuses keys twice, keys that are no words, and huge numbers; dates are words."""
+    """Loads plain YAML. Refuses duplicate keys, keys that are not strings, and huge numbers; a date is a string."""
 
     yaml_implicit_resolvers: ClassVar = {
         first: [(tag, form) for tag, form in resolvers if tag.endswith(("null", "bool", "int", "float"))]

@@ -1,1 +1,1 @@
-"""Sweeps: jobs, the processes that do them, and the folder that keeps them."""
+"""Sweeps: jobs, the processes that run them, and the folder that stores them."""

@@ -1,4 +1,4 @@
-"""Read a sweep's folder: which jobs it has, and how far each is. The folders of the jobs say so, nothing else."""
+"""Read a sweep's folder: its jobs and their states. The state of a job is stored in its run folder alone."""
 
 import json
 import socket
@@ -32,11 +32,11 @@ PLAN = "sweep.json"
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a sweep, as its run folder tells of it. Files are read when they are asked for.
+    """A job of a sweep, read from its run folder. Each file is read at its first use.
 
     Attributes:
-        path: the run folder, which a job that waits may not have yet.
-        overrides: what the sweep typed for it; none for a folder that is not in the sweep's plan (of another seed of
+        path: the run folder; it may not exist while the job waits.
+        overrides: the job's overrides; none for a folder that is not in the sweep's plan (of another seed of
             `seeds=`, or put there by hand).
     """
 
@@ -69,7 +69,7 @@ class Job:
 
     @cached_property
     def state(self) -> JobState:
-        """How far it is. `killed`: its status says that it runs, and no process of this machine holds its folder."""
+        """The job's state. `killed`: `status.json` says `running`, but no process of this machine holds the lock."""
         found = self.status.get("state", "waiting")
         here = self.status.get("host") == socket.gethostname() and (self.path / ".lock").exists()
         if found == "running" and here:
@@ -79,12 +79,12 @@ class Job:
 
     @property
     def error(self) -> str | None:
-        """The first line of what stopped it."""
+        """The first line of the error that stopped the job."""
         return "its process was killed" if self.state == "killed" else self.status.get("error")
 
     @property
     def seconds(self) -> float:
-        """How long it took, over all attempts but those that were killed."""
+        """The total seconds of all attempts that were not killed."""
         return self.status.get("seconds", 0.0)
 
 
@@ -100,7 +100,7 @@ class SweepFolder:
 
     @property
     def plan(self) -> dict[str, list[str]]:
-        """Folder name → overrides, of all jobs that were ever planned here."""
+        """Folder name → overrides, of all jobs ever planned here."""
         stored = read_json(self.path / PLAN)
         jobs = stored.get("jobs", {})
         if stored:
@@ -112,13 +112,13 @@ class SweepFolder:
     def add(self, jobs: Mapping[str, Sequence[str]]) -> None:
         """Add jobs to the plan: folder name → overrides."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / ".lock"):  # another line may add to the same sweep
+        with FileLock(self.path / ".lock"):  # another command may add to the same sweep
             plan = self.plan | {name: [redact(override) for override in overrides] for name, overrides in jobs.items()}
             stored = {"format_version": FORMAT_VERSION, "jobs": plan}
             write_atomically(self.path / PLAN, json.dumps(stored, indent=2))
 
     def jobs(self) -> list[Job]:
-        """Return all jobs: those of the plan in its order, then the other run folders."""
+        """Return all jobs: first the planned ones in order, then the other run folders."""
         plan = self.plan
         configs = sorted(self.path.glob("*/config.yaml"))
         names = [config.parent.name for config in configs if ".old" not in config.parent.suffix]
@@ -126,9 +126,9 @@ class SweepFolder:
 
 
 def record_end(path: Path, outcome: Outcome) -> Outcome:
-    """Write the outcome of a job that could not do so itself into its run folder; return the outcome.
+    """Write an outcome into the run folder of a job that could not record it itself; return the outcome.
 
-    A job whose folder another process holds has not ended, and one that has recorded its end keeps that record.
+    Write nothing if another process holds the folder, because the job goes on there, or if the job recorded its end.
     """
     with suppress(Timeout, OSError):
         path.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended; its (mean) validation bound in nats, or the first line of what stopped it."""
+    """How a job ended, with its validation bound in nats (the mean over seeds) or the first line of its error."""
 
     state: Literal["done", "failed", "interrupted"]
     value: float | None = None
@@ -19,16 +19,16 @@ class Outcome:
 
 @dataclass(eq=False)
 class JobSpec:
-    """A job of this command line: the run, or the runs of several seeds, that a configuration describes.
+    """A job of the current command: the run, or the runs of several seeds, of one configuration.
 
     Attributes:
         config: the resolved configuration, as plain data.
         path: the run folder, in the sweep's folder.
-        cwd: where the sweep was typed.
-        environment: variables of the job's process.
-        overrides: what was typed for it.
-        label: those of the overrides that differ between the jobs.
-        outcome: what became of it; given from the start for a job that needs nothing more.
+        cwd: the folder in which the command was typed.
+        environment: environment variables of the job's process.
+        overrides: the job's overrides.
+        label: the overrides that differ between the jobs.
+        outcome: how the job ended; set from the start if the job need not run.
     """
 
     config: dict[str, Any]

@@ -39,9 +39,10 @@ def search(
     n_trials: int = 20,
     n_jobs: int = 1,
 ) -> None:
-    """Run the trials that the study lacks of `n_trials` complete ones, or of all points of a grid.
+    """Run trials until the study has `n_trials` complete ones, or all points of a grid.
 
-    `conf/hydra/sweeper/optuna.yaml` tells of the arguments. The sweep's folder gets `optimization_results.yaml`.
+    `conf/hydra/sweeper/optuna.yaml` explains the arguments. The best trial is written to
+    `optimization_results.yaml` in the sweep's folder.
     """
     check_whole("hydra.sweeper.n_trials", n_trials, 1)
     check_whole("hydra.sweeper.n_jobs", n_jobs, 1)
@@ -71,7 +72,7 @@ def search(
 
 
 def open_study(folder: Path, space: Space, fixed: Mapping[str, str], **asked: Any) -> optuna.Study:
-    """Return the study, new or of an earlier line; refuse one of another direction, other values or other overrides."""
+    """Create or reopen the study; refuse one that has another direction, other values or other overrides."""
     science = {key: value for key, value in fixed.items() if not is_control(key)}
     try:
         study = optuna.create_study(load_if_exists=True, **asked)
@@ -83,13 +84,13 @@ def open_study(folder: Path, space: Space, fixed: Mapping[str, str], **asked: An
         for trial in study.get_trials(deepcopy=False):
             for key in trial.distributions.keys() & space.keys():
                 optuna.distributions.check_distribution_compatibility(trial.distributions[key], space[key])
-    except (ValueError, RuntimeError, SQLAlchemyError) as error:  # the second by another version of Optuna
+    except (ValueError, RuntimeError, SQLAlchemyError) as error:  # RuntimeError at a study of another Optuna version
         raise RunFolderError(f"the study in {folder} cannot go on; type another sweep.name=: {error}") from error
     return study
 
 
 def make_sampler(options: DictConfig, num_trials: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler. A seed is moved by the number of earlier trials, or it would repeat the first trials."""
+    """Return the sampler. Its seed grows with the number of earlier trials, because the same seed would repeat them."""
     seed = options.get("seed")
     if seed is not None:
         check_whole("hydra.sweeper.sampler.seed", seed, 0)
@@ -99,7 +100,7 @@ def make_sampler(options: DictConfig, num_trials: int) -> optuna.samplers.BaseSa
 def trials_of(
     study: optuna.Study, space: Space, points: Sequence[Params] | None, retry_failed: bool, limit: int
 ) -> Iterator[Trial | FrozenTrial]:
-    """Yield trials that were cut short, those that failed, then at most `limit` new ones: points, for a grid."""
+    """Yield interrupted trials, failed trials, then at most `limit` new ones: new points if there is a grid."""
     cut_short = study.get_trials(states=(TrialState.RUNNING,))
     yield from [trial for trial in cut_short if trial.params.keys() == space.keys()]
     settled = _params(study, space, TrialState.COMPLETE, TrialState.RUNNING)
@@ -115,7 +116,7 @@ def trials_of(
 
 
 def tell(study: optuna.Study, number: int, outcome: Outcome | None) -> bool:
-    """Tell Optuna how a trial ended, unless it was cut short; return whether it is complete."""
+    """Tell Optuna how a trial ended, unless it was interrupted; return whether the trial is complete."""
     if outcome is None or outcome.state == "interrupted":
         return False
     complete = outcome.value is not None and math.isfinite(outcome.value)
@@ -124,7 +125,7 @@ def tell(study: optuna.Study, number: int, outcome: Outcome | None) -> bool:
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """Return what Optuna draws from for `choice(...)`, `range(...)` or `interval(...)`."""
+    """Return the Optuna distribution of `choice(...)`, `range(...)` or `interval(...)`."""
     sweep: Any = override.value()
     options: dict[str, Any] = {"log": "log" in getattr(sweep, "tags", ())}
     try:
@@ -153,7 +154,7 @@ def grid_points(overrides: Mapping[str, Override], space: Space) -> list[Params]
 
 
 def _params(study: optuna.Study, space: Space, *states: TrialState) -> list[Params]:
-    # a trial that was cut short while it was drawn lacks some
+    # a trial that was interrupted while Optuna drew it lacks parameters
     trials = study.get_trials(deepcopy=False, states=states)
     return [trial.params for trial in trials if trial.params.keys() == space.keys()]
 

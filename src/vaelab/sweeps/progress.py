@@ -1,4 +1,4 @@
-"""Show a sweep: a line for each job that ends, how far the others are, and a table at the end."""
+"""Show a sweep: a line for each job that ends, the progress of the others, and a table at the end."""
 
 import json
 import os
@@ -22,19 +22,19 @@ from vaelab.sweeps.job import JobSpec
 from vaelab.training.progress import PROGRESS_FILE
 
 EVERY = 1.0  # seconds from one look at the folders to the next
-SHOWN = 8  # jobs that run, at most
-ROWS = 50  # of the table, of jobs that are done
+SHOWN = 8  # bars of running jobs, at most
+ROWS = 50  # rows of finished jobs in the table, at most
 
 
 class SweepProgress:
-    """The progress of a batch: a line for each job that ends; on a terminal, bars for those that run as well."""
+    """The progress of a batch: a line for each job that ends and, on a terminal, a bar for each running job."""
 
     def __init__(self, name: str, planned: Sequence[JobSpec]) -> None:
         self.planned = planned
         self.began, self.looked = time.time(), time.monotonic()
         self.number = sum(job.outcome is not None for job in planned)
         self.console = Console()
-        self.bars = Progress(  # 80 columns must hold them
+        self.bars = Progress(  # they must fit in 80 columns
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=8),
             TextColumn("{task.fields[note]}", markup=False),
@@ -49,7 +49,7 @@ class SweepProgress:
 
     def __enter__(self) -> "SweepProgress":
         if self.number:
-            _print(self.console, f"{self.number} of {len(self.planned)} jobs need nothing more")
+            _print(self.console, f"{self.number} of {len(self.planned)} jobs need not run")
         self.bars.start()
         return self
 
@@ -95,7 +95,7 @@ def show_sweep(folder: Path, jobs: Sequence[JobSpec]) -> None:
     for job in [*done[:ROWS], *others]:
         state, seconds = job.state or "not begun", 0.0
         with suppress(RunFolderError):
-            stored = Job(job.path)  # a cluster may go on with a job after we have stopped
+            stored = Job(job.path)  # a cluster may continue a job after this command has stopped
             state, seconds = job.state or stored.state.replace("waiting", "not begun"), stored.seconds
         value = "" if job.outcome is None or job.outcome.value is None else f"{job.outcome.value:.2f}"
         table.add_row(job.label, state, value, f"{seconds:.0f}" if seconds else "")
@@ -119,6 +119,6 @@ def _print(console: Console, text: str) -> None:
 def _read(path: Path, began: float) -> dict[str, Any] | None:
     with suppress(OSError):
         found = json.loads(path.read_text(encoding="utf-8"))
-        if path.stat().st_mtime >= began and found["total"] > 0:  # and not of an earlier job that was killed
+        if path.stat().st_mtime >= began and found["total"] > 0:  # not the file of a job that was killed earlier
             return found
     return None

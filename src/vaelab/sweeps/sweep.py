@@ -1,4 +1,4 @@
-"""Run a sweep: plan its jobs, pass over those that are done, launch the others, and tell what became of each."""
+"""Run a sweep: plan its jobs, skip those that are done, launch the others, and report how each ended."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class Sweep:
 
     Args:
         config: the sweep's configuration, with Hydra's own node.
-        loader: Hydra's, which composes the jobs.
+        loader: Hydra's configuration loader, which composes the jobs.
         launcher: runs the jobs.
 
     Raises:
@@ -53,10 +53,10 @@ class Sweep:
             show_sweep(self.folder.path, self.jobs)
         bad = [job for job in self.jobs if job.state != "done"]
         if bad and kind is None:
-            raise SweepError(f"{len(bad)} of {len(self.jobs)} jobs are not done; the same line again does what is left")
+            raise SweepError(f"{len(bad)} of {len(self.jobs)} jobs are not done; type the same command to run them")
 
     def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[Outcome | None]:
-        """Run a batch of jobs, without those that are done; return what became of each.
+        """Run the jobs of a batch that are not done; return the outcome of each.
 
         Args:
             lines: the overrides of each job.
@@ -64,7 +64,7 @@ class Sweep:
 
         Raises:
             Interrupted: a signal stopped the sweep; the jobs that ran have written checkpoints.
-            ConfigError, SweepError: a job's configuration is invalid, or the launcher refuses to begin.
+            ConfigError, SweepError: a job's configuration is invalid, or the launcher refuses the jobs.
         """
         planned = [self.plan(line, first + i) for i, line in enumerate(lines)]
         unique: dict[Path, JobSpec] = {}
@@ -72,7 +72,7 @@ class Sweep:
             same = unique.setdefault(job.path, job)
             if same is not job and job.outcome is None:
                 pair = f"{' '.join(same.overrides)}; {' '.join(job.overrides)}"
-                log.warning("two jobs of the sweep are one run, which is done once: %s", pair)
+                log.warning("two jobs of the sweep are the same run, which runs once: %s", pair)
         left = [job for job in unique.values() if job.outcome is None]
         if left:
             self.launcher.prepare(left)
@@ -84,7 +84,7 @@ class Sweep:
         return [job.outcome for job in planned]
 
     def run(self, jobs: Sequence[JobSpec], display: SweepProgress) -> None:
-        """Run jobs until all have ended, or a signal has stopped them."""
+        """Run jobs until they have ended, or until a signal has stopped them."""
         stopping = False
         with heeding() as stop, display, stop.patiently():
             for ended in self.launcher.run(jobs) if jobs else ():
@@ -98,11 +98,11 @@ class Sweep:
                     self.launcher.stop()
 
     def plan(self, overrides: Sequence[str], number: int) -> JobSpec:
-        """Compose a job as Hydra's own launchers do, check its configuration, and look whether the job is done."""
+        """Compose a job as Hydra's own launchers do, check its configuration, and find out whether it is done."""
         composed = self.loader.load_sweep_config(self.config, list(overrides))
         with open_dict(composed):
             composed.hydra.job.id = composed.hydra.job.num = number
-        HydraConfig.instance().set_config(composed)  # for interpolations that ask it
+        HydraConfig.instance().set_config(composed)  # interpolations read it
         path = self.folder.path / str(composed.hydra.sweep.subdir)
         with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
             composed.hydra.runtime.output_dir = str(path)
@@ -121,24 +121,24 @@ class Sweep:
 
 
 def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
-    """Return the outcome of a job that needs nothing more: it is done, or it failed and `retry_failed=false`."""
+    """Return the outcome of a job that need not run: it is done, or it failed and `retry_failed=false`."""
     try:
         members = members_of(cfg, path)
         if all(member.finished for member in members):
             return Outcome("done", value_of(over_seeds([read_metrics(member.path) for member in members])))
         failed = [job for member in members if (job := Job(member.path)).state in ("failed", "killed")]
         return Outcome("failed", error=failed[0].error) if failed and not cfg.runtime.retry_failed else None
-    except (RunFolderError, ValueError, TypeError, KeyError):  # the job will say what is wrong
+    except (RunFolderError, ValueError, TypeError, KeyError):  # running the job will show this error
         return None
 
 
 def combinations(sweep: Sweep, overrides: Mapping[str, Override], max_batch_size: int | None = None) -> None:
-    """Run a job for each combination of the values; plan, and run, `max_batch_size` jobs at a time."""
+    """Run a job for each combination of the values; plan and run `max_batch_size` jobs at a time."""
     if max_batch_size is not None:
         check_whole("hydra.sweeper.max_batch_size", max_batch_size, 1)
     for override in overrides.values():
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line} is no list of values: type hydra/sweeper=optuna to search it")
+            raise ConfigError(f"{override.input_line} is not a list of values: type hydra/sweeper=optuna to search it")
     first = 0
     for jobs in BasicSweeper.split_arguments(list(overrides.values()), max_batch_size):
         sweep.launch(jobs, first)

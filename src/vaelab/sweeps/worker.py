@@ -1,4 +1,4 @@
-"""Run a job, in a process of its own: a crash ends that job alone."""
+"""Run a job in its own process, so that a crash ends only that job."""
 
 import faulthandler
 import os
@@ -20,15 +20,15 @@ from vaelab.training.progress import PROGRESS_IN_FILE
 
 
 def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
-    """Run a job in this process, which is its own. What it prints goes into `output.log` in its run folder.
+    """Run a job in this process, which does nothing else. Send its output to `output.log` in the run folder.
 
     Raises:
-        Interrupted, SystemExit: a signal stopped the job, which can go on.
+        Interrupted, SystemExit: a signal stopped the job; it can resume.
     """
     os.environ.update({PROGRESS_IN_FILE: "1", **spec.environment})
     os.chdir(spec.cwd)
     if str(spec.cwd) not in sys.path:
-        sys.path.append(str(spec.cwd))  # for a user's own classes
+        sys.path.append(str(spec.cwd))  # to import a user's own classes
     if "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     with _output_to(spec.path / OUTPUT), redacting_output():
@@ -40,13 +40,13 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
                 return Outcome("done", value_of(columns))
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and stop is not None and stop.asked is not None:
-                raise  # it comes from the signal's own handler, such as submitit's
+                raise  # from a handler of the signal, such as submitit's
             show_traceback(error)
             return record_end(spec.path, Outcome("failed", error=one_line(error)))
 
 
 def perform_or_interrupted(spec: JobSpec, answerable: bool = True) -> Outcome:
-    """Run a job as `perform` does. An interruption is an outcome as well."""
+    """Run a job as `perform` does, but return an interruption as an outcome."""
     try:
         return perform(spec, answerable)
     except (Interrupted, KeyboardInterrupt, SystemExit) as error:
@@ -55,7 +55,7 @@ def perform_or_interrupted(spec: JobSpec, answerable: bool = True) -> Outcome:
 
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Send standard output and errors to a file, those of C code and of a crash too; remove the file if it is empty."""
+    """Send stdout and stderr to a file, including those of C code and of a crash; remove the file if it is empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     former = [os.dup(number) for number in (1, 2)]
     with path.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):

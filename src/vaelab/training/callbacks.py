@@ -29,10 +29,9 @@ class Checkpoints(Checkpoint):
     `weights_only=True`.
 
     Args:
-        monitor: the metric of the best validation; its declaration says whether higher or lower is better; higher if it
-            does not say.
-        every_n_steps: write `last.ckpt` also within an epoch, when so many optimiser steps have passed since it was
-            last written; it waits for the end of a Lightning step.
+        monitor: the metric of the best validation. Higher is better, unless the metric's declaration says otherwise.
+        every_n_steps: also write `last.ckpt` within an epoch, at the end of a Lightning step, once so many optimiser
+            steps have passed since the last write.
     """
 
     def __init__(self, monitor: str = "val/elbo", every_n_steps: int | None = None) -> None:
@@ -85,7 +84,8 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.best == float("inf"):
             known = ", ".join(sorted(map(str, trainer.callback_metrics)))
-            log.warning("no best.ckpt: callbacks.checkpoints.monitor=%s was never a number (%s)", self.monitor, known)
+            reason = f"callbacks.checkpoints.monitor={self.monitor} was never a number"
+            log.warning("no best.ckpt: %s; the metrics are %s", reason, known)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_at": self.best_at}
@@ -149,10 +149,10 @@ class Figures(Callback):
 
 
 class CollapseWarning(Callback):
-    """Warns after the test of the last weights of latent dimensions whose KL is close to 0.
+    """Warns of latent dimensions whose KL is close to 0, after the last weights are tested.
 
     Args:
-        threshold: warn of a dimension whose mean KL over the tested examples is below this, in nats.
+        threshold: the KL in nats, as a mean over the tested examples, below which a dimension is reported.
     """
 
     def __init__(self, threshold: float = 0.01) -> None:

@@ -78,8 +78,8 @@ class CapturedStep:
 
     For each size the first `WARM_UP` steps run uncaptured. The first replayed step, and one in `AUDIT_EVERY` after it,
     is also run uncaptured, and both must change all tensors alike. A graph would freeze numbers that the model, the
-    objective or the optimiser keeps in Python. If this comparison or a look at the optimiser finds such a number,
-    training goes on uncaptured, with a warning.
+    objective or the optimiser keeps in Python. If this comparison or a check of the optimiser finds such a number,
+    training continues uncaptured, with a warning.
 
     Args:
         step: the step to capture; its optimiser must have passed `make_capturable`.
@@ -116,7 +116,7 @@ class CapturedStep:
             self.step(indices, size, key)
 
     def warm_up(self, indices: Tensor, size: int, key: Any) -> None:
-        """Take the step uncaptured, and give up if a module counts in Python, which a graph would freeze."""
+        """Take the step uncaptured; give up if a module changes a Python number, which a graph would freeze."""
         before = plain_numbers(self.step.modules)
         self.runs[size] += 1
         self.graphs.warm_up(lambda: self.step(indices, size, key))
@@ -196,7 +196,7 @@ def plain_numbers(modules: nn.Module) -> list[Any]:
 
 
 def host_numbers(groups: Sequence[dict[str, Any]]) -> list[Any]:
-    """Return the numbers in an optimiser's groups that a capture freezes: all but the learning rate."""
+    """Return the numbers in an optimiser's groups that a capture freezes: all except the learning rate."""
     return [[value for name, value in group.items() if name not in ("params", "lr")] for group in groups]
 
 

@@ -22,9 +22,9 @@ class Guard:
 
     The guard checks once per Lightning step, and takes a snapshot of the training state now and then. When a check
     fails, it restores the snapshot and takes the steps since then again one by one, which gives the same numbers,
-    because the noise of a step is a function of its number. It undoes the step that fails. Then, by `on_nan`, training
-    stops (`stop`), goes on with the next minibatch (`skip`), or does so from the weights at the start of the epoch
-    (`rollback`). An undone step counts as a step.
+    because the noise of a step is a function of its number. It undoes the step that fails. Then `on_nan` decides:
+    training stops (`stop`), continues with the next minibatch (`skip`), or does so from the weights at the start of the
+    epoch (`rollback`). An undone step counts as a step.
 
     Args:
         on_nan: see above.
@@ -72,11 +72,11 @@ class Guard:
         return finite
 
     def forget(self) -> None:
-        """Drop the snapshot; steps from it would not repeat, because the learning rate changed between two steps."""
+        """Drop the snapshot. Call this after a change between two steps, which taking the steps again would miss."""
         self.snapshot, self.since_snapshot = None, []
 
     def all_finite(self, sums: Tensor) -> bool:
-        """Return whether the `sums` over all processes, the parameters and the optimiser's state are finite."""
+        """Return whether the parameters, the optimiser's state, and `sums` (over all processes) are finite."""
         tensors = [*self.step.parameters, *state_of(self.step.optimizer)]
         largest = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
         return bool(sums.isfinite().all()) and all(bool(norm.isfinite()) for norm in largest)
@@ -100,7 +100,7 @@ class Guard:
             examples += minibatch.size * self.take_or_undo(minibatch)
             self.advance()
         if self.skipped == skipped:
-            log.warning("numbers were not finite, but are so when the steps are taken again")
+            log.warning("numbers were not finite, but are finite now that the steps were repeated")
         self.forget()
         return examples
 

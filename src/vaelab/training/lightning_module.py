@@ -47,7 +47,7 @@ class VAEModule(EvaluationModule):
     Attributes:
         stopping: whether training must stop, because a process got a signal; equal in all processes.
         latest: the mean of the objective's first metric over the last chunk.
-        together: takes the steps if several runs are stacked; None for a single run.
+        together: the function that takes the steps of stacked runs; None for a single run.
 
     Raises:
         DivergedError: in training, if a number is infinite or NaN and training cannot go on.
@@ -102,7 +102,7 @@ class VAEModule(EvaluationModule):
         self.guard.start(self.uncaptured_step, partial(self.advance_schedule, "step"), scheduler)
 
     def capture_step(self) -> None:
-        """Set `step` to the optimiser step, captured as a CUDA graph where that is possible."""
+        """Set `step` to the optimiser step, as a CUDA graph if possible."""
         capture = self.together is None and self.cuda_graphs
         self.step: Callable[..., None] = captured(self.uncaptured_step) if capture else self.uncaptured_step
 
@@ -159,7 +159,7 @@ class VAEModule(EvaluationModule):
     def take_unchecked(self, minibatches: Sequence[Minibatch]) -> int:
         """Take an optimiser step, and one of the schedule, for each minibatch; return how many were taken.
 
-        A signal stops a single process early. Several processes take all steps, because they must stop after the same.
+        A signal stops a single process early. Several processes take all steps, so that they stop after the same step.
         """
         if self.together is not None:
             return self.together(self, minibatches)
@@ -171,7 +171,7 @@ class VAEModule(EvaluationModule):
         return len(minibatches)
 
     def count(self, steps: int) -> None:
-        """Set the counts, also Lightning's, to those after so many optimiser steps."""
+        """Set `steps`, `samples_seen` and Lightning's count to their values after `steps` optimiser steps."""
         self.steps = steps
         epoch, done = divmod(steps, self.data.batches_per_epoch)
         self.samples_seen = epoch * self.data.num_train + done * self.data.batch_size
@@ -198,7 +198,7 @@ class VAEModule(EvaluationModule):
         self.latest = self.report({f"train/{name}": value for name, value in values.items()})[f"train/{names[0]}"]
 
     def validation_is_due(self) -> bool:
-        """Return whether a regular validation is due; the one after `max_steps` may come at any step."""
+        """Return whether a regular validation is due. The final validation, at `max_steps`, may be an extra one."""
         return self.steps % self.data.batches_per_epoch % (self.data.pause_every or self.data.batches_per_epoch) == 0
 
     def advance_schedule(self, event: Interval, *value: float) -> bool:
@@ -238,8 +238,8 @@ class VAEModule(EvaluationModule):
 def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices) -> None:
     """Make Lightning's restored loop resume inside the epoch, after `steps` optimiser steps in all.
 
-    Its own counts may be wrong, because `max_steps` ended the checkpoint's run inside an epoch, or because chunks had
-    another length there.
+    The loop's own counts may be wrong, because `max_steps` ended the checkpoint's run inside an epoch, or because that
+    run had chunks of another length.
     """
     epoch, done = divmod(steps, loader.batches_per_epoch)
     if done:

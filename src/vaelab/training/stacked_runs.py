@@ -1,4 +1,4 @@
-"""Several runs in threads, of which one runs at a time, and whose optimiser steps are taken as one stacked step."""
+"""Run several runs in threads, one thread at a time, and take their optimiser steps as one stacked step."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Ensemble:
         active: how many runs have not ended.
         waiting: the minibatches of the waiting runs.
         taken: how many steps were taken for each run, or why they failed.
-        current: the last stacked step, uncaptured and as it is run.
+        current: the last stacked step, and the function that runs it, captured or not.
     """
 
     def __init__(self, stop: Stop) -> None:
@@ -67,7 +67,7 @@ class Ensemble:
                 self.turn.notify_all()
 
     def __call__(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> int:
-        """Wait, in the run's thread, until its steps are taken; return how many were, fewer after a signal.
+        """Wait, in the run's thread, until its steps are taken; return how many, which a signal may reduce.
 
         Raises:
             RuntimeError: a stacked step failed.
@@ -107,7 +107,7 @@ class Ensemble:
         return len(work[0])
 
     def _step_of(self, modules: Sequence[VAEModule]) -> Callable[..., None]:
-        """Return the stacked step of these runs, a new one only if the last one does not fit them."""
+        """Return the stacked step of these runs. Make a new one only if the last one does not fit them."""
         steps = [module.uncaptured_step for module in modules]
         if self.current is None or not (self.current[0].holds(steps) and self.current[0].follow_rates()):
             stacked = StackedStep(steps)

@@ -17,12 +17,12 @@ Keys = tuple[Key, ...]  # of each model
 
 
 class StackedStep:
-    """One optimiser step of several models, by `torch.func.vmap` over stacked parameters.
+    """Takes an optimiser step of several models at once, by `torch.func.vmap` over stacked parameters.
 
     The models may differ in their weights, minibatches, noise and learning rates, and in nothing else. Their parameters
     and buffers become views of stacked tensors, `[models, *shape]`, and the joint optimiser shares the state of their
     optimisers, so that each model can be saved and evaluated as if it were alone. Each model has its own generator,
-    which draws the same noise as in a run alone. The results equal those of separate runs up to the rounding of sums.
+    which draws the same noise as in a run alone. The results equal those of separate runs, up to rounding.
 
     Args:
         steps: the step of each model, all on the same data.
@@ -77,7 +77,7 @@ class StackedStep:
         terms = functional_call(self.bounds[0], there, (x,), tie_weights=False)
         for place, name in self.places.items():
             if there[place] is not tensors[name]:  # functional_call stores the new tensor here, and would drop it
-                raise RuntimeError(f"{place} is assigned anew, where stacked models need it changed in place")
+                raise RuntimeError(f"{place} is reassigned, but stacked models need it changed in place")
         return terms
 
     def descend(self, loss: Tensor) -> None:
@@ -95,7 +95,7 @@ class StackedStep:
         self.optimizer.step()
 
     def follow_rates(self) -> bool:
-        """Copy the learning rates of the models' optimisers; return False if those of one group now differ."""
+        """Copy the learning rates from the models' optimisers; return False if they now differ within a joint group."""
         for group, sources in zip(self.optimizer.param_groups, self.sources, strict=True):
             if any(numbers(source) != numbers(sources[0]) for source in sources):
                 return False
@@ -156,9 +156,10 @@ def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str, Any]]]]:
-    """Join optimisers into one that shares their state; also return, for each of its groups, those it was made of.
+    """Join optimisers into one that shares their state; also return the original groups of each joint group.
 
-    It is a shallow copy of the first, with new `param_groups` and `state`. Groups with equal numbers become one group.
+    The joint optimiser is a shallow copy of the first, with new `param_groups` and `state`. Groups with equal
+    hyperparameters become one group.
     """
     alike: dict[str, list[dict[str, Any]]] = {}
     joint = copy(optimizers[0])

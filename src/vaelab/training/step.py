@@ -93,7 +93,7 @@ class Step:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        torch.clear_autocast_cache()  # it holds casts of the weights before the last step
+        torch.clear_autocast_cache()  # it holds casts of the weights from before the last step
         self.optimizer.zero_grad()
         losses, weights = [], []
         if len(indices) > 0:  # a process may get no example of a small minibatch
@@ -155,9 +155,9 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 
 
 def add_up_gradients(parameters: Sequence[Tensor], some_empty: bool) -> None:
-    """Replace each gradient by its sum over all processes; a parameter without a gradient in any process stays so.
+    """Replace each gradient by its sum over all processes. A parameter that no process has a gradient for keeps None.
 
-    If `some_empty`, a process may have no example, and so lack gradients that others have.
+    If `some_empty`, a process may have no example, and so lack gradients that other processes have.
     """
     if not some_empty:
         add_up([p.grad for p in parameters if p.grad is not None])

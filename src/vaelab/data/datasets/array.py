@@ -105,7 +105,7 @@ def _labels(path: Path, number: int) -> NDArray[np.integer]:
 
 
 def _opened(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> NDArray[Any]:
-    """Map a .npy file into memory; refuse other kinds of numbers (NumPy's `dtype.kind`) and other numbers of axes."""
+    """Map a .npy file into memory; refuse a `dtype.kind` outside `kinds`, and a number of axes outside `axes`."""
     if not path.is_file():  # a pipe or a device would not end
         found = "is not a regular file" if path.exists() else "does not exist"
         raise DataError(

@@ -1,4 +1,4 @@
-"""Evaluations that a run folder keeps, example by example, so that one that was interrupted goes on: `evaluations/`."""
+"""Store the per-example values of an evaluation in `evaluations/`, so that an interrupted evaluation can resume."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from vaelab.security.untrusted import opened
 
 LIMIT = 2**30  # bytes
 SECONDS = 5.0  # between two writes, at least
-LAYOUT = "blocks"  # for each: number, part, and how many values it has of each name, in alphabetical order
+LAYOUT = "blocks"  # for each block: number, part, and how many values each name has, in alphabetical order
 Key = tuple[int, int]
 Needed = Mapping[Key, tuple[int, Collection[str]]]  # of each block, its size and the names of its values
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class KeptEvaluation:
     """The values of one evaluation, in `evaluations/NAME.safetensors` of a run folder.
 
-    While it is under way, each process writes all that it knows every few seconds, to a file of its own.
+    During the evaluation, each process writes its values to its own file every few seconds.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -43,12 +43,12 @@ class KeptEvaluation:
 
     @property
     def files(self) -> list[Path]:
-        """The files there are: of the whole evaluation, and of processes that were interrupted."""
+        """The files of the whole evaluation, and of processes that were interrupted."""
         return sorted(self.folder.glob(f"{self.name}.*safetensors"))
 
     @contextmanager
     def held(self, anew: bool) -> Iterator[None]:
-        """Keep other processes from the same evaluation; if `anew`, forget what was found before."""
+        """Lock the evaluation against other processes; if `anew`, delete its stored values."""
         lock = self.folder / f".{self.name}.lock"
         for path in (self.folder, lock):
             if path.is_symlink():
@@ -69,7 +69,7 @@ class KeptEvaluation:
                 lock.unlink(missing_ok=True)
 
     def load(self, needed: Needed) -> Records:
-        """Read what was found before; pass over a file that is damaged, with a warning."""
+        """Read the stored values; skip a damaged file, with a warning."""
         records = Records()
         for path in self.files:
             try:
@@ -79,19 +79,19 @@ class KeptEvaluation:
         return records
 
     def keep(self, records: Records) -> None:
-        """Write what this process knows, if some time has passed."""
+        """Write this process's values, at most once every `SECONDS` seconds."""
         if time.monotonic() > self.written + SECONDS:
             self.write(self.own, records)
 
     @contextmanager
     def keeping(self, records: Records) -> Iterator[None]:
-        """Write what this process knows if the block fails or is interrupted."""
+        """Write this process's values if the block fails or is interrupted."""
         try:
             yield
         except BaseException:
             if records.blocks:
                 self.write(self.own, records)
-                log.warning("stopped; %d blocks are kept: the same command goes on from there", len(records.blocks))
+                log.warning("stopped; %d blocks are stored: type the same command to continue", len(records.blocks))
             raise
 
     def finish(self, records: Records) -> None:
@@ -120,7 +120,7 @@ def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
     with opened(path) as file:
         content = file.read(LIMIT + 1)
     if len(content) > LIMIT:
-        raise ValueError(f"it holds more than {LIMIT:,} bytes, which none of ours does")
+        raise ValueError(f"it holds more than {LIMIT:,} bytes, more than vaelab writes")
     columns = load(content)
     layout = columns.pop(LAYOUT).tolist()
     if not all(column.is_floating_point() for column in columns.values()):
@@ -137,7 +137,7 @@ def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
 
 
 def digest(parts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Return a hash, in eight hex digits, of all that can change an evaluation's numbers, the weights included."""
+    """Return eight hex digits, a hash of everything that can change an evaluation's numbers, including the weights."""
     sha = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for name, tensor in sorted(state.items()):
         sha.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -1,6 +1,6 @@
-"""A run opened again for evaluation, from a folder that may be a stranger's: of its configuration only what that needs.
+"""Reopen a run for evaluation, from a folder that may be untrusted. Only the parts that evaluation needs are made.
 
-The stored optimizer, schedule, callbacks, logger and trainer are never made; the trainer is the evaluation's own.
+The stored optimizer, schedule, callbacks, logger and trainer are never made; the evaluation makes its own trainer.
 """
 
 import logging
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> DictConfig:
-    """Return what evaluation needs of a folder's configuration, checked to be harmless; the rest is from `cfg`."""
+    """Return the keys that evaluation needs: from the folder, checked by the allow-list, and the rest from `cfg`."""
     file = folder / "config.yaml"
     stored = at_home(read_config(folder))
     needed = {name: stored.get(name) for name in (*MODEL_PARTS, *NUMBERS, "matmul_precision")}
@@ -45,7 +45,9 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     if cfg.num_samples is not None:
         nodes = [node for _, _, node in entries({"": needed["estimator"]}) if isinstance(node, dict)]
         if not (found := [node for node in nodes if "num_samples" in node]):
-            raise ConfigError("num_samples is of importance sampling: type estimator=importance, or leave it out")
+            raise ConfigError(
+                "num_samples is an option of importance sampling: type estimator=importance, or leave it out"
+            )
         for node in found:
             node["num_samples"] = cfg.num_samples
     check_trusted(needed, trusted, file)
@@ -61,12 +63,12 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
 def reopen(
     cfg: DictConfig, weights: Weights, folder: Path, trusted: Sequence[str]
 ) -> tuple[ImageData, EvaluationModule]:
-    """Make the data and the model that `cfg`, a `stored_config`, describes, and load the weights."""
+    """Make a run's data, and the module that evaluates it, from its `stored_config` and its weights."""
     data = build_data(cfg)
     check_outline(cfg, data, weights, trusted)
     module = module_for_evaluation(cfg, build_vae(cfg, data))
     if not (folder / "record.json").exists():
-        log.warning("%s has no record.json: the data may be others than those that the run was trained on", folder)
+        log.warning("%s has no record.json: the run may have been trained on other data", folder)
     check_same_data(folder, redacted(data.record()))
     check_weights(module, weights.state, weights.path)
     module.load_state_dict(weights.state)
@@ -88,7 +90,7 @@ def check_outline(cfg: DictConfig, data: ImageData, weights: Weights, trusted: S
     if needed > 4 * weights.num_bytes + SPARE_BYTES:
         raise RunFolderError(
             f"the model of config.yaml takes {needed:,} bytes, and {weights.path} holds {weights.num_bytes:,}; "
-            "the two are not of one run"
+            "they are not from the same run"
         )
 
 

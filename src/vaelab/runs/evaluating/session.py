@@ -1,4 +1,4 @@
-"""One evaluation of a run folder: what was asked for, the parts that it takes, and what comes out."""
+"""One evaluation of a run folder: build it from the command line, run it, and read its results."""
 
 import logging
 from collections.abc import Mapping
@@ -30,20 +30,20 @@ log = logging.getLogger(__name__)
 
 
 class Evaluation:
-    """An evaluation that is ready to begin, after everything that can be refused was looked at.
+    """An evaluation that is ready to run. The constructor refuses whatever cannot be evaluated.
 
     Args:
         cfg: the command line's configuration, as `conf/evaluate.yaml` has it.
 
     Attributes:
         data, module: what is evaluated; `module.tested` has the values of each example after `complete`.
-        comparability: what another evaluation must share for its numbers to stand in one ranking with these.
+        comparability: the comparability key; only evaluations with equal keys are ranked together.
         kept: the values on disk.
 
     Raises:
-        ConfigError: it asks for what cannot be done with this run.
-        RunFolderError: the folder is no run, is damaged, or asks for what it may not.
-        DataError: data that are missing or damaged.
+        ConfigError: the command line asks for something that this run cannot do.
+        RunFolderError: the folder is not a run folder, is damaged, or names a class that is not allowed.
+        DataError: the data are missing or damaged.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -69,12 +69,12 @@ class Evaluation:
         self.comparability = comparability(
             record, cfg.split, self.data.num_tested, measure, estimators, cfg.dequantizations
         )
-        # without the estimator's node, which also says how much memory it may take
+        # without the estimator's node, because it includes the memory limit
         told = [name for name in (*MODEL_PARTS, "latent_dim", "seed") if name != "estimator"]
         identity = {
             "comparability": self.comparability,
             "parts": OmegaConf.to_container(OmegaConf.masked_copy(own, told), resolve=True),
-            "device": self.trainer.strategy.root_device.type,  # which draws other numbers
+            "device": self.trainer.strategy.root_device.type,  # devices draw different random numbers
             "data": record,
             "vaelab": environment()["versions"]["vaelab"],
         }
@@ -82,7 +82,7 @@ class Evaluation:
         self.kept = KeptEvaluation(self.folder, name)
 
     def complete(self) -> bool:
-        """Evaluate what is left, in as many processes as were asked for; return whether there was anything left."""
+        """Evaluate the remaining blocks, in as many processes as `cfg` asks for; return whether any remained."""
         num_processes = processes_of(self.cfg.runtime)
         with self.kept.held(anew=self.cfg.runtime.rerun):
             known, total = self.load()
@@ -100,7 +100,7 @@ class Evaluation:
         return True
 
     def load(self) -> tuple[int, int]:
-        """Read the known values; return how many blocks and parts they cover, and how many there are in all."""
+        """Read the stored values; return how many blocks and parts have values, and how many there are."""
         needed = {}
         for block in self.data.tested_blocks(self.module.part_size):
             estimates = [f"{prefix}log_likelihood" for prefix in self.module.estimators_of(block)]
@@ -110,7 +110,7 @@ class Evaluation:
         return len(self.data.tested.done), len(needed)
 
     def run(self) -> None:
-        """Evaluate the blocks that are left, in this process or, as one of several, its share of them."""
+        """Evaluate the remaining blocks; one of several processes evaluates its share of them."""
         self.module.keep = self.kept.keep
         with blaming(self.folder, self.trusted), self.kept.keeping(self.module.tested):
             self.trainer.test(self.module, datamodule=self.data, verbose=False)
@@ -124,7 +124,7 @@ class Evaluation:
         return tested.column("kl_per_dimension").mean(0).tolist() if "kl_per_dimension" in tested.names else []
 
     def notes(self, metrics: Mapping[str, float]) -> list[str]:
-        """Return the advice on the metrics, and which estimators were left out."""
+        """Return sentences that judge the metrics, and say which estimators were left out and why."""
         several, notes = self.module.estimator, []
         for estimator in several.estimators.values() if isinstance(several, Several) else ():
             if refusal := estimator.refusal(self.module.vae.latent_dim):
@@ -135,7 +135,7 @@ class Evaluation:
 
 
 def evaluate_share(cfg: Mapping[str, Any]) -> None:
-    """Evaluate the share of one of several processes."""
+    """Evaluate this process's share of the blocks, as one of several processes."""
     evaluation = Evaluation(OmegaConf.create(dict(cfg)))
     evaluation.load()
     evaluation.run()

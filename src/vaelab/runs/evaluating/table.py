@@ -27,8 +27,8 @@ def show_evaluation(title: str, metrics: Metrics, module: EvaluationModule, note
             label = label.format(metric_of(name, module.objective.metrics).label)
             table.add_row(label, *numbers[: len(columns)], note)
 
-    other_examples = "+- of other examples" if "sampling_error" in metrics else ""
-    add(metrics, "{}", "elbo", "sampling_error", "bits_per_dim", other_examples)
+    over_examples = "+- over examples" if "sampling_error" in metrics else ""
+    add(metrics, "{}", "elbo", "sampling_error", "bits_per_dim", over_examples)
     add(metrics, "  {}", "distortion", "distortion_error", note="-E log p(x|z)")
     add(metrics, "  {}", "rate", "rate_error", note="KL(q(z|x) || p(z))")
     add(metrics, "{}", "bound")

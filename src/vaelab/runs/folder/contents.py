@@ -1,4 +1,4 @@
-"""The files of a run folder: written whole or not at all, read with an error that says what is wrong with them."""
+"""Read the files of a run folder. An error says which file is wrong, and why."""
 
 import json
 import os
@@ -23,7 +23,7 @@ START_OVER = "train it anew with rerun=true"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file; empty if it is not there. Refuse what is no mapping."""
+    """Read the mapping in a JSON file; empty if there is no file. Refuse any other content."""
     try:
         content = json.loads(read_text(path, JSON_LIMIT))
     except FileNotFoundError:
@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Read `status.json`; refuse a `run_id` or `seconds` that we would not write. Empty if it is not there."""
+    """Read `status.json`; empty if there is no file. Refuse a `run_id` or `seconds` that vaelab would not write."""
     path = folder / "status.json"
     status = read_json(path)
     run_id, seconds = status.get("run_id"), status.get("seconds", 0.0)
@@ -48,7 +48,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """Read `metrics.json`; refuse what is no number. Empty if it is not there."""
+    """Read `metrics.json`; empty if there is no file. Refuse a value that is not a number."""
     path = folder / "metrics.json"
     metrics = read_json(path)
     for name, value in metrics.items():
@@ -66,7 +66,7 @@ def _is_number(value: Any) -> bool:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read the configuration that a run folder stores, without its format version. Refuse what is no plain YAML."""
+    """Read the configuration that a run folder stores, without its format version. Refuse all but plain YAML."""
     file = path / "config.yaml"
     try:
         config = plain_yaml(read_text(file, CONFIG_LIMIT))
@@ -85,13 +85,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_format_version(found: Any, file: Path) -> None:
-    """Refuse a file of another format than this version writes."""
+    """Refuse a file whose format version is not `FORMAT_VERSION`."""
     if found != FORMAT_VERSION:
         raise RunFolderError(f"{file} has format_version {shown(found)}, expected {FORMAT_VERSION}; {START_OVER}")
 
 
 def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
-    """Refuse a `record` of the data, made by `ImageData.record()`, that is not the one of the run in `path`."""
+    """Refuse data whose record, from `ImageData.record()`, differs from the record of the run in `path`."""
     if (path / "record.json").exists() and read_json(path / "record.json").get("data") != record:
         served = "the data" if record is None else f"data={record['name']}"
         raise RunFolderError(
@@ -100,7 +100,7 @@ def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint, onto the CPU. Refuse all but plain data and tensors, of no more bytes than the file has."""
+    """Load a checkpoint onto the CPU. Refuse all but plain data and tensors, and tensors larger than the file."""
     try:
         file = opened(path)
     except FileNotFoundError as error:
@@ -113,7 +113,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             check_container(file, size)
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle, zip and PyTorch each raise their own
-            plain = not isinstance(error, UnpicklingError)  # PyTorch's words would be to load it without care
+            plain = not isinstance(error, UnpicklingError)  # PyTorch's message advises weights_only=False
             reason = reason_of(error) if plain else "it holds more than tensors and plain data"
             raise RunFolderError(f"{path} cannot be loaded ({reason}); {START_OVER}") from error
     check_format(checkpoint, size, path)
@@ -121,7 +121,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def environment(num_processes: int = 1) -> dict[str, Any]:
-    """Return what a result was made with: versions, number of processes, threads of each."""
+    """Return what a result may depend on: versions, number of processes, threads of each process, platform."""
     packages = ("vaelab", "torch", "pytorch-lightning", "hydra-core", "numpy")
     versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
     threads = torch.get_num_threads() if num_processes == 1 else threads_of_each(num_processes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from vaelab.runs.configuration import RUNTIME
 
-BUDGET = ("trainer.max_epochs", "trainer.max_steps")  # how long, not what: a larger one continues
+BUDGET = ("trainer.max_epochs", "trainer.max_steps")  # how long a run trains: a larger budget continues it
 Flat = dict[str, Any]
 
 
@@ -21,10 +21,10 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
 
 
 def science(config: dict[str, Any]) -> Flat:
-    """Return all of a resolved configuration but `runtime` and the budget, flat.
+    """Return a resolved configuration by dotted keys, without `runtime` and the budget.
 
-    A null is left out, as if its key were not there. Our own classes go by their short names, so that moving a file
-    does not rename a run.
+    A null is left out, as if its key were missing. A class of vaelab's is named without its module, so that moving a
+    file does not rename a run.
     """
     flat = flatten({key: _comparable(value) for key, value in config.items()})
     return {key: value for key, value in flat.items() if value is not None and not is_control(key)}
@@ -38,7 +38,7 @@ def identity(config: dict[str, Any]) -> str:
 def is_control(key: str) -> bool:
     """Return whether a key, typed or stored, cannot change the result: the budget, `sweep`, or below `runtime`.
 
-    The group `sweep` fills Hydra's own node, which is no part of a run's configuration.
+    The group `sweep` fills Hydra's own node, which is not part of a run's configuration.
     """
     return key in BUDGET or key == "sweep" or re.split("[./@]", key)[0] == RUNTIME
 
@@ -50,7 +50,7 @@ def budget(config: dict[str, Any]) -> dict[str, float]:
 
 
 def _comparable(node: Any, key: str = "") -> Any:
-    """Return a configuration's node in which what is the same is equal: 1 and 1.0, and our classes by any path."""
+    """Make equal settings compare equal: 1.0 becomes 1, and a class of vaelab's loses its module."""
     if isinstance(node, dict):
         return {name: _comparable(value, name) for name, value in node.items()}
     if isinstance(node, list):

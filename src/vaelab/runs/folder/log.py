@@ -1,4 +1,4 @@
-"""A run's own log, `train.log`: everything that is logged while it is under way, redacted."""
+"""A run's own log, `train.log`: everything that is logged during the run, redacted."""
 
 import logging
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from vaelab.security.redaction import RedactingFormatter
 
-_log: ContextVar[Path | None] = ContextVar("log", default=None)  # of the run of this thread
+_log: ContextVar[Path | None] = ContextVar("log", default=None)  # the log of this thread's run
 
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Send all logging to `path`, except that of other runs in other threads."""
+    """Send all log messages to `path`, except those of runs in other threads."""
     token = _log.set(path)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.addFilter(lambda record: _log.get() in (None, path))

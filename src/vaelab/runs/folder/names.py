@@ -20,14 +20,14 @@ def run_name(_root_: DictConfig) -> str:
 
 
 def job_name(_root_: DictConfig) -> str:
-    """Return the folder of a job in a sweep: its overrides, readably, and the hash."""
+    """Return the folder of a job in a sweep: its overrides in readable form, and the hash."""
     overrides = _scientific(_root_.hydra.overrides.task)
     prefix = _root_.runtime.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
     return f"{_safe(prefix)[:160]}-{identity(plain(_root_))}"
 
 
 def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
-    """Return the folder, beside `path`, of the run that differs from that one by its seed."""
+    """Return the folder of the run `own`, which differs from the run `cfg` in `path` only by its seed."""
     prefix = path.name.removesuffix(f"-{identity(plain(cfg))}")
     if prefix == path.name:
         raise ConfigError(
@@ -41,16 +41,16 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
 
 
 def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> str:
-    """Return the folder of a sweep: `sweep.name`, or one made of its definition, so that the same line finds it again.
+    """Return the folder of a sweep: `sweep.name`, or a name made from the overrides and the sweeper's `params`.
 
-    The definition is what was typed, and what the sweeper's `params` add to that.
+    The same command line gives the same name, and so finds the sweep again.
     """
     typed = {_key(override) for override in overrides}
     overrides = [*overrides, *(f"{key}={value}" for key, value in (params or {}).items() if key not in typed)]
     swept = sorted(swept_keys(overrides))
     if set(swept) & set(BUDGET):
         raise ConfigError(
-            f"a sweep cannot be over {' or '.join(BUDGET)}, which a run may only extend: type one for all its jobs"
+            f"a sweep cannot vary {' or '.join(BUDGET)}, which only extend a run: type one value for all jobs"
         )
     if name:
         return _safe(name)
@@ -59,15 +59,15 @@ def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, 
 
 
 def swept_keys(overrides: Sequence[str]) -> set[str]:
-    """Return the keys that are given several values."""
+    """Return the keys to which the overrides give several values."""
     return {_key(override) for override in overrides if "," in override or "(" in override}
 
 
 def register_resolvers() -> None:
-    """Make the names above, and the choices that there are, available in `conf/`."""
+    """Register the functions that `conf/` calls: `choices` and the names of folders."""
     for resolver in (choices, run_name, job_name):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-    # cached, since a sweep's jobs see the overrides of their own
+    # cached, because a job of the sweep sees only its own overrides
     OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
 
 

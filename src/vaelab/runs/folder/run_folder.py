@@ -32,20 +32,20 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """A folder that holds one run, and says what is left to do there. Making one reads only; `running` writes.
+    """A folder that holds one run, and knows what is left to do. The constructor only reads; `running` writes.
 
     Args:
         path: the folder; it need not exist.
         config: the resolved configuration as plain data.
-        rerun: put a folder that stands there aside and start over.
+        rerun: rename an existing folder, and start over.
 
     Attributes:
-        resumed_from: while the run is under way, the checkpoint that training goes on from.
+        resumed_from: during the run, the checkpoint that training resumes from; None if there is none.
         samples_seen: how many training examples came before that checkpoint.
 
     Raises:
-        RunFolderError: the folder holds another configuration (names the first key that differs), was given more
-            epochs or steps than are asked for now, or cannot be read.
+        RunFolderError: the folder cannot be read, was given more epochs or steps than are asked for now, or holds
+            another configuration (the message names the first key that differs).
     """
 
     def __init__(self, path: Path, config: dict[str, Any], rerun: bool = False) -> None:
@@ -58,7 +58,7 @@ class RunFolder:
         self._read_what_stands()
 
     def _begun_by_this_job(self) -> bool:
-        # which SLURM has started again: it goes on, or it would start over every time
+        # a requeued SLURM job resumes, because with `rerun` it would start over each time
         job = slurm_job(restarted=True)
         with suppress(RunFolderError):
             return job is not None and contents.read_json(self.path / "status.json").get("slurm_job") == job
@@ -74,7 +74,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Return whether all that is asked for was done here before."""
+        """Return whether the run is done, with the epochs and steps that are asked for."""
         done = self.status.get("state") == "done" and (self.path / "metrics.json").exists()
         return done and self.stored is not None and budget(self.config) == budget(self.stored)
 
@@ -96,12 +96,12 @@ class RunFolder:
     def running(
         self, record: dict[str, Any], num_processes: int = 1, check: Check = lambda checkpoint, path: None
     ) -> Iterator[None]:
-        """Hold the folder while the run is under way, and write down how it ended.
+        """Hold the folder's lock during the run, and record how the run ended.
 
         Args:
-            record: what was served and where, for `record.json`.
-            num_processes: that share the training.
-            check: refuses a checkpoint, before anything is written, that training cannot go on from.
+            record: the data's record, for `record.json`.
+            num_processes: how many processes share the training.
+            check: refuses a checkpoint that training cannot resume from; called before anything is written.
 
         Raises:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
@@ -122,7 +122,7 @@ class RunFolder:
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # of a process that was killed
             self.status.setdefault("run_id", secrets.token_hex(4))
-            self._set("running")  # first of all: the run may have been done, of fewer epochs
+            self._set("running")  # first, because the status may be `done`, of fewer epochs
             stored = {"format_version": contents.FORMAT_VERSION} | self.config
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record, indent=2))
@@ -132,7 +132,7 @@ class RunFolder:
                 yield
 
     def _find_checkpoint(self, check: Check) -> list[str]:
-        """Find the checkpoint that training goes on from: the last, or the one before if the last is damaged."""
+        """Find the checkpoint that training resumes from: the last, or the previous one if the last is damaged."""
         damage: dict[Path, RunFolderError] = {}
         for path in filter(Path.exists, (self.checkpoints / f"{name}.ckpt" for name in ("last", "previous"))):
             try:
@@ -143,7 +143,7 @@ class RunFolder:
                 check(checkpoint, path)
                 self.resumed_from, self.samples_seen = path, checkpoint["counts"]["samples_seen"]
                 for damaged in damage:
-                    damaged.replace(damaged.with_suffix(".damaged"))  # not to become previous.ckpt
+                    damaged.replace(damaged.with_suffix(".damaged"))  # keeps it from becoming previous.ckpt
                 reasons = [str(error).removesuffix(f"; {contents.START_OVER}") for error in damage.values()]
                 return [f"{reason}; going on from {path.name}" for reason in reasons]
         if damage:
@@ -156,7 +156,7 @@ class RunFolder:
             yield
         except BaseException as error:
             log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
-            own = type(error) is SystemExit and not isinstance(error.__context__, KeyboardInterrupt)  # else Lightning's
+            own = type(error) is SystemExit and not isinstance(error.__context__, KeyboardInterrupt)  # not Lightning's
             state = "failed" if own or isinstance(error, Exception) else "interrupted"
             line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
             details = error.details if isinstance(error, DivergedError | ProcessError) else None
@@ -166,10 +166,10 @@ class RunFolder:
         self._set("done")
 
     def _locked(self) -> AcquireReturnProxy:
-        """Make the folder and take its lock; leaving the block gives it back."""
+        """Make the folder and acquire its lock; leaving the block releases it."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            return FileLock(self.path / ".lock").acquire(timeout=0.3)
+            return FileLock(self.path / ".lock").acquire(timeout=0.3)  # a mere test of the lock is quicker
         except Timeout as error:
             status = contents.read_json(self.path / "status.json")
             holder = f"process {status.get('pid', '?')} on {status.get('host', '?')}"
@@ -180,7 +180,7 @@ class RunFolder:
             ) from error
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Write the final metrics to `metrics.json`, with the seconds of all attempts that were not killed."""
+        """Write the final metrics to `metrics.json`, with the total seconds of all attempts that were not killed."""
         write_atomically(self.path / "metrics.json", json.dumps(metrics | {"seconds": self._seconds()}, indent=2))
 
     def _seconds(self) -> float:
@@ -200,7 +200,7 @@ class RunFolder:
         asked, given = budget(self.config), budget(stored)
         found = [f"holds another run: {key} is {there.get(key)} there and {here.get(key)} here" for key in differing]
         found += [
-            f"was given {key}={given[key]:g}, more than {most:g}" for key, most in asked.items() if given[key] > most
+            f"was run with {key}={given[key]:g}, more than {most:g}" for key, most in asked.items() if given[key] > most
         ]
         if found:
             raise RunFolderError(
@@ -209,13 +209,13 @@ class RunFolder:
             )
 
     def _other_environment(self, here: dict[str, Any]) -> list[str]:
-        """Return what else than when the run began changes how numbers come out."""
+        """Return a warning for each change of the environment, since the run began, that changes numbers."""
         there = contents.read_json(self.path / "record.json").get("environment")
         if not isinstance(there, dict):
             return []
-        effects = {"threads": "sums may round otherwise", "processes": "the noise is other noise from here on"}
+        effects = {"threads": "sums may round differently", "processes": "the noise differs from here on"}
         return [
-            f"begun with {there[name]} {name}, and {here[name]} now: {effect}"
+            f"the run began with {there[name]} {name}, and now has {here[name]}: {effect}"
             for name, effect in effects.items()
             if there.get(name) not in (None, here[name])
         ]
@@ -224,6 +224,6 @@ class RunFolder:
         names = (f"{self.path.name}.old{number}" for number in count(1))
         aside = next(path for path in map(self.path.with_name, names) if not path.exists())
         self.path.rename(aside)
-        if (output := aside / OUTPUT).exists():  # which a job of a sweep is writing
+        if (output := aside / OUTPUT).exists():  # a job of a sweep is still writing to it
             self.path.mkdir()
             output.rename(self.path / OUTPUT)

@@ -19,7 +19,7 @@ FORMAT = {"format": "vaelab", "format_version": "1"}
 
 @dataclass
 class Weights:
-    """A model's weights, with the counts that belong to them, and the file that they come from."""
+    """A model's weights, the steps and samples behind them, and the file that holds them."""
 
     state: dict[str, Tensor]
     steps: int
@@ -32,7 +32,7 @@ class Weights:
 
 
 def read_weights(folder: Path, name: str) -> Weights:
-    """Read the weights `last` or `best` of a run folder: of `NAME.ckpt`, or else of `NAME.safetensors`."""
+    """Read the weights `last` or `best` of a run folder, from `NAME.ckpt` or else from `NAME.safetensors`."""
     path = folder / "checkpoints" / f"{name}.ckpt"
     if not os.path.lexists(path) and os.path.lexists(path.with_suffix(".safetensors")):
         return read_safetensors(path.with_suffix(".safetensors"))
@@ -42,15 +42,15 @@ def read_weights(folder: Path, name: str) -> Weights:
 
 
 def read_safetensors(path: Path) -> Weights:
-    """Read the weights of a file that `write_safetensors` wrote; refuse any other."""
-    from safetensors import safe_open  # not needed by a run that trains
+    """Read the weights in a file that `write_safetensors` wrote; refuse any other file."""
+    from safetensors import safe_open  # training does not need it
 
     opened(path).close()
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except Exception as error:  # a class of the package's own, or one of PyTorch's
+    except Exception as error:  # safetensors and PyTorch each raise their own
         raise RunFolderError(
             f"{path} cannot be loaded ({reason_of(error)}); write it again with python -m vaelab.export"
         ) from error
@@ -64,7 +64,7 @@ def read_safetensors(path: Path) -> Weights:
 
 
 def write_safetensors(path: Path, weights: Weights) -> None:
-    """Write weights whole or not at all; copy tensors that share memory."""
+    """Write weights atomically; copy tensors that share memory."""
     from safetensors.torch import save
 
     metadata = FORMAT | {"steps": str(weights.steps), "samples_seen": str(weights.samples_seen)}

@@ -1,8 +1,8 @@
-"""How many processor cores there are, and which of several processes this one is."""
+"""The processor cores and threads of this process, and its rank."""
 
 import os
 
-CORES = "VAELAB_CORES"  # a job's share, of a sweep whose jobs run side by side
+CORES = "VAELAB_CORES"  # a job's share of the cores, in a sweep that runs several jobs at a time
 OURS = {"TORCHELASTIC_RUN_ID": "vaelab"}  # in the environment of a process that `distributed` started
 
 

@@ -30,13 +30,13 @@ class _Failure(NamedTuple):
 
 
 def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
-    """Run `function(*args)` in several processes, which find each other; return what the first returned.
+    """Run `function(*args)` in several processes, which form a process group; return the result of rank 0.
 
     When one fails, or after a signal, tell all to stop, and kill those that do not in time. A second Ctrl-C kills all.
 
     Raises:
-        Interrupted: a signal told this process to stop, or one of the others.
-        ProcessError: a process failed; says which, and why.
+        Interrupted: a signal told this process or one of the others to stop.
+        ProcessError: a process failed; the message says which, and why.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     count = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
@@ -88,5 +88,5 @@ def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, en
         message = f"process {rank} of {environment['WORLD_SIZE']} failed: {one_line(error)}"
         failure = _Failure(time.time(), ProcessError(message, getattr(error, "details", None)))
         failure.error.add_note(redact("".join(traceback.format_exception(error))))
-        time.sleep(1)  # so that the parent first sees the end of a killed process, which may have broken our connection
+        time.sleep(1)  # if a killed process broke our connection, `launch` must see that process end first
         return failure

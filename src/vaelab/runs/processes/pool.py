@@ -1,4 +1,4 @@
-"""Child processes, side by side. Each ends with the process that started it."""
+"""Run child processes, several at a time. They end when their parent process ends."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ PATIENCE = 30  # seconds that a process has to end, after it has answered or was
 
 
 class DiedError(Exception):
-    """A child process ended without an answer; the message completes a sentence that begins with its name."""
+    """A child process ended without an answer; the message says how, such as "was killed by SIGKILL"."""
 
     def __init__(self, exit_code: int) -> None:
         if exit_code >= 0:
@@ -28,13 +28,13 @@ class DiedError(Exception):
 
 
 class Pool:
-    """Call a function in child processes, one for each item. Leaving the `with` block kills those that still run.
+    """Call a function in child processes, one for each item. Leaving the `with` block kills the running processes.
 
     If an error of this process ends the block, they are told to stop first.
 
     Args:
-        context: how processes are started, of `multiprocessing.get_context`.
-        function: is called with an item and a slot. Unless processes are forked, they must be able to import it.
+        context: starts the processes; from `multiprocessing.get_context`.
+        function: called with an item and a slot; must be importable unless processes are forked.
         slots: one for each process that runs at a time, such as its share of the devices.
     """
 
@@ -59,7 +59,7 @@ class Pool:
             process.join()
 
     def run(self, items: Sequence[Any]) -> Iterator[tuple[Any, Any] | None]:
-        """Yield, as each process ends, its item and its answer or a `DiedError`; yield None now and then."""
+        """Yield, as each process ends, its item and its answer or a `DiedError`; yield None every `TICK` or sooner."""
         waiting = deque(items)
         while self.running or (waiting and not self.stopping):
             while waiting and self.free and not self.stopping:
@@ -91,7 +91,7 @@ def _answer(receiver: Any, process: BaseProcess) -> Any:
     with receiver:
         try:
             answer = receiver.recv()
-        except (EOFError, OSError):  # the second if the process dies while it sends
+        except (EOFError, OSError):  # OSError if the process dies while it sends
             process.join()
             return DiedError(process.exitcode or 0)
         process.join(PATIENCE)

@@ -33,13 +33,13 @@ from vaelab.training.step import Together
 
 @dataclass
 class Member:
-    """The run of one seed; afterwards, what went wrong with it, if something did."""
+    """The run of one seed, and its error if it failed."""
 
     cfg: DictConfig
     path: Path
     error: str | None = None
     usage: bool = False
-    stop: BaseException | None = None  # that told it to stop
+    stop: BaseException | None = None  # the exception that told it to stop
 
     def complete(self, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True) -> None:
         """Complete the run; keep an error, so that the others go on."""
@@ -62,7 +62,7 @@ class Member:
 
 
 def members_of(cfg: DictConfig, path: Path) -> list[Member]:
-    """Return the runs that `seeds=` asks for. That of `cfg.seed` is the first, in the folder `path`."""
+    """Return the runs that `seeds=` asks for. The first has the seed `cfg.seed` and the folder `path`."""
     found = []
     for seed in range(cfg.seed, cfg.seed + cfg.runtime.seeds):
         own = OmegaConf.merge(cfg, {"seed": seed, "runtime": {"seeds": 1}})
@@ -72,7 +72,7 @@ def members_of(cfg: DictConfig, path: Path) -> list[Member]:
 
 
 def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
-    """Complete the run of each seed, in its own folder; return mean and standard deviation, and what to print.
+    """Complete the run of each seed, in its own folder; return mean and standard deviation, and a text to print.
 
     Raises:
         ConfigError, RunFolderError: some seeds could not be run; the others are done.
@@ -86,12 +86,12 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
 
 
 def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:
-    """Return how to complete the runs: in processes on a CPU, stacked on a GPU, or one by one where neither can be."""
+    """Return how to complete the runs: in processes on a CPU, stacked on a GPU, or one by one if neither works."""
     if cfg.runtime.stacked:
         return stacked
     if processes_of(cfg.runtime) > 1:
         return one_by_one
-    # in this order: a process that has asked for GPUs cannot have children that use one
+    # not earlier, because children of a process that has looked for GPUs cannot use one
     on_gpu = cfg.runtime.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if not on_gpu:
         return in_processes
@@ -114,7 +114,7 @@ def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None
 
 
 def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> None:
-    """Complete the runs in processes of one thread each, one on each core at a time; show the bar of one."""
+    """Complete the runs in processes of one thread, as many at a time as there are cores; show one progress bar."""
     forks = sys.platform == "linux" and not torch.cuda.is_initialized()
     context = multiprocessing.get_context("fork" if forks else "spawn")
     bars = [i == 0 for i in range(cores())]
@@ -141,7 +141,7 @@ def _in_process(group: str | None, member: Member, bar: bool) -> tuple[str | Non
 
 
 def check_all_done(members: Sequence[Member]) -> None:
-    """Raise what stopped the runs that are not done."""
+    """Raise an error with the reasons if some runs failed."""
     failed = [member for member in members if member.error is not None]
     if not failed:
         return

@@ -1,4 +1,4 @@
-"""Loggers, and what W&B is told."""
+"""Loggers, and the tags and summaries of W&B runs."""
 
 from vaelab.runs.tracking.loggers import csv, none, tensorboard, wandb
 

@@ -1,4 +1,4 @@
-"""Where curves go: a logger for one run, made from its folder. W&B offline by default; no account needed."""
+"""Make the logger of a run from its folder. W&B is offline by default, and needs no account."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, tags_
 from vaelab.security.redaction import redact, redacted
 from vaelab.signals import Interrupted
 
-# no command line, paths, commit, code or terminal output: they may hold secrets; the system's metrics stay
+# no command line, paths, commit, code or terminal output: they may hold secrets; system metrics are kept
 NOTHING_PRIVATE = {"x_disable_meta": True, "disable_git": True, "save_code": False, "console": "off"}
 log = logging.getLogger(__name__)
 
@@ -26,45 +26,45 @@ log = logging.getLogger(__name__)
 def wandb(
     run: RunFolder, group: str | None, project: str, mode: str = "offline", tags: Sequence[str] | None = (), **more: Any
 ) -> Logger:
-    """Make a W&B run in the run folder, under an id that an interrupted run keeps; x = samples seen.
+    """Make a W&B run in the run folder. A resumed run keeps its id; the x-axis of curves is `samples_seen`.
 
     Args:
         group: the sweep's name.
-        mode: `offline` (synchronise later with `wandb sync`), `online` or `disabled`.
-        tags: beside those that `vaelab.runs.tracking.wandb_runs.tags_of` finds.
-        more: more arguments of `wandb.init`, such as `entity` or `notes`.
+        mode: `offline` (upload later with `wandb sync`), `online` or `disabled`.
+        tags: tags to add to those of `vaelab.runs.tracking.wandb_runs.tags_of`.
+        more: other arguments of `wandb.init`, such as `entity` or `notes`.
     """
     from wandb import Settings, setup
 
     for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
         if os.environ.pop(name, None):
             log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
-    setup(Settings(silent=True))  # before Lightning passes what W&B warns of
-    logging.getLogger("wandb").setLevel(logging.WARNING)  # below, its debug.log tells paths and arguments
+    setup(Settings(silent=True))  # first, because W&B warns of arguments that Lightning passes
+    logging.getLogger("wandb").setLevel(logging.WARNING)  # at lower levels, debug.log holds paths and arguments
     logger = pl_loggers.WandbLogger(
         save_dir=run.path,
         id=run.run_id,
         mode=mode,
         config=run.config,
         settings=Settings(silent=True, **NOTHING_PRIVATE),
-        reinit="create_new",  # several runs may be under way
+        reinit="create_new",  # several runs may run at once
         tags=list(dict.fromkeys([*tags_of(run.config), *redacted(list(tags or []))])),
         **redacted({"name": run.path.name, "project": project, "group": group, "job_type": "train"} | more),
     )
     define_metrics(logger.experiment)
-    for link in run.path.glob("wandb/*run-*/logs/debug-core.log"):  # below ~/.cache, which tells the home folder
+    for link in run.path.glob("wandb/*run-*/logs/debug-core.log"):  # into ~/.cache, which names the home folder
         link.unlink()
     return logger
 
 
 class CSV(Logger):
-    """A table with a row for each report, whole at any time: written anew with every checkpoint, and at the end.
+    """Writes a table of metrics, with a row for each report. Replaces it atomically at every checkpoint and at the end.
 
-    Lightning's own is rewritten in place, and deletes what a former attempt left.
+    Lightning's own logger rewrites the table in place, and deletes the rows of an earlier attempt.
 
     Args:
-        file: the table. Rows that stand there stay, up to those that training is about to repeat.
-        samples_seen: when training goes on.
+        file: the table. Its rows are kept, except those that training will repeat.
+        samples_seen: the count at which training resumes.
     """
 
     def __init__(self, file: Path, samples_seen: int) -> None:
@@ -142,7 +142,7 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
                 log.warning("W&B did not finish: %s", error)
                 from wandb import teardown
 
-                with suppress(Exception):  # it would be tried again at exit, with a traceback, and by the next run
+                with suppress(Exception):  # W&B would try again at exit, with a traceback, and in the next run
                     teardown(exit_code=code)
             _redact_logs(Path(logger.save_dir or "."))
 

@@ -1,4 +1,4 @@
-"""What W&B is told of a run beside its curves: tags, and final numbers; and the command that sends it to an account."""
+"""The tags and summary of a W&B run, and the command that uploads it."""
 
 import os
 import shlex
@@ -62,15 +62,15 @@ def tags_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Return a name for data, pixels and estimator; log-likelihoods under two such names do not compare.
+    """Return a name for a run's data, pixels and estimator; log-likelihoods compare only under the same name.
 
-    Importance sampling goes by its K, any other estimator by its class and a hash of its settings. A run without a
-    `record.json` was never trained: None.
+    Importance sampling is named by its K, any other estimator by its class and a hash of its settings. Return None if
+    the run was never trained, and so has no `record.json`.
     """
     data = record.get("data")
     if not isinstance(data, dict):
         return None
-    split = f"seed{data['seed']}" if data.get("seed") else None  # the usual one goes without saying
+    split = f"seed{data['seed']}" if data.get("seed") else None  # the default split is not named
     parts = (data.get("name"), data.get("pixels"), data.get("binarize"), split, _estimator_of(config))
     return "-".join(str(part) for part in parts if part is not None)
 
@@ -99,8 +99,8 @@ def is_log_likelihood(metric: str) -> bool:
 def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Write the final metrics into W&B's summary of a finished run, under the same names.
 
-    Those in `BEST` have two values there: `last`, of the weights that training ended with, and `max` or `min`, over
-    all validations. Estimates of log p(x) have two names, see `within`.
+    Metrics in `BEST` have two values there: `last`, of the final weights, and `max` or `min`, over all validations.
+    Estimates of log p(x) have two names; see `within`.
     """
     if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
         return
@@ -108,7 +108,7 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], 
     final: dict[str, Any] = dict(metrics)
     for name, best in BEST.items():
         if name in metrics:
-            # W&B does not know what the attempts before this one saw; the best weights' value is one of those
+            # W&B does not know the values of earlier attempts; that of the best weights may be one of them
             known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
             final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
     if (protocol := protocol_of({"data": data}, config)) is not None:
@@ -117,20 +117,20 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], 
 
 
 def check_login() -> None:
-    """Raise a PermissionError if this machine knows no W&B key, or `WANDB_MODE` is not online. Ask nobody."""
+    """Raise a PermissionError if this machine knows no W&B key, or `WANDB_MODE` is not online. Never prompt."""
     from wandb import Settings, login, setup
 
     if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
-        raise PermissionError(f"save=true needs W&B, and WANDB_MODE={mode} keeps it away: unset it")
+        raise PermissionError(f"save=true needs W&B, and WANDB_MODE={mode} prevents it: unset WANDB_MODE")
     setup(Settings(silent=True))
     if not login(prompt=False, verify=False):
         raise PermissionError("save=true needs a W&B account, and no key is known here: type wandb login first")
 
 
 def sync_line(folder: Path) -> str | None:
-    """Return the command that sends the offline W&B runs of a run folder, or of a sweep's, to the user's account.
+    """Return the command that uploads the offline W&B runs of a run folder or of a sweep, with relative paths.
 
-    It is one for the current folder; None if there is nothing that was not sent before.
+    Return None if there is nothing left to upload.
     """
     path, patterns = shlex.quote(os.path.relpath(folder)), ("*/wandb/offline-run-*", "wandb/offline-run-*")
     found = [p for p in patterns if any(not list(run.glob("*.synced")) for run in folder.glob(p))]

@@ -1,4 +1,4 @@
-"""What launchers have in common."""
+"""The contract of a launcher."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,12 @@ class JobsLauncher(ABC):
     """Run jobs, several at a time, in processes of their own."""
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:  # noqa: B027
-        """Raise ConfigError or SweepError if the jobs cannot be run, before any is written down."""
+        """Raise ConfigError or SweepError if the jobs cannot be run, before they are added to the plan."""
 
     @abstractmethod
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
-        """Run the jobs; yield each job that has ended with its outcome, and None now and then."""
+        """Run the jobs; yield each job that has ended with its outcome, and None at short intervals."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Begin no more jobs, and have `run` end when the jobs that run have written checkpoints."""
+        """Start no more jobs. `run` then ends when the running jobs have written checkpoints."""

@@ -18,11 +18,11 @@ PRELOADED += ["wandb", "matplotlib.backends.backend_agg"]
 
 
 class Local(JobsLauncher):
-    """Each job has a process, forked from a server that has imported everything.
+    """Runs each job in a process that is forked from a server, which has imported everything.
 
     Args:
-        n_jobs: jobs that run at a time; None: as many as there are GPUs for, or cores where there is no GPU.
-        jobs_per_gpu: jobs that share a GPU.
+        n_jobs: how many jobs run at a time; None for as many as the GPUs allow, or the cores if there is no GPU.
+        jobs_per_gpu: how many jobs share a GPU.
     """
 
     def __init__(self, n_jobs: int | None = None, jobs_per_gpu: int = 1) -> None:
@@ -38,7 +38,7 @@ class Local(JobsLauncher):
         shares = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
         with Pool(context, _work, [dict(os.environ) | share for share in shares]) as self.pool:
             for ended in self.pool.run(jobs):
-                if ended is not None and isinstance(ended[1], DiedError):  # or was told to stop before it could report
+                if ended is not None and isinstance(ended[1], DiedError):  # or stopped before it could answer
                     state = "interrupted" if self.pool.stopping else "failed"
                     ended = ended[0], Outcome(state, error=f"its process {ended[1]}")
                 yield ended
@@ -48,7 +48,7 @@ class Local(JobsLauncher):
 
 
 def _work(job: JobSpec, environment: Mapping[str, str]) -> Outcome:
-    os.environ.clear()  # the server may have that of an earlier sweep
+    os.environ.clear()  # the server may have an earlier sweep's environment
     os.environ.update(environment)
     return perform_or_interrupted(job, answerable=False)
 

@@ -17,13 +17,13 @@ QUIET = {"log_to_driver": False, "logging_level": "error", "include_dashboard": 
 
 
 class Ray(JobsLauncher):
-    """Each job is a task in a worker of its own. Ray shows the worker its own GPUs alone.
+    """Runs each job as a task in its own Ray worker, which sees only its own GPUs.
 
     Args:
         init: arguments of `ray.init`, such as `address`.
-        remote: options of the task, such as `num_cpus`; `num_gpus` is 1 / `jobs_per_gpu` for each of
-            `devices` where the cluster has GPUs, if it is not given.
-        jobs_per_gpu: jobs that share a GPU.
+        remote: options of each task, such as `num_cpus`. The default `num_gpus` on a cluster with GPUs is `devices`,
+            or 1 / `jobs_per_gpu` for a job on a single device.
+        jobs_per_gpu: how many jobs share a GPU.
     """
 
     def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any], jobs_per_gpu: int = 1) -> None:
@@ -44,14 +44,14 @@ class Ray(JobsLauncher):
             self.task.options(**self.options(jobs[0]))
         except (TypeError, ValueError, RuntimeError, ConnectionError) as error:
             token = "; type export RAY_AUTH_MODE=token" if "InvalidAuthToken" in str(error.__cause__) else ""
-            raise ConfigError(f"Ray refuses what hydra.launcher.{option} has: {error}{token}") from error
+            raise ConfigError(f"Ray refuses hydra.launcher.{option}: {error}{token}") from error
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         for job in jobs:
             options = self.options(job)
             if (missing := missing_for(options)) is None:
                 self.tasks[self.task.options(**options).remote(job)] = job
-            else:  # Ray would let the job wait for ever
+            else:  # Ray would let the job wait forever
                 yield job, Outcome("failed", error=missing)
         while self.tasks:
             ended, _ = ray.wait(list(self.tasks), num_returns=1, timeout=TICK)
@@ -60,7 +60,7 @@ class Ray(JobsLauncher):
             yield None
 
     def options(self, job: JobSpec) -> dict[str, Any]:
-        """Return what the task of a job asks of Ray."""
+        """Return the options of a job's task."""
         devices = processes_of(job.config["runtime"])
         options: dict[str, Any] = {"num_cpus": devices}
         if job.config["runtime"]["accelerator"] != "cpu" and ray.cluster_resources().get("GPU", 0) > 0:
@@ -69,11 +69,11 @@ class Ray(JobsLauncher):
 
     def stop(self) -> None:
         for reference in self.tasks:
-            ray.cancel(reference)  # raises KeyboardInterrupt in those that run
+            ray.cancel(reference)  # raises KeyboardInterrupt in a running task
 
 
 def missing_for(options: Mapping[str, Any]) -> str | None:
-    """Say what a task asks for that no machine of the cluster has."""
+    """Return an error if a task asks for more than any machine of the cluster has, else None."""
     for name in ("CPU", "GPU"):
         asked = options.get(f"num_{name.lower()}s", 0)
         most = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)

@@ -1,4 +1,4 @@
-"""Run jobs through submitit: on a SLURM cluster, or in plain processes of this machine to try that out."""
+"""Run jobs through submitit: on a SLURM cluster, or in plain processes on this machine, to try it out."""
 
 import json
 import logging
@@ -53,13 +53,13 @@ class Payload:
 
 
 class Submitit(JobsLauncher):
-    """Each job is one of submitit's. Submitit's own files are in `.submitit` in the sweep's folder.
+    """Runs each job as a submitit job. Submitit's own files are in `.submitit` in the sweep's folder.
 
     Args:
-        cluster: `slurm`, or `local`.
-        at_once: jobs that run at a time; None: what a cluster allows, or on this machine what there are devices for.
-        max_num_timeout: how often a job may run out of time, and go on.
-        parameters: submitit's, such as `timeout_min`, `cpus_per_task`, `partition`, `signal_delay_s`.
+        cluster: `slurm` or `local`.
+        at_once: how many jobs run at a time; None for as many as the cluster, or this machine's devices, allow.
+        max_num_timeout: how often a job may reach its time limit and be requeued.
+        parameters: parameters of submitit, such as `timeout_min`, `cpus_per_task`, `partition`, `signal_delay_s`.
     """
 
     def __init__(self, cluster: str, at_once: int | None = None, max_num_timeout: int = 3, **parameters: Any) -> None:
@@ -78,12 +78,12 @@ class Submitit(JobsLauncher):
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:
         with TemporaryDirectory() as elsewhere:
-            self.executor(Path(elsewhere))  # it makes its folder
+            self.executor(Path(elsewhere))  # a temporary folder, because the executor makes it
         self.submitted = in_queue(jobs) if self.on_slurm else {}
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         folder = folder_for(jobs)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files have configurations as they were typed
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files have unredacted configurations
         executor = self.executor(folder)
         # SLURM runs as many jobs of an array as it allows; on this machine submitit would start all at once
         gpus = {} if self.on_slurm or not visible_gpus() else {"CUDA_VISIBLE_DEVICES": ",".join(visible_gpus())}
@@ -115,12 +115,12 @@ class Submitit(JobsLauncher):
         if time.monotonic() >= self.looked + LOOK:
             self.looked, queued, former = time.monotonic(), queued_jobs(), self.gone
             self.gone = {j for j, sent in self.submitted.items() if queued is not None and sent.job_id not in queued}
-            # at the second look, as a shared file system may show a result late
+            # a job ends at the second look, because a shared file system may show a result late
             ended += (self.gone & former).difference(ended)
         return ended
 
     def executor(self, folder: Path) -> submitit.AutoExecutor:
-        """Return submitit's executor; refuse a parameter that submitit does, and a cluster that is not there."""
+        """Return submitit's executor; refuse a parameter that submitit refuses, and a cluster that does not exist."""
         shared = submitit.AutoExecutor._valid_parameters()
         parameters = {n if n in shared else f"{self.cluster}_{n}": value for n, value in self.parameters.items()}
         often = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
@@ -128,14 +128,16 @@ class Submitit(JobsLauncher):
             executor = submitit.AutoExecutor(folder, cluster=self.cluster, **often)
             executor.update_parameters(**parameters)
         except (NameError, TypeError, AssertionError, RuntimeError) as error:
-            raise ConfigError(f"submitit refuses what hydra.launcher has: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"submitit refuses hydra.launcher: {str(error).splitlines()[0]}") from error
         return executor
 
     def stop(self) -> None:
-        """End local jobs; leave those of a cluster to it."""
+        """Stop local jobs; leave SLURM jobs running."""
         self.stopping = True
         if self.on_slurm:
-            log.warning("SLURM's jobs go on (squeue shows them, scancel ends them); the same line again waits for them")
+            log.warning(
+                "the SLURM jobs go on (squeue shows them, scancel ends them); type the same command to wait for them"
+            )
             self.submitted.clear()
         for job, sent in self.submitted.items():
             status = Job(job.path).status
@@ -152,14 +154,14 @@ def folder_for(jobs: Sequence[JobSpec]) -> Path:
 
 
 def in_queue(jobs: Sequence[JobSpec]) -> "dict[JobSpec, submitit.Job[Outcome]]":
-    """Return the jobs that an earlier line has submitted and that are still in SLURM's queue."""
+    """Return the jobs that an earlier command has submitted and that are still in SLURM's queue."""
     ids = read_json(folder_for(jobs) / JOBS)
     found = {job: ids[job.path.name] for job in jobs if job.path.name in ids}
     queued = queued_jobs() if found else set()
     if queued is None:
         raise SweepError(
-            "jobs of an earlier line may be in SLURM's queue, and squeue does not answer: type the command again "
-            "when it does"
+            "jobs of an earlier command may be in SLURM's queue, and squeue does not answer: type the command "
+            "again when it does"
         )
     return {job: submitit.SlurmJob(folder_for(jobs), id_) for job, id_ in found.items() if id_ in queued}
 
@@ -171,14 +173,14 @@ def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
             return job.result()
         except Exception as error:  # outside of the run: the job could not be unpickled there, or the disk is full
             return Outcome("failed", error=one_line(error))
-    if Job(path).state == "interrupted":  # and not put back into the queue, as by scancel
+    if Job(path).state == "interrupted":  # by scancel, for example, without a requeue
         return Outcome("interrupted", error=Job(path).error)
     # killed, past its time limit, or its node is lost
     return Outcome("failed", error=f"job {job.job_id} ended without a result; see {job.paths.stderr}")
 
 
 def queued_jobs() -> set[str] | None:
-    """Return the jobs that SLURM has running or waiting, without its accounting; None if it does not say."""
+    """Return the ids of running and waiting jobs from squeue, which needs no SLURM accounting; None if it fails."""
     command = ["squeue", "--noheader", "--array", "--format=%i"]
     try:
         return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
