@@ -38,7 +38,7 @@ def without_noise(module: VAEModule) -> None:
 
     def dequantise_at_the_middle() -> None:
         if module.data.pixels == "unit":
-            module.data.noise = lambda levels, _: torch.full(levels.shape, 0.5)
+            module.data.noise = lambda levels, *_: torch.full(levels.shape, 0.5)
 
     module.on_fit_start = dequantise_at_the_middle
 

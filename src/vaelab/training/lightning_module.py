@@ -107,12 +107,18 @@ class VAEModule(EvaluationModule):
         self.step: Callable[..., None] = captured(self.uncaptured_step) if capture else self.uncaptured_step
 
     def on_train_epoch_start(self) -> None:
+        self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # the epoch before ended in a checkpoint
+        self.stop_if_told()
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
         if self.steps % self.data.batches_per_epoch == 0:
             self.guard.begin_epoch()
 
     def on_train_batch_start(self, batch: Chunk, batch_idx: int) -> None:
-        if self.stopping:  # callbacks have written a checkpoint by now
+        self.stop_if_told()
+
+    def stop_if_told(self) -> None:
+        """Raise `Interrupted` if training must stop; callbacks have written a checkpoint by now."""
+        if self.stopping:
             self.stop.check()
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
