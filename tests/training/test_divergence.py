@@ -72,7 +72,7 @@ def test_training_stops_before_the_step_that_broke(value: float, chunk: str, bro
     expected = fit(chunk, "trainer.max_steps=21").state
     broken_at({(1, 6): value})
     error, module = diverged(chunk)
-    batch, terms = images_of(1, 6), "the elbo/reconstruction/loss"
+    batch, terms = images_of(1, 6), "a term of the objective (elbo, reconstruction, loss)"
     assert f"at step 22, {terms} for 1 of 100 examples (training images {batch[0]})" in str(error)
     assert error.details == {"step": 22, "not_finite": terms, "examples": batch[:1], "batch": batch}
     assert (module.steps, module.samples_seen) == (21, 1438 + 600)
@@ -273,7 +273,7 @@ def test_the_command_tells_of_each_skipped_step(run_fast: Run, broken_at: Breaks
     broken_at({(0, 3): NAN, (0, 9): NAN})
     outcome = run_fast("on_nan=skip")
     first, _ = outcome.err.splitlines()
-    assert "at step 4, the elbo/reconstruction/loss for 1 of 100 examples" in first
+    assert "at step 4, a term of the objective (elbo, reconstruction, loss) for 1 of 100 examples" in first
     assert "training goes on with the next minibatch" in first
     assert str(images_of(0, 3)) in (outcome.path / "train.log").read_text()
     assert results(outcome.path)["skipped_steps"] == 2

@@ -67,8 +67,6 @@ def check_trusted(config: dict[str, Any], trusted: Sequence[str], file: Path) ->
             raise RunFolderError(f"{file}: {shown(path)} holds {shown(value)}, expected a value that is settled")
         if re.fullmatch("_.*_", key) and key not in HYDRAS:
             raise RunFolderError(f"{file}: {shown(path)} is not for a stored run, expected {', '.join(HYDRAS)}")
-        if part == "data" and key == "_target_" and path != "data._target_":
-            raise RunFolderError(f"{file}: {shown(path)} names a class inside of the data set, which takes none")
         if part == "estimator" and not re.fullmatch(r"\w+", key):  # a name of an estimator becomes part of a file's
             raise RunFolderError(f"{file}: {shown(path)} is no name, expected letters and digits")
         most = MOST_COUNTED.get(part, sys.maxsize) if ".num_" in path else MOST
@@ -77,6 +75,8 @@ def check_trusted(config: dict[str, Any], trusted: Sequence[str], file: Path) ->
         if key == "_target_" and not (_is_public(part, value) or _is_trusted(value, trusted, file)):
             wanted = f"none of the public names of {', '.join(PACKAGES.get(part, OF_MODELS))}"
             raise RunFolderError(f"{file}: {shown(path)} asks for {shown(value)}, {wanted}: {_remedy(value)}")
+        if part == "data" and key == "_target_" and path != "data._target_":
+            raise RunFolderError(f"{file}: {shown(path)} names a class inside of the data set, which takes none")
 
 
 def _is_public(part: str, target: Any) -> bool:

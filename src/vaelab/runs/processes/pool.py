@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import deque
@@ -90,7 +91,7 @@ class Pool:
 def _answer(receiver: Any, process: BaseProcess) -> Any:
     with receiver:
         try:
-            answer = receiver.recv()
+            answer = pickle.loads(receiver.recv_bytes())
         except (EOFError, OSError):  # OSError if the process dies while it sends
             process.join()
             return DiedError(process.exitcode or 0)
@@ -109,4 +110,4 @@ def _in_child(sender: Connection, function: Callable[[Any, Any], Any], item: Any
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-    sender.send(function(item, slot))
+    sender.send_bytes(pickle.dumps(function(item, slot)))  # not `send`, by which tensors need this process alive
