@@ -29,18 +29,18 @@ class SweepLauncher(Launcher):
         self.sweep = Sweep(config, hydra_context.config_loader, call("hydra.launcher", self.jobs, self.options))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Refuse another sweeper than `JobSweeper`, which asks the sweep itself."""
+        """Refuse any sweeper other than `JobSweeper`, which never calls this method."""
         from vaelab.errors import ConfigError
 
         raise ConfigError("hydra/sweeper must be one of vaelab's own: type hydra/sweeper=basic or optuna")
 
 
 class JobSweeper(Sweeper):
-    """Choose the jobs of a sweep for `SweepLauncher`; end with the sweep's table.
+    """Run a sweep with `SweepLauncher`, then print the sweep's table.
 
     Args:
-        choose: the function that does so, such as `vaelab.sweeps.optuna_search.search`.
-        params: key → values, beside what is typed.
+        choose: the function that chooses the jobs, such as `vaelab.sweeps.optuna_search.search`.
+        params: key → values to sweep over; typed ones override them.
         options: the function's other arguments.
     """
 

@@ -13,7 +13,7 @@ class Metric:
         label: its name in tables and reports.
         unit: `nats`, `bits/dim`, or empty for a count or a share.
         form: its format in tables.
-        better: whether a higher or a lower value is better; None where neither is.
+        better: whether a higher or a lower value is better; None if neither.
         meaning: a sentence for the documentation.
     """
 

@@ -96,7 +96,7 @@ class Stop:
         self.asked = self.asked or signal.SIGTERM
 
     def notice(self) -> bool:
-        """Return whether there was a signal; log what happens next the first time."""
+        """Return whether there was a signal. At the first call after it, log what happens next."""
         if self.asked is not None and not self.noticed:
             self.noticed = True
             name = signal.Signals(self.asked).name
@@ -126,10 +126,10 @@ class Stop:
 
 @contextmanager
 def heeding(answerable: bool = True) -> Iterator[Stop]:
-    """Handle signals while the block runs, then pass the one that stopped it on.
+    """Handle signals while the block runs. Afterwards pass on the signal that stopped it.
 
     After SIGUSR1 or SIGUSR2, call the previous handler; without one, SIGUSR1 requeues the SLURM job. Leave SIGTERM to
-    an existing handler, and SIGINT ignored where it was. A nested block shares the outer block's `Stop`.
+    an existing handler. Keep ignoring SIGINT if it is ignored already. A nested block shares the outer block's `Stop`.
 
     Args:
         answerable: whether this process passes the signal on; False in child processes.
@@ -164,7 +164,7 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
 
 
 def slurm_job(restarted: bool = False) -> str | None:
-    """Return the id of this process's SLURM job, or None; if `restarted`, also None unless the job was requeued."""
+    """Return the id of this process's SLURM job, or None. If `restarted`, return it only if the job was requeued."""
     first = os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
     return None if restarted and first else os.environ.get("SLURM_JOB_ID")
 

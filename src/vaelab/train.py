@@ -17,7 +17,7 @@ register_resolvers()
 
 @command("train")
 def main(cfg: DictConfig) -> float:
-    """Complete the run that `cfg` describes, or those of its seeds; return the (mean) validation bound in nats.
+    """Complete the run that `cfg` describes, or one for each of its seeds; return the (mean) validation bound in nats.
 
     `vaelab.runs.execute.complete` opens the run folder, builds the parts, fits and evaluates.
     """

@@ -28,7 +28,7 @@ class Tested:
     split: SplitName = "test"
     limit: int | None = None  # test the first `limit` examples only
     done: Collection[tuple[int, int]] = ()  # keys of blocks to skip, because their results are known
-    part_size: int | None = None  # follow each block by its parts of so many examples
+    part_size: int | None = None  # follow each block by its parts, each of this many examples
 
 
 @dataclass(eq=False, repr=False)
@@ -50,7 +50,7 @@ class ImageData(LightningDataModule):
         batch_size: examples per optimiser step, over all processes.
         batches_per_chunk: optimiser steps per Lightning step, at most.
         shuffle_seed: seed of the order of the training data: the model's.
-        pause_every: end a Lightning step after every so many optimiser steps of an epoch, too; None: do not.
+        pause_every: also end a Lightning step after every `pause_every` optimiser steps of an epoch; None: do not.
 
     Attributes:
         name: name of the data set in records, a class attribute.

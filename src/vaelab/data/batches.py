@@ -37,7 +37,7 @@ class ShuffledIndices:
     seed: int  # the model's
     rank: int = 0
     world_size: int = 1
-    pause_every: int | None = None  # end a chunk after every so many optimiser steps of an epoch, too
+    pause_every: int | None = None  # also end a chunk after every `pause_every` optimiser steps
     device: torch.device | str = "cpu"  # of the indices
     steps_done: int = 0
 

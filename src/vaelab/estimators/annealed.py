@@ -37,7 +37,7 @@ class AnnealedImportanceSampling:
         num_temperatures: T.
         num_chains: C, per example.
         num_leapfrogs: the most leapfrog steps in one transition.
-        num_simulated: with every batch, bound so many examples drawn from the model from both sides.
+        num_simulated: with each batch, draw this many examples from the model and bound their log p(x) from both sides.
         max_batch_elements: upper limit on the numbers in one output of the decoder (4 bytes each; its gradient needs
             several times that).
 

@@ -137,7 +137,7 @@ class EvaluationModule(pl.LightningModule):
         self.keep(self.tested)
 
     def estimators_of(self, block: Block) -> dict[str, Estimator]:
-        """Return the estimators for a whole block, or, if `block` is a part of one, those that take parts."""
+        """Return the estimators that take whole blocks or, if `block` is a part of one, those that take parts."""
         return {prefix: e for prefix, e in self.estimators.items() if (e.part_size is None) == (block.part == 0)}
 
     @property

@@ -46,7 +46,7 @@ def render(report: Report, pictures: Pictures) -> str:
         crowded=[group.number for group in report.groups if len(lines_of(group, axes)) > MOST_LINES],
         most_lines=MOST_LINES,
         plotly=get_plotlyjs(),
-        nonce=secrets.token_urlsafe(),  # by which the page admits our scripts, and no other
+        nonce=secrets.token_urlsafe(),  # the page runs only scripts with this nonce: ours
     )
 
 

@@ -13,7 +13,7 @@ def assign_settings(entries: Sequence[Entry]) -> list[str]:
 
     The overrides that differ come first. Other differences between the stored configurations follow, unless an earlier
     column determines them. A part whose class differs is one column, which stands for everything below it. The seed is
-    the last column, because it numbers repetitions of the others.
+    the last column, because it numbers repetitions of one experiment.
     """
     typed = [dict(_parsed(override) for override in entry.overrides) for entry in entries]
     pairs = list(zip(entries, typed, strict=True))

@@ -13,7 +13,7 @@ from vaelab.signals import Stop
 
 
 def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
-    """Complete the run that `cfg` describes, or those of its seeds.
+    """Complete the run that `cfg` describes, or one run for each of its seeds.
 
     Returns:
         Columns for `results.show`, and a line that says what was done.

@@ -92,7 +92,7 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
 
 
 def serve_pixels(data: ImageData, vae: VAE) -> None:
-    """Make the data serve the pixels that the decoder's head models, and the encoder scale them to [0, 1]."""
+    """Make the data serve the pixels that the decoder's head models; make the encoder scale them to [0, 1]."""
     head = vae.decoder.head
     if data.pixels not in (None, head.pixels):
         raise ConfigError(

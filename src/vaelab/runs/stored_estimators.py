@@ -26,7 +26,10 @@ def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> 
 
 
 def stored_estimators(node: Any, file: Path) -> dict[str, Any]:
-    """Return name → settings of the stored estimators; a class that is not vaelab's has the settings as stored."""
+    """Return name → settings of the stored estimators.
+
+    A class outside vaelab is not imported: its settings are its stored arguments.
+    """
     if not isinstance(node, dict) or not isinstance(target := node.get("_target_"), str):
         raise RunFolderError(f"{file}: estimator names no class: expected _target_")
     if not target.startswith("vaelab."):

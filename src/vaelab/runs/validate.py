@@ -109,7 +109,7 @@ def check_whole(key: str, value: Any, least: int) -> None:
 
 
 def check_choice(key: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Refuse a value that is none of those allowed."""
+    """Refuse a value that is not among `allowed`."""
     if not any(type(value) is type(choice) and value == choice for choice in allowed):
         name, (*most, last) = short_key(key), map(_typed, allowed)
         expected = f"{', '.join(most)} or {last}"

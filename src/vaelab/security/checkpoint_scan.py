@@ -12,7 +12,7 @@ from torch import Tensor
 from vaelab.errors import RunFolderError
 from vaelab.security.untrusted import shown
 
-# plain data and tensors need no more; some of what else PyTorch lets through takes any amount of memory (bytearray)
+# plain data and tensors need no more; others that PyTorch allows, such as bytearray, can take any amount of memory
 GLOBALS = ("torch._utils _rebuild_tensor_v2", "collections OrderedDict")
 CALLS = {"BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
 LARGEST_PICKLE = 2**22  # bytes, without tensors; ours has thousands, and reading may take a hundred times as many

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 from urllib.parse import quote
 
-LEAST = 8  # characters of a secret; a shorter value is hardly one, and would be found in ordinary words
+LEAST = 8  # characters of a secret; a shorter value is hardly a secret, and would be found in ordinary words
 SECRET_NAME = re.compile(
     # letters may stand before such a word (PGPASSWORD, OAUTH), not behind it (AUTHOR, KEYBOARD, TOKENIZERS)
     r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|CREDENTIAL|AUTH|COOKIE)S?(?![a-z])",

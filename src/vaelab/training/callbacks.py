@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 class Checkpoints(Checkpoint):
     """Writes `checkpoints/last.ckpt` after every epoch, and `best.ckpt` after the best validation so far.
 
-    `last.ckpt` is also written when a signal or a divergence stops the training. The file before it stays as
-    `previous.ckpt`. Files are replaced whole, and hold only plain data and tensors, so that they load with
+    `last.ckpt` is also written when a signal or a divergence stops the training. The former `last.ckpt` is
+    kept as `previous.ckpt`. Files are replaced whole, and hold only plain data and tensors, so that they load with
     `weights_only=True`.
 
     Args:
         monitor: the metric of the best validation. Higher is better, unless the metric's declaration says otherwise.
-        every_n_steps: also write `last.ckpt` within an epoch, at the end of a Lightning step, once so many optimiser
-            steps have passed since the last write.
+        every_n_steps: also write `last.ckpt` within an epoch, at the end of a Lightning step, if at least this many
+            optimiser steps were taken since the last write.
     """
 
     def __init__(self, monitor: str = "val/elbo", every_n_steps: int | None = None) -> None:

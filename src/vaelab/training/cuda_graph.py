@@ -76,10 +76,10 @@ class CudaGraphs:
 class CapturedStep:
     """A step that is captured once for each size of minibatch, and replayed from then on.
 
-    For each size the first `WARM_UP` steps run uncaptured. The first replayed step, and one in `AUDIT_EVERY` after it,
-    is also run uncaptured, and both must change all tensors alike. A graph would freeze numbers that the model, the
-    objective or the optimiser keeps in Python. If this comparison or a check of the optimiser finds such a number,
-    training continues uncaptured, with a warning.
+    For each size the first `WARM_UP` steps run uncaptured. The first replay, and every `AUDIT_EVERY`-th after it, is
+    audited: the step also runs uncaptured, and must change all tensors as the replay did. A graph would freeze numbers
+    that the model, the objective or the optimiser keeps in Python. If an audit or a check of the optimiser finds such a
+    number, training continues uncaptured, with a warning.
 
     Args:
         step: the step to capture; its optimiser must have passed `make_capturable`.
@@ -143,7 +143,7 @@ class CapturedStep:
             group["lr"] = rate
 
     def replay_or_audit(self, indices: Tensor, size: int, key: Any) -> None:
-        """Replay the step; when an audit is due, compare it with the uncaptured step, which stays in effect."""
+        """Replay the step; when an audit is due, compare it with the uncaptured step, whose result is kept."""
         self.replayed += 1
         if self.replayed % self.AUDIT_EVERY != 1:
             self.replay(indices, size, key)

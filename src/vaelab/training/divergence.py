@@ -23,8 +23,8 @@ class Guard:
     The guard checks once per Lightning step, and takes a snapshot of the training state now and then. When a check
     fails, it restores the snapshot and takes the steps since then again one by one, which gives the same numbers,
     because the noise of a step is a function of its number. It undoes the step that fails. Then `on_nan` decides:
-    training stops (`stop`), continues with the next minibatch (`skip`), or does so from the weights at the start of the
-    epoch (`rollback`). An undone step counts as a step.
+    training stops (`stop`), continues with the next minibatch (`skip`), or first restores the weights from the start of
+    the epoch and then continues (`rollback`). An undone step counts as a step.
 
     Args:
         on_nan: see above.
@@ -38,7 +38,7 @@ class Guard:
     """
 
     SNAPSHOT_EVERY = 500  # optimiser steps, at least
-    LIMIT = 10  # stop training after so many undone steps, as counted by `in_a_row`
+    LIMIT = 10  # stop training after this many undone steps, as counted by `in_a_row`
 
     def __init__(self, on_nan: OnNan = "stop") -> None:
         self.on_nan = on_nan
@@ -105,7 +105,7 @@ class Guard:
         return examples
 
     def take_or_undo(self, minibatch: Minibatch) -> bool:
-        """Take a step, and undo it if a number is not finite; return whether it stays."""
+        """Take a step, and undo it if a number is not finite; return whether it was kept."""
         former = self.state()
         broken = traced_step(self.step, minibatch)
         sums = self.step.sums.clone()

@@ -39,7 +39,7 @@ class VAEModule(EvaluationModule):
         gradient_clip: `gradient_clip(parameters)` clips their gradients.
         lr_schedule: the schedule of the learning rate.
         seed: the seed of the noise in training and of z in evaluation.
-        max_steps: stop after so many optimiser steps; -1 for no limit.
+        max_steps: stop after this many optimiser steps; -1 for no limit.
         compile_objective: compile the model and the objective with `torch.compile`, for training.
         cuda_graphs: capture the step as a CUDA graph on a GPU, if the optimiser allows it.
         on_nan: what to do when a number is infinite or NaN; see `vaelab.training.divergence`.
@@ -142,7 +142,7 @@ class VAEModule(EvaluationModule):
         """Take a step on each minibatch, and undo those that diverge.
 
         Returns:
-            The sums of the terms over the examples of the steps that stay, and how many examples these are.
+            The sums of the terms over the examples of all steps that were not undone, and the number of these examples.
 
         Raises:
             DivergedError: training must stop at one of the steps.

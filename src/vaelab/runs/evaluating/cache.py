@@ -95,7 +95,7 @@ class KeptEvaluation:
             raise
 
     def finish(self, records: Records) -> None:
-        """Write all values to one file, and remove the others."""
+        """Write all values to one file, and remove the other files."""
         self.write(self.whole, records)
         for path in self.files:
             if path != self.whole:

@@ -32,10 +32,10 @@ class _Failure(NamedTuple):
 def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
     """Run `function(*args)` in several processes, which form a process group; return the result of rank 0.
 
-    When one fails, or after a signal, tell all to stop, and kill those that do not in time. A second Ctrl-C kills all.
+    When one fails, or after a signal, tell all to stop, and kill those that take too long. A second Ctrl-C kills all.
 
     Raises:
-        Interrupted: a signal told this process or one of the others to stop.
+        Interrupted: a signal told this process or a child process to stop.
         ProcessError: a process failed; the message says which, and why.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

@@ -60,7 +60,10 @@ class Pool:
             process.join()
 
     def run(self, items: Sequence[Any]) -> Iterator[tuple[Any, Any] | None]:
-        """Yield, as each process ends, its item and its answer or a `DiedError`; yield None every `TICK` or sooner."""
+        """Yield the item and the answer (or a `DiedError`) of each process that ends.
+
+        Yield None at least every `TICK` seconds.
+        """
         waiting = deque(items)
         while self.running or (waiting and not self.stopping):
             while waiting and self.free and not self.stopping:
@@ -110,4 +113,4 @@ def _in_child(sender: Connection, function: Callable[[Any, Any], Any], item: Any
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-    sender.send_bytes(pickle.dumps(function(item, slot)))  # not `send`, by which tensors need this process alive
+    sender.send_bytes(pickle.dumps(function(item, slot)))  # not `send`, because its tensors need this process alive

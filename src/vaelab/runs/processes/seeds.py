@@ -42,7 +42,7 @@ class Member:
     stop: BaseException | None = None  # the exception that told it to stop
 
     def complete(self, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True) -> None:
-        """Complete the run; keep an error, so that the others go on."""
+        """Complete the run. Store an error instead of raising it, so that the runs of the other seeds continue."""
         speaker.set(f"seed {self.cfg.seed}: ")
         try:
             complete(self.cfg, self.path, group, stop, together, bar)
@@ -75,7 +75,7 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
     """Complete the run of each seed, in its own folder; return mean and standard deviation, and a text to print.
 
     Raises:
-        ConfigError, RunFolderError: some seeds could not be run; the others are done.
+        ConfigError, RunFolderError: the runs of some seeds failed; all other seeds are done.
         Interrupted: a signal told the program to stop; the runs can go on.
     """
     members = members_of(cfg, path)
@@ -114,7 +114,7 @@ def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None
 
 
 def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> None:
-    """Complete the runs in processes of one thread, as many at a time as there are cores; show one progress bar."""
+    """Complete the runs in single-threaded processes, as many at a time as there are cores; show one progress bar."""
     forks = sys.platform == "linux" and not torch.cuda.is_initialized()
     context = multiprocessing.get_context("fork" if forks else "spawn")
     bars = [i == 0 for i in range(cores())]

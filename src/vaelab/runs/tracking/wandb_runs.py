@@ -19,7 +19,7 @@ LOGGER = "vaelab.runs.tracking.wandb"  # the logger's name in configurations
 
 
 def define_metrics(run: Any) -> None:
-    """Make W&B draw every curve over `samples_seen`, and keep the best value of those in `BEST`."""
+    """Make W&B draw every curve over `samples_seen`, and keep the best value of each metric in `BEST`."""
     run.define_metric("samples_seen")
     run.define_metric("*", step_metric="samples_seen")
     for name, best in BEST.items():
