@@ -53,7 +53,7 @@ def manifold(vae: VAE, size: int = 20) -> Figure:
     quantiles = torch.from_numpy(norm.ppf((np.arange(size) + 0.5) / size))
     z = torch.cartesian_prod(-quantiles, quantiles).flip(-1).to(next(vae.parameters()))
     images = mean_or_sample(vae.decode(z)) / vae.max_pixel
-    return image_grid(images, size, "the latent plane, at quantiles of the prior")
+    return image_grid(images, size, "the latent plane, at quantiles of a standard normal")
 
 
 def latent_scatter(codes: Float[Tensor, "n latent_dim"], labels: NDArray[np.integer] | None) -> Figure:
