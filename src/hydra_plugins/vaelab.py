@@ -29,7 +29,7 @@ class SweepLauncher(Launcher):
         self.sweep = Sweep(config, hydra_context.config_loader, call("hydra.launcher", self.jobs, self.options))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Refuse any sweeper other than `JobSweeper`, which never calls this method."""
+        """Refuse the sweeper, because `JobSweeper` never calls this method and others are not supported."""
         from vaelab.errors import ConfigError
 
         raise ConfigError("hydra/sweeper must be one of vaelab's own: type hydra/sweeper=basic or optuna")
@@ -40,7 +40,7 @@ class JobSweeper(Sweeper):
 
     Args:
         choose: the function that chooses the jobs, such as `vaelab.sweeps.optuna_search.search`.
-        params: key → values to sweep over; typed ones override them.
+        params: key → values to sweep over; values typed on the command line override them.
         options: the function's other arguments.
     """
 
@@ -71,7 +71,7 @@ def parse(lines: list[str], loader: Any = None) -> dict[str, Override]:
 
 
 def call(node: str, path: str, options: Mapping[str, Any], *arguments: Any) -> Any:
-    """Call a class or function; refuse options of a node of `conf/` that it does not take, or a missing package."""
+    """Call a class or function. Refuse options of the `conf/` node that it does not take, and a missing package."""
     from vaelab.errors import ConfigError
     from vaelab.runs.validate import refusing
 

@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> float:
 
 def write(evaluation: Evaluation, metrics: dict[str, float], more: dict[str, Any]) -> None:
     """Write `evaluation.json`, and the same content under the evaluation's own name in `evaluations/`."""
-    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON has no other
+    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON has no NaN
     content = json.dumps(numbers | {"checkpoint": evaluation.cfg.checkpoint} | more, indent=2, default=str)
     for file in (evaluation.kept.whole.with_suffix(".json"), evaluation.folder / "evaluation.json"):
         write_atomically(file, content)

@@ -25,9 +25,9 @@ class Metric:
     meaning: str = ""
 
     def shown(self, value: float | None) -> str:
-        """Return a value as tables show it, and nothing where there is none."""
+        """Return a value as tables show it: an empty text for None."""
         return "" if value is None else format(value, self.form)
 
     def badness(self, value: float) -> float:
-        """Return a number that is lower for a better value. Without a direction of its own, higher is better."""
+        """Return a number that is lower for a better value. If the metric declares no direction, higher is better."""
         return value if self.better == "lower" else -value

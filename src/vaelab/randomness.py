@@ -13,7 +13,7 @@ _MASK = (1 << 64) - 1
 
 
 def stream(stage: Stage, *key: int) -> int:
-    """Return the seed, in [0, 2^63), of the draws named by `stage` and `key`: `("train", seed, epoch, step, rank)`.
+    """Return the seed, in [0, 2^63), of draws named by `stage` and `key`, such as `("train", seed, epoch, step, rank)`.
 
     Each integer is mixed in by a round of SplitMix64 (Steele, Lea & Flood 2014), a bijection of the 64-bit state.
     PyTorch's CPU generator uses only the lower 32 bits of a seed, so two of 10^5 steps may share their noise.
@@ -66,7 +66,7 @@ def standard_normal(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
 
 
 class _StandardNormal(torch.autograd.Function):
-    """`standard_normal` under `vmap`; an autograd function, because only these can define their own `vmap`."""
+    """`standard_normal` under `vmap`; an autograd function, because only such a function can define its own `vmap`."""
 
     @staticmethod
     def forward(like: torch.Tensor, shape: torch.Size) -> torch.Tensor:

@@ -102,7 +102,7 @@ class VAE(nn.Module):
 
     @contextmanager
     def fixed_prior(self, prior: td.Distribution | None = None) -> Iterator[None]:
-        """Compute p(z) once for the whole block, because some priors are expensive. No weight may change meanwhile."""
+        """Compute p(z) once for the `with` block, because some priors are expensive. Change no weight within it."""
         former, self._fixed_prior = self._fixed_prior, self.latent_prior() if prior is None else prior
         try:
             yield

@@ -49,12 +49,12 @@ class ImageData(LightningDataModule):
         data_dir: folder of the data files.
         batch_size: examples per optimiser step, over all processes.
         batches_per_chunk: optimiser steps per Lightning step, at most.
-        shuffle_seed: seed of the order of the training data: the model's.
+        shuffle_seed: seed of the order of the training data; it is the model's seed.
         pause_every: also end a Lightning step after every `pause_every` optimiser steps of an epoch; None: do not.
 
     Attributes:
         name: name of the data set in records, a class attribute.
-        num_levels: how many values a stored pixel can have, likewise.
+        num_levels: how many values a stored pixel can have, also a class attribute.
         event_shape: shape of one image, `[channels, height, width]`.
         tested: what the trainer tests.
 
@@ -113,7 +113,7 @@ class ImageData(LightningDataModule):
         return len(self.split["train"])
 
     def draw(self, split: SplitName, indices: Tensor) -> Tensor:
-        """Draw `x` of examples of a split, `[len(indices), *event_shape]` of floats, by the device's generator."""
+        """Draw the pixels of examples, floats `[len(indices), *event_shape]`, from the device's generator."""
         levels = self.levels(split, indices)
         return self.pixels_from(levels, self.noise(levels))
 
@@ -140,7 +140,7 @@ class ImageData(LightningDataModule):
         if self._drawn == "unit":
             # 0 and 1 are outside the support: u = 0 on level 0 gives 0, and float32 rounds 255.99999 / 256 up to 1
             return ((levels + noise) / self.num_levels).clamp(2.0**-24, 1 - 2.0**-24)
-        # u of 0 .. 2^16 - 1 is below 2^16 level / (num_levels - 1) with the probability wanted, to 2^-16
+        # a uniform u of 0 .. 2^16 - 1 is below 2^16 level / (num_levels - 1) with the wanted probability, up to 2^-16
         return noise.float().lt_(levels * (2**16 / (self.num_levels - 1)))
 
     def draw_block(self, split: SplitName, block: Block, again: int = 0) -> Tensor:
@@ -202,7 +202,7 @@ class ImageData(LightningDataModule):
         return Blocks(self.num_tested, BLOCK_SIZE, part_size=part_size)
 
     def transfer_batch_to_device(self, batch: Chunk | Block, device: torch.device, dataloader_idx: int) -> Any:
-        return batch  # indices; `draw` moves them
+        return batch  # leave the indices where they are, because `draw` moves them
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -28,17 +28,17 @@ class ShuffledIndices:
 
     The last batch of an epoch may be smaller; it is kept. `batch_size` is global: process `rank` of `world_size` takes
     every `world_size`-th index of each batch. An iteration starts after `steps_done` optimiser steps. The training
-    module sets that to its own count, so the loader has no state to save.
+    module sets `steps_done` to its own count, so the loader has no state to save.
     """
 
     num_examples: int
     batch_size: int
     batches_per_chunk: int  # at most
-    seed: int  # the model's
+    seed: int  # the model's seed
     rank: int = 0
     world_size: int = 1
     pause_every: int | None = None  # also end a chunk after every `pause_every` optimiser steps
-    device: torch.device | str = "cpu"  # of the indices
+    device: torch.device | str = "cpu"  # holds the indices
     steps_done: int = 0
 
     @property
@@ -98,9 +98,9 @@ class Blocks:
     """The evaluation loader: examples in order, in blocks, every `world_size`-th block for process `rank`.
 
     Every process gets the same number of blocks, because a process without one would wait for ever at the next
-    collective operation. Where the numbers do not divide, some get an empty block. The last block of a split may be
-    smaller. Blocks whose keys are in `done` are skipped. With `part_size`, each block is followed by its parts of that
-    size.
+    collective operation. If the blocks do not divide evenly, some processes get an empty block. The last block of a
+    split may be smaller. Blocks whose keys are in `done` are skipped. With `part_size`, each block is followed by its
+    parts of that size.
     """
 
     def __init__(

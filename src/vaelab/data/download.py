@@ -23,7 +23,7 @@ def fetch(file: Path, sha256: str, mirrors: Sequence[str]) -> Path:
     for url in mirrors:
         try:
             return Path(pooch.retrieve(url, sha256, fname=file.name, path=file.parent))
-        except (OSError, ValueError) as error:  # no network or an HTTP error; another SHA-256
+        except (OSError, ValueError) as error:  # a network or HTTP error, or another SHA-256
             reasons.append(f"{type(error).__name__} at {url.split('/')[2]}")
     raise DataError(
         f"{file.name} is not in {file.parent} and could not be fetched ({', '.join(reasons)}); put the file there, or "

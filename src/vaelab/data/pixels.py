@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # a likelihood of such pixels is one of these
+MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # the kind of a likelihood of such pixels
 
 
 def bits_per_dim(nats: float, event_shape: Sequence[int], pixels: str, num_levels: int) -> float:

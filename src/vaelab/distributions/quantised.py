@@ -25,7 +25,7 @@ class Quantised(td.Distribution):
         num_levels: L.
 
     Raises:
-        ValueError: `pixels` has neither method; `log_prob`, `mean` and `variance` need one.
+        ValueError: `pixels` has neither `log_mass` nor `cdf`; `log_prob`, `mean` and `variance` need one of them.
 
     Examples:
         >>> levels = Quantised(td.Uniform(torch.zeros(()), 1.0), num_levels=4)

@@ -74,7 +74,7 @@ class AnnealedImportanceSampling:
         return of_weights(log_weights, acceptance_rate=acceptance, simulated_lower=lower, simulated_upper=upper)
 
     def bounds(self, vae: VAE) -> tuple[PerSimulated, PerSimulated]:
-        """Return lower and upper bounds of log p(x) that hold on average, for `num_simulated` examples of the model."""
+        """Draw `num_simulated` examples from the model; bound their log p(x) from below and above, on average."""
         z = vae.latent_prior().sample((self.num_simulated,))
         dynamics, step_sizes = self.prepared(vae, vae.decode(z).sample())
         forward, _ = self.forward(dynamics, step_sizes)

@@ -1,4 +1,4 @@
-"""The contract of an estimator of log p(x): `Estimator`, the per-example `Estimate` that it returns, and a group."""
+"""The contract of an estimator of log p(x): `Estimator`, its per-example `Estimate`, and the group `Several`."""
 
 import math
 from dataclasses import dataclass
@@ -88,8 +88,8 @@ class Several:
 def of_weights(log_weights: Float[Tensor, "samples batch"], **more: Any) -> Estimate:
     """Return the estimate log (1/K) sum_k w_k from K weights per example, with other fields from `more`.
 
-    The delta method gives the standard error `sqrt((K sum w^2 / (sum w)^2 - 1) / (K - 1))`, NaN for K = 1. The next
-    term of its expansion gives the bias, minus half the square of that. The effective sample size is
+    The delta method gives the standard error `sqrt((K sum w^2 / (sum w)^2 - 1) / (K - 1))`, NaN for K = 1. Its next
+    term gives the bias, which is minus half the square of the standard error. The effective sample size is
     `(sum w)^2 / sum w^2` (Kong 1992).
     """
     return of_sums(log_weights.logsumexp(0), (2 * log_weights).logsumexp(0), len(log_weights), **more)

@@ -19,13 +19,13 @@ LogWeights = Float[Tensor, "samples batch"]
 
 
 def of_parts(parts: Iterable[LogWeights], num_samples: int) -> Estimate:
-    """Return the estimate of `of_weights` and Pareto k, from parts of K log weights; memory grows as sqrt(K).
+    """Return the estimate of `of_weights`, with Pareto k, for K log weights in parts; memory grows as sqrt(K).
 
     Raises:
         PointMassError: a weight is infinite or NaN, as for a q(z|x) of scale 0; a weight of 0 is allowed.
     """
     num_largest = min(num_samples, 5 * tail_length(num_samples))
-    sums: list[Tensor] = []  # of the weights and of their squares, as logarithms
+    sums: list[Tensor] = []  # log sum w and log sum w^2
     largest: list[Tensor] = []
     for log_weights in parts:
         broken = (log_weights.isnan() | (log_weights == math.inf)).any(0)

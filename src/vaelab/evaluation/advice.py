@@ -7,7 +7,7 @@ from vaelab.estimators import Estimator
 from vaelab.estimators.importance_weights import threshold
 
 Metrics = Mapping[str, float]
-POOR = 0.05  # a proposal is poor if it fails a larger share of the examples
+POOR = 0.05  # a proposal is poor if it fails on a larger share of the examples
 FEW = 5  # with fewer effective samples an estimate is unreliable
 TIGHT = 0.1  # nats; bounds from both sides are tight if they differ by less
 MIXED = 1.1  # chains have mixed if R-hat is below
@@ -15,7 +15,7 @@ NEAR = 0.5  # nats; a mutual information is saturated if it is nearer to its lim
 
 
 def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """Return sentences on the result of `vaelab.evaluation.metrics.summary`; prefixes are those of metrics' names."""
+    """Return sentences on the result of `metrics.summary`; the keys of `estimators` are prefixes of metrics' names."""
     sentences = []
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}

@@ -16,9 +16,9 @@ def comparability(
     estimators: Mapping[str, Any],
     dequantizations: int = 1,
 ) -> Key:
-    """Return the comparability key of an evaluation of the first `examples` of a split.
+    """Return the comparability key of an evaluation of the first `examples` examples of a split.
 
-    `record` is that of the data, and `estimators` has the settings of each estimator by name.
+    `record` is the data's record, and `estimators` has the settings of each estimator by name.
     """
     return {
         "data": record["name"],

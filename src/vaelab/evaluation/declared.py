@@ -67,6 +67,6 @@ DECLARED = {metric.name: metric for metric in (*OF_BOUND, *OF_LATENT, *OF_ESTIMA
 
 
 def metric_of(name: str, own: Sequence[Metric] = ()) -> Metric:
-    """Return the declaration of a metric by its full name, such as `best/test/elbo`; `own` are an objective's."""
+    """Return a metric's declaration by its full name, such as `best/test/elbo`; `own` are the objective's metrics."""
     last = name.rpartition("/")[2]
     return (DECLARED | {metric.name: metric for metric in own}).get(last) or Metric(last, last)

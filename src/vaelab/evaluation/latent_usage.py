@@ -83,8 +83,8 @@ def spread_of_mean(values: Tensor) -> float:
 def latent_summary(columns: dict[str, Tensor]) -> dict[str, float]:
     """Return the metrics of how a split uses the latent, from the `latent_values` of all its examples.
 
-    From one sample z per example, they are `I_q(x; z) = E[log q(z|x) - log q(z)]`, which cannot exceed log N because
-    q(z) is a mixture of N posteriors, and `KL(q(z) || p(z))`. The two add up to the mean KL (Hoffman & Johnson 2016).
+    One sample z per example gives `I_q(x; z) = E[log q(z|x) - log q(z)]` and `KL(q(z) || p(z))`. The two add up to the
+    mean KL (Hoffman & Johnson 2016). The first cannot exceed log N, because q(z) is a mixture of N posteriors.
     """
     posterior, aggregate, prior = (columns[f"log_{name}"] for name in ("posterior", "aggregate", "prior"))
     information, divergence = posterior - aggregate, aggregate - prior

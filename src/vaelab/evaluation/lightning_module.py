@@ -33,7 +33,7 @@ Values = dict[str, Tensor]
 class EvaluationModule(pl.LightningModule):
     """Evaluates a `VAE` on an `ImageData`, which must be the trainer's `datamodule`.
 
-    Validation computes the means of `elbo`, `reconstruction` and `kl`, the test everything in `metrics.summary`.
+    Validation computes the means of `elbo`, `reconstruction` and `kl`; the test computes all of `metrics.summary`.
     Examples are evaluated in fixed blocks. The random draws of a block depend only on the seeds and its number.
 
     Args:
@@ -95,7 +95,7 @@ class EvaluationModule(pl.LightningModule):
     def on_validation_start(self) -> None:
         self.stop.install()
 
-    def on_validation_epoch_start(self) -> None:  # not before: a callback may have put other weights in place
+    def on_validation_epoch_start(self) -> None:  # not earlier, because a callback may change the weights
         self.begin()
         self.validated = Records()
 
@@ -137,7 +137,7 @@ class EvaluationModule(pl.LightningModule):
         self.keep(self.tested)
 
     def estimators_of(self, block: Block) -> dict[str, Estimator]:
-        """Return the estimators that take whole blocks or, if `block` is a part of one, those that take parts."""
+        """Return the estimators that take parts of blocks if `block` is a part, else those that take whole blocks."""
         return {prefix: e for prefix, e in self.estimators.items() if (e.part_size is None) == (block.part == 0)}
 
     @property
@@ -186,7 +186,7 @@ class EvaluationModule(pl.LightningModule):
         return objective(self.vae, x, torch.tensor(self.steps, device=x.device))
 
     def estimate(self, estimator: Estimator, purpose: str, split: SplitName, block: Block) -> Values:
-        """Return the values of an estimator on a block or part of one, at one draw of its pixels.
+        """Return the values of an estimator on a block or a part of a block, at one draw of its pixels.
 
         M > 1 dequantisations also give `log_mass`, by importance sampling of the noise:
         `log P(level) >= E log 1/M sum_m p(x_m) / num_levels^D`, a bound that rises with M (Hoogeboom, Cohen & Tomczak

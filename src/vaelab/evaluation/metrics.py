@@ -1,4 +1,4 @@
-"""From the values of single examples to the numbers of a split: means, their errors, and what can be said of both."""
+"""Summarise the per-example values of a split: means, their standard errors, and diagnostics."""
 
 import math
 from collections.abc import Mapping
@@ -68,12 +68,12 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
 
 
 def _of_examples(name: str, values: Tensor) -> float:
-    """Summarise per-example values: the largest R-hat, the median k, the error of the mean, and the mean of others."""
+    """Summarise per-example values: the largest R-hat, the median k, the error of the mean; for all others the mean."""
     if name == "r_hat":
         return max(values[~values.isnan()].tolist(), default=math.nan)
     if name == "pareto_k":
         median = values.median().item()
-        return median if math.isfinite(median) else math.nan  # without limit where weights underflow
+        return median if math.isfinite(median) else math.nan  # k is infinite where weights underflow
     if name.endswith("standard_error"):
         return (values.square().sum().sqrt() / len(values)).item()
     return values.mean().item()

@@ -35,7 +35,7 @@ class Head(nn.Module):
         self.event_shape: tuple[int, ...] = tuple(network.event_shape)
 
     def independent(self, elements: td.Distribution) -> td.Independent:
-        """Return one event of independent elements; its `log_prob` sums over the event and nothing else."""
+        """Return the joint distribution of an event's independent elements; its `log_prob` sums over the event only."""
         return td.Independent(elements, len(self.event_shape), validate_args=False)
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:

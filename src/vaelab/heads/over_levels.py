@@ -11,9 +11,9 @@ class OverLevels(Head):
     """Turn a head of densities over unit pixels into one of masses over `num_levels` grey levels.
 
     `log P(l|z) = sum_i log P(l_i / L < X_i < (l_i + 1) / L | z)`, where X are the wrapped head's pixels; see
-    `vaelab.distributions.Quantised`. A decoder that was trained on dequantised pixels, `(level + u) / L`, is so scored
-    on the levels themselves, without new training. On average, the decoder's log-density minus `D log L`, for D pixels,
-    is a lower bound of this log-mass (Theis et al. 2016, section 3.1).
+    `vaelab.distributions.Quantised`. A decoder that was trained on dequantised pixels, `(level + u) / L`, can thus be
+    scored on the levels themselves, without new training. On average, the decoder's log-density minus `D log L`, for D
+    pixels, is a lower bound of this log-mass (Theis et al. 2016, section 3.1).
 
     Args:
         head: a head of independent `unit` pixels; it becomes a submodule.

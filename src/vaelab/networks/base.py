@@ -86,7 +86,7 @@ class FromVector(nn.Module):
 
 
 class FromMap(nn.Module):
-    """A 3x3 convolution from `[*batch, F, H, W]` to `[*batch, channels, H, W, numbers]`, without axes of size None."""
+    """A 3x3 convolution from `[*batch, F, H, W]` to `[*batch, channels, H, W, numbers]`; None leaves out an axis."""
 
     def __init__(self, features: int, channels: int | None, numbers: int | None) -> None:
         super().__init__()

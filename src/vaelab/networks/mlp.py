@@ -16,7 +16,7 @@ class MLP(Network):
     """A multilayer perceptron, `h = act(W_n ... act(W_1 c + b_1) ... + b_n)`.
 
     The networks of appendix C of Kingma & Welling (2014) have one layer of tanh units. The context's axes are
-    flattened: `[*batch, *context_shape] -> [*batch, F]`, F the last width.
+    flattened: `[*batch, *context_shape] -> [*batch, F]`, where F is the last width.
 
     Args:
         context_shape: shape of one context.

@@ -34,8 +34,8 @@ class Objective(nn.Module):
     """Base class of the objectives: `objective(vae, x, step) -> Terms`.
 
     An objective has no parameters, because the optimiser moves only those of the model; it may have buffers. It counts
-    nothing itself: a schedule, such as a warm-up of beta, is a function of `step`. So it survives a resume, an undone
-    step and a CUDA graph.
+    nothing itself: a schedule, such as a warm-up of beta, is a function of `step`. A schedule therefore survives
+    a resume, an undone step and a CUDA graph.
 
     Attributes:
         metrics: the metrics that the objective reports. Their training curves are `train/<name>`, and the progress bar

@@ -10,9 +10,9 @@ from vaelab.vae import VAE
 class NormalWeightPrior(nn.Module):
     """A prior p(theta) = N(0, scale^2 I) on the weights of the decoder and the prior; forward is -log p(theta) in nats.
 
-    Training adds `-log p(theta) / N` to the loss of each example, where N is the number of training examples. That is
-    maximum a posteriori: section 5 of Kingma & Welling (2014), where theta are the generative parameters. The reported
-    bound does not change. The density's normalising constant is left out.
+    Training adds `-log p(theta) / N` to the loss of each example, where N is the number of training examples. This is
+    maximum a posteriori estimation: section 5 of Kingma & Welling (2014), where theta are the generative
+    parameters. The reported bound does not change. The density's normalising constant is left out.
 
     Args:
         scale: the standard deviation of a weight under p(theta).

@@ -12,7 +12,7 @@ class Prior(nn.Module):
     """Base class of the priors p(z): a module whose forward returns a distribution over the latent.
 
     Args:
-        latent_shape: shape of one z, the `event_shape` of that distribution.
+        latent_shape: shape of one z, the `event_shape` of p(z).
         event_shape: shape of one x, for priors that hold pseudo-inputs.
     """
 
@@ -26,7 +26,7 @@ class Prior(nn.Module):
 
         Args:
             encode: the encoder, which maps x, scaled to [0, 1] whatever the likelihood, to q(z|x). A prior may call it,
-                as VampPrior does. It must not keep it, because the encoder's parameters would then be saved twice, and
+                as VampPrior does, but must not keep it, because the encoder's parameters would then be saved twice, and
                 the weight prior would apply to them.
         """
         raise NotImplementedError

@@ -9,7 +9,7 @@ from vaelab.priors.base import Encode, Prior
 
 
 class UnitNormal(td.Normal):
-    """N(0, 1): `loc` is all zeros, and `scale` all ones. The class has a KL of its own, which is simpler."""
+    """N(0, 1): `loc` is all zeros, and `scale` all ones. As a class of its own, it gets a simpler KL."""
 
 
 @td.kl.register_kl(td.Normal, UnitNormal)

@@ -23,7 +23,7 @@ class Report:
     """Everything that a report shows of a sweep. All texts are redacted and printable.
 
     Attributes:
-        name: of the sweep.
+        name: the sweep's name.
         made: when the report was made, in UTC.
         columns: settings that differ between jobs, in the order of the table's columns.
         shared: settings that all jobs have in common.

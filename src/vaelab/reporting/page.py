@@ -16,7 +16,7 @@ from vaelab.reporting.plots import MOST_LINES, Axes, lines_of, plots_of, shown
 from vaelab.reporting.reading import is_number
 from vaelab.reporting.table import NUMBERS
 
-MOST_VALUES = 12  # of a setting that has a filter
+MOST_VALUES = 12  # a setting with more values has no filter
 
 
 def render(report: Report, pictures: Pictures) -> str:

@@ -13,10 +13,10 @@ from vaelab.reporting.groups import Ranked
 from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened
 
-FIRST = ("reconstructions", "samples", "manifold", "latent")  # in the order of the picker; others follow
+FIRST = ("reconstructions", "samples", "manifold", "latent")  # the kinds that the picker lists first, in this order
 MOST_JOBS = 24
 MOST_KINDS = 8
-MOST_PIXELS = 5000  # of a side of a file
+MOST_PIXELS = 5000  # on the longest side of a file
 SIDE = 480  # pixels on the page
 
 
@@ -51,7 +51,7 @@ class Pictures:
 
 
 def pictures_of(report: Report) -> Pictures:
-    """Collect the figures of the ranked jobs, best first; of too many jobs, take the best of each setting."""
+    """Collect the figures of the ranked jobs, best first; if there are too many jobs, take the best of each setting."""
     jobs: dict[str, tuple[int, Ranked]] = {}
     best: dict[str, str] = {}
     for group in report.groups:

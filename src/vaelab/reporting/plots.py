@@ -58,7 +58,7 @@ class Axis:
     error: Callable[[Ranked], float | None] = lambda ranked: None
 
     def values(self, jobs: Jobs) -> list[Any]:
-        """Return the values of the jobs that have one."""
+        """Return the jobs' values; leave out jobs without a value."""
         return [value for ranked in jobs if (value := self.value(ranked)) is not None]
 
     def mean(self, jobs: Jobs) -> Any:
@@ -67,7 +67,7 @@ class Axis:
         return statistics.fmean(values) if len(set(values)) > 1 else next(iter(values), None)
 
     def spread(self, jobs: Jobs) -> float | None:
-        """Return the standard deviation over seeds; for one seed the error of its value, if it has one."""
+        """Return the standard deviation over seeds; for a single seed, the standard error of its value, or None."""
         values = [value for value in self.values(jobs) if is_number(value)]
         return statistics.stdev(values) if len(values) > 1 else self.error(jobs[0])
 
@@ -131,7 +131,7 @@ def traces(name: str, points: Sequence[Jobs], style: int, x: Axis, y: Axis) -> l
 
 
 def scale_of(positions: Collection[Any]) -> dict[str, Any]:
-    """Return the kind of an x-axis: categories, numbers or logarithms, with a tick at each value if they are few."""
+    """Return the kind of an x-axis: categories, numbers or logarithms; a few values get a tick each."""
     if not all(map(is_number, positions)):
         return {"type": "category"}
     ticks = sorted(positions)

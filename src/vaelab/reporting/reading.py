@@ -114,7 +114,7 @@ def _record(job: Job, entry: Entry) -> None:
 
 
 def _metrics(job: Job, entry: Entry) -> None:
-    """Read `metrics.json` of a job that is done; a job that trains again still holds those of its smaller budget."""
+    """Read `metrics.json` of a job that is done. While a job trains again, the file has metrics of a smaller budget."""
     files = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
     if entry.state == "done" and job.metrics:
         key = of_run(job.config, job.record["data"], job.path / "config.yaml")
@@ -137,7 +137,7 @@ def _evaluation(job: Job, entry: Entry) -> None:
 
 
 def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) -> Iterator[Result]:
-    """Yield a result for each estimator of `key` with an estimate; a single estimator may lack it."""
+    """Yield a result for each estimator of `key` that has an estimate; a sole estimator needs only some number."""
     split, estimators = key["split"], key["estimators"]
     own = {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")}
     for name, settings in estimators.items():
@@ -166,5 +166,5 @@ def last_lines(path: Path) -> str:
     except (OSError, RunFolderError):
         return ""
     tracebacks = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
-    first = max(tracebacks[-1] - 1, 0) if tracebacks else 0  # the line before names the error
+    first = max(tracebacks[-1] - 1, 0) if tracebacks else 0  # the line before a traceback says what failed
     return "\n".join(lines[first:][-40:])

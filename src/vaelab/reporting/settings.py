@@ -9,7 +9,7 @@ from vaelab.runs.folder.identity import BUDGET, is_control
 
 
 def assign_settings(entries: Sequence[Entry]) -> list[str]:
-    """Set the `settings` of each entry, and return the columns that they have a value for (None if there is none).
+    """Set the `settings` of each entry, and return their keys: the table's columns. A missing value is None.
 
     The overrides that differ come first. Other differences between the stored configurations follow, unless an earlier
     column determines them. A part whose class differs is one column, which stands for everything below it. The seed is
@@ -67,14 +67,14 @@ def _below(key: str, entry: Entry) -> dict[str, Any]:
 
 
 def _label(below: Mapping[str, Any]) -> str:
-    """Return the class names inside a part, or that of the part itself if it has no others."""
+    """Return the names of the classes inside a part, or the name of the part's own class if there are none."""
     classes = {key: str(value).rpartition(".")[2] for key, value in below.items() if key.endswith("_target_")}
     inner = [name for key, name in classes.items() if key.count(".") > 1]
     return " ".join(inner or classes.values())
 
 
 def _determines(column: Sequence[Any], values: Sequence[Any], known: Sequence[int]) -> bool:
-    """Return whether each value of `column` goes with one of `values`.
+    """Return whether each value of `column` goes with only one of `values`.
 
     A column that differs in every job, as a seed may, determines only values that differ in every job too, because
     otherwise it would determine everything.

@@ -18,7 +18,7 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
     """Log the report to the W&B project of the sweep's runs, unless no run logs to W&B.
 
     Args:
-        folder: of the sweep.
+        folder: the sweep's folder.
         mode: `offline`, `online` or `disabled`.
     """
     node = next((entry.logger for entry in report.entries if entry.logger), None)
@@ -27,7 +27,7 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
     place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
     run = RunFolder(
         folder, {"sweep": report.name, "jobs": report.counts}
-    )  # the logger asks for one; nothing is written
+    )  # the logger needs a run folder; this writes nothing
     run.status["run_id"] = secrets.token_hex(4)
     kwargs: dict[str, Any] = {"project": "vaelab", "name": f"{report.name}-report", "job_type": "report"} | place
     with loggers.closing(loggers.wandb(run, report.name, mode=mode, **kwargs)) as logger:

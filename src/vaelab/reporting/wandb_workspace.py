@@ -134,7 +134,7 @@ def curves() -> list[Any]:
 
 
 def results(protocol: str, jobs: Sequence[Job]) -> list[Any]:
-    """Plot the estimates of log p(x) against `latent_dim` and as bars, and all results beside the settings."""
+    """Plot log p(x) against `latent_dim` and as bars; plot settings and results as parallel coordinates."""
     metrics = sorted({metric for job in jobs for metric in job.metrics if is_log_likelihood(metric)})
     names = {metric: within(protocol, metric) for metric in metrics}
     legend = f"${{run:displayName}} ${{config:{DECODER}}}"

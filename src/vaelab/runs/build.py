@@ -26,7 +26,7 @@ from vaelab.vae import VAE
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
     """Return the trainer of the run in `path`, without its logger. Set the precision of matrix products."""
-    torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # until the next run sets it
+    torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # global, until the next run sets it
     ours = {
         "accelerator": cfg.runtime.accelerator,
         "devices": cfg.runtime.devices,
@@ -49,7 +49,7 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
     epochs = -1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs
     # the module counts optimiser steps; the trainer would count chunks
     limits = {"max_epochs": epochs, "max_steps": -1, "val_check_interval": None}
-    # below the key `trainer`, which errors then name
+    # below the key `trainer`, so that errors name that key
     node = OmegaConf.create({"trainer": {"_target_": "pytorch_lightning.Trainer", **cfg.trainer}})
     with refusing("the trainer"):
         trainer: Trainer = instantiate(node.trainer, **ours, **limits)

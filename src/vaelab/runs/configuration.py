@@ -19,8 +19,8 @@ RUNTIME = "runtime"  # the node of everything that cannot change the result of a
 
 
 def _let_ours_replace_hydras() -> None:
-    """Unregister Hydra's launchers and sweepers with the names of ours, because Hydra would check ours against them."""
-    Plugins.instance()  # registers Hydra's
+    """Unregister Hydra's schemas of launchers and sweepers named like ours, because ours would fail their checks."""
+    Plugins.instance()  # registers Hydra's schemas
     for group in ("launcher", "sweeper"):
         for file in Path(CONF, "hydra", group).iterdir():
             ConfigStore.instance().repo["hydra"][group].pop(file.name, None)

@@ -90,7 +90,7 @@ def fit_and_evaluate(
 
 
 def complete_share(config: Mapping[str, Any], folder: RunFolder, group: str | None, bar: bool) -> Metrics:
-    """Do the share of one of several processes, while their parent process holds the folder."""
+    """Do this process's share of the run, while the parent process holds the folder."""
     cfg = OmegaConf.create(dict(config))
     logging.disable()  # the parent process logs the same messages
     parts = make_parts(cfg, folder.path, bar)

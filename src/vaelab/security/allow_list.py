@@ -22,10 +22,10 @@ from vaelab.security.untrusted import shown
 
 PACKAGES = {"data": ("vaelab.data",), "objective": ("vaelab.objectives",), "estimator": ("vaelab.estimators",)}
 OF_MODELS = ("vaelab.vae", "vaelab.heads", "vaelab.networks", "vaelab.priors", "torch.nn")  # for all other parts
-HYDRAS = ("_target_", "_partial_", "_convert_")  # positional `_args_` would pass by the limits of numbers
-ACTIVATIONS = "torch.nn.modules.activation"  # of `torch.nn` nothing else
-MOST_COUNTED = {"objective": 10_000, "estimator": 1_000_000}  # by a key that begins with `num_`, such as num_samples
-MOST = 100_000_000  # of any other whole number in the same parts
+HYDRAS = ("_target_", "_partial_", "_convert_")  # not `_args_`, because the limits miss positional numbers
+ACTIVATIONS = "torch.nn.modules.activation"  # the only part of `torch.nn` that is allowed
+MOST_COUNTED = {"objective": 10_000, "estimator": 1_000_000}  # limits of keys that begin with `num_`
+MOST = 100_000_000  # limit of any other whole number in the same parts
 
 
 def trusted_packages(trust: Any) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def check_trusted(config: dict[str, Any], trusted: Sequence[str], file: Path) ->
             raise RunFolderError(f"{file}: {shown(path)} holds {shown(value)}, expected a value that is settled")
         if re.fullmatch("_.*_", key) and key not in HYDRAS:
             raise RunFolderError(f"{file}: {shown(path)} is not for a stored run, expected {', '.join(HYDRAS)}")
-        if part == "estimator" and not re.fullmatch(r"\w+", key):  # a name of an estimator becomes part of a file's
+        if part == "estimator" and not re.fullmatch(r"\w+", key):  # an estimator's name becomes part of a file name
             raise RunFolderError(f"{file}: {shown(path)} is no name, expected letters and digits")
         most = MOST_COUNTED.get(part, sys.maxsize) if ".num_" in path else MOST
         if part in MOST_COUNTED and isinstance(value, int) and value > most:

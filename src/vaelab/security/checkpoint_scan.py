@@ -15,7 +15,7 @@ from vaelab.security.untrusted import shown
 # plain data and tensors need no more; others that PyTorch allows, such as bytearray, can take any amount of memory
 GLOBALS = ("torch._utils _rebuild_tensor_v2", "collections OrderedDict")
 CALLS = {"BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
-LARGEST_PICKLE = 2**22  # bytes, without tensors; ours has thousands, and reading may take a hundred times as many
+LARGEST_PICKLE = 2**22  # bytes, without tensors; ours take thousands. Reading may need a hundred times as much memory
 
 
 def check_container(file: BinaryIO, size: int) -> None:
@@ -52,7 +52,7 @@ def _is_plain(name: Any) -> bool:
 
 
 def check_format(checkpoint: Any, size: int, path: Path) -> None:
-    """Refuse a loaded checkpoint without counts and weights, or whose tensors claim more than the file's `size`.
+    """Refuse a loaded checkpoint that lacks counts or weights, or has tensors that claim more than the file's `size`.
 
     Raises:
         RunFolderError: says what was expected and what was found.

@@ -1,7 +1,8 @@
 """Remove secrets, the path of the home folder and control characters from what is written down or shown.
 
-`redact` finds the secrets that this process can know: values of environment variables whose names say so, passwords in
-`.netrc`, credentials in a URL, and keys in the form of W&B's or of a JWT. It cannot tell other secrets from words.
+`redact` finds the secrets that this process can know: values of environment variables with names such as `API_KEY`,
+passwords in `.netrc`, credentials in a URL, and keys in the form of W&B's or of a JWT. It cannot tell other secrets
+from words.
 """
 
 import json
@@ -26,8 +27,8 @@ HEX = "[0-9a-f]"
 KEY_FORMS = (
     (re.compile(r"://[^\s/?#\"'<>]+@"), "://[credentials]@"),
     (re.compile(r"wandb_v\d+_\w{20,}"), "[W&B key]"),
-    (re.compile(r"local-\w{40,}"), "[W&B key]"),  # of a private server
-    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"), "[JWT]"),  # a key of W&B, too
+    (re.compile(r"local-\w{40,}"), "[W&B key]"),  # a key of a private W&B server
+    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"), "[JWT]"),  # some keys of W&B are JWTs
     # 40 hexadecimal digits alone may be a commit
     (
         re.compile(rf"((?i:wandb|key|token|login|password|secret|bearer)[^\n]{{0,40}}?)(?<!{HEX}){HEX}{{40}}(?!{HEX})"),
@@ -155,10 +156,10 @@ def _netrc_passwords() -> Sequence[str]:
 
 @lru_cache
 def _homes(home: str) -> Rules:
-    # under both its names, the given and the resolved one, where it is a whole part of a path
+    # replace the home folder under its given and its resolved name, where it is a whole part of a path
     names = sorted({str(Path(home)), os.path.realpath(home)} - {"/"}, key=len, reverse=True)  # HOME=/ is in every path
     if not names:
         return []
-    before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # or after \n, -I, a colour
+    before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # or after \n, -I or a colour
     after = r"(?![\w-]|\.\w)"
     return [(re.compile(f"{before}(?:{'|'.join(map(re.escape, names))}){after}"), "~")]

@@ -98,7 +98,7 @@ _PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_who
 
 
 def _check_events(text: str) -> None:
-    # before anything is made of the text, whose nodes take a hundred times as much memory
+    # check before nodes are built, because they take a hundred times as much memory as the text
     depth = nodes = 0
     for event in yaml.parse(text, _PlainLoader):
         if getattr(event, "anchor", None) is not None:

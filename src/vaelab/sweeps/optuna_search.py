@@ -100,7 +100,7 @@ def make_sampler(options: DictConfig, num_trials: int) -> optuna.samplers.BaseSa
 def trials_of(
     study: optuna.Study, space: Space, points: Sequence[Params] | None, retry_failed: bool, limit: int
 ) -> Iterator[Trial | FrozenTrial]:
-    """Yield interrupted trials, failed trials, then at most `limit` new ones: new points if there is a grid."""
+    """Yield interrupted trials, failed trials, then at most `limit` new ones, from the grid if there is one."""
     cut_short = study.get_trials(states=(TrialState.RUNNING,))
     yield from [trial for trial in cut_short if trial.params.keys() == space.keys()]
     settled = _params(study, space, TrialState.COMPLETE, TrialState.RUNNING)

@@ -72,7 +72,7 @@ class Guard:
         return finite
 
     def forget(self) -> None:
-        """Drop the snapshot. Call this after a change between two steps, which taking the steps again would miss."""
+        """Drop the snapshot. Call this after a change between two steps, because repeating the steps would miss it."""
         self.snapshot, self.since_snapshot = None, []
 
     def all_finite(self, sums: Tensor) -> bool:
@@ -147,7 +147,7 @@ class Guard:
         return copied(state | ({} if self.scheduler is None else {"schedule": self.scheduler.state_dict()}))
 
     def restore(self, state: State) -> None:
-        """Go back to a state from `state`."""
+        """Go back to a state that `state` returned."""
         state = copied(state)  # because steps change it in place
         for tensor, former in zip(self.step.tensors(), state["tensors"], strict=True):
             tensor.detach().copy_(former)

@@ -89,8 +89,8 @@ class VAEModule(EvaluationModule):
 
     def on_train_start(self) -> None:
         self.stop.install()  # Lightning has just installed its own handler of SIGTERM
-        cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # may resume inside an epoch
-        self.trainer.should_stop |= self.steps == self.max_steps  # may resume after the last step
+        cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # a run may resume inside an epoch
+        self.trainer.should_stop |= self.steps == self.max_steps  # a run may resume after the last step
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
         self.uncaptured_step = Step(
@@ -107,7 +107,7 @@ class VAEModule(EvaluationModule):
         self.step: Callable[..., None] = captured(self.uncaptured_step) if capture else self.uncaptured_step
 
     def on_train_epoch_start(self) -> None:
-        self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # the epoch before ended in a checkpoint
+        self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # the previous epoch ended in a checkpoint
         self.stop_if_told()
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
         if self.steps % self.data.batches_per_epoch == 0:

@@ -67,7 +67,7 @@ class Ensemble:
                 self.turn.notify_all()
 
     def __call__(self, module: VAEModule, minibatches: Sequence[Minibatch]) -> int:
-        """Wait, in the run's thread, until its steps are taken; return how many, which a signal may reduce.
+        """Wait, in the run's thread, until its steps are taken; return how many were taken, fewer after a signal.
 
         Raises:
             RuntimeError: a stacked step failed.
@@ -86,7 +86,7 @@ class Ensemble:
         least = min(module.steps for module in self.waiting)
         modules = sorted((m for m in self.waiting if m.steps == least), key=lambda module: module.seed)
         work, device = [self.waiting.pop(module) for module in modules], modules[0].device
-        on_gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # current in this thread
+        on_gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # each thread has its own
         try:
             with modules[0].trainer.precision_plugin.train_step_context(), on_gpu:
                 taken = self._take(modules, work)

@@ -103,7 +103,7 @@ class StackedStep:
         return True
 
     def holds(self, steps: Sequence[Step]) -> bool:
-        """Return whether these are the stacked steps, and their tensors are still the shared ones."""
+        """Return whether `steps` are the stacked ones, and their tensors are still views of the stacked tensors."""
         views = [
             (bound.get_parameter(name), w[i]) for name, w in self.weights.items() for i, bound in enumerate(self.bounds)
         ]

@@ -51,7 +51,7 @@ class Step:
     Attributes:
         streams: the generators that the step draws from, besides the device's global one.
         names: the names of the objective's metrics, and `loss`.
-        sums: the sum of each over this process's examples since `take_sums`.
+        sums: the sum of each of `names` over this process's examples since `take_sums`.
         step: the number of optimiser steps before this one, a scalar on the device.
     """
 
@@ -138,7 +138,7 @@ def state_of(optimizer: Optimizer) -> list[Tensor]:
 
 
 def check_clip(clip: Clip) -> None:
-    """Refuse a gradient clip that does not keep a gradient of 1 positive, or does not take its arguments."""
+    """Refuse a gradient clip whose arguments are wrong, or that does not keep a gradient of 1 positive."""
     parameter = torch.zeros(1, requires_grad=True)
     parameter.grad = torch.ones(1)
     clip([parameter])
@@ -170,7 +170,7 @@ def add_up_gradients(parameters: Sequence[Tensor], some_empty: bool) -> None:
 
 
 def average(tensors: Sequence[Tensor], weight: float) -> None:
-    """Replace each tensor by its weighted mean over all processes; `weight` is this process's, and they sum to 1."""
+    """Replace each tensor by its weighted mean over all processes; `weight` is this process's; all weights sum to 1."""
     if tensors:
         if weight > 0:
             torch._foreach_mul_(list(tensors), weight)

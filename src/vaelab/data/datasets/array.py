@@ -70,7 +70,7 @@ class Array(ImageData):
         return super().record() | {"file": self.file, "fractions": self.fractions}
 
     def _warn(self) -> None:
-        # warn only: both may be meant, but by mistake they spoil the result
+        # only warn, because either may be intended; as a mistake it spoils the result
         largest = max(int(split.images.max()) for split in self.split.values())
         if largest <= (self.num_levels - 1) / 2:
             log.warning("no pixel is above %d, half of what data.num_levels=%d allows", largest, self.num_levels)
@@ -85,7 +85,7 @@ def _levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
     if array.dtype.kind == "b" and num_levels != 2:
         raise DataError(f"{path} holds booleans, and data.num_levels is {num_levels}: type data.num_levels=2")
     with np.errstate(invalid="ignore"):
-        images = array.astype(np.uint8)  # which changes every value that is no byte
+        images = array.astype(np.uint8)  # changes every value that is not a byte
     wrong = (images != array) | (images >= num_levels)
     if wrong.any():
         index = tuple(map(int, np.unravel_index(wrong.argmax(), wrong.shape)))
@@ -106,14 +106,14 @@ def _labels(path: Path, number: int) -> NDArray[np.integer]:
 
 def _opened(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> NDArray[Any]:
     """Map a .npy file into memory; refuse a `dtype.kind` outside `kinds`, and a number of axes outside `axes`."""
-    if not path.is_file():  # a pipe or a device would not end
+    if not path.is_file():  # reading a pipe or a device might never end
         found = "is not a regular file" if path.exists() else "does not exist"
         raise DataError(
             f"{path} {found}; put the .npy file there, or point data_dir (or VAELAB_DATA_DIR) at its folder"
         )
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # NumPy and tokenize each raise their own
+    except Exception as error:  # NumPy and tokenize each raise errors of their own
         raise DataError(
             f"{path} is not a whole .npy file of numbers (Python objects are never unpickled); expected {expected}: "
             "save the array again with numpy.save"
@@ -127,7 +127,7 @@ def _opened(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> NDArr
 
 
 def _below_data_dir(key: str, file: str | None) -> str:
-    path = PureWindowsPath(file or "")  # knows the separators of every system: a run folder may move
+    path = PureWindowsPath(file or "")  # knows every system's separators, because a run folder may move
     if path.anchor or not path.parts or ".." in path.parts:
         raise ValueError(
             f"{key} must be the path of a .npy file below data_dir, found {file!r}: "

@@ -74,7 +74,7 @@ class KeptEvaluation:
         for path in self.files:
             try:
                 records.blocks |= read_blocks(path, needed)
-            except Exception as error:  # safetensors, PyTorch and Python each raise their own
+            except Exception as error:  # safetensors, PyTorch and Python each raise errors of their own
                 log.warning("%s is damaged (%s): its blocks are evaluated again", path, error)
         return records
 
@@ -85,7 +85,7 @@ class KeptEvaluation:
 
     @contextmanager
     def keeping(self, records: Records) -> Iterator[None]:
-        """Write this process's values if the block fails or is interrupted."""
+        """Write this process's values if the `with` block fails or is interrupted."""
         try:
             yield
         except BaseException:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> DictConfig:
-    """Return the keys that evaluation needs: from the folder, checked by the allow-list, and the rest from `cfg`."""
+    """Return what evaluation needs: parts from the folder, checked by the allow-list, and the rest from `cfg`."""
     file = folder / "config.yaml"
     stored = at_home(read_config(folder))
     needed = {name: stored.get(name) for name in (*MODEL_PARTS, *NUMBERS, "matmul_precision")}
@@ -96,7 +96,7 @@ def check_outline(cfg: DictConfig, data: ImageData, weights: Weights, trusted: S
 
 @contextmanager
 def blaming(folder: Path, trusted: Sequence[str]) -> Iterator[None]:
-    """Blame the folder for an unexpected error, except where trusted classes run, which may have a bug."""
+    """Blame the folder for an unexpected error, unless there are trusted packages, because they may have a bug."""
     try:
         yield
     except Exception as error:

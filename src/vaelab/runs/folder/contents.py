@@ -112,7 +112,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         try:
             check_container(file, size)
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # pickle, zip and PyTorch each raise their own
+        except Exception as error:  # pickle, zip and PyTorch each raise errors of their own
             plain = not isinstance(error, UnpicklingError)  # PyTorch's message advises weights_only=False
             reason = reason_of(error) if plain else "it holds more than tensors and plain data"
             raise RunFolderError(f"{path} cannot be loaded ({reason}); {START_OVER}") from error

@@ -36,7 +36,7 @@ def identity(config: dict[str, Any]) -> str:
 
 
 def is_control(key: str) -> bool:
-    """Return whether a key, typed or stored, cannot change the result: the budget, `sweep`, or below `runtime`.
+    """Return whether a key, typed or stored, cannot change the result: the budget, `sweep`, or a key below `runtime`.
 
     The group `sweep` fills Hydra's own node, which is not part of a run's configuration.
     """

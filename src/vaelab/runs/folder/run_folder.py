@@ -44,7 +44,7 @@ class RunFolder:
         samples_seen: how many training examples came before that checkpoint.
 
     Raises:
-        RunFolderError: the folder cannot be read, was given more epochs or steps than are asked for now, or holds
+        RunFolderError: the folder cannot be read, has a larger budget of epochs or steps than `config`, or holds
             another configuration (the message names the first key that differs).
     """
 
@@ -120,9 +120,9 @@ class RunFolder:
                 contents.check_same_data(self.path, record.get("data"))
             warnings = [*self._other_environment(record["environment"]), *self._find_checkpoint(check)]
             for partial in self.path.rglob(".*.partial"):
-                partial.unlink()  # of a process that was killed
+                partial.unlink()  # left by a process that was killed
             self.status.setdefault("run_id", secrets.token_hex(4))
-            self._set("running")  # first, because the status may be `done`, of fewer epochs
+            self._set("running")  # first, because the status may still be `done` from a smaller budget
             stored = {"format_version": contents.FORMAT_VERSION} | self.config
             write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
             write_atomically(self.path / "record.json", json.dumps(record, indent=2))
@@ -156,7 +156,8 @@ class RunFolder:
             yield
         except BaseException as error:
             log.error("the run stopped", exc_info=True, extra={"for_file_only": True})
-            own = type(error) is SystemExit and not isinstance(error.__context__, KeyboardInterrupt)  # not Lightning's
+            # Lightning raises a SystemExit of its own while it handles a KeyboardInterrupt
+            own = type(error) is SystemExit and not isinstance(error.__context__, KeyboardInterrupt)
             state = "failed" if own or isinstance(error, Exception) else "interrupted"
             line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
             details = error.details if isinstance(error, DivergedError | ProcessError) else None
@@ -169,7 +170,7 @@ class RunFolder:
         """Make the folder and acquire its lock; leaving the block releases it."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            return FileLock(self.path / ".lock").acquire(timeout=0.3)  # a mere test of the lock is quicker
+            return FileLock(self.path / ".lock").acquire(timeout=0.3)  # another process may test the lock for a moment
         except Timeout as error:
             status = contents.read_json(self.path / "status.json")
             holder = f"process {status.get('pid', '?')} on {status.get('host', '?')}"
@@ -209,7 +210,7 @@ class RunFolder:
             )
 
     def _other_environment(self, here: dict[str, Any]) -> list[str]:
-        """Return a warning for each change of the environment, since the run began, that changes numbers."""
+        """Return a warning for each change of the environment since the run began that changes numbers."""
         there = contents.read_json(self.path / "record.json").get("environment")
         if not isinstance(there, dict):
             return []

@@ -21,7 +21,7 @@ from vaelab.security.redaction import redact
 from vaelab.signals import Interrupted, heeding
 
 PATIENCE = 600  # seconds that processes have to end, after one has failed or a signal has come
-LOST = 30  # seconds that are left once one of them has ended, because another may wait for it without an end
+LOST = 30  # seconds to end if one has ended already, because the others may wait for it forever
 
 
 class _Failure(NamedTuple):
@@ -66,7 +66,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
             if time.monotonic() > deadline:
                 break
     if failures:
-        first, *others = sorted(failures, key=lambda failure: failure.at)  # which may have made the others fail
+        first, *others = sorted(failures, key=lambda failure: failure.at)  # the first may have made the others fail
         for other in others:
             for note in getattr(other.error, "__notes__", ()):
                 first.error.add_note(note)
@@ -78,7 +78,7 @@ def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, en
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     quieten_console()
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the process that started this one hears it, and sends SIGTERM
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the parent process handles it, and sends SIGTERM
     try:
         with heeding(answerable=False):
             return function(*args)

@@ -31,7 +31,7 @@ class DiedError(Exception):
 class Pool:
     """Call a function in child processes, one for each item. Leaving the `with` block kills the running processes.
 
-    If an error of this process ends the block, they are told to stop first.
+    If an error of this process ends the block, the child processes are told to stop first.
 
     Args:
         context: starts the processes; from `multiprocessing.get_context`.

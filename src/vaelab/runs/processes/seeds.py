@@ -54,7 +54,7 @@ class Member:
 
     @property
     def finished(self) -> bool:
-        """Return whether nothing is left to do; `complete` will refuse a folder that cannot be read."""
+        """Return whether nothing is left to do; False for an unreadable folder, which `complete` will refuse."""
         try:
             return RunFolder(self.path, plain(self.cfg), self.cfg.runtime.rerun).finished
         except RunFolderError:
@@ -130,10 +130,10 @@ def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> No
 
 def _in_process(group: str | None, member: Member, bar: bool) -> tuple[str | None, bool]:
     torch.set_num_threads(1)  # which is also safe after a fork
-    if not logging.getLogger().handlers:  # not forked
+    if not logging.getLogger().handlers:  # this process was not forked
         quieten_console()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        if callable(signal.getsignal(number)):  # the parent's, after a fork
+        if callable(signal.getsignal(number)):  # inherited from the parent by a fork
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     with suppress(Interrupted), heeding(answerable=False) as stop:
         member.complete(group, stop, bar=bar)

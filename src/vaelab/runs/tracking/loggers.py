@@ -52,7 +52,7 @@ def wandb(
         **redacted({"name": run.path.name, "project": project, "group": group, "job_type": "train"} | more),
     )
     define_metrics(logger.experiment)
-    for link in run.path.glob("wandb/*run-*/logs/debug-core.log"):  # into ~/.cache, which names the home folder
+    for link in run.path.glob("wandb/*run-*/logs/debug-core.log"):  # points into ~/.cache, and so names the home folder
         link.unlink()
     return logger
 
@@ -87,7 +87,7 @@ class CSV(Logger):
         return ""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the run folder has them."""
+        """Do nothing, because the run folder has the hyperparameters."""
 
     def save(self) -> None:
         self.file.parent.mkdir(exist_ok=True)
@@ -124,7 +124,7 @@ def none(run: RunFolder, group: str | None) -> None:
 
 @contextmanager
 def closing(logger: Logger | None) -> Iterator[Logger | None]:
-    """Finish a W&B run with the block's exit code, so that the next job gets a run of its own."""
+    """Finish a W&B run with the exit code of the `with` block, so that the next job gets a run of its own."""
     code = 1
     try:
         yield logger

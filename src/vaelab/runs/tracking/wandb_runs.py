@@ -108,7 +108,7 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], 
     final: dict[str, Any] = dict(metrics)
     for name, best in BEST.items():
         if name in metrics:
-            # W&B does not know the values of earlier attempts; that of the best weights may be one of them
+            # W&B does not know the values of earlier attempts, one of which may have given the best weights
             known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
             final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
     if (protocol := protocol_of({"data": data}, config)) is not None:

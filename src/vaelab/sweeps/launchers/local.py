@@ -38,7 +38,7 @@ class Local(JobsLauncher):
         shares = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
         with Pool(context, _work, [dict(os.environ) | share for share in shares]) as self.pool:
             for ended in self.pool.run(jobs):
-                if ended is not None and isinstance(ended[1], DiedError):  # or stopped before it could answer
+                if ended is not None and isinstance(ended[1], DiedError):  # or was stopped before it could answer
                     state = "interrupted" if self.pool.stopping else "failed"
                     ended = ended[0], Outcome(state, error=f"its process {ended[1]}")
                 yield ended

@@ -39,7 +39,7 @@ class Payload:
     """What submitit runs: a job, which SLURM may preempt and start again."""
 
     def __call__(self, spec: JobSpec, share: Mapping[str, str]) -> Outcome:
-        """Run the job. After SLURM's warning it writes a checkpoint, goes back into the queue, and exits."""
+        """Run the job. After SLURM's warning, the job writes a checkpoint, goes back into the queue, and exits."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit would ignore it
         os.environ.update(share)
         try:
