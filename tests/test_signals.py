@@ -57,7 +57,7 @@ def test_a_signal_stops_after_the_step_and_training_resumes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "call", "steps"), [("validation_step", 3, 31), ("test_step", 1, 60)])
+@pytest.mark.parametrize(("method", "call", "steps"), [("validation_step", 3, 30), ("test_step", 1, 60)])
 def test_a_signal_may_come_during_an_evaluation(
     method: str, call: int, steps: int, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

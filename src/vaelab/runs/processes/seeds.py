@@ -43,7 +43,7 @@ class Member:
 
     def complete(self, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True) -> None:
         """Complete the run. Store an error instead of raising it, so that the runs of the other seeds continue."""
-        speaker.set(f"seed {self.cfg.seed}: ")
+        token = speaker.set(f"seed {self.cfg.seed}: ")
         try:
             complete(self.cfg, self.path, group, stop, together, bar)
         except BaseException as error:
@@ -51,6 +51,8 @@ class Member:
                 show_traceback(error)
             self.error, self.usage = one_line(error), is_usage(error)
             self.stop = None if isinstance(error, Exception) else error
+        finally:
+            speaker.reset(token)
 
     @property
     def finished(self) -> bool:
