@@ -111,7 +111,7 @@ def test_ctrl_c_is_one_signal_to_each_process(tmp_path: Path) -> None:
 def test_a_step_that_breaks_in_one_process_is_told_of(run_fast: Run, tmp_path: Path) -> None:
     line = ("objective._target_=tests.helpers.sharing.Breaking", "trainer.max_epochs=3", "steps_per_call=5", TWO)
     outcome = run_fast(*line, code=1)
-    assert "training diverged: at step 22, a term of the objective (loss) for 1 of 100 examples (training images " in outcome.err
+    assert "diverged: at step 22, a term of the objective (loss) for 1 of 100 examples (training images " in outcome.err
     path = only_run(tmp_path)
     details = status(path)["details"]
     assert len(set(details["batch"])) == 100
