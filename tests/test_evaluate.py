@@ -163,6 +163,7 @@ def test_a_users_own_estimator_must_say_what_it_is(run_fast: Run) -> None:
 # densities as masses
 
 
+@pytest.mark.slow
 def test_a_density_is_scored_as_a_mass_over_levels(gaussian: Path, run_evaluate: Run) -> None:
     run_evaluate("run_dir=run", "num_samples=200")
     density = numbers(gaussian)

@@ -166,6 +166,7 @@ def test_there_are_several_mirrors_on_different_hosts(module: Any) -> None:
     assert len({address.split("/")[2] for address in module.MIRRORS}) >= 3
 
 
+@pytest.mark.slow
 def test_real_mnist_decodes_to_its_published_digits(data_dir: Path) -> None:
     data = MNIST(data_dir=data_dir)
     assert data.event_shape == (1, 28, 28)

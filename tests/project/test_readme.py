@@ -40,6 +40,7 @@ QUICKLY = {  # settings that make an estimator quick
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [line for line in commands_of("evaluate") if "devices" not in line])
 def test_evaluations_run(command, copied, run_fast, tmp_path):
     density = any(word in command for word in ("dequantizations", "measure"))

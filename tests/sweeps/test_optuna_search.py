@@ -126,6 +126,7 @@ def test_failed_trials_can_be_left_but_not_those_cut_short(tmp_path: Path) -> No
     assert states(tmp_path) == {"FAIL": 2, "COMPLETE": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "space"), [(TPE, FLOATS), (GRID, SPACE)])
 def test_more_trials_are_other_trials(sampler: str, space: Sequence[str], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()

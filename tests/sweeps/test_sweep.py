@@ -102,6 +102,7 @@ def test_rerun_puts_the_finished_runs_aside(run_fast: Run, tmp_path: Path) -> No
     assert len(list(tmp_path.glob("logs/sweeps/twice/*.old1/metrics.json"))) == 1
 
 
+@pytest.mark.slow
 def test_batches_of_a_sweep_go_on_after_a_failure(run_fast: Run, tmp_path: Path) -> None:
     line = ("-m", FAULT, "+callbacks.fault.act=raise,none", "hydra.sweeper.max_batch_size=1")
     assert "1 of 2 jobs are not done" in run_fast(*line, code=1).err

@@ -157,6 +157,7 @@ def test_the_manifold_is_drawn_for_two_latent_dimensions_only(run_fast: Run) -> 
     assert set(figures(run_fast("latent_dim=3", figures=True).path)) == ALWAYS
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_at_every_run(run_fast: Run, finished: Outcome) -> None:
     path = run_fast("trainer.max_epochs=2", figures=True).path
     for name, image in figures(finished.path).items():

@@ -123,6 +123,7 @@ def test_a_gradient_is_found_while_the_bound_is_finite(scale: float, overrides: 
     assert error.details["not_finite"].startswith(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "schedule",
     [

@@ -134,7 +134,9 @@ class Step:
 
 def state_of(optimizer: Optimizer) -> list[Tensor]:
     """Return the tensors of the optimiser's state."""
-    return [leaf for leaf in tree_leaves(list(optimizer.state.values())) if isinstance(leaf, Tensor)]
+    values = [value for state in optimizer.state.values() for value in state.values()]
+    nested = [value for value in values if not isinstance(value, Tensor)]  # few or none, and slow to look through
+    return [value for value in (*values, *tree_leaves(nested)) if isinstance(value, Tensor)]
 
 
 def check_clip(clip: Clip) -> None:
