@@ -71,7 +71,11 @@ def parse(lines: list[str], loader: Any = None) -> dict[str, Override]:
 
 
 def call(node: str, path: str, options: Mapping[str, Any], *arguments: Any) -> Any:
-    """Call a class or function. Refuse options of the `conf/` node that it does not take, and a missing package."""
+    """Call the class or function at `path` with the options of a `conf/` node.
+
+    Raises:
+        ConfigError: it does not accept one of the options, or its package is not installed.
+    """
     from vaelab.errors import ConfigError
     from vaelab.runs.validate import refusing
 

@@ -84,7 +84,7 @@ class ImageData(LightningDataModule):
         self.event_shape = tuple(self.split["train"].images.shape[1:])
 
     def splits(self) -> Splits:
-        """Return the train, val and test splits, as a function of `self.seed`."""
+        """Return the train, val and test splits. The same `self.seed` must give the same splits."""
         raise NotImplementedError
 
     def serve(self, pixels: str) -> None:

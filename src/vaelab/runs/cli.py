@@ -61,7 +61,7 @@ def _main(config: str, task: Callable[[], Any]) -> None:
     if config != "train" and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
         refuse(ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder"))
     if os.getcwd() not in sys.path and not sys.flags.safe_path:
-        sys.path.append(os.getcwd())  # to import a user's own classes, as with `python -m`
+        sys.path.append(os.getcwd())  # so that classes in the user's folder can be imported
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra leave the printing of errors to us
     try:
         with redacting_output(), heeding():

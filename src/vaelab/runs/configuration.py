@@ -52,9 +52,8 @@ def choices() -> str:
             line = f"    {file.stem:18} {comments[0] if comments else ''}".rstrip()
             lines.setdefault(group, [f"  {group}"]).append(line)
     order = sorted(lines, key=lambda group: (group.startswith("hydra"), group))
-    return "\n".join(line for group in order for line in lines[group]).replace(
-        "$", "$$"
-    )  # Hydra substitutes in the text
+    text = "\n".join(line for group in order for line in lines[group])
+    return text.replace("$", "$$")  # because Hydra substitutes $NAME in the text
 
 
 def short_key(key: str) -> str:

@@ -145,12 +145,17 @@ def _forms(value: str) -> set[str]:
 
 
 def _netrc_passwords() -> Sequence[str]:
-    # the module `netrc` refuses files that other programs accept
+    file = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
-        file = Path(os.environ.get("NETRC") or os.path.expanduser("~/.netrc"))
-        text = file.read_text(encoding="utf-8", errors="replace")
+        return _passwords_in(file, os.stat(file).st_mtime_ns)
     except OSError:
         return ()
+
+
+@lru_cache
+def _passwords_in(file: str, modified: int) -> Sequence[str]:
+    # cached, because each text that is printed asks for them; the module `netrc` refuses files that others accept
+    text = Path(file).read_text(encoding="utf-8", errors="replace")
     return [password.strip("'\"") for password in re.findall(r"\bpassword\s+(\S+)", text)]
 
 
@@ -158,7 +163,7 @@ def _netrc_passwords() -> Sequence[str]:
 def _homes(home: str) -> Rules:
     # replace the home folder under its given and its resolved name, where it is a whole part of a path
     names = sorted({str(Path(home)), os.path.realpath(home)} - {"/"}, key=len, reverse=True)  # HOME=/ is in every path
-    if not names:
+    if not names or not os.path.isabs(home):
         return []
     before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # or after \n, -I or a colour
     after = r"(?![\w-]|\.\w)"

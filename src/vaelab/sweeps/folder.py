@@ -112,7 +112,7 @@ class SweepFolder:
     def add(self, jobs: Mapping[str, Sequence[str]]) -> None:
         """Add jobs to the plan: folder name → overrides."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / ".lock"):  # another command may add to the same sweep
+        with FileLock(self.path / ".lock"):  # because another command may add jobs to the same sweep at this moment
             plan = self.plan | {name: [redact(override) for override in overrides] for name, overrides in jobs.items()}
             stored = {"format_version": FORMAT_VERSION, "jobs": plan}
             write_atomically(self.path / PLAN, json.dumps(stored, indent=2))

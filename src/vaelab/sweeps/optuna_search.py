@@ -105,7 +105,8 @@ def trials_of(
     yield from [trial for trial in cut_short if trial.params.keys() == space.keys()]
     settled = _params(study, space, TrialState.COMPLETE, TrialState.RUNNING)
     failed = [params for params in _params(study, space, TrialState.FAIL) if points is None or params in points]
-    new = [point for point in points or () if point not in settled + failed]
+    begun = settled + failed
+    new = [point for point in points or () if point not in begun]
     for params in [*(failed if retry_failed else ()), *new[:limit]]:
         if params not in settled:
             settled.append(params)

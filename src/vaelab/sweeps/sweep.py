@@ -108,16 +108,15 @@ class Sweep:
             composed.hydra.runtime.output_dir = str(path)
         HydraConfig.instance().set_config(composed)
         config = contents(composed)
-        check_complete(OmegaConf.create(config))
-        check(composed)
+        cfg = OmegaConf.create(config)
+        check_complete(cfg)
+        check(cfg)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         task = [str(override) for override in composed.hydra.overrides.task]
         swept = swept_keys([str(override) for override in self.config.hydra.overrides.task])
         swept |= set(self.config.hydra.sweeper.get("params") or {})
         label = " ".join(override for override in task if override.lstrip("+~").split("=")[0] in swept) or path.name
-        job = JobSpec(config, path, Path.cwd(), environment, task, label)
-        job.outcome = outcome_before(job.cfg, path)
-        return job
+        return JobSpec(config, path, Path.cwd(), environment, task, label, outcome_before(cfg, path))
 
 
 def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:

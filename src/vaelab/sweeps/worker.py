@@ -28,7 +28,7 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
     os.environ.update({PROGRESS_IN_FILE: "1", **spec.environment})
     os.chdir(spec.cwd)
     if str(spec.cwd) not in sys.path:
-        sys.path.append(str(spec.cwd))  # to import a user's own classes
+        sys.path.append(str(spec.cwd))  # so that classes in the user's folder can be imported
     if "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     with _output_to(spec.path / OUTPUT), redacting_output():

@@ -60,7 +60,7 @@ class StackedStep:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        torch.clear_autocast_cache()
+        torch.clear_autocast_cache()  # see `Step.body`
         levels = self.data.levels("train", indices.flatten()).unflatten(0, indices.shape)
         noise = [self.data.noise(own, generator) for own, generator in zip(levels, self.streams, strict=True)]
         x = self.data.pixels_from(levels, torch.stack(noise))
@@ -81,7 +81,7 @@ class StackedStep:
         return terms
 
     def descend(self, loss: Tensor) -> None:
-        """Give each model its gradients, clip them model by model, and take the optimiser's step."""
+        """Compute the gradients of all models, clip those of each model, and let the joint optimiser take a step."""
         trainable = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
         gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
         for name, gradient in zip(trainable, gradients, strict=True):

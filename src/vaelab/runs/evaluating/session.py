@@ -124,7 +124,7 @@ class Evaluation:
         return tested.column("kl_per_dimension").mean(0).tolist() if "kl_per_dimension" in tested.names else []
 
     def notes(self, metrics: Mapping[str, float]) -> list[str]:
-        """Return sentences that judge the metrics, and say which estimators were left out and why."""
+        """Return the sentences below the table: estimators left out and why, advice, and the KL of each dimension."""
         several, notes = self.module.estimator, []
         for estimator in several.estimators.values() if isinstance(several, Several) else ():
             if refusal := estimator.refusal(self.module.vae.latent_dim):
