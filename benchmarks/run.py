@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,10 @@ def time_network(network: Network, options: argparse.Namespace, folder: Path) ->
             python = options.pythae if name == "pythae" else sys.executable
             workers[name] = stack.enter_context(closing(Worker(python, CONTENDERS[name][1], job, folder)))
         workers = {name: worker for name, worker in workers.items() if started(worker, rows[name])}
-        steps = {name: warmed_up(worker, rows[name], options.seconds) for name, worker in workers.items()}
+        begun, steps = time.perf_counter(), {}
+        for name, worker in workers.items():
+            steps[name] = warmed_up(worker, rows[name], options.seconds)
+            print(f"  warmed up {rows[name].label}, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
         timings(options.rounds, {name: worker for name, worker in workers.items() if steps[name]}, steps, rows)
     return rows
 
@@ -162,18 +166,22 @@ def timings(rounds: int, workers: dict[str, Worker], steps: dict[str, int], rows
 def main() -> None:
     options = parse()
     data = MNIST5k()
+    where = machine(options.device)
     networks: dict[str, dict[str, Row]] = {}
+    options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "levels.npy", data.split["train"].images.reshape(-1, 784))
         for key in [options.network] if options.network else NETWORKS:
             print(f"timing {NETWORKS[key]}", file=sys.stderr)
             networks[str(NETWORKS[key])] = time_network(NETWORKS[key], options, folder)
-    where = machine(options.device)
-    text = markdown(where, networks, options.rounds)
-    print(text)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.md").write_text(text)
+            write(where, networks, options)  # now, because the next network may take minutes
+    print((options.out / "results.md").read_text())
+
+
+def write(where: dict[str, str], networks: dict[str, dict[str, Row]], options: argparse.Namespace) -> None:
+    """Write the results so far into `options.out`."""
+    (options.out / "results.md").write_text(markdown(where, networks, options.rounds))
     results = {network: {name: vars(row) for name, row in rows.items()} for network, rows in networks.items()}
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "pythae")}
     record = {"machine": where, "settings": settings, "networks": results}

@@ -78,8 +78,9 @@ class Guard:
     def all_finite(self, sums: Tensor) -> bool:
         """Return whether the parameters, the optimiser's state, and `sums` (over all processes) are finite."""
         tensors = [*self.step.parameters, *state_of(self.step.optimizer)]
-        largest = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
-        return bool(sums.isfinite().all()) and all(bool(norm.isfinite()) for norm in largest)
+        norms = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
+        largest = torch.stack([norm.to(sums) for norm in norms])  # on one device, to wait for it only once
+        return bool(torch.cat([sums, largest]).isfinite().all())
 
     def repair(self, taken: Sequence[Minibatch]) -> int:
         """Take the steps since the snapshot again, and undo those after which a number is not finite.
