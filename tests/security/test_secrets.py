@@ -134,7 +134,7 @@ def test_w_and_b_stores_figures_and_nothing_of_the_host(home: Path) -> None:
     outcome = train_below(home, "logger=wandb", *OF_WANDB, figures=True, WANDB_DEBUG="true")
     assert_no_sentinel(outcome, *WRITTEN, ".wandb", "debug.log", "debug-internal.log", "requirements.txt", ".png")
     assert outcome.err.splitlines() == [
-        "vaelab: WANDB_DEBUG is ignored: with it W&B writes the API key into the run folder"
+        "vaelab: WANDB_DEBUG is ignored, because it makes W&B write the API key into the run folder"
     ]
     (log,) = outcome.cwd.glob("logs/runs/*/wandb/offline-run-*/logs/debug-internal.log")
     assert '"level":"DEBUG"' not in log.read_text()

@@ -1,7 +1,8 @@
 """The allow-list: what a stored configuration may ask for.
 
-A configuration names classes, and making one runs code. A run folder may be untrusted, so its configuration is
-checked before anything that it names is imported: it may name the public parts of vaelab, and trusted packages.
+A configuration names classes, and instantiating a class runs its code. A run folder may be untrusted, so its
+configuration is checked before anything that it names is imported: it may name the public parts of vaelab, and
+trusted packages.
 """
 
 import inspect
@@ -22,7 +23,7 @@ from vaelab.security.untrusted import shown
 
 PACKAGES = {"data": ("vaelab.data",), "objective": ("vaelab.objectives",), "estimator": ("vaelab.estimators",)}
 OF_MODELS = ("vaelab.vae", "vaelab.heads", "vaelab.networks", "vaelab.priors", "torch.nn")  # for all other parts
-HYDRAS = ("_target_", "_partial_", "_convert_")  # not `_args_`, because the limits miss positional numbers
+HYDRAS = ("_target_", "_partial_", "_convert_")  # without `_args_`, whose numbers have no keys to limit
 ACTIVATIONS = "torch.nn.modules.activation"  # the only part of `torch.nn` that is allowed
 MOST_COUNTED = {"objective": 10_000, "estimator": 1_000_000}  # limits of keys that begin with `num_`
 MOST = 100_000_000  # limit of any other whole number in the same parts
@@ -32,14 +33,14 @@ def trusted_packages(trust: Any) -> tuple[str, ...]:
     """Return the packages that `trust=` names.
 
     Raises:
-        ConfigError: it is not a list of packages, or it names a library that can run any code.
+        ConfigError: `trust` is not a list of packages, or names a library that can run any code.
     """
     packages = [trust] if isinstance(trust, str) else list(trust) if OmegaConf.is_list(trust) else None
     if packages is None or not all(_is_path(package) for package in packages):
         raise ConfigError(f"trust must be a list of packages, found {shown(trust)}: type trust=[mypackage]")
     for package in packages:
         if package.split(".")[0] in _libraries():
-            raise ConfigError(f"trust={package} would let anything through: name a package of your own models")
+            raise ConfigError(f"trust={package} would allow any code to run: name the package of your own models")
     return tuple(packages)
 
 
@@ -64,19 +65,19 @@ def check_trusted(config: dict[str, Any], trusted: Sequence[str], file: Path) ->
     for path, key, value in entries(config):
         part = path.split(".")[0]
         if isinstance(value, str) and ("${" in value or value == "???"):
-            raise RunFolderError(f"{file}: {shown(path)} holds {shown(value)}, expected a value that is settled")
+            raise RunFolderError(f"{file}: {shown(path)} is {shown(value)}, expected a value without ${{...}} or ???")
         if re.fullmatch("_.*_", key) and key not in HYDRAS:
-            raise RunFolderError(f"{file}: {shown(path)} is not for a stored run, expected {', '.join(HYDRAS)}")
+            raise RunFolderError(f"{file}: {shown(path)} is not allowed in a stored run, only {', '.join(HYDRAS)}")
         if part == "estimator" and not re.fullmatch(r"\w+", key):  # an estimator's name becomes part of a file name
-            raise RunFolderError(f"{file}: {shown(path)} is no name, expected letters and digits")
+            raise RunFolderError(f"{file}: {shown(path)} is not a valid key, expected letters, digits and underscores")
         most = MOST_COUNTED.get(part, sys.maxsize) if ".num_" in path else MOST
         if part in MOST_COUNTED and isinstance(value, int) and value > most:
             raise RunFolderError(f"{file}: {shown(path)} must be at most {most:,}, found {shown(value)}")
         if key == "_target_" and not (_is_public(part, value) or _is_trusted(value, trusted, file)):
-            wanted = f"none of the public names of {', '.join(PACKAGES.get(part, OF_MODELS))}"
-            raise RunFolderError(f"{file}: {shown(path)} asks for {shown(value)}, {wanted}: {_remedy(value)}")
+            wanted = f"expected a public name of {', '.join(PACKAGES.get(part, OF_MODELS))}"
+            raise RunFolderError(f"{file}: {shown(path)} is {shown(value)}, {wanted}: {_remedy(value)}")
         if part == "data" and key == "_target_" and path != "data._target_":
-            raise RunFolderError(f"{file}: {shown(path)} names a class inside of the data set, which takes none")
+            raise RunFolderError(f"{file}: {shown(path)} names a class, which only data._target_ may do")
 
 
 def _is_public(part: str, target: Any) -> bool:
@@ -86,9 +87,9 @@ def _is_public(part: str, target: Any) -> bool:
 
 @cache
 def _public(package: str) -> frozenset[str]:
-    """Return the paths of the classes and functions that a package offers, and defines itself.
+    """Return the paths of the public classes and functions that a package itself defines.
 
-    What a package has merely imported is left out, because the names of an imported module lead to everything.
+    Imported names are left out, because an imported module may lead to any code.
     """
     defined_in = ACTIVATIONS if package == "torch.nn" else package
     members = vars(import_module(package)).items()
@@ -105,14 +106,14 @@ def _is_trusted(target: Any, trusted: Sequence[str], file: Path) -> bool:
     if not below:
         return False
     begin = below[0]
-    try:  # as Hydra does: an attribute where there is one, else a module
+    try:  # resolve the path as Hydra does: take an attribute if there is one, else import a module
         found = import_module(begin)
         for name in target.removeprefix(f"{begin}.").split("."):
             begin += f".{name}"
             found = getattr(found, name) if hasattr(found, name) else import_module(begin)
     except ImportError as error:
         raise RunFolderError(
-            f"{file} asks for {target}, which is not here ({error}): stand where it is, or install it"
+            f"{file} names {target}, which cannot be imported ({error}): install it, or type the command in its folder"
         ) from error
     return any(_is_defined(found, package) for package in below)
 
@@ -126,7 +127,7 @@ def _remedy(target: Any) -> str:
 
 @cache
 def _libraries() -> frozenset[str]:
-    """Return the packages of Python and of all that vaelab requires; each can run any code."""
+    """Return the top-level packages of Python, vaelab and all that vaelab requires; each can run any code."""
     left, required = ["vaelab"], set[str]()
     while left:
         name = _canonical(left.pop())

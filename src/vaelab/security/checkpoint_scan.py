@@ -12,18 +12,19 @@ from torch import Tensor
 from vaelab.errors import RunFolderError
 from vaelab.security.untrusted import shown
 
-# plain data and tensors need no more; others that PyTorch allows, such as bytearray, can take any amount of memory
+# enough for plain data and tensors; other globals that PyTorch allows, such as bytearray, can take any amount of memory
 GLOBALS = ("torch._utils _rebuild_tensor_v2", "collections OrderedDict")
 CALLS = {"BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
-LARGEST_PICKLE = 2**22  # bytes, without tensors; ours take thousands. Reading may need a hundred times as much memory
+LARGEST_PICKLE = 2**22  # bytes, without tensor data; vaelab writes thousands. Unpickling may take 100 times as much
 
 
 def check_container(file: BinaryIO, size: int) -> None:
     """Scan the archive of a checkpoint of `size` bytes without unpacking it, then rewind the file.
 
     Raises:
-        ValueError: it would unpack to more than `size` bytes, or it asks for more than tensors and plain data.
-        Exception: it is not an archive, in the words of `zipfile` or `pickletools`.
+        ValueError: the archive unpacks to more than `size` bytes, is damaged, is not from `torch.save`, or has a pickle
+            that is too large or asks for more than tensors and plain data.
+        Exception: the file is not an archive; `zipfile` and `pickletools` raise errors of their own.
     """
     with ZipFile(file) as archive:
         entries = archive.infolist()
@@ -52,10 +53,10 @@ def _is_plain(name: Any) -> bool:
 
 
 def check_format(checkpoint: Any, size: int, path: Path) -> None:
-    """Refuse a loaded checkpoint that lacks counts or weights, or has tensors that claim more than the file's `size`.
+    """Refuse a loaded checkpoint without valid counts and weights, or with tensors that exceed the file's `size`.
 
     Raises:
-        RunFolderError: says what was expected and what was found.
+        RunFolderError: `counts` or `state_dict` is missing or malformed, or all tensors together exceed `size` bytes.
     """
     if not isinstance(checkpoint, dict) or not {"counts", "state_dict"} <= checkpoint.keys():
         found = ", ".join(map(shown, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
@@ -73,7 +74,7 @@ def check_counts(counts: Any, path: Path) -> None:
     """Refuse `counts` that do not say how many optimiser steps and samples the weights have seen.
 
     Raises:
-        RunFolderError: names what was found.
+        RunFolderError: `counts` is not a dict, or one of the two counts is missing or is not a whole number.
     """
     if not (isinstance(counts, dict) and _is_count(counts.get("steps")) and _is_count(counts.get("samples_seen"))):
         raise not_ours(path, "counts of steps and samples_seen", f"counts={shown(counts)}")
@@ -101,18 +102,18 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def check_weights(model: LightningModule, state: Mapping[str, Tensor], path: Path) -> None:
-    """Compare weights with those of the model, by name, shape and type.
+    """Compare the names, shapes and types of weights with those of the model.
 
     Raises:
-        RunFolderError: names the first that differs.
+        RunFolderError: a weight is missing, is unknown to the model, or has a different shape or type.
     """
     expected = model.state_dict()
     for name in {**expected, **state}:
         here, there = _described(expected.get(name)), _described(state.get(name))
         if here != there:
             raise RunFolderError(
-                f"{path} cannot be loaded into the model of config.yaml: {shown(name)} is {there} there, the model has "
-                f"{here}; they are of different runs, or of different versions of the code"
+                f"{path} cannot be loaded into the model of config.yaml: expected {shown(name)} to be {here}, found "
+                f"{there}; the two files are from different runs or different versions of the code"
             )
 
 
@@ -124,7 +125,7 @@ def check_resumable(model: LightningModule, checkpoint: dict[str, Any], path: Pa
     """Refuse a loaded checkpoint from which this model cannot resume its training.
 
     Raises:
-        RunFolderError: it has weights of another model, or lacks the state of the loops or of the optimiser.
+        RunFolderError: the checkpoint has the weights of another model, or lacks the state of loops or optimiser.
     """
     check_weights(model, checkpoint["state_dict"], path)
     try:
@@ -134,4 +135,4 @@ def check_resumable(model: LightningModule, checkpoint: dict[str, Any], path: Pa
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise not_ours(path, "states of the loops and of one optimizer", shown(list(checkpoint))) from error
     if len(held) != (number := len(list(model.parameters()))):
-        raise not_ours(path, f"an optimizer's state of {number} parameters", f"{len(held)}")
+        raise not_ours(path, f"an optimizer's state for {number} parameters", f"{len(held)}")

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 from urllib.parse import quote
 
-LEAST = 8  # characters of a secret; a shorter value is hardly a secret, and would be found in ordinary words
+LEAST = 8  # minimum characters of a secret; a shorter value is hardly a secret, and would match in ordinary words
 SECRET_NAME = re.compile(
-    # letters may stand before such a word (PGPASSWORD, OAUTH), not behind it (AUTHOR, KEYBOARD, TOKENIZERS)
+    # letters may stand before such a word (PGPASSWORD, OAUTH), but not after it (AUTHOR, KEYBOARD, TOKENIZERS)
     r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|CREDENTIAL|AUTH|COOKIE)S?(?![a-z])",
     re.IGNORECASE,
 )
@@ -29,7 +29,7 @@ KEY_FORMS = (
     (re.compile(r"wandb_v\d+_\w{20,}"), "[W&B key]"),
     (re.compile(r"local-\w{40,}"), "[W&B key]"),  # a key of a private W&B server
     (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"), "[JWT]"),  # some keys of W&B are JWTs
-    # 40 hexadecimal digits alone may be a commit
+    # 40 hexadecimal digits after such a word; without it they may be a commit
     (
         re.compile(rf"((?i:wandb|key|token|login|password|secret|bearer)[^\n]{{0,40}}?)(?<!{HEX}){HEX}{{40}}(?!{HEX})"),
         r"\1[W&B key]",
@@ -56,12 +56,12 @@ def presentable(data: Any) -> Any:
 
 
 def at_home(data: Any) -> Any:
-    """Return nested plain data with `~/...` below the home folder of this user: the inverse of `redacted` for paths."""
+    """Return nested plain data with the home folder in place of `~` in texts such as `~/data`; undoes `redacted`."""
     return _each_text(lambda text: os.path.expanduser(text) if re.match(r"~(/|$)", text) else text, data)
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters escaped, but for line ends and tabs, so that it cannot steer a terminal."""
+    """Return `text` with control characters escaped, except line feeds and tabs, so that it cannot steer a terminal."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -123,7 +123,7 @@ def _rules() -> Rules:
 
 
 def _secrets() -> Rules:
-    # the longest first, and with any white space between words, because a text may be folded
+    # match the longest first, and match any white space between words, because a text may be wrapped
     found = {form: "[password in .netrc]" for value in _netrc_passwords() for form in _forms(value)}
     for name, value in os.environ.items():
         if SECRET_NAME.search(name):
@@ -136,7 +136,7 @@ def _secrets() -> Rules:
 
 
 def _forms(value: str) -> set[str]:
-    """Return how a value may be written: whole or by the line, as it is or escaped by Python, JSON or URLs."""
+    """Return the forms of a value in a text: whole or single lines, as it is or escaped by Python, JSON or URLs."""
     parts = {value, *value.splitlines()}
     ways = (repr, lambda part: repr(part + '"')[:-1], json.dumps, lambda part: f"'{quote(os.fsencode(part), safe='')}'")
     escaped = {way(part)[1:-1] for part in parts for way in ways}
@@ -154,17 +154,18 @@ def _netrc_passwords() -> Sequence[str]:
 
 @lru_cache
 def _passwords_in(file: str, modified: int) -> Sequence[str]:
-    # cached, because each text that is printed asks for them; the module `netrc` refuses files that others accept
+    # cached, because every printed text needs them
+    # read without the module `netrc`, because it refuses files that other programs accept
     text = Path(file).read_text(encoding="utf-8", errors="replace")
     return [password.strip("'\"") for password in re.findall(r"\bpassword\s+(\S+)", text)]
 
 
 @lru_cache
 def _homes(home: str) -> Rules:
-    # replace the home folder under its given and its resolved name, where it is a whole part of a path
-    names = sorted({str(Path(home)), os.path.realpath(home)} - {"/"}, key=len, reverse=True)  # HOME=/ is in every path
+    # replace the home folder, as given and with links resolved, except inside a longer name
+    names = sorted({str(Path(home)), os.path.realpath(home)} - {"/"}, key=len, reverse=True)  # "/" matches every path
     if not names or not os.path.isabs(home):
         return []
-    before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # or after \n, -I or a colour
+    before = r"(?:(?<![\w.~-])|(?<=\\[abfnrtv])|(?<=[\s'\"=]-[A-Z])|(?<=[\d\[]m))"  # also after \n, -I or a colour code
     after = r"(?![\w-]|\.\w)"
     return [(re.compile(f"{before}(?:{'|'.join(map(re.escape, names))}){after}"), "~")]

@@ -11,7 +11,7 @@ import yaml
 
 from vaelab.errors import RunFolderError
 
-CONFIG_LIMIT = 2**20  # bytes; ours has a few thousand
+CONFIG_LIMIT = 2**20  # bytes; vaelab writes a few thousand
 JSON_LIMIT = 2**22
 DEPTH_LIMIT = 32
 NODE_LIMIT = 20_000  # keys and values; each takes about a thousand bytes while it is read
@@ -25,7 +25,7 @@ def opened(path: Path) -> BinaryIO:
 
     Raises:
         FileNotFoundError: there is no file.
-        RunFolderError: it is a link, a folder, a pipe or a device, or it may not be read.
+        RunFolderError: the path is a link, a folder, a pipe or a device, or the file may not be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -45,8 +45,8 @@ def read_text(path: Path, limit: int) -> str:
 
     Raises:
         FileNotFoundError: there is no file.
-        RunFolderError: see `opened`; or the file is larger.
-        ValueError: it is not UTF-8.
+        RunFolderError: see `opened`; or the file is larger than `limit`.
+        ValueError: the text is not UTF-8.
     """
     with opened(path) as file:
         content = file.read(limit + 1)
@@ -79,7 +79,7 @@ class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: i
         mapping = super().construct_mapping(node, deep)
         for key in mapping:
             if not isinstance(key, str):
-                raise yaml.YAMLError(f"it has the key {shown(key)}, expected a word")
+                raise yaml.YAMLError(f"it has the key {shown(key)}, expected a string")
         if len(mapping) != len(node.value):
             ((twice, _),) = Counter(key.value for key, _ in node.value).most_common(1)
             raise yaml.YAMLError(f"it has the key {shown(twice)} twice")
@@ -118,7 +118,7 @@ def plain_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: the text is not YAML, or uses more than plain YAML: tags, anchors, deep nesting, many nodes.
-        ValueError, OverflowError: a number does not exist.
+        ValueError, OverflowError: a value looks like a number, but does not stand for one.
     """
     _check_events(text)
     return yaml.load(text, _PlainLoader)
