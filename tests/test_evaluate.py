@@ -193,14 +193,14 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
     [
         ("measure=mass", "binary"),
         ("dequantizations=3", "found estimator=importance and binary pixels: type dequantizations=1"),
-        ("dequantizations=3 estimator=ais", "dequantizations is for importance sampling"),
+        ("dequantizations=3 estimator=ais", "dequantizations above 1 need importance sampling"),
         ("limit=0", "limit must be a whole number of at least 1"),
         ("split=train", "test or val"),
         ("devices=0", "devices must be a whole number of at least 1"),
         ("estimator=guess", "guess"),
         ("+estimator.num_chains=3", "also type estimator=importance, ais, hmc or all"),
         ("estimator.num_chains=3 estimator=hmc", "must be even"),
-        ("estimator=ais num_samples=10", "num_samples is an option of importance sampling"),
+        ("estimator=ais num_samples=10", "num_samples needs importance sampling"),
     ],
 )
 def test_an_invalid_override_fails_in_one_line_and_writes_nothing(
@@ -255,7 +255,7 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_left(
         assert {file.suffix for file in (folder / "evaluations").iterdir()} == {".json", ".safetensors"}  # no lock
     with pytest.MonkeyPatch.context() as patched:
         seen = interrupted_after(9, patched)
-        assert f"going on: {len(first)} of {len(first + then)} blocks" in run_evaluate(*command).err
+        assert f"resuming: {len(first)} of {len(first + then)} blocks" in run_evaluate(*command).err
         assert seen == then
     assert evaluation(folder) == expected
     assert not list((folder / "evaluations").glob("*part*"))

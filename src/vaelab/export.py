@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     weights = read_weights(folder, cfg.checkpoint)
     path = weights.path.with_suffix(".safetensors")
     if not path.parent.resolve().is_relative_to(folder.resolve()):
-        raise RunFolderError(f"{path.parent} leads out of {folder}: nothing is written there")
+        raise RunFolderError(f"{path.parent} leads out of {folder}: nothing was written; replace the link by a folder")
     write_safetensors(path, weights)
     print(f"written: {os.path.relpath(path)} ({weights.num_bytes:,} bytes, {weights.steps:,} steps)")
 

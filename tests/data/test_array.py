@@ -127,7 +127,7 @@ def test_a_run_is_the_same_wherever_its_array_lies(run_fast: Run, run_evaluate: 
     assert evaluated["test/elbo"] == pytest.approx(results(first.path)["test/elbo"])
     np.save(tmp_path / "two" / "mine.npy", PICTURES[::-1])
     refused = run_fast(*line, "data_dir=two", "trainer.max_epochs=2", code=1, figures=True)
-    assert "was trained on other data than data=array serves now" in refused.err
+    assert "was trained on data that differ from data=array now" in refused.err
 
 
 def with_value(value: float, dtype: str = "f8") -> np.ndarray:

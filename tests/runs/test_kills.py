@@ -236,7 +236,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(
     if damage != "lost":
         (told,) = completed.err.splitlines()
         assert "last.ckpt cannot be loaded" in told
-        assert told.endswith("going on from previous.ckpt")
+        assert told.endswith("resuming from previous.ckpt")
         assert told.removeprefix("vaelab: ") in (begun / "train.log").read_text()
     found = outcome(tmp_path)
     for key in ("last", "metrics"):

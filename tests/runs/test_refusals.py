@@ -39,7 +39,7 @@ TRAIN = [
     # arguments of the trainer
     ("+trainer.foo=1", USAGE, "foo", "trainer"),
     ("+trainer.gradient_clip_val=1", USAGE, "trainer.gradient_clip_val", "gradient_clip=norm"),
-    ("+trainer.enable_progress_bar=true", USAGE, "trainer.enable_progress_bar", "cannot be chosen"),
+    ("+trainer.enable_progress_bar=true", USAGE, "trainer.enable_progress_bar", "vaelab sets"),
     ("+trainer.devices=2", USAGE, "trainer.devices", "runtime.devices"),
     ("+callbacks.checkpoints.every_n_steps=2", USAGE, "checkpoint_every_n_steps"),
     ("accelerator=foo", USAGE, "foo"),
@@ -128,7 +128,7 @@ def test_compiling_without_a_compiler_is_one_line(run_fast: Run, monkeypatch: py
 )
 def test_an_entry_point_names_missing_keys_and_refuses_sweeps(main: Any, key: str, tmp_path: Path) -> None:
     assert_one_line(run_main(main, tmp_path, code=USAGE), f"{key} is missing: type {key}=")
-    assert_one_line(run_main(main, tmp_path, "-m", f"{key}=a,b", code=USAGE), "-m is for vaelab.train alone")
+    assert_one_line(run_main(main, tmp_path, "-m", f"{key}=a,b", code=USAGE), "-m works only with vaelab.train")
     assert left_behind(tmp_path) == []
 
 

@@ -346,7 +346,7 @@ def test_a_folder_that_another_run_took_meanwhile_is_refused(tmp_path: Path) -> 
     with RunFolder(tmp_path, {"seed": 0}).running({}):
         pass
     before = files(tmp_path)
-    with pytest.raises(RunFolderError, match="seed is 0 there and 1 here"), late.running({}):
+    with pytest.raises(RunFolderError, match="with seed=0 instead of 1"), late.running({}):
         pass
     assert files(tmp_path) == before
 
@@ -363,7 +363,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
     with RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 1}}):
         pass
     with (
-        pytest.raises(RunFolderError, match="other data than data=a serves now"),
+        pytest.raises(RunFolderError, match="data that differ from data=a now"),
         RunFolder(tmp_path, {"seed": 0}).running({"data": {"name": "a", "sha": 2}}),
     ):
         pass

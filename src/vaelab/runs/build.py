@@ -25,31 +25,31 @@ from vaelab.vae import VAE
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
-    """Return the trainer of the run in `path`, without its logger. Set the precision of matrix products."""
+    """Return the trainer of the run in `path`, without a logger. Also set the global precision of matrix products."""
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # global, until the next run sets it
     ours = {
         "accelerator": cfg.runtime.accelerator,
         "devices": cfg.runtime.devices,
         "num_sanity_val_steps": 0,
-        "enable_progress_bar": False,  # ours is a callback
+        "enable_progress_bar": False,  # vaelab's progress bar is a callback
         "enable_model_summary": False,
         "log_every_n_steps": 1,
         "callbacks": callbacks,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "logger": False,
         "profiler": cfg.runtime.profiler,
-        # wait for slow processes, because `distributed` ends all if one is lost
+        # wait for slow processes; if one is lost, `distributed` ends all others
         "strategy": DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.runtime) > 1 else "auto",
         "default_root_dir": str(path),
-        # not Lightning's SLURM environment, which handles signals and checkpoints itself
+        # set explicitly, because Lightning would choose its SLURM environment, which handles signals itself
         "plugins": [LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
     }
     for key in cfg.trainer.keys() & ours.keys():
-        raise ConfigError(f"trainer.{key} cannot be chosen: leave it out")
+        raise ConfigError(f"vaelab sets trainer.{key} itself: leave out trainer.{key}")
     epochs = -1 if cfg.trainer.max_epochs is None else cfg.trainer.max_epochs
     # the module counts optimiser steps; the trainer would count chunks
     limits = {"max_epochs": epochs, "max_steps": -1, "val_check_interval": None}
-    # below the key `trainer`, so that errors name that key
+    # nested below `trainer`, so that error messages name this key
     node = OmegaConf.create({"trainer": {"_target_": "pytorch_lightning.Trainer", **cfg.trainer}})
     with refusing("the trainer"):
         trainer: Trainer = instantiate(node.trainer, **ours, **limits)
@@ -63,7 +63,7 @@ def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
     """Return the callbacks that `cfg` chooses; without the progress bar if `bar` is false."""
     nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
     if "every_n_steps" in (nodes.get("checkpoints") or ()):
-        raise ConfigError("callbacks.checkpoints.every_n_steps cannot be chosen: type checkpoint_every_n_steps=")
+        raise ConfigError("callbacks.checkpoints.every_n_steps is not supported: type checkpoint_every_n_steps=")
     callbacks = [instantiate(node) for name, node in nodes.items() if node is not None and (bar or name != "progress")]
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
@@ -72,7 +72,7 @@ def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
-    """Make the data, and the module that trains a model on them."""
+    """Build the data, and the module that trains a model on them."""
     data = build_data(cfg)
     with refusing("the model"):
         vae = build_vae(cfg, data)
@@ -107,7 +107,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
 
 
 def build_data(cfg: DictConfig) -> ImageData:
-    """Make the data that `cfg` chooses; the model later chooses which pixels they serve."""
+    """Build the data that `cfg` chooses. The decoder later determines which kind of pixels they serve."""
     return instantiate(
         cfg.data,
         data_dir=cfg.runtime.data_dir,
@@ -119,7 +119,7 @@ def build_data(cfg: DictConfig) -> ImageData:
 
 
 def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
-    """Make the module that evaluates `vae`, without the parts that only training needs."""
+    """Build the module that evaluates `vae`, without the parts that only training needs."""
     objective, estimator = build_objective(cfg.objective, num_processes=1), instantiate(cfg.estimator)
     return EvaluationModule(vae, objective, estimator, cfg.seed)
 

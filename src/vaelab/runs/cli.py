@@ -1,4 +1,4 @@
-"""Errors as part of the interface: one that the user can fix is one line on stderr, and leaves no files behind."""
+"""Turn functions into commands. An error that the user can fix is one line on stderr, and leaves no files behind."""
 
 import errno
 import functools
@@ -31,14 +31,14 @@ from vaelab.signals import Interrupted, heeding
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
 FAILURE = (DataError, errors.RunFolderError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
 FAILURE = (*FAILURE, errors.SweepError, OSError, ImportError)  # exit code 1
-# not in a spawned child process, which inherits the value that `_main` sets
+# ignored in a spawned child process, because it inherits the value that `_main` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 
-speaker: ContextVar[str] = ContextVar("speaker", default="")  # names the run that a warning is about
+speaker: ContextVar[str] = ContextVar("speaker", default="")  # prefix of a warning that names its run, as "seed 3: "
 
 
 def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Turn a function of the configuration `conf/CONFIG.yaml` into a command; report a user's mistakes in one line."""
+    """Return a decorator that turns a function of the configuration `conf/CONFIG.yaml` into a command."""
     file = Path(CONF, config)
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -59,10 +59,10 @@ def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[],
 def _main(config: str, task: Callable[[], Any]) -> None:
     quieten_console()
     if config != "train" and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
-        refuse(ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder"))
+        refuse(ConfigError("-m works only with vaelab.train: leave out -m, and type the command once for each folder"))
     if os.getcwd() not in sys.path and not sys.flags.safe_path:
         sys.path.append(os.getcwd())  # so that classes in the user's folder can be imported
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra leave the printing of errors to us
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
     try:
         with redacting_output(), heeding():
             sys.argv[1:] = full_keys(config, sys.argv[1:])
@@ -70,11 +70,11 @@ def _main(config: str, task: Callable[[], Any]) -> None:
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
     except SIGTERMException:
-        sys.exit(128 + signal.SIGTERM)  # Lightning's own code would be 0
+        sys.exit(128 + signal.SIGTERM)  # Lightning's own exit code would be 0
     except Exception as error:
         ours = isinstance(error, (*USAGE, *FAILURE))
         composed = any(frame.name == "run_job" for frame in traceback.extract_tb(error.__traceback__))
-        # while it composes, Hydra raises a bare ValueError at some overrides, such as callbacks=null
+        # while composing, Hydra raises a plain ValueError for some overrides, such as callbacks=null
         if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
             show_traceback(error)
             sys.exit(1)
@@ -82,15 +82,15 @@ def _main(config: str, task: Callable[[], Any]) -> None:
 
 
 def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """Call the function. Report errors that the user can fix here, because Hydra would print more than one line."""
+    """Call the function. Report a user's error here, because Hydra would print more than one line."""
     try:
         check_complete(cfg)
         return function(cfg)
     except Exception as error:
         folder = Path(HydraConfig.get().runtime.output_dir)
         if folder.resolve() != Path.cwd():
-            with suppress(OSError):  # not empty: an earlier run has written here
-                folder.rmdir()  # Hydra has made it before it called us
+            with suppress(OSError):  # the folder is not empty, because an earlier run wrote to it
+                folder.rmdir()  # Hydra made the folder before it called `task`
         if isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
             refuse(error)
         raise
@@ -106,18 +106,18 @@ def quieten_console() -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a full disk is reported by the write that must succeed
+    logging.raiseExceptions = False  # on a full disk, the write of a result reports the error, not the log
     os.environ.setdefault("WANDB_SILENT", "true")
 
 
 def refuse(error: Exception) -> NoReturn:
-    """Print the error in one line and exit: 2 for usage, 1 for failure."""
+    """Print the error in one line, and exit with code 2 for a usage error or 1 for a failure."""
     print(f"vaelab: {one_line(error)}", file=sys.stderr)
     sys.exit(2 if is_usage(error) else 1)
 
 
 def is_usage(error: BaseException) -> bool:
-    """Return whether the command line is at fault, and not a file that it names."""
+    """Return whether the error is in the command line, not in a file that the command line names."""
     failed = isinstance(error, InstantiationException) and isinstance(error.__cause__, (DataError, OSError))
     return isinstance(error, USAGE) and not failed
 

@@ -26,5 +26,5 @@ def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) ->
 
 
 def value_of(columns: Mapping[str, Metrics]) -> float:
-    """Return what a search maximises: the validation bound in nats, from the first column."""
+    """Return the value that a search maximises: the validation bound of the first column, in nats."""
     return next(iter(columns.values()))["val/elbo"]

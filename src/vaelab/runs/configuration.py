@@ -19,7 +19,7 @@ RUNTIME = "runtime"  # the node of everything that cannot change the result of a
 
 
 def _let_ours_replace_hydras() -> None:
-    """Unregister Hydra's schemas of launchers and sweepers named like ours, because ours would fail their checks."""
+    """Unregister Hydra's schemas for launchers and sweepers with the names of ours, because ours do not fit them."""
     Plugins.instance()  # registers Hydra's schemas
     for group in ("launcher", "sweeper"):
         for file in Path(CONF, "hydra", group).iterdir():
@@ -36,7 +36,7 @@ def contents(cfg: DictConfig) -> dict[str, Any]:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return the contents to store or hash, not to build from: redacted, and without this machine's paths."""
+    """Return the contents in the form that is stored and hashed: redacted, and without `data_dir`."""
     found = contents(cfg)
     found.get(RUNTIME, {}).pop("data_dir", None)
     return cast(dict[str, Any], redacted(found))
@@ -80,7 +80,7 @@ def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
 
 @cache
 def _keys(config: str) -> tuple[dict[str, Any], set[str]]:
-    """Return the top level of a configuration, its groups included, and the groups below `runtime`."""
+    """Return a configuration as nested dicts, with its groups as empty dicts, and the groups below `runtime`."""
     top = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(CONF, f"{config}.yaml"))))
     groups = {group for entry in top.pop("defaults") if isinstance(entry, dict) for group in entry}
     below = {group.removeprefix(f"{RUNTIME}/") for group in groups if group.startswith(f"{RUNTIME}/")}
@@ -90,6 +90,6 @@ def _keys(config: str) -> tuple[dict[str, Any], set[str]]:
 
 
 def _depth(node: Any, key: str) -> int:
-    """Return how many parts of a dotted key, from the first on, lead down into the node."""
+    """Return how many parts at the beginning of a dotted key exist in the node."""
     first, _, rest = key.partition(".")
     return 1 + _depth(node[first], rest) if isinstance(node, Mapping) and first in node else 0

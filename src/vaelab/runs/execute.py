@@ -37,10 +37,10 @@ def complete(
     """Complete the run that `cfg` describes, in this process, or in one process for each of several devices.
 
     Args:
-        cfg: the configuration, checked.
+        cfg: the configuration, already checked.
         path: the run folder; this process holds its lock during the run.
-        group: the sweep's name, for the logger.
-        stop: tells of signals.
+        group: the sweep's name, for the logger; None for a single run.
+        stop: whether a signal told this process to stop.
         together: takes the training steps of this run together with those of other runs.
         bar: show the progress bar, if the callbacks include one.
 
@@ -62,7 +62,7 @@ def complete(
 
 
 def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
-    """Make the data, the module and the trainer of a run. After this, only the logger in `cfg` may still be refused."""
+    """Build the data, module and trainer of a run. Afterwards only the logger in `cfg` may still be refused."""
     data, module = build(cfg)
     return data, module, make_trainer(cfg, path, make_callbacks(cfg, bar))
 
@@ -70,7 +70,7 @@ def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
 def fit_and_evaluate(
     cfg: DictConfig, parts: Parts, folder: RunFolder, group: str | None, stop: Stop, together: Together | None = None
 ) -> Metrics:
-    """Train and evaluate; one of several processes does its share. Return the metrics over all processes."""
+    """Train and evaluate this process's share of the run. Return the metrics over all processes."""
     data, module, trainer = parts
     module.together, module.stop = together, stop
     with refusing("the logger"):

@@ -1,4 +1,4 @@
-"""The model that a configuration describes, and whether the data suit it."""
+"""Build the model that a configuration describes, and check that the data suit it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,39 +24,44 @@ log = logging.getLogger(__name__)
 
 
 def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
-    """Make an objective; refuse parameters in it, and several processes if it couples the examples of a minibatch."""
+    """Build an objective. Refuse parameters in it, and several processes if it couples the examples of a minibatch."""
     with refusing("the objective"):
         objective = instantiate(node)
     check_kind("objective", objective, Objective)
     if names := [name for name, _ in objective.named_parameters()]:
-        raise ConfigError(f"no optimiser updates {names[0]} of {type(objective).__name__}: make it a buffer")
+        raise ConfigError(
+            f"{type(objective).__name__} has the parameter {names[0]}, which no optimiser updates: make it a buffer"
+        )
     if objective.couples_batch and num_processes > 1:
-        raise ConfigError(f"{type(objective).__name__} couples the examples of a minibatch: type devices=1")
+        raise ConfigError(
+            f"{type(objective).__name__} couples the examples of a minibatch, so it needs one process: type devices=1"
+        )
     return objective
 
 
 def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
-    """Make the prior on the weights, if any; refuse one with tensors, because an evaluation does not load them."""
+    """Build the prior on the weights, if any. Refuse tensors in it, because an evaluation does not load them."""
     with refusing("the weight_prior"):
         prior = instantiate(node)
     if prior is None:
         return None
     check_kind("weight_prior", prior, nn.Module)
     if names := [*dict(prior.named_parameters()), *dict(prior.named_buffers())]:
-        raise ConfigError(f"{type(prior).__name__} holds the tensor {names[0]}: keep plain numbers in a weight_prior")
+        raise ConfigError(
+            f"weight_prior must hold plain numbers, found the tensor {names[0]} in {type(prior).__name__}: "
+            "replace it with a number"
+        )
     return prior
 
 
 def check_kind(key: str, found: object, expected: type) -> None:
     """Refuse an object that is not an instance of `expected`; `key` names the object in the configuration."""
     if not isinstance(found, expected):
-        raise ConfigError(
-            f"{key}._target_ makes a {type(found).__name__}, expected one derived from {expected.__name__}"
-        )
+        raise ConfigError(f"{key}._target_ gives a {type(found).__name__}, expected an instance of {expected.__name__}")
 
 
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
-    """Make the model for events of this shape; refuse parts of the wrong class."""
+    """Build the model for events of this shape. Refuse parts of the wrong class."""
     parts = [instantiate(part_without_network(cfg[name])) for name in ("encoder", "decoder")]
     networks = [instantiate(cfg[name].get("network") or cfg.network) for name in ("encoder", "decoder")]
     vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
@@ -79,7 +84,7 @@ def part_without_network(part: DictConfig) -> DictConfig:
 
 
 def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
-    """Make the model for `data`, with weights drawn from `cfg.seed`. Make the data serve the pixels that it models."""
+    """Build the model for `data`, with weights seeded by `cfg.seed`. Make the data serve the pixels that it models."""
     seed_draws("cpu", "initialize", cfg.seed)
     vae = model_for(cfg, data.event_shape)
     serve_pixels(data, vae)
@@ -96,14 +101,17 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
     head = vae.decoder.head
     if data.pixels not in (None, head.pixels):
         raise ConfigError(
-            f"the decoder's head {type(head).__name__} models {head.pixels} pixels, data.pixels={data.pixels} asks for "
-            f"others: type data.pixels=null, or choose a decoder of {data.pixels} pixels"
+            f"the decoder's head {type(head).__name__} needs {head.pixels} pixels, found data.pixels={data.pixels}: "
+            f"type data.pixels=null, or choose a decoder of {data.pixels} pixels"
         )
     if head.pixels != "binary" and data.binarize != "dynamic":
-        log.warning("data.binarize=%s changes nothing: the decoder models %s pixels", data.binarize, head.pixels)
+        log.warning("data.binarize=%s has no effect: the decoder models %s pixels", data.binarize, head.pixels)
     data.serve(head.pixels)
     if head.measure != MEASURES[head.pixels]:
-        raise ConfigError(f"{type(head).__name__} declares measure={head.measure} of {head.pixels} pixels: correct one")
+        raise ConfigError(
+            f"{type(head).__name__} declares pixels={head.pixels} and measure={head.measure}, expected "
+            f"measure={MEASURES[head.pixels]} for these pixels: correct one of the two"
+        )
     vae.max_pixel = data.max_pixel
 
 
@@ -116,12 +124,12 @@ def check_support(vae: VAE, data: ImageData) -> None:
         if support is None or not support.check(x).all():
             raise ConfigError(
                 f"{data.name} serves {data.pixels} pixels between {x.min():g} and {x.max():g}, outside the support "
-                f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its `pixels`"
+                f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its head's pixels"
             )
 
 
 def scored_as_mass(vae: VAE, data: ImageData) -> None:
-    """Turn a decoder of densities over unit pixels into one of masses over grey levels; make the data serve levels.
+    """Turn the decoder's density over unit pixels into a mass over grey levels. Make the data serve levels.
 
     Load the weights first, because wrapping the head in `OverLevels` renames its parameters. Afterwards the encoder
     sees level / (num_levels - 1), without the noise of dequantising, and the ELBO bounds the mass of the levels.
@@ -130,13 +138,13 @@ def scored_as_mass(vae: VAE, data: ImageData) -> None:
     if head.pixels != "unit":
         reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
         raise ConfigError(
-            f"a mass over levels needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} "
-            f"pixels {reason}: leave out measure=mass"
+            f"measure=mass needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} pixels "
+            f"{reason}: leave out measure=mass"
         )
     with refusing("the decoder"), torch.no_grad():
         over_levels = OverLevels(head, data.num_levels).train(head.training)
         z = vae.latent_prior().sample((1,))
-        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))  # fails here, not in the test
+        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))  # refuses a wrong head
     vae.decoder.head = over_levels
     data.serve(over_levels.pixels)
     vae.max_pixel = data.max_pixel

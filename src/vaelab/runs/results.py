@@ -29,7 +29,7 @@ def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> 
 
 
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
-    """Return metrics of the last weights, and under `best/` those of the weights with the best validation bound."""
+    """Return the metrics of the last weights, and those of `best.ckpt` under names that begin with `best/`."""
     metrics = evaluate(trainer, module, data)
     epochs = -(-module.steps // data.batches_per_epoch)  # a partial last epoch counts
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
@@ -44,7 +44,7 @@ def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best
         return last | {"steps": module.steps, "samples_seen": module.samples_seen}
     try:
         checkpoint = load_checkpoint(best)
-    except RunFolderError as error:  # the best weights are from earlier, and cannot be made again
+    except RunFolderError as error:  # only warn, because this training has no other copy of the best weights
         log.warning("the best weights are not evaluated: %s", str(error).removesuffix(f"; {START_OVER}"))
         return {}
     counts = checkpoint["counts"]
@@ -64,7 +64,7 @@ def both(metrics: Metrics) -> dict[str, Metrics]:
 
 
 def show(columns: dict[str, Metrics], closing: str) -> None:
-    """Print the short table that a run ends with, a column for each set of weights."""
+    """Print the table at the end of a run, with a column for each set of weights."""
     table = Table("", *columns, title="test split, nats per example", title_justify="left")
 
     def add(name: str, label: str | None = None) -> None:
@@ -75,7 +75,7 @@ def show(columns: dict[str, Metrics], closing: str) -> None:
     for name in ("elbo", "reconstruction", "kl", "bound"):
         add(f"test/{name}")
     for name in sorted(next(iter(columns.values()))):
-        if estimated := re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name):  # not best/test/...
+        if estimated := re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name):  # `fullmatch` leaves out best/test/...
             samples = name.replace("log_likelihood", "num_samples")
             weighted = samples in next(iter(columns.values()))
             add(name, f"log p(x), {estimated[1] or ('importance-weighted' if weighted else 'estimated')}")

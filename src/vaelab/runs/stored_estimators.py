@@ -1,4 +1,4 @@
-"""Which estimators a stored configuration asks for."""
+"""Find the estimators of a stored configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,26 +19,26 @@ def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> 
 
     Raises:
         KeyError: the record lacks a value.
-        RunFolderError: the stored estimator is not allowed, or cannot be made.
+        RunFolderError: the stored estimator is not on the allow-list, or cannot be instantiated.
     """
     estimators = stored_estimators(config.get("estimator"), file)
     return comparability(record, "test", record["sizes"]["test"], MEASURES[record["pixels"]], estimators)
 
 
 def stored_estimators(node: Any, file: Path) -> dict[str, Any]:
-    """Return name → settings of the stored estimators.
+    """Return the settings of each stored estimator, by the estimator's name.
 
-    A class outside vaelab is not imported: its settings are its stored arguments.
+    A class outside vaelab is not imported; its stored arguments are returned as its settings.
     """
     if not isinstance(node, dict) or not isinstance(target := node.get("_target_"), str):
-        raise RunFolderError(f"{file}: estimator names no class: expected _target_")
+        raise RunFolderError(f"{file}: estimator lacks _target_, the path of its class")
     if not target.startswith("vaelab."):
         own = {name: value for name, value in node.items() if name not in ("_target_", "max_batch_elements")}
         return {target.rpartition(".")[2]: {"class": target, **own}}
     check_trusted({"estimator": node}, (), file)
     try:
         made = instantiate(OmegaConf.create(node))
-    except Exception as error:  # whatever its class raises at wrong arguments
-        raise RunFolderError(f"{file}: estimator has arguments that its class refuses") from error
+    except Exception as error:  # classes raise various errors for wrong arguments
+        raise RunFolderError(f"{file}: estimator has arguments that its class does not accept") from error
     several = made.estimators if isinstance(made, Several) else {made.name: made}
     return {name: settings(estimator) for name, estimator in several.items()}

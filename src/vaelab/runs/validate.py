@@ -31,31 +31,31 @@ EVALUATION = {
     "runtime.rerun": (False, True),
     "wandb_mode": ("offline", "online", "disabled"),
 }
-WHOLE_SPLITS = "metrics are of whole splits, and trainer.max_steps counts optimiser steps"
+WHOLE_SPLITS = "metrics need whole splits; shorten training with trainer.max_steps"
 CLIPS = "type gradient_clip=norm or gradient_clip=value"
 INSTEAD = {  # what to type instead of arguments that count chunks, or that manual optimisation ignores
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches"), WHOLE_SPLITS),
     **dict.fromkeys(("overfit_batches", "fast_dev_run"), WHOLE_SPLITS),
     **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), CLIPS),
     "accumulate_grad_batches": "choose a larger batch_size",
-    **dict.fromkeys(("num_nodes", "strategy"), "devices=2 shares a run among two processes of this machine"),
+    **dict.fromkeys(("num_nodes", "strategy"), "type devices=2 for two processes on this machine"),
 }
 MODEL_PARTS = ("data", "model", "network", "encoder", "decoder", "prior", "objective", "estimator")
 PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")
 
 
 def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
-    """Refuse an invalid value, and a missing part. The arguments of a class are left to its constructor.
+    """Refuse invalid values and missing parts. Do not check the arguments of classes; their constructors do.
 
     A missing key counts as its default.
     """
     for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
         name = str(key).rpartition(".")[2]
         if name in cfg.runtime and key != "callbacks":
-            raise ConfigError(f"{key} cannot change the result of a run: move it below runtime, as runtime.{name}")
+            raise ConfigError(f"{key} cannot change the result of a run: replace it by runtime.{name}")
     for key in cfg.trainer:
         if key in INSTEAD:
-            raise ConfigError(f"trainer.{key} cannot be chosen: {INSTEAD[key]}")
+            raise ConfigError(f"trainer.{key} is not supported: {INSTEAD[key]}")
     for key in parts:
         if OmegaConf.select(cfg, key) is None:
             name = short_key(key)
@@ -95,7 +95,7 @@ def check_complete(cfg: DictConfig) -> None:
 def processes_of(runtime: Mapping[str, Any]) -> int:
     """Return how many processes share a run or an evaluation: one for each device."""
     devices = runtime["devices"]
-    if OmegaConf.is_list(devices) or isinstance(devices, list):  # GPUs by number, which Lightning checks
+    if OmegaConf.is_list(devices) or isinstance(devices, list):  # a list of GPU numbers, which Lightning checks
         devices = len(devices) or devices
     check_whole("devices", devices, 1)
     return cast(int, devices)
@@ -122,7 +122,7 @@ def _typed(value: Any) -> str:
 
 @contextmanager
 def refusing(part: str) -> Iterator[None]:
-    """Turn the errors of a class that was given the wrong arguments into a ConfigError that says where to look."""
+    """Turn a TypeError or ValueError in the `with` block into a ConfigError that names `part` of the configuration."""
     try:
         yield
     except ConfigError:

@@ -20,16 +20,16 @@ from vaelab.runs.processes.cores import this_process
 from vaelab.security.untrusted import opened
 
 LIMIT = 2**30  # bytes
-SECONDS = 5.0  # between two writes, at least
-LAYOUT = "blocks"  # for each block: number, part, and how many values each name has, in alphabetical order
+SECONDS = 5.0  # minimum time between two writes
+LAYOUT = "blocks"  # a row for each block: number, part, then the number of its values of each name, sorted by name
 Key = tuple[int, int]
-Needed = Mapping[Key, tuple[int, Collection[str]]]  # of each block, its size and the names of its values
+Needed = Mapping[Key, tuple[int, Collection[str]]]  # block → its size, and the names of its values
 
 log = logging.getLogger(__name__)
 
 
 class KeptEvaluation:
-    """The values of one evaluation, in `evaluations/NAME.safetensors` of a run folder.
+    """The stored values of one evaluation, in `evaluations/NAME.safetensors` of a run folder.
 
     During the evaluation, each process writes its values to its own file every few seconds.
     """
@@ -43,7 +43,7 @@ class KeptEvaluation:
 
     @property
     def files(self) -> list[Path]:
-        """The files of the whole evaluation, and of processes that were interrupted."""
+        """The file of the whole evaluation, and files of interrupted processes, if they exist."""
         return sorted(self.folder.glob(f"{self.name}.*safetensors"))
 
     @contextmanager
@@ -57,7 +57,7 @@ class KeptEvaluation:
             self.folder.mkdir(exist_ok=True)
             held = FileLock(lock).acquire(timeout=0)
         except Timeout as error:
-            raise RunFolderError(f"{self.whole} is being made by another process; wait for it or stop it") from error
+            raise RunFolderError(f"{self.whole} is in use by another process; wait for it or stop it") from error
         except OSError as error:
             raise RunFolderError(f"cannot write to {self.folder} ({error}); evaluate a copy of the run") from error
         with held:
@@ -102,7 +102,7 @@ class KeptEvaluation:
                 path.unlink()
 
     def write(self, path: Path, records: Records) -> None:
-        """Write values as tensors by name, in the order of their blocks, with the layout of the blocks."""
+        """Write one tensor for each name, which joins the values of all blocks, and the layout of the blocks."""
         from safetensors.torch import save
 
         names, blocks = sorted(records.names), sorted(records.blocks.items())
@@ -124,20 +124,20 @@ def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
     columns = load(content)
     layout = columns.pop(LAYOUT).tolist()
     if not all(column.is_floating_point() for column in columns.values()):
-        raise ValueError("its values are no floating-point numbers")
+        raise ValueError("some of its values are not floating-point numbers")
     parts = [column.split([row[2 + i] for row in layout]) for i, (_, column) in enumerate(sorted(columns.items()))]
     found: dict[Key, dict[str, Tensor]] = {}
     for (number, part, *_), *values in zip(layout, *parts, strict=True):
         named = {name: value for name, value in zip(sorted(columns), values, strict=True) if len(value)}
         size, wanted = needed.get((number, part), (0, ()))
         if (number, part) in found or size == 0 or any(len(named.get(name, ())) != size for name in wanted):
-            raise ValueError("its blocks are of another evaluation")
+            raise ValueError("its blocks do not fit this evaluation")
         found[number, part] = named
     return found
 
 
 def digest(parts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Return eight hex digits, a hash of everything that can change an evaluation's numbers, including the weights."""
+    """Return eight hex digits: a hash of `parts`, the settings of an evaluation, and of the weights in `state`."""
     sha = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for name, tensor in sorted(state.items()):
         sha.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -1,6 +1,6 @@
-"""Reopen a run for evaluation, from a folder that may be untrusted. Only the parts that evaluation needs are made.
+"""Reopen a run for evaluation, from a folder that may be untrusted. Instantiate only the parts that evaluation needs.
 
-The stored optimizer, schedule, callbacks, logger and trainer are never made; the evaluation makes its own trainer.
+The stored optimizer, schedule, callbacks, logger and trainer are never instantiated; evaluation has its own trainer.
 """
 
 import logging
@@ -27,13 +27,13 @@ from vaelab.security.redaction import at_home, redacted
 from vaelab.security.untrusted import reason_of
 
 NUMBERS = ("latent_dim", "batch_size", "seed")
-SPARE_BYTES = 2**24  # for what a model holds beside its weights
+SPARE_BYTES = 2**24  # for tensors of a model that are not stored with its weights
 
 log = logging.getLogger(__name__)
 
 
 def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> DictConfig:
-    """Return what evaluation needs: parts from the folder, checked by the allow-list, and the rest from `cfg`."""
+    """Return what evaluation needs: parts from the folder, checked against the allow-list, and the rest from `cfg`."""
     file = folder / "config.yaml"
     stored = at_home(read_config(folder))
     needed = {name: stored.get(name) for name in (*MODEL_PARTS, *NUMBERS, "matmul_precision")}
@@ -46,7 +46,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
         nodes = [node for _, _, node in entries({"": needed["estimator"]}) if isinstance(node, dict)]
         if not (found := [node for node in nodes if "num_samples" in node]):
             raise ConfigError(
-                "num_samples is an option of importance sampling: type estimator=importance, or leave it out"
+                "num_samples needs importance sampling: type estimator=importance, or leave num_samples out"
             )
         for node in found:
             node["num_samples"] = cfg.num_samples
@@ -54,7 +54,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     for name in MODEL_PARTS:
         node = needed[name]
         if not isinstance(node, dict) or "_target_" not in node:
-            raise RunFolderError(f"{file}: {name} names no class: expected _target_")
+            raise RunFolderError(f"{file}: {name} lacks _target_, the path of its class")
     own = OmegaConf.create(needed | {"runtime": {**cfg.runtime, "steps_per_call": 1, "profiler": None}})
     check(own, MODEL_PARTS)
     return own
@@ -63,12 +63,12 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
 def reopen(
     cfg: DictConfig, weights: Weights, folder: Path, trusted: Sequence[str]
 ) -> tuple[ImageData, EvaluationModule]:
-    """Make a run's data, and the module that evaluates it, from its `stored_config` and its weights."""
+    """Build a run's data and evaluation module from the result of `stored_config` and the run's weights."""
     data = build_data(cfg)
     check_outline(cfg, data, weights, trusted)
     module = module_for_evaluation(cfg, build_vae(cfg, data))
     if not (folder / "record.json").exists():
-        log.warning("%s has no record.json: the run may have been trained on other data", folder)
+        log.warning("%s has no record.json: the run may have been trained on different data", folder)
     check_same_data(folder, redacted(data.record()))
     check_weights(module, weights.state, weights.path)
     module.load_state_dict(weights.state)
@@ -77,12 +77,12 @@ def reopen(
 
 
 def check_outline(cfg: DictConfig, data: ImageData, weights: Weights, trusted: Sequence[str]) -> None:
-    """Compare the model with the weights before it takes any memory, because a configuration may claim any size."""
+    """Compare the model with the weights before it takes any memory, because a configuration may ask for any size."""
     try:
         with torch.device("meta"):
             module = module_for_evaluation(cfg, model_for(cfg, data.event_shape))
     except Exception:
-        if trusted:  # a class of the user's own may compute with numbers while it is made
+        if trusted:  # the constructor of a trusted class may need real tensors
             return
         raise
     check_weights(module, weights.state, weights.path)
@@ -96,7 +96,7 @@ def check_outline(cfg: DictConfig, data: ImageData, weights: Weights, trusted: S
 
 @contextmanager
 def blaming(folder: Path, trusted: Sequence[str]) -> Iterator[None]:
-    """Blame the folder for an unexpected error, unless there are trusted packages, because they may have a bug."""
+    """Turn an unexpected error into a RunFolderError, unless packages are trusted, because these may have a bug."""
     try:
         yield
     except Exception as error:
@@ -104,6 +104,6 @@ def blaming(folder: Path, trusted: Sequence[str]) -> Iterator[None]:
         if trusted or ours:
             raise
         raise RunFolderError(
-            f"{folder / 'config.yaml'} describes nothing that can be evaluated ({type(error).__name__}: "
+            f"{folder / 'config.yaml'} describes a run that cannot be evaluated ({type(error).__name__}: "
             f"{reason_of(error)}; HYDRA_FULL_ERROR=1 shows where)"
         ) from error

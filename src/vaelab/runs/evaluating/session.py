@@ -33,7 +33,7 @@ class Evaluation:
     """An evaluation that is ready to run. The constructor refuses whatever cannot be evaluated.
 
     Args:
-        cfg: the command line's configuration, as `conf/evaluate.yaml` has it.
+        cfg: the configuration of the command; see `conf/evaluate.yaml`.
 
     Attributes:
         data, module: what is evaluated; `module.tested` has the values of each example after `complete`.
@@ -58,7 +58,7 @@ class Evaluation:
             whole = [estimator for estimator in self.module.estimators.values() if estimator.part_size is None]
             if cfg.dequantizations > 1 and not (whole and self.data.pixels == "unit"):
                 raise ConfigError(
-                    "dequantizations is for importance sampling of densities over dequantised pixels, found "
+                    "dequantizations above 1 need importance sampling and unit pixels, found "
                     f"estimator={self.module.estimator.name} and {self.data.pixels} pixels: type dequantizations=1"
                 )
             self.module.dequantizations = cfg.dequantizations
@@ -89,18 +89,18 @@ class Evaluation:
             if known == total:
                 return False
             if known:
-                log.warning("going on: %d of %d blocks were evaluated before", known, total)
+                log.warning("resuming: %d of %d blocks were evaluated before", known, total)
             if num_processes == 1:
                 self.run()
             else:
                 launch(evaluate_share, num_processes, contents(self.cfg))
             known, total = self.load()
         if known < total:
-            raise RunFolderError(f"{self.kept.folder} lacks blocks, because it was changed: type the command again")
+            raise RunFolderError(f"{self.kept.folder} lost blocks during the evaluation: type the command again")
         return True
 
     def load(self) -> tuple[int, int]:
-        """Read the stored values; return how many blocks and parts have values, and how many there are."""
+        """Read the stored values. Return how many blocks and parts have values, and how many there are in all."""
         needed = {}
         for block in self.data.tested_blocks(self.module.part_size):
             estimates = [f"{prefix}log_likelihood" for prefix in self.module.estimators_of(block)]
@@ -110,7 +110,7 @@ class Evaluation:
         return len(self.data.tested.done), len(needed)
 
     def run(self) -> None:
-        """Evaluate the remaining blocks; one of several processes evaluates its share of them."""
+        """Evaluate this process's share of the remaining blocks."""
         self.module.keep = self.kept.keep
         with blaming(self.folder, self.trusted), self.kept.keeping(self.module.tested):
             self.trainer.test(self.module, datamodule=self.data, verbose=False)
@@ -135,7 +135,7 @@ class Evaluation:
 
 
 def evaluate_share(cfg: Mapping[str, Any]) -> None:
-    """Evaluate this process's share of the blocks, as one of several processes."""
+    """Reopen the run in a child process, and evaluate this process's share of the blocks."""
     evaluation = Evaluation(OmegaConf.create(dict(cfg)))
     evaluation.load()
     evaluation.run()

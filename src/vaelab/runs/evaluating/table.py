@@ -14,7 +14,7 @@ DIAGNOSTICS |= {"acceptance_rate": "accept {:.2f}"}
 
 
 def show_evaluation(title: str, metrics: Metrics, module: EvaluationModule, notes: Sequence[str], closing: str) -> None:
-    """Print the numbers of `EvaluationModule.test_summary`, the advice on them, and a last line."""
+    """Print the metrics of `EvaluationModule.test_summary`, the notes on them, and a last line."""
     in_bits = any(name.endswith("bits_per_dim") for name in metrics)
     columns = [Column(name, justify="right") for name in ("nats", "+-", "bits/dim")[: 2 + in_bits]]
     table = Table("", *columns, "", title=title, caption="+-: one standard error")

@@ -23,7 +23,7 @@ START_OVER = "train it anew with rerun=true"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read the mapping in a JSON file; empty if there is no file. Refuse any other content."""
+    """Read the mapping in a JSON file; return an empty dict if there is no file. Refuse any other content."""
     try:
         content = json.loads(read_text(path, JSON_LIMIT))
     except FileNotFoundError:
@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Read `status.json`; empty if there is no file. Refuse a `run_id` or `seconds` that vaelab would not write."""
+    """Read `status.json`, as `read_json` does. Refuse a `run_id` or `seconds` that vaelab would not write."""
     path = folder / "status.json"
     status = read_json(path)
     run_id, seconds = status.get("run_id"), status.get("seconds", 0.0)
@@ -48,7 +48,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """Read `metrics.json`; empty if there is no file. Refuse a value that is not a number."""
+    """Read `metrics.json`, as `read_json` does. Refuse a value that is not a number."""
     path = folder / "metrics.json"
     metrics = read_json(path)
     for name, value in metrics.items():
@@ -95,7 +95,7 @@ def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
     if (path / "record.json").exists() and read_json(path / "record.json").get("data") != record:
         served = "the data" if record is None else f"data={record['name']}"
         raise RunFolderError(
-            f"{path} was trained on other data than {served} serves now; restore them, or {START_OVER}"
+            f"{path} was trained on data that differ from {served} now; restore the original data, or {START_OVER}"
         )
 
 
@@ -113,7 +113,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             check_container(file, size)
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle, zip and PyTorch each raise errors of their own
-            plain = not isinstance(error, UnpicklingError)  # PyTorch's message advises weights_only=False
+            plain = not isinstance(error, UnpicklingError)  # hide PyTorch's message, which advises weights_only=False
             reason = reason_of(error) if plain else "it holds more than tensors and plain data"
             raise RunFolderError(f"{path} cannot be loaded ({reason}); {START_OVER}") from error
     check_format(checkpoint, size, path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from vaelab.runs.configuration import RUNTIME
 
-BUDGET = ("trainer.max_epochs", "trainer.max_steps")  # how long a run trains: a larger budget continues it
+BUDGET = ("trainer.max_epochs", "trainer.max_steps")  # how long a run trains; a larger budget continues the run
 Flat = dict[str, Any]
 
 
@@ -21,17 +21,17 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
 
 
 def science(config: dict[str, Any]) -> Flat:
-    """Return a resolved configuration by dotted keys, without `runtime` and the budget.
+    """Return the part of a resolved configuration that can change the result, as dotted key → value.
 
-    A null is left out, as if its key were missing. A class of vaelab's is named without its module, so that moving a
-    file does not rename a run.
+    A key whose value is null is left out, as if it were missing. A class of vaelab is named without its module, so that
+    moving the class to another file does not rename its runs.
     """
     flat = flatten({key: _comparable(value) for key, value in config.items()})
     return {key: value for key, value in flat.items() if value is not None and not is_control(key)}
 
 
 def identity(config: dict[str, Any]) -> str:
-    """Return eight hex digits that name the scientific configuration."""
+    """Return eight hex digits: a hash of the scientific configuration."""
     return hashlib.sha256(json.dumps(science(config), sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -44,13 +44,13 @@ def is_control(key: str) -> bool:
 
 
 def budget(config: dict[str, Any]) -> dict[str, float]:
-    """Return how long a configuration trains: epochs and steps, infinite where not limited."""
+    """Return a configuration's limits of epochs and optimiser steps; infinity stands for no limit."""
     flat = flatten(config)
     return {key: float("inf") if flat.get(key) in (None, -1) else flat[key] for key in BUDGET}
 
 
 def _comparable(node: Any, key: str = "") -> Any:
-    """Make equal settings compare equal: 1.0 becomes 1, and a class of vaelab's loses its module."""
+    """Make equal settings compare equal: 1.0 becomes 1, and a class of vaelab loses the path of its module."""
     if isinstance(node, dict):
         return {name: _comparable(value, name) for name, value in node.items()}
     if isinstance(node, list):

@@ -1,4 +1,4 @@
-"""Names of folders: readable, then a hash; never with `/`, `=` or `,`."""
+"""Name folders: a readable part, then a hash. No name contains `/`, `=` or `,`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ def job_name(_root_: DictConfig) -> str:
 
 
 def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
-    """Return the folder of the run `own`, which differs from the run `cfg` in `path` only by its seed."""
+    """Return the folder of run `own`, given the folder `path` of run `cfg`, which differs only in its seed."""
     prefix = path.name.removesuffix(f"-{identity(plain(cfg))}")
     if prefix == path.name:
         raise ConfigError(
-            f"seeds={cfg.runtime.seeds} makes a folder for each seed, found hydra.run.dir={path.name}: "
+            f"seeds={cfg.runtime.seeds} needs a folder for each seed, and hydra.run.dir={path.name} names only one: "
             "type name= instead"
         )
     if not cfg.runtime.name:
@@ -67,7 +67,7 @@ def register_resolvers() -> None:
     """Register the functions that `conf/` calls: `choices` and the names of folders."""
     for resolver in (choices, run_name, job_name):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-    # cached, because a job of the sweep sees only its own overrides
+    # cached, because a job sees only its own overrides and would compute another name
     OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
 
 

@@ -25,7 +25,7 @@ from vaelab.security.redaction import redact, redacted
 from vaelab.signals import slurm_job
 
 State = Literal["running", "done", "interrupted", "failed"]
-OUTPUT = "output.log"  # what a job of a sweep printed, in all attempts, tracebacks included
+OUTPUT = "output.log"  # what all attempts of a sweep's job printed, with tracebacks
 
 Check = Callable[[dict[str, Any], Path], None]
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class RunFolder:
 
     Attributes:
         resumed_from: during the run, the checkpoint that training resumes from; None if there is none.
-        samples_seen: how many training examples came before that checkpoint.
+        samples_seen: how many training examples the run had seen at that checkpoint.
 
     Raises:
         RunFolderError: the folder cannot be read, has a larger budget of epochs or steps than `config`, or holds
@@ -58,7 +58,7 @@ class RunFolder:
         self._read_what_stands()
 
     def _begun_by_this_job(self) -> bool:
-        # a requeued SLURM job resumes, because with `rerun` it would start over each time
+        # a requeued SLURM job must resume, because `rerun` would start it over after each requeue
         job = slurm_job(restarted=True)
         with suppress(RunFolderError):
             return job is not None and contents.read_json(self.path / "status.json").get("slurm_job") == job
@@ -74,7 +74,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Return whether the run is done, with the epochs and steps that are asked for."""
+        """Return whether the run is done, and had the limits of epochs and steps in `config`."""
         done = self.status.get("state") == "done" and (self.path / "metrics.json").exists()
         return done and self.stored is not None and budget(self.config) == budget(self.stored)
 
@@ -113,7 +113,7 @@ class RunFolder:
                 self._put_aside()
             self.rerun = False
         with self._locked():
-            self._read_what_stands()  # again: another process may have been here
+            self._read_what_stands()  # again, because another process may have changed the folder
             if self.finished:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
             if self.stored is not None:
@@ -145,7 +145,7 @@ class RunFolder:
                 for damaged in damage:
                     damaged.replace(damaged.with_suffix(".damaged"))  # keeps it from becoming previous.ckpt
                 reasons = [str(error).removesuffix(f"; {contents.START_OVER}") for error in damage.values()]
-                return [f"{reason}; going on from {path.name}" for reason in reasons]
+                return [f"{reason}; resuming from {path.name}" for reason in reasons]
         if damage:
             raise next(iter(damage.values()))
         return []
@@ -167,7 +167,7 @@ class RunFolder:
         self._set("done")
 
     def _locked(self) -> AcquireReturnProxy:
-        """Make the folder and acquire its lock; leaving the block releases it."""
+        """Make the folder and acquire its lock, which the end of the `with` block releases."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             return FileLock(self.path / ".lock").acquire(timeout=0.3)  # another process may test the lock for a moment
@@ -177,7 +177,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is in use by {holder}; wait for it or stop it") from error
         except OSError as error:
             raise RunFolderError(
-                f"cannot write to {self.path} ({error}); choose another with hydra.run.dir="
+                f"cannot write to {self.path} ({error}); choose another folder with hydra.run.dir="
             ) from error
 
     def finish(self, metrics: dict[str, float]) -> None:
@@ -199,9 +199,11 @@ class RunFolder:
         here, there = science(self.config), science(stored)
         differing = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
         asked, given = budget(self.config), budget(stored)
-        found = [f"holds another run: {key} is {there.get(key)} there and {here.get(key)} here" for key in differing]
+        found = [f"holds another run, with {key}={there.get(key)} instead of {here.get(key)}" for key in differing]
         found += [
-            f"was run with {key}={given[key]:g}, more than {most:g}" for key, most in asked.items() if given[key] > most
+            f"was run with {key}={given[key]:g}, more than the {most:g} of this command"
+            for key, most in asked.items()
+            if given[key] > most
         ]
         if found:
             raise RunFolderError(
@@ -210,7 +212,7 @@ class RunFolder:
             )
 
     def _other_environment(self, here: dict[str, Any]) -> list[str]:
-        """Return a warning for each change of the environment since the run began that changes numbers."""
+        """Return a warning for each change of the environment since the run began, if the change affects numbers."""
         there = contents.read_json(self.path / "record.json").get("environment")
         if not isinstance(there, dict):
             return []

@@ -1,4 +1,4 @@
-"""The weights of a run, from a checkpoint or from safetensors: numbers and names, nothing that could be executed."""
+"""Read the weights of a run from a checkpoint or safetensors, and write safetensors. Reading never runs code."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FORMAT = {"format": "vaelab", "format_version": "1"}
 
 @dataclass
 class Weights:
-    """A model's weights, the steps and samples behind them, and the file that holds them."""
+    """A model's weights, how many steps and samples they were trained on, and the file that holds them."""
 
     state: dict[str, Tensor]
     steps: int
@@ -43,7 +43,7 @@ def read_weights(folder: Path, name: str) -> Weights:
 
 def read_safetensors(path: Path) -> Weights:
     """Read the weights in a file that `write_safetensors` wrote; refuse any other file."""
-    from safetensors import safe_open  # training does not need it
+    from safetensors import safe_open  # imported here, because training does not need it
 
     opened(path).close()
     try:

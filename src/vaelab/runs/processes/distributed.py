@@ -20,8 +20,8 @@ from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.security.redaction import redact
 from vaelab.signals import Interrupted, heeding
 
-PATIENCE = 600  # seconds that processes have to end, after one has failed or a signal has come
-LOST = 30  # seconds to end if one has ended already, because the others may wait for it forever
+PATIENCE = 600  # seconds that processes have to end after one has failed or a signal has come
+LOST = 30  # the same if a process has ended already, because the others may wait for it forever
 
 
 class _Failure(NamedTuple):
@@ -32,7 +32,7 @@ class _Failure(NamedTuple):
 def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
     """Run `function(*args)` in several processes, which form a process group; return the result of rank 0.
 
-    When one fails, or after a signal, tell all to stop, and kill those that take too long. A second Ctrl-C kills all.
+    After a failure or a signal, tell all processes to stop, and kill slow ones. A second Ctrl-C kills all.
 
     Raises:
         Interrupted: a signal told this process or a child process to stop.

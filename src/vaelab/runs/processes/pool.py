@@ -12,8 +12,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-TICK = 0.25  # seconds
-PATIENCE = 30  # seconds that a process has to end, after it has answered or was told to stop
+TICK = 0.25  # seconds between two looks at the processes
+PATIENCE = 30  # seconds that a process has to end after it has answered or was told to stop
 
 
 class DiedError(Exception):
@@ -36,7 +36,7 @@ class Pool:
     Args:
         context: starts the processes; from `multiprocessing.get_context`.
         function: called with an item and a slot; must be importable unless processes are forked.
-        slots: one for each process that runs at a time, such as its share of the devices.
+        slots: one for each process that may run at the same time, such as its share of the devices.
     """
 
     def __init__(self, context: BaseContext, function: Callable[[Any, Any], Any], slots: Iterable[Any]) -> None:
@@ -99,7 +99,7 @@ def _answer(receiver: Any, process: BaseProcess) -> Any:
             process.join()
             return DiedError(process.exitcode or 0)
         process.join(PATIENCE)
-        process.kill()  # if it does not end, although it has answered
+        process.kill()  # in case it does not end, although it has answered
         process.join()
         return answer
 
@@ -113,4 +113,4 @@ def _in_child(sender: Connection, function: Callable[[Any, Any], Any], item: Any
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-    sender.send_bytes(pickle.dumps(function(item, slot)))  # not `send`, because its tensors need this process alive
+    sender.send_bytes(pickle.dumps(function(item, slot)))  # `send` would share tensors, which needs this process alive

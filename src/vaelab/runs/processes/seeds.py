@@ -1,4 +1,4 @@
-"""Complete the runs of several seeds of one configuration together: `seeds=16`."""
+"""Complete the runs of one configuration with several seeds together: `seeds=16`."""
 
 import logging
 import multiprocessing
@@ -39,7 +39,7 @@ class Member:
     path: Path
     error: str | None = None
     usage: bool = False
-    stop: BaseException | None = None  # the exception that told it to stop
+    stop: BaseException | None = None  # the exception that interrupted the run
 
     def complete(self, group: str | None, stop: Stop, together: Together | None = None, bar: bool = True) -> None:
         """Complete the run. Store an error instead of raising it, so that the runs of the other seeds continue."""
@@ -88,12 +88,12 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
 
 
 def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:
-    """Return how to complete the runs: in processes on a CPU, stacked on a GPU, or one by one if neither works."""
+    """Return the function to complete the runs: `in_processes` on a CPU, `stacked` on a GPU, else `one_by_one`."""
     if cfg.runtime.stacked:
         return stacked
     if processes_of(cfg.runtime) > 1:
         return one_by_one
-    # not earlier, because children of a process that has looked for GPUs cannot use one
+    # checked last, because the forked children of a process that has looked for GPUs cannot use one
     on_gpu = cfg.runtime.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if not on_gpu:
         return in_processes
@@ -131,7 +131,7 @@ def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> No
 
 
 def _in_process(group: str | None, member: Member, bar: bool) -> tuple[str | None, bool]:
-    torch.set_num_threads(1)  # which is also safe after a fork
+    torch.set_num_threads(1)  # one core each; more threads would also be unsafe after a fork
     if not logging.getLogger().handlers:  # this process was not forked
         quieten_console()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):

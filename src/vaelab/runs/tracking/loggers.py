@@ -1,4 +1,4 @@
-"""Make the logger of a run from its folder. W&B is offline by default, and needs no account."""
+"""Make the logger that writes to a run's folder. W&B is offline by default, and then needs no account."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, tags_
 from vaelab.security.redaction import redact, redacted
 from vaelab.signals import Interrupted
 
-# no command line, paths, commit, code or terminal output: they may hold secrets; system metrics are kept
+# send no command line, paths, commit, code or terminal output, because they may hold secrets; send system metrics
 NOTHING_PRIVATE = {"x_disable_meta": True, "disable_git": True, "save_code": False, "console": "off"}
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ def wandb(
 
     for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
         if os.environ.pop(name, None):
-            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
-    setup(Settings(silent=True))  # first, because W&B warns of arguments that Lightning passes
-    logging.getLogger("wandb").setLevel(logging.WARNING)  # at lower levels, debug.log holds paths and arguments
+            log.warning("%s is ignored, because it makes W&B write the API key into the run folder", name)
+    setup(Settings(silent=True))  # before the run, because W&B warns about arguments that Lightning passes
+    logging.getLogger("wandb").setLevel(logging.WARNING)  # below this level, debug.log would hold paths and arguments
     logger = pl_loggers.WandbLogger(
         save_dir=run.path,
         id=run.run_id,
@@ -58,13 +58,13 @@ def wandb(
 
 
 class CSV(Logger):
-    """Writes a table of metrics, with a row for each report. Replaces it atomically at every checkpoint and at the end.
+    """Writes a table, with a row for each call of `log_metrics`, atomically at every checkpoint and at the end.
 
     Lightning's own logger rewrites the table in place, and deletes the rows of an earlier attempt.
 
     Args:
         file: the table. Its rows are kept, except those that training will repeat.
-        samples_seen: the count at which training resumes.
+        samples_seen: how many training examples the run had seen where training resumes.
     """
 
     def __init__(self, file: Path, samples_seen: int) -> None:
@@ -124,7 +124,7 @@ def none(run: RunFolder, group: str | None) -> None:
 
 @contextmanager
 def closing(logger: Logger | None) -> Iterator[Logger | None]:
-    """Finish a W&B run with the exit code of the `with` block, so that the next job gets a run of its own."""
+    """Finish a W&B run at the end of the `with` block, with its exit code, so that the next job gets its own run."""
     code = 1
     try:
         yield logger

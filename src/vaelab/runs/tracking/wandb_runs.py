@@ -27,7 +27,7 @@ def define_metrics(run: Any) -> None:
 
 
 def classes(config: Any) -> Iterator[str]:
-    """Yield the names of the classes that a plain configuration makes, outermost first."""
+    """Yield the names of the classes in a plain configuration, outermost first."""
     if isinstance(config, Mapping):
         if isinstance(target := config.get("_target_"), str):
             yield target.rpartition(".")[2]
@@ -39,7 +39,7 @@ def classes(config: Any) -> Iterator[str]:
 
 
 def at(config: Any, key: str) -> Any:
-    """Return what a plain configuration has at a dotted key, or None."""
+    """Return the value at a dotted key of a plain configuration, or None if there is none."""
     for part in key.split("."):
         config = config.get(part) if isinstance(config, Mapping) else None
     return config
@@ -62,7 +62,7 @@ def tags_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Return a name for a run's data, pixels and estimator; log-likelihoods compare only under the same name.
+    """Return a name for a run's data, pixels and estimator. Only log-likelihoods of the same name can be compared.
 
     Importance sampling is named by its K, any other estimator by its class and a hash of its settings. Return None if
     the run was never trained, and so has no `record.json`.
@@ -70,7 +70,7 @@ def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | N
     data = record.get("data")
     if not isinstance(data, dict):
         return None
-    split = f"seed{data['seed']}" if data.get("seed") else None  # the default split is not named
+    split = f"seed{data['seed']}" if data.get("seed") else None  # the default, 0, is not named
     parts = (data.get("name"), data.get("pixels"), data.get("binarize"), split, _estimator_of(config))
     return "-".join(str(part) for part in parts if part is not None)
 
@@ -86,7 +86,7 @@ def _estimator_of(config: Mapping[str, Any]) -> str | None:
 def within(protocol: str, metric: str) -> str:
     """Return the second name that a final metric has in W&B's summary.
 
-    W&B's panels show all runs that have a metric, so a mass and a density need names of their own to be kept apart.
+    A W&B panel shows every run that has its metric, so masses and densities need different names to be kept apart.
     """
     return f"within/{protocol}/{metric}"
 
@@ -117,14 +117,14 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], 
 
 
 def check_login() -> None:
-    """Raise a PermissionError if this machine knows no W&B key, or `WANDB_MODE` is not online. Never prompt."""
+    """Raise a PermissionError if this machine has no W&B key, or `WANDB_MODE` is not online. Never prompt."""
     from wandb import Settings, login, setup
 
     if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
         raise PermissionError(f"save=true needs W&B, and WANDB_MODE={mode} prevents it: unset WANDB_MODE")
     setup(Settings(silent=True))
     if not login(prompt=False, verify=False):
-        raise PermissionError("save=true needs a W&B account, and no key is known here: type wandb login first")
+        raise PermissionError("save=true needs a W&B account, and this machine has no W&B key: type wandb login first")
 
 
 def sync_line(folder: Path) -> str | None:
