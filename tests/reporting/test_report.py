@@ -331,7 +331,7 @@ def test_an_evaluation_of_other_weights_is_left_out(weights: str, differing: str
     (job / "evaluation.json").write_text(json.dumps(evaluation))
     rows = gather(sweep).rows
     assert [row["source"] for row in rows] == ["metrics.json"] + (["evaluation.json"] if differing is None else [])
-    note = "evaluation.json left out, because it is of other weights than metrics.json: evaluate again"
+    note = "evaluation.json left out, because it has other weights than metrics.json: evaluate again"
     assert {row["note"] for row in rows} == {None if differing is None else note}
 
 
@@ -362,7 +362,7 @@ def test_a_strangers_estimator_is_not_imported(sweep: Path) -> None:
     file.write_text(text)
     assert gather(sweep).groups[0].key["estimators"] == {"Evil": {"class": "mypkg.Evil", "num_samples": 100}}
     file.write_text(text.replace("mypkg.Evil", "vaelab.files.write_atomically"))
-    assert "none of the public names" in gather(sweep).rows[0]["error"]
+    assert "expected a public name of" in gather(sweep).rows[0]["error"]
 
 
 # what a stranger wrote

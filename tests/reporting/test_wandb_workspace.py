@@ -181,7 +181,7 @@ def test_a_sweep_without_wandb_runs_is_refused(copied_sweep: Path, run_dashboard
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
-        (None, "save=true needs a W&B account, and no key is known here: type wandb login first"),
+        (None, "save=true needs a W&B account, and this machine has no W&B key: type wandb login first"),
         ("offline", "save=true needs W&B, and WANDB_MODE=offline prevents it: unset WANDB_MODE"),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_refusal_by_wandb_is_one_line(
 
     monkeypatch.setattr(wr.Report, "save", refused)
     err = run_dashboard(f"sweep={copied_sweep}", "save=true", code=1).err
-    assert err == "vaelab: W&B did not take the dashboards: project not found\n"
+    assert err == "vaelab: W&B did not save the dashboards: project not found\n"
     assert (copied_sweep / "workspace.json").exists()
 
 

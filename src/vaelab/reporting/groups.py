@@ -60,7 +60,7 @@ class Group:
 
     @property
     def unranked(self) -> str:
-        """A sentence that counts the jobs without a rank; empty if all jobs are ranked."""
+        """A sentence that counts the jobs without a rank; empty if every job has one."""
         count = sum(ranked.rank is None for ranked in self.ranked)
         jobs = f"{count} of {len(self.ranked)} jobs {'has' if count == 1 else 'have'} no {self.score_name}"
         return f"{jobs}, and so neither a rank nor a point in its plot." if count else ""
@@ -83,7 +83,7 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
 
 
 def describe_differences(groups: Sequence[Group]) -> str:
-    """Say in which parts of their keys the groups differ; empty for fewer than two groups."""
+    """Return a sentence that says how the groups' keys differ; empty for fewer than two groups."""
     if len(groups) < 2:
         return ""
     keys = [group.key | {"estimators": estimator_of(group.key)} for group in groups]
@@ -99,7 +99,7 @@ def describe_differences(groups: Sequence[Group]) -> str:
 
 
 def estimator_of(key: Key) -> str:
-    """Describe the estimator of a result by its name with K, or with all its settings if it has no K."""
+    """Return the estimator's name with its K, or with all its settings if it has no K."""
     ((name, settings),) = key["estimators"].items()
     if "num_samples" in settings:
         return f"{name} K={settings['num_samples']}"

@@ -1,4 +1,4 @@
-"""Render the report as one HTML page, which holds its style, its scripts and plotly.js, and loads nothing."""
+"""Render the report as one self-contained HTML page, with its styles, scripts and plotly.js inline."""
 
 import secrets
 from datetime import timedelta
@@ -51,7 +51,7 @@ def render(report: Report, pictures: Pictures) -> str:
 
 
 def texts(settings: dict[str, Any]) -> dict[str, str]:
-    """Return settings with their values as texts."""
+    """Return settings with each value as a text."""
     return {name: shown("", value) for name, value in settings.items()}
 
 
@@ -61,7 +61,7 @@ def number(value: float | None, form: str = ".2f") -> str:
 
 
 def error(value: float | None) -> str:
-    """Format a standard error with two digits, or as a whole number."""
+    """Format a standard error with two significant digits, or from 10 on as a whole number."""
     return number(value, "#.2g" if value is None or value < 10 else ".0f")
 
 

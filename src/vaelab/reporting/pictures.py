@@ -16,7 +16,7 @@ from vaelab.security.untrusted import opened
 FIRST = ("reconstructions", "samples", "manifold", "latent")  # the kinds that the picker lists first, in this order
 MOST_JOBS = 24
 MOST_KINDS = 8
-MOST_PIXELS = 5000  # on the longest side of a file
+MOST_PIXELS = 5000  # on the longest side of a figure; larger figures are skipped
 SIDE = 480  # pixels on the page
 
 
@@ -43,7 +43,7 @@ class Pictures:
     """The pictures of the page.
 
     Attributes:
-        left_out: a sentence on the jobs without pictures; empty if there are none.
+        left_out: a sentence that says which jobs have pictures; empty if all have.
     """
 
     shown: Sequence[Picture]

@@ -12,7 +12,7 @@ from vaelab.reporting.groups import Group, Ranked
 from vaelab.reporting.reading import is_number
 
 MOST_LINES = 16
-Jobs = list[Ranked]  # that differ in their seed only: one point of a line
+Jobs = list[Ranked]  # jobs that differ only in their seed; a line has one point for them
 Plot = dict[str, Any]
 
 
@@ -21,7 +21,7 @@ class Axes:
 
     Attributes:
         x: the setting on the x-axis: `latent_dim` if it differs, else the first numeric one, else the first, if any.
-        lines: the settings that name a line. Jobs that share these and x differ in their seed only.
+        lines: the settings whose values name a line. Jobs that share these values and x differ only in their seed.
         styles: line → number of its colour and marker, the same in all groups.
     """
 
@@ -111,7 +111,7 @@ def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
 
 
 def traces(name: str, points: Sequence[Jobs], style: int, x: Axis, y: Axis) -> list[dict[str, Any]]:
-    """Return a line of means over seeds with their standard deviations, and dots of the single jobs."""
+    """Return a line of means over seeds with their standard deviations, and a dot for each job behind a mean."""
     points = [jobs for jobs in points if y.values(jobs)]
     single = [ranked for jobs in points if len(jobs) > 1 for ranked in jobs if y.values([ranked])]
     line = {
@@ -131,7 +131,7 @@ def traces(name: str, points: Sequence[Jobs], style: int, x: Axis, y: Axis) -> l
 
 
 def scale_of(positions: Collection[Any]) -> dict[str, Any]:
-    """Return the kind of an x-axis: categories, numbers or logarithms; a few values get a tick each."""
+    """Return plotly's options of an x-axis: categories, a linear or a log scale. Up to 8 values get a tick each."""
     if not all(map(is_number, positions)):
         return {"type": "category"}
     ticks = sorted(positions)
@@ -150,12 +150,12 @@ def hover(name: str, jobs: Jobs, y: Axis) -> str:
 
 
 def number(name: str) -> Callable[[Ranked], float | None]:
-    """Return a function that looks up a number of a job's result."""
+    """Return a function that looks up the metric `name` in a job's result."""
     return lambda ranked: ranked.result.numbers.get(name)
 
 
 def shown(name: str, value: Any) -> str:
-    """Return `name=value`, or the value alone if it is a word."""
+    """Return `name=value`, or the value alone if it is a string."""
     if isinstance(value, str):
         return value
     text = "–" if value is None else f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str)

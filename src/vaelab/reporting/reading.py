@@ -33,7 +33,7 @@ class Result:
 
     Attributes:
         key: the comparability key; only results with equal keys are ranked together.
-        numbers: name → metric, in its declared unit.
+        numbers: metric name → value, in the unit that the metric declares.
         weights: `last` or `best`.
         source: the file that holds the numbers.
     """
@@ -114,7 +114,7 @@ def _record(job: Job, entry: Entry) -> None:
 
 
 def _metrics(job: Job, entry: Entry) -> None:
-    """Read `metrics.json` of a job that is done. While a job trains again, the file has metrics of a smaller budget."""
+    """Read `metrics.json` if the job is done. While a job trains on, the file has the metrics of a smaller budget."""
     files = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
     if entry.state == "done" and job.metrics:
         key = of_run(job.config, job.record["data"], job.path / "config.yaml")
@@ -124,20 +124,23 @@ def _metrics(job: Job, entry: Entry) -> None:
 
 
 def _evaluation(job: Job, entry: Entry) -> None:
-    """Read `evaluation.json`, unless it is of other weights than `metrics.json` because training went on."""
+    """Read `evaluation.json`; skip it if training has continued since, so that `metrics.json` is from other weights."""
     if entry.state != "done" or not (stored := read_json(job.path / "evaluation.json")):
         return
     results = list(results_of(stored["comparability"], stored, str(stored["checkpoint"])[:10], "evaluation.json"))
     prefix = "best/" if stored["checkpoint"] == "best" else ""
     if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in ("steps", "samples_seen")):
-        entry.notes.append("evaluation.json left out, because it is of other weights than metrics.json: evaluate again")
+        entry.notes.append("evaluation.json left out, because it has other weights than metrics.json: evaluate again")
         return
     known = [as_text(result.key) for result in entry.results]
     entry.results += [result for result in results if as_text(result.key) not in known]
 
 
 def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) -> Iterator[Result]:
-    """Yield a result for each estimator of `key` that has an estimate; a sole estimator needs only some number."""
+    """Yield a result for each estimator of `key` that has an estimate.
+
+    If `key` has a single estimator, any metric in `DECLARED` is enough.
+    """
     split, estimators = key["split"], key["estimators"]
     own = {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")}
     for name, settings in estimators.items():
@@ -153,7 +156,7 @@ def as_text(value: Any) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number and not a truth value."""
+    """Return whether a value is a finite number, and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

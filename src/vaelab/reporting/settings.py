@@ -24,7 +24,7 @@ def assign_settings(entries: Sequence[Entry]) -> list[str]:
         values = [_value(key, entry, overrides, labels) for entry, overrides in pairs]
         if len(set(map(as_text, values))) > 1:
             columns[key] = values
-    # a waiting job has no configuration, and says nothing about what determines what
+    # leave out waiting jobs, because they have no configuration yet
     known = [i for i, entry in enumerate(entries) if entry.flat]
     for key in _differing(entries, columns):
         values = [_value(key, entry, {}, {}) for entry in entries]
@@ -74,10 +74,10 @@ def _label(below: Mapping[str, Any]) -> str:
 
 
 def _determines(column: Sequence[Any], values: Sequence[Any], known: Sequence[int]) -> bool:
-    """Return whether each value of `column` goes with only one of `values`.
+    """Return whether jobs in `known` with equal values in `column` always have equal `values`.
 
-    A column that differs in every job, as a seed may, determines only values that differ in every job too, because
-    otherwise it would determine everything.
+    A column whose value differs in every job, as a seed may, would determine everything. It counts only if `values`
+    differ in every job too.
     """
     pairs = {(as_text(column[i]), as_text(values[i])) for i in known}
     distinct = len({first for first, _ in pairs})

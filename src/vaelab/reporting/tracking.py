@@ -25,9 +25,8 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
     if node is None or mode == "disabled" or (folder / "wandb").is_symlink():
         return
     place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
-    run = RunFolder(
-        folder, {"sweep": report.name, "jobs": report.counts}
-    )  # the logger needs a run folder; this writes nothing
+    # the logger needs a run folder; making this one writes nothing
+    run = RunFolder(folder, {"sweep": report.name, "jobs": report.counts})
     run.status["run_id"] = secrets.token_hex(4)
     kwargs: dict[str, Any] = {"project": "vaelab", "name": f"{report.name}-report", "job_type": "report"} | place
     with loggers.closing(loggers.wandb(run, report.name, mode=mode, **kwargs)) as logger:
@@ -44,7 +43,7 @@ def best_of(group: Group) -> dict[str, Any]:
 
 
 def as_columns(report: Report) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and cells in which each column holds only numbers or only text, because W&B requires it."""
+    """Return the names of the columns and the rows. Each column has only numbers or only texts, as W&B requires."""
     columns = list(report.rows[0])
     texts = {name for name in columns for row in report.rows if type(row[name]) not in (int, float, NoneType)}
     cells = [[str(v) if name in texts and v is not None else v for name, v in row.items()] for row in report.rows]

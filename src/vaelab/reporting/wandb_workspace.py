@@ -1,7 +1,7 @@
 """Build a sweep's W&B dashboards, a workspace and a report, from the folders of its jobs.
 
-Only `save` contacts W&B. Each decoder has its colour. Estimates of log p(x) under different protocols (a mass of binary
-pixels, a density of dequantised ones, another data set) never share a panel, because they cannot be compared: see
+Only `save` contacts W&B. Runs are coloured by decoder. Estimates of log p(x) under different protocols, such as a mass
+of binary pixels and a density of dequantised ones, never share a panel, because they cannot be compared: see
 `wandb_runs.within`.
 """
 
@@ -86,17 +86,17 @@ class LoggedSweep:
         return protocols
 
     def runs(self, *filters: ws.FilterExpr) -> dict[str, Any]:
-        """Choose the runs of the sweep that pass the filters, each in the colour of its decoder."""
+        """Return arguments that choose the sweep's runs that pass the filters, each in the colour of its decoder."""
         colours = dict(zip(self.decoders, cycle(COLOURS)))
         settings = {job.status["run_id"]: {"color": colours[decoder_of(job.config)]} for job in self.jobs}
         of_sweep = ws.Metric("Group") == self.group
-        if not re.fullmatch(r"[\w. -]+", self.group, flags=re.ASCII):  # other signs mean something to W&B's filters
+        if not re.fullmatch(r"[\w. -]+", self.group, flags=re.ASCII):  # other characters are syntax in W&B's filters
             of_sweep = ws.Metric("ID").isin(list(settings))
         return {"filters": ws.And(of_sweep, *filters), "run_settings": settings}
 
 
 def workspace(sweep: LoggedSweep) -> ws.Workspace:
-    """Return a workspace of the sweep's runs only: curves, log p(x) by protocol, and pictures."""
+    """Return a workspace that shows only the sweep's runs: curves, log p(x) for each protocol, and pictures."""
     of_results = {f"log p(x): {name}": results(name, jobs) for name, jobs in sweep.protocols.items()}
     panels = {"curves": curves(), **of_results, "pictures": pictures(sweep)}
     return ws.Workspace(
@@ -110,10 +110,10 @@ def workspace(sweep: LoggedSweep) -> ws.Workspace:
 
 
 def report(sweep: LoggedSweep) -> wr.Report:
-    """Return a report on the sweep: for each protocol its runs with their curves, then the pictures of all runs."""
+    """Return a report on the sweep: for each protocol, its runs with curves and results; then pictures of all runs."""
     blocks: list[Any] = [
         wr.P(f"{len(sweep.jobs)} runs of the sweep {sweep.group}; decoders: {', '.join(sweep.decoders)}."),
-        wr.P("Nats per example, higher is better. Numbers compare within a section, never between two."),
+        wr.P("Nats per example, higher is better. Compare numbers only within a section."),
     ]
     sections = [(name, jobs, [*curves(), *results(name, jobs)]) for name, jobs in sweep.protocols.items()]
     for name, jobs, panels in [*sections, ("pictures", sweep.jobs, pictures(sweep))]:
@@ -171,7 +171,7 @@ def save(workspace: ws.Workspace, report: wr.Report) -> list[str]:
     """Save both dashboards to W&B as new ones, and return their addresses.
 
     Raises:
-        ConnectionError: W&B is unreachable, or refuses.
+        ConnectionError: W&B is unreachable, or refuses the dashboards.
     """
     import wandb
 
@@ -179,5 +179,5 @@ def save(workspace: ws.Workspace, report: wr.Report) -> list[str]:
         if not workspace.entity:
             workspace.entity = report.entity = wandb.Api().default_entity or ""
         return [workspace.save().url, report.save().url]
-    except Exception as error:  # the network, W&B and its package raise many kinds
-        raise ConnectionError(f"W&B did not take the dashboards: {' '.join(str(error).split())}") from error
+    except Exception as error:  # the network, W&B and its package raise errors of many kinds
+        raise ConnectionError(f"W&B did not save the dashboards: {' '.join(str(error).split())}") from error
