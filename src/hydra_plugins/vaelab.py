@@ -1,4 +1,4 @@
-"""The launcher and the sweeper that Hydra finds. They import vaelab late, because all users of Hydra import this."""
+"""The launcher and sweeper that Hydra finds. They import vaelab late, because every Hydra program imports this file."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,12 @@ from omegaconf import OmegaConf
 
 
 class SweepLauncher(Launcher):
-    """Run the jobs of a sweep by the class `jobs`, such as `vaelab.sweeps.launchers.local.Local`, with its options."""
+    """Run a sweep's jobs with the class at the path `jobs`, such as `vaelab.sweeps.launchers.local.Local`.
+
+    Args:
+        jobs: the path of the class.
+        options: the arguments of the class.
+    """
 
     def __init__(self, jobs: str, **options: Any) -> None:
         self.jobs = jobs
@@ -29,7 +34,7 @@ class SweepLauncher(Launcher):
         self.sweep = Sweep(config, hydra_context.config_loader, call("hydra.launcher", self.jobs, self.options))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Refuse the sweeper, because `JobSweeper` never calls this method and others are not supported."""
+        """Refuse the sweeper: `JobSweeper` never calls this method, and other sweepers are not supported."""
         from vaelab.errors import ConfigError
 
         raise ConfigError("hydra/sweeper must be one of vaelab's own: type hydra/sweeper=basic or optuna")
@@ -39,7 +44,7 @@ class JobSweeper(Sweeper):
     """Run a sweep with `SweepLauncher`, then print the sweep's table.
 
     Args:
-        choose: the function that chooses the jobs, such as `vaelab.sweeps.optuna_search.search`.
+        choose: the path of the function that chooses the jobs, such as `vaelab.sweeps.optuna_search.search`.
         params: key → values to sweep over; values typed on the command line override them.
         options: the function's other arguments.
     """
@@ -66,7 +71,7 @@ class JobSweeper(Sweeper):
 
 
 def parse(lines: list[str], loader: Any = None) -> dict[str, Override]:
-    """Return key → override, by Hydra's own grammar. The last override of a key counts."""
+    """Parse overrides with Hydra's own grammar. Return key → override; the last override of a key counts."""
     return {override.get_key_element(): override for override in OverridesParser.create(loader).parse_overrides(lines)}
 
 
@@ -74,7 +79,7 @@ def call(node: str, path: str, options: Mapping[str, Any], *arguments: Any) -> A
     """Call the class or function at `path` with the options of a `conf/` node.
 
     Raises:
-        ConfigError: it does not accept one of the options, or its package is not installed.
+        ConfigError: the target does not accept one of the options, or a package that it needs is not installed.
     """
     from vaelab.errors import ConfigError
     from vaelab.runs.validate import refusing
@@ -91,6 +96,6 @@ def call(node: str, path: str, options: Mapping[str, Any], *arguments: Any) -> A
         signature.bind(*arguments, **options)
     except TypeError as error:
         known = list(signature.parameters)[len(arguments) :]
-        raise ConfigError(f"{node} {error}: it takes {', '.join(known)}") from error
+        raise ConfigError(f"{node} {error}: its options are {', '.join(known)}") from error
     with refusing(node) if inspect.isclass(target) else nullcontext():
         return target(*arguments, **options)

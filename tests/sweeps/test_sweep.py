@@ -128,7 +128,7 @@ def test_a_job_that_another_process_holds_is_left_alone(run_fast: Run, tmp_path:
     ("option", "words"),
     [
         ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs must be"),
-        ("+hydra.launcher.nope=1", "hydra.launcher got an unexpected keyword argument 'nope': it takes n_jobs"),
+        ("+hydra.launcher.nope=1", "hydra.launcher got an unexpected keyword argument 'nope': its options are n_jobs"),
         ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size must be"),
         ("optimizer.lr=interval(0,1)", "is not a list of values: type hydra/sweeper=optuna"),
         ("hydra.launcher.jobs=tests.helpers.absent.Jobs", "needs the package tests.helpers.absent"),

@@ -16,7 +16,6 @@ from vaelab.errors import RunFolderError
 from vaelab.files import write_atomically
 from vaelab.runs.folder.contents import (
     FORMAT_VERSION,
-    START_OVER,
     check_format_version,
     read_config,
     read_json,
@@ -36,8 +35,8 @@ class Job:
 
     Attributes:
         path: the run folder; it may not exist while the job waits.
-        overrides: the job's overrides; none for a folder that is not in the sweep's plan (of another seed of
-            `seeds=`, or put there by hand).
+        overrides: the job's overrides; empty for a folder that is not in the sweep's plan: that of a later seed of
+            `seeds=`, or one put there by hand.
     """
 
     path: Path
@@ -92,7 +91,7 @@ class SweepFolder:
     """A folder of run folders. Its `sweep.json` lists the planned jobs and their overrides.
 
     Raises:
-        RunFolderError: by `plan`, `add` and `jobs`: the plan cannot be read.
+        RunFolderError: raised by `plan`, `add` and `jobs` if `sweep.json` cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,13 +99,13 @@ class SweepFolder:
 
     @property
     def plan(self) -> dict[str, list[str]]:
-        """Folder name → overrides, of all jobs ever planned here."""
+        """Folder name → overrides, for every job ever planned here."""
         stored = read_json(self.path / PLAN)
         jobs = stored.get("jobs", {})
         if stored:
             check_format_version(stored.get("format_version"), self.path / PLAN)
         if not (isinstance(jobs, dict) and all(map(_is_job, jobs.items()))):
-            raise RunFolderError(f"{self.path / PLAN} is not the plan of a sweep; {START_OVER}")
+            raise RunFolderError(f"{self.path / PLAN} is not the plan of a sweep; delete it, and run the sweep again")
         return jobs
 
     def add(self, jobs: Mapping[str, Sequence[str]]) -> None:
@@ -128,7 +127,7 @@ class SweepFolder:
 def record_end(path: Path, outcome: Outcome) -> Outcome:
     """Write an outcome into the run folder of a job that could not record it itself; return the outcome.
 
-    Write nothing if another process holds the folder, because the job goes on there, or if the job recorded its end.
+    Write nothing if the job has recorded its end, or if another process holds the lock and so still runs the job.
     """
     with suppress(Timeout, OSError):
         path.mkdir(parents=True, exist_ok=True)

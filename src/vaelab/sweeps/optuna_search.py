@@ -24,7 +24,7 @@ from vaelab.sweeps.job import Outcome
 from vaelab.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
-GRID = "optuna.samplers.GridSampler"  # stands for a grid, which needs no sampler
+GRID = "optuna.samplers.GridSampler"  # selects a grid search, for which no sampler is instantiated
 Space = dict[str, BaseDistribution]
 Params = dict[str, Any]
 
@@ -50,7 +50,7 @@ def search(
     space = {key: distribution(override) for key, override in overrides.items() if override.is_sweep_override()}
     fixed = {key: override.get_value_element_as_str() for key, override in overrides.items() if key not in space}
     if not space:
-        raise ConfigError("hydra/sweeper=optuna has nothing to search: type a range, as 'latent_dim=choice(2,5,10)'")
+        raise ConfigError("hydra/sweeper=optuna has nothing to search: type for example 'latent_dim=choice(2,5,10)'")
     points = grid_points(overrides, space) if sampler._target_ == GRID else None
     folder = sweep.folder.path
     with _locked(folder):
@@ -72,7 +72,7 @@ def search(
 
 
 def open_study(folder: Path, space: Space, fixed: Mapping[str, str], **asked: Any) -> optuna.Study:
-    """Create or reopen the study; refuse one that has another direction, other values or other overrides."""
+    """Create or reopen the study. Refuse a study whose direction, values or other overrides differ."""
     science = {key: value for key, value in fixed.items() if not is_control(key)}
     try:
         study = optuna.create_study(load_if_exists=True, **asked)
@@ -84,13 +84,13 @@ def open_study(folder: Path, space: Space, fixed: Mapping[str, str], **asked: An
         for trial in study.get_trials(deepcopy=False):
             for key in trial.distributions.keys() & space.keys():
                 optuna.distributions.check_distribution_compatibility(trial.distributions[key], space[key])
-    except (ValueError, RuntimeError, SQLAlchemyError) as error:  # RuntimeError at a study of another Optuna version
-        raise RunFolderError(f"the study in {folder} cannot go on; type another sweep.name=: {error}") from error
+    except (ValueError, RuntimeError, SQLAlchemyError) as error:  # RuntimeError: another version of Optuna made it
+        raise RunFolderError(f"the study in {folder} cannot continue ({error}): type another sweep.name=") from error
     return study
 
 
 def make_sampler(options: DictConfig, num_trials: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler. Its seed grows with the number of earlier trials, because the same seed would repeat them."""
+    """Return the sampler. Add the number of earlier trials to its seed, because the same seed would repeat them."""
     seed = options.get("seed")
     if seed is not None:
         check_whole("hydra.sweeper.sampler.seed", seed, 0)

@@ -21,9 +21,9 @@ from vaelab.sweeps.folder import Job
 from vaelab.sweeps.job import JobSpec
 from vaelab.training.progress import PROGRESS_FILE
 
-EVERY = 1.0  # seconds from one look at the folders to the next
-SHOWN = 8  # bars of running jobs, at most
-ROWS = 50  # rows of finished jobs in the table, at most
+EVERY = 1.0  # seconds between two looks at the folders
+SHOWN = 8  # maximum number of bars of running jobs
+ROWS = 50  # maximum number of rows of finished jobs in the table
 
 
 class SweepProgress:
@@ -34,7 +34,7 @@ class SweepProgress:
         self.began, self.looked = time.time(), time.monotonic()
         self.number = sum(job.outcome is not None for job in planned)
         self.console = Console()
-        self.bars = Progress(  # they must fit in 80 columns
+        self.bars = Progress(  # the columns must fit in 80 characters
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=8),
             TextColumn("{task.fields[note]}", markup=False),
@@ -65,7 +65,7 @@ class SweepProgress:
         _print(self.console, f"[{self.number}/{len(self.planned)}] {text}")
 
     def refresh(self) -> None:
-        """Look at the folders of the jobs that run, once a second, and move the bars."""
+        """Update the bars from the folders of the running jobs, at most once every `EVERY` seconds."""
         if not self.console.is_terminal or time.monotonic() < self.looked + EVERY:
             return
         self.looked = time.monotonic()
@@ -119,6 +119,6 @@ def _print(console: Console, text: str) -> None:
 def _read(path: Path, began: float) -> dict[str, Any] | None:
     with suppress(OSError):
         found = json.loads(path.read_text(encoding="utf-8"))
-        if path.stat().st_mtime >= began and found["total"] > 0:  # not the file of a job that was killed earlier
+        if path.stat().st_mtime >= began and found["total"] > 0:  # else it was left by a job that was killed
             return found
     return None

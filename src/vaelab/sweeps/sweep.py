@@ -102,7 +102,7 @@ class Sweep:
         composed = self.loader.load_sweep_config(self.config, list(overrides))
         with open_dict(composed):
             composed.hydra.job.id = composed.hydra.job.num = number
-        HydraConfig.instance().set_config(composed)  # interpolations read it
+        HydraConfig.instance().set_config(composed)  # because interpolations read it
         path = self.folder.path / str(composed.hydra.sweep.subdir)
         with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
             composed.hydra.runtime.output_dir = str(path)

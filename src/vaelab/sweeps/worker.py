@@ -22,6 +22,9 @@ from vaelab.training.progress import PROGRESS_IN_FILE
 def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
     """Run a job in this process, which does nothing else. Send its output to `output.log` in the run folder.
 
+    Args:
+        answerable: see `vaelab.signals.heeding`; False in a child process of the sweep's command.
+
     Raises:
         Interrupted, SystemExit: a signal stopped the job; it can resume.
     """
@@ -40,13 +43,13 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
                 return Outcome("done", value_of(columns))
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and stop is not None and stop.asked is not None:
-                raise  # from a handler of the signal, such as submitit's
+                raise  # raised by the signal's own handler, such as submitit's
             show_traceback(error)
             return record_end(spec.path, Outcome("failed", error=one_line(error)))
 
 
 def perform_or_interrupted(spec: JobSpec, answerable: bool = True) -> Outcome:
-    """Run a job as `perform` does, but return an interruption as an outcome."""
+    """Run a job as `perform` does, with the same arguments, but return an interruption as an outcome."""
     try:
         return perform(spec, answerable)
     except (Interrupted, KeyboardInterrupt, SystemExit) as error:

@@ -9,7 +9,7 @@ Ended = tuple[JobSpec, Outcome]
 
 
 class JobsLauncher(ABC):
-    """Run jobs, several at a time, in processes of their own."""
+    """Run jobs, several at a time, each in its own process."""
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:  # noqa: B027
         """Raise ConfigError or SweepError if the jobs cannot be run, before they are added to the plan."""

@@ -18,7 +18,7 @@ PRELOADED += ["wandb", "matplotlib.backends.backend_agg"]
 
 
 class Local(JobsLauncher):
-    """Runs each job in a process that is forked from a server, which has imported everything.
+    """Runs each job in its own process, forked from a server process that has already imported the packages.
 
     Args:
         n_jobs: how many jobs run at a time; None for as many as the GPUs allow, or the cores if there is no GPU.
@@ -38,7 +38,8 @@ class Local(JobsLauncher):
         shares = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
         with Pool(context, _work, [dict(os.environ) | share for share in shares]) as self.pool:
             for ended in self.pool.run(jobs):
-                if ended is not None and isinstance(ended[1], DiedError):  # or was stopped before it could answer
+                # its process crashed, or was stopped before it could answer
+                if ended is not None and isinstance(ended[1], DiedError):
                     state = "interrupted" if self.pool.stopping else "failed"
                     ended = ended[0], Outcome(state, error=f"its process {ended[1]}")
                 yield ended
@@ -54,7 +55,7 @@ def _work(job: JobSpec, environment: Mapping[str, str]) -> Outcome:
 
 
 def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) -> list[dict[str, str]]:
-    """Return the shares of the jobs that run at a time: environment variables that name their threads and GPUs."""
+    """Return environment variables for each job that runs at a time, which set the job's cores, threads and GPUs."""
     runtimes = [job.config["runtime"] for job in jobs]
     width = max(map(processes_of, runtimes))
     on_gpus = all(runtime["accelerator"] != "cpu" for runtime in runtimes)
@@ -75,7 +76,7 @@ def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) ->
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     if not torch.cuda.device_count():
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

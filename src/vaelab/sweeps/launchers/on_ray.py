@@ -31,7 +31,7 @@ class Ray(JobsLauncher):
         self.init = dict(init)
         self.remote = {name: value for name, value in remote.items() if value is not None}
         self.jobs_per_gpu = jobs_per_gpu
-        # a new worker for each task, so that a crash takes no other task with it
+        # a new worker for each task, so that a crash ends no other task
         self.task = ray.remote(max_calls=1, max_retries=0)(perform_or_interrupted)
         self.tasks: dict[Any, JobSpec] = {}
 

@@ -1,4 +1,4 @@
-"""Run jobs through submitit: on a SLURM cluster, or in plain processes on this machine, to try it out."""
+"""Run jobs through submitit: on a SLURM cluster or, to try it out, in plain processes on this machine."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ from vaelab.sweeps.worker import perform
 log = logging.getLogger(__name__)
 JOBS = "jobs.json"
 POLL = 0.5  # seconds
-LOOK = 5.0  # seconds from one look at SLURM's queue to the next
+LOOK = 5.0  # seconds between two looks at SLURM's queue
 
 
 class Payload:
@@ -40,7 +40,7 @@ class Payload:
 
     def __call__(self, spec: JobSpec, share: Mapping[str, str]) -> Outcome:
         """Run the job. After SLURM's warning, the job writes a checkpoint, goes back into the queue, and exits."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit would ignore it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # because submitit makes the process ignore it
         os.environ.update(share)
         try:
             return perform(spec)
@@ -78,14 +78,14 @@ class Submitit(JobsLauncher):
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:
         with TemporaryDirectory() as elsewhere:
-            self.executor(Path(elsewhere))  # a temporary folder, because the executor makes it
+            self.executor(Path(elsewhere))  # a temporary folder, because the executor creates its folder
         self.submitted = in_queue(jobs) if self.on_slurm else {}
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         folder = folder_for(jobs)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files have unredacted configurations
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # because its files hold unredacted configurations
         executor = self.executor(folder)
-        # SLURM runs as many jobs of an array as it allows; on this machine submitit would start all at once
+        # SLURM limits how many jobs run at a time; on this machine submitit has no limit, so we start them one by one
         gpus = {} if self.on_slurm or not visible_gpus() else {"CUDA_VISIBLE_DEVICES": ",".join(visible_gpus())}
         free = deque([{} for _ in jobs] if self.on_slurm else slots_for(jobs, self.limit, 1))
         taken: dict[JobSpec, dict[str, str]] = {}
@@ -115,7 +115,7 @@ class Submitit(JobsLauncher):
         if time.monotonic() >= self.looked + LOOK:
             self.looked, queued, former = time.monotonic(), queued_jobs(), self.gone
             self.gone = {j for j, sent in self.submitted.items() if queued is not None and sent.job_id not in queued}
-            # a job ends at the second look, because a shared file system may show a result late
+            # the second look without a job counts, because a shared file system may show its result late
             ended += (self.gone & former).difference(ended)
         return ended
 
@@ -143,7 +143,7 @@ class Submitit(JobsLauncher):
             status = Job(job.path).status
             if status.get("state") == "running" and isinstance(status.get("pid"), int):
                 with suppress(OSError):
-                    os.kill(status["pid"], signal.SIGTERM)  # submitit itself would kill it after a second
+                    os.kill(status["pid"], signal.SIGTERM)  # `cancel` would kill the process after a second
             else:
                 sent.cancel(check=False)
 
@@ -171,11 +171,11 @@ def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
     if job.paths.result_pickle.exists():
         try:
             return job.result()
-        except Exception as error:  # outside of the run: the job could not be unpickled there, or the disk is full
+        except Exception as error:  # not from the run: the job could not be unpickled there, or the disk is full
             return Outcome("failed", error=one_line(error))
-    if Job(path).state == "interrupted":  # by scancel, for example, without a requeue
+    if Job(path).state == "interrupted":  # and not requeued: for example by scancel
         return Outcome("interrupted", error=Job(path).error)
-    # killed, past its time limit, or its node is lost
+    # the job was killed, exceeded its time limit, or lost its node
     return Outcome("failed", error=f"job {job.job_id} ended without a result; see {job.paths.stderr}")
 
 
