@@ -26,7 +26,7 @@ from vaelab.vae import VAE
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
     """Return the trainer of the run in `path`, without a logger. Also set the global precision of matrix products."""
-    torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # global, until the next run sets it
+    torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # global until the next run
     ours = {
         "accelerator": cfg.runtime.accelerator,
         "devices": cfg.runtime.devices,

@@ -144,7 +144,8 @@ def scored_as_mass(vae: VAE, data: ImageData) -> None:
     with refusing("the decoder"), torch.no_grad():
         over_levels = OverLevels(head, data.num_levels).train(head.training)
         z = vae.latent_prior().sample((1,))
-        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))  # refuses a wrong head
+        # try the head now, so that a wrong head is refused before the evaluation
+        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))
     vae.decoder.head = over_levels
     data.serve(over_levels.pixels)
     vae.max_pixel = data.max_pixel

@@ -31,7 +31,7 @@ def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> 
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
     """Return the metrics of the last weights, and those of `best.ckpt` under names that begin with `best/`."""
     metrics = evaluate(trainer, module, data)
-    epochs = -(-module.steps // data.batches_per_epoch)  # a partial last epoch counts
+    epochs = -(-module.steps // data.batches_per_epoch)  # a partial last epoch counts as one
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
     counts |= {"skipped_steps": module.guard.skipped} if module.guard.on_nan != "stop" else {}
     found = _evaluate_best(trainer, module, data, best, metrics) if best.exists() else {}

@@ -155,7 +155,7 @@ def grid_points(overrides: Mapping[str, Override], space: Space) -> list[Params]
 
 
 def _params(study: optuna.Study, space: Space, *states: TrialState) -> list[Params]:
-    # a trial that was interrupted while Optuna drew it lacks parameters
+    # leave out trials that lack parameters, because Optuna was interrupted while it drew them
     trials = study.get_trials(deepcopy=False, states=states)
     return [trial.params for trial in trials if trial.params.keys() == space.keys()]
 

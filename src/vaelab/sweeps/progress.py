@@ -119,6 +119,6 @@ def _print(console: Console, text: str) -> None:
 def _read(path: Path, began: float) -> dict[str, Any] | None:
     with suppress(OSError):
         found = json.loads(path.read_text(encoding="utf-8"))
-        if path.stat().st_mtime >= began and found["total"] > 0:  # else it was left by a job that was killed
+        if path.stat().st_mtime >= began and found["total"] > 0:  # an older file was left by a killed job
             return found
     return None

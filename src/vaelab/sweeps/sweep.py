@@ -127,7 +127,7 @@ def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
             return Outcome("done", value_of(over_seeds([read_metrics(member.path) for member in members])))
         failed = [job for member in members if (job := Job(member.path)).state in ("failed", "killed")]
         return Outcome("failed", error=failed[0].error) if failed and not cfg.runtime.retry_failed else None
-    except (RunFolderError, ValueError, TypeError, KeyError):  # running the job will show this error
+    except (RunFolderError, ValueError, TypeError, KeyError):  # not raised here, because running the job shows it
         return None
 
 

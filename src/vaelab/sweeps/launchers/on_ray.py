@@ -88,5 +88,5 @@ def outcome_of(reference: Any) -> Outcome:
         return ray.get(reference)
     except TaskCancelledError:
         return Outcome("interrupted", error="cancelled")
-    except RayError as error:  # its worker or its node died
+    except RayError as error:  # the task's worker or node died
         return Outcome("failed", error=str(error).splitlines()[0])

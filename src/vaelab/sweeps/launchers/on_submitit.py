@@ -85,7 +85,7 @@ class Submitit(JobsLauncher):
         folder = folder_for(jobs)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # because its files hold unredacted configurations
         executor = self.executor(folder)
-        # SLURM limits how many jobs run at a time; on this machine submitit has no limit, so we start them one by one
+        # SLURM limits how many jobs run at a time; on this machine submitit has no limit, so the slots set one
         gpus = {} if self.on_slurm or not visible_gpus() else {"CUDA_VISIBLE_DEVICES": ",".join(visible_gpus())}
         free = deque([{} for _ in jobs] if self.on_slurm else slots_for(jobs, self.limit, 1))
         taken: dict[JobSpec, dict[str, str]] = {}
@@ -95,7 +95,7 @@ class Submitit(JobsLauncher):
             while waiting and free and not self.stopping:
                 batch[waiting.popleft()] = free.popleft()
             if batch:
-                shares = [gpus | share for share in batch.values()]  # submitit hides the GPUs that it was not asked for
+                shares = [gpus | share for share in batch.values()]  # else submitit hides all that it did not assign
                 sent = executor.map_array(Payload(), list(batch), shares)
                 self.submitted |= dict(zip(batch, sent, strict=True))
                 taken |= batch
