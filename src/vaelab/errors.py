@@ -24,7 +24,7 @@ class DivergedError(ArithmeticError):
         self.details = details
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.details)  # a sweep's worker pickles it
+        return type(self), (str(self), self.details)  # a sweep's worker pickles this error
 
 
 class ConfigError(ValueError):

@@ -60,7 +60,7 @@ class Stop:
 
     @contextmanager
     def excusing(self) -> Iterator[None]:
-        """Log errors of the block instead of raising them, once there was a signal.
+        """After a signal, log the errors of the block instead of raising them.
 
         The signal may also have ended a helper process, such as a logger's, on which the block depends.
         """
@@ -174,7 +174,7 @@ _DEFAULTS = {  # the handlers that ours may replace
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGUSR1: signal.SIG_DFL,
-    signal.SIGUSR2: None,  # left alone, unless a program handles it
+    signal.SIGUSR2: None,  # replaced only if the program has set a handler for it
 }
 _heeding: ContextVar[Stop | None] = ContextVar("heeding", default=None)
 
