@@ -25,7 +25,7 @@ class MLP(Network):
         activation: the name of a class of `torch.nn` in any case (`"tanh"`, `"ReLU"`), or a callable.
 
     Raises:
-        ValueError: no layer, a width below 1, or `torch.nn` has no such activation.
+        ValueError: `hidden_features` is empty or has a width below 1, or `torch.nn` has no such activation.
 
     Examples:
         >>> import torch
@@ -52,10 +52,10 @@ class MLP(Network):
 
 
 def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
-    """Return the argument `name` as a list; refuse an empty list, and numbers that are not whole or are below 1."""
+    """Return `values` as a list. Refuse an empty list, and values that are not whole numbers of at least 1."""
     numbers = [*values] if isinstance(values, Sequence) else [values]
     if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
-        raise ValueError(f"{name} must be one width or more, each at least 1, found {values}")
+        raise ValueError(f"{name} must be a whole number of at least 1, or a list of such numbers, found {values}")
     return numbers
 
 
