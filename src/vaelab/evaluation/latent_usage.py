@@ -14,7 +14,7 @@ from vaelab.errors import PointMassError
 from vaelab.objectives import kl_per_dimension
 from vaelab.vae import VAE, Image
 
-ACTIVE = 0.01  # variance of the posterior mean over examples: Burda, Grosse & Salakhutdinov (2016), section 5.2
+ACTIVE = 0.01  # smallest variance of an active unit's mean: Burda, Grosse & Salakhutdinov (2016), section 5.2
 GROUP = 100  # blocks whose densities are computed together
 LATENT_VALUES = ("log_posterior", "log_aggregate", "log_prior", "posterior_mean", "kl_per_dimension")
 Codes = Float[Tensor, "batch latent_dim"]
