@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from vaelab.randomness import drawing_from, stream
 from vaelab.training.step import Key, Step, state_of
 
-Keys = tuple[Key, ...]  # of each model
+Keys = tuple[Key, ...]  # one key per model
 
 
 class StackedStep:
@@ -76,7 +76,7 @@ class StackedStep:
         there = {place: tensors[name] for place, name in self.places.items()}
         terms = functional_call(self.bounds[0], there, (x,), tie_weights=False)
         for place, name in self.places.items():
-            if there[place] is not tensors[name]:  # functional_call stores the new tensor here, and would drop it
+            if there[place] is not tensors[name]:  # functional_call stores the new tensor here, where it would be lost
                 raise RuntimeError(f"{place} is reassigned, but stacked models need it changed in place")
         return terms
 
@@ -95,7 +95,7 @@ class StackedStep:
         self.optimizer.step()
 
     def follow_rates(self) -> bool:
-        """Copy the learning rates from the models' optimisers; return False if they now differ within a joint group."""
+        """Copy the hyperparameters of the models' optimisers; return False if they now differ within a joint group."""
         for group, sources in zip(self.optimizer.param_groups, self.sources, strict=True):
             if any(numbers(source) != numbers(sources[0]) for source in sources):
                 return False
@@ -156,7 +156,7 @@ def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str, Any]]]]:
-    """Join optimisers into one that shares their state; also return the original groups of each joint group.
+    """Join optimisers into one that shares their state. Also return, for each joint group, the groups that it merges.
 
     The joint optimiser is a shallow copy of the first, with new `param_groups` and `state`. Groups with equal
     hyperparameters become one group.
