@@ -16,7 +16,7 @@ from vaelab.vae import VAE, Image
 LogWeights = Float[Tensor, "chains batch"]
 StepSizes = Float[Tensor, "temperatures batch"]
 STEEPNESS = 4  # steepness of the sigmoid that spaces the temperatures
-GAIN = 0.1  # rate at which the step sizes adapt
+GAIN = 0.1  # how fast the step sizes adapt
 
 
 @dataclass
@@ -117,7 +117,7 @@ class AnnealedImportanceSampling:
         return log_weights, total / max(1, self.num_temperatures - 1)
 
     def betas(self) -> list[float]:
-        """Return beta_0 = 0 to beta_T = 1."""
+        """Return the list of beta_0 = 0 to beta_T = 1."""
         levels = [STEEPNESS * (2 * t / self.num_temperatures - 1) for t in range(self.num_temperatures + 1)]
         raw = [1 / (1 + math.exp(-level)) for level in levels]
         return [(value - raw[0]) / (raw[-1] - raw[0]) for value in raw]

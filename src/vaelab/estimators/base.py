@@ -106,7 +106,7 @@ def of_sums(log_sum: PerExample, log_sum_of_squares: PerExample, num_samples: in
 
 
 def at_least_1(estimator: object, *names: str) -> None:
-    """Refuse attributes that are not whole numbers of at least 1, with a ValueError that names the first."""
+    """Refuse attributes that are not whole numbers of at least 1. The ValueError names the first of them."""
     for name in names:
         value = getattr(estimator, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -57,7 +57,8 @@ class HarmonicMean:
         if self.num_chains < 4 or self.num_chains % 2 or self.num_chains * self.num_draws < 100:
             raise ValueError(
                 "estimator.num_chains must be even and at least 4, and num_chains times num_draws at least 100, "
-                f"found num_chains={self.num_chains} and num_draws={self.num_draws}"
+                f"found num_chains={self.num_chains} and num_draws={self.num_draws}: type estimator.num_chains=32 "
+                "estimator.num_draws=50"
             )
 
     def refusal(self, latent_dim: int) -> str | None:
@@ -96,7 +97,7 @@ class HarmonicMean:
 def log_density_of_fit(fitted: Chains, at: Chains) -> Values:
     """Return the log density at the points `at` of the truncated Gaussian that is fitted to the points `fitted`.
 
-    The density is 0 everywhere if the fitted points span too few dimensions, for example if no proposal was accepted.
+    The density is 0 everywhere if the fitted points span too few dimensions, for example if all are equal.
     """
     from scipy.stats import chi2  # slow to import
 

@@ -13,7 +13,7 @@ from vaelab.estimators.base import Estimate, PerExample, of_sums
 
 FEWEST = 25  # with fewer weights, the tail would have fewer than 5
 ROUNDING = 1e-6  # relative rounding error of a log weight computed in float32
-EVEN = -1.0  # the k returned for weights that are equal up to rounding; it is the k of a uniform distribution
+EVEN = -1.0  # the k returned for weights that are equal up to rounding
 WIDEST = 700.0  # nats; a weight further below the largest one underflows to 0 in float64
 LogWeights = Float[Tensor, "samples batch"]
 

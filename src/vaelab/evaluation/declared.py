@@ -17,9 +17,7 @@ OF_BOUND = (
     _bits("bits_per_dim", "ELBO in bits per dimension", meaning="`elbo` in bits; binary pixels have none"),
     Metric(OWN_BOUND, "bound of the objective", better="higher", meaning="the trained objective's own bound, if any"),
     Metric("rate", "rate", meaning="the KL, under its name in Alemi et al. (2018)"),
-    Metric(
-        "distortion", "distortion", better="lower", meaning="minus `reconstruction`, again as named by Alemi et al."
-    ),
+    Metric("distortion", "distortion", better="lower", meaning="minus `reconstruction`, as in Alemi et al. (2018)"),
     _error("sampling_error", "error of the ELBO", meaning="standard error of `elbo` over examples"),
     _error("rate_error", "error of the rate", meaning="standard error of `rate` over examples"),
     _error("distortion_error", "error of the distortion", meaning="standard error of `distortion` over examples"),
