@@ -37,7 +37,7 @@ class Checkpoints(Checkpoint):
     def __init__(self, monitor: str = "val/elbo", every_n_steps: int | None = None) -> None:
         self.monitor = monitor
         self.every_n_steps = every_n_steps
-        self.best = float("inf")  # badness of the best value so far
+        self.best = float("inf")  # `Metric.badness` of the best value so far
         self.best_at = -1  # number of optimiser steps before that value
         self.saved_at = 0
 
@@ -85,7 +85,7 @@ class Checkpoints(Checkpoint):
         if self.best == float("inf"):
             known = ", ".join(sorted(map(str, trainer.callback_metrics)))
             reason = f"callbacks.checkpoints.monitor={self.monitor} was never a number"
-            log.warning("no best.ckpt: %s; the metrics are %s", reason, known)
+            log.warning("no best.ckpt: %s; choose one of %s", reason, known)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_at": self.best_at}

@@ -38,7 +38,7 @@ def captured(step: AnyStep) -> "AnyStep | CapturedStep":
 
 
 class CudaGraphs:
-    """Captures functions as CUDA graphs; they may draw from the device's global generator and from `streams`."""
+    """Captures functions as CUDA graphs. These may draw from the device's global generator and from `streams`."""
 
     def __init__(self, streams: Sequence[torch.Generator]) -> None:
         self.streams = streams
@@ -126,7 +126,7 @@ class CapturedStep:
     def capture(self, indices: Tensor, size: int) -> bool:
         """Capture the step for minibatches of this size; return whether that was possible."""
         static, rates = indices.clone(), [group["lr"] for group in self.groups]
-        self.step.optimizer.zero_grad()  # so that the gradients are allocated in the graph's own memory
+        self.step.optimizer.zero_grad()  # the gradients must be allocated in the graph's own memory
         self.set_rates(self.rate_tensors)
         try:
             self.replays[size] = static, self.graphs.capture(lambda: self.step.body(static, size))
@@ -184,7 +184,7 @@ def make_capturable(optimizer: Optimizer) -> bool:
         return False
     for group in optimizer.param_groups:
         group["capturable"] = True
-    for parameter, state in optimizer.state.items():  # a resumed run has state on the CPU
+    for parameter, state in optimizer.state.items():  # after a resume, the state is on the CPU
         state |= {name: v.to(parameter.device) for name, v in state.items() if isinstance(v, Tensor)}
     return True
 
@@ -201,7 +201,7 @@ def host_numbers(groups: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def changes(now: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
-    """Return by how much each tensor has changed."""
+    """Return the change of each tensor."""
     return [tensor.detach().double() - former.double() for tensor, former in zip(now, before, strict=True)]
 
 

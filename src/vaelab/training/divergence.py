@@ -79,7 +79,7 @@ class Guard:
         """Return whether the parameters, the optimiser's state, and `sums` (over all processes) are finite."""
         tensors = [*self.step.parameters, *state_of(self.step.optimizer)]
         norms = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
-        largest = torch.stack([norm.to(sums) for norm in norms])  # on one device, to wait for it only once
+        largest = torch.stack([norm.to(sums) for norm in norms])  # on one device, to synchronise only once
         return bool(torch.cat([sums, largest]).isfinite().all())
 
     def repair(self, taken: Sequence[Minibatch]) -> int:
@@ -149,7 +149,7 @@ class Guard:
 
     def restore(self, state: State) -> None:
         """Go back to a state that `state` returned."""
-        state = copied(state)  # because steps change it in place
+        state = copied(state)  # steps change the state in place
         for tensor, former in zip(self.step.tensors(), state["tensors"], strict=True):
             tensor.detach().copy_(former)
         self.step.sums.copy_(state["sums"])
@@ -158,7 +158,7 @@ class Guard:
             self.scheduler.load_state_dict(state["schedule"])
 
     def state_dict(self) -> State:
-        """Return what checkpoints save."""
+        """Return what a checkpoint saves of the guard."""
         state = {"skipped": self.skipped, "in_a_row": self.in_a_row}
         return state | ({} if self.epoch_start is None else {"epoch_start": self.epoch_start})
 

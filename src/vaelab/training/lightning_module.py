@@ -157,7 +157,7 @@ class VAEModule(EvaluationModule):
             except DivergedError as error:
                 self.count(error.details["step"] - 1)
                 raise
-            self.capture_step()  # again, because the optimiser has new tensors
+            self.capture_step()  # capture again, because the optimiser has new tensors
             sums = self.sums_over_processes()
         self.count(self.steps + len(taken))
         return sums, examples
@@ -231,7 +231,7 @@ class VAEModule(EvaluationModule):
         # clone: the tensors of a stacked run are views, and saving a view would save the tensors of all stacked runs
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
         for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
-            group |= {"capturable": False} if "capturable" in group else {}  # so that a CPU can load it too
+            group |= {"capturable": False} if "capturable" in group else {}  # the checkpoint must also load on a CPU
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))

@@ -41,7 +41,7 @@ class Ensemble:
         self.current: tuple[StackedStep, Callable[..., None]] | None = None
 
     def conduct(self, runs: Sequence[Callable[[], None]]) -> None:
-        """Run all runs to their end in threads of their own, and take their steps in this thread.
+        """Run each run to its end in its own thread, and take the steps of all runs in this thread.
 
         Raises:
             Interrupted: there was a signal, and all runs have stopped.
@@ -86,7 +86,7 @@ class Ensemble:
         least = min(module.steps for module in self.waiting)
         modules = sorted((m for m in self.waiting if m.steps == least), key=lambda module: module.seed)
         work, device = [self.waiting.pop(module) for module in modules], modules[0].device
-        on_gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # set per thread
+        on_gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # the device is set per thread
         try:
             with modules[0].trainer.precision_plugin.train_step_context(), on_gpu:
                 taken = self._take(modules, work)

@@ -56,7 +56,7 @@ class StackedStep:
         """Seed each model's generator, and set the count of steps."""
         for generator, own in zip(self.streams, key, strict=True):
             generator.manual_seed(stream(*own))
-        self.steps[0].step.fill_(self.steps[0].number_of(key[0]))  # all models take the same step
+        self.steps[0].step.fill_(self.steps[0].number_of(key[0]))  # the same for all models
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
@@ -76,7 +76,7 @@ class StackedStep:
         there = {place: tensors[name] for place, name in self.places.items()}
         terms = functional_call(self.bounds[0], there, (x,), tie_weights=False)
         for place, name in self.places.items():
-            if there[place] is not tensors[name]:  # functional_call stores the new tensor here, where it would be lost
+            if there[place] is not tensors[name]:  # the module has reassigned the tensor, and the new one would be lost
                 raise RuntimeError(f"{place} is reassigned, but stacked models need it changed in place")
         return terms
 
@@ -147,7 +147,7 @@ def places(module: nn.Module) -> dict[str, str]:
 
 
 def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack the tensors of each name, and make each tensor a view of its part."""
+    """Stack the tensors of the models by name, and make each tensor a view of its part of the stack."""
     stacked = {name: torch.stack([model[name].detach() for model in models]) for name in models[0]}
     for i, model in enumerate(models):
         for name, tensor in model.items():

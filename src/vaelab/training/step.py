@@ -99,7 +99,8 @@ class Step:
         if len(indices) > 0:  # a process may get no example of a small minibatch
             terms = self.objective(self.vae, self.data.draw("train", indices), self.step)
             self.sums += torch.stack([value.detach() for value in self.values(terms)]).sum(1, dtype=torch.float64)
-            losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean, at no extra kernel
+            # weights of 1 / size give the gradient of the mean, without a kernel that computes the mean
+            losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]
         if self.weight_prior is not None:
             losses.append(self.weight_prior(self.vae))
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
@@ -119,7 +120,7 @@ class Step:
         return sums
 
     def values(self, terms: Terms) -> list[Tensor]:
-        """Return the per-example values of `names`."""
+        """Return the per-example values of `terms`, in the order of `names`."""
         values = {**terms.metrics, LOSS.name: terms.loss}
         return [values[name] for name in self.names]
 
@@ -135,7 +136,8 @@ class Step:
 def state_of(optimizer: Optimizer) -> list[Tensor]:
     """Return the tensors of the optimiser's state."""
     values = [value for state in optimizer.state.values() for value in state.values()]
-    nested = [value for value in values if not isinstance(value, Tensor)]  # few: tree_leaves of all would be slow
+    # search only these few values for nested tensors, because tree_leaves of all values would be slow
+    nested = [value for value in values if not isinstance(value, Tensor)]
     return [value for value in (*values, *tree_leaves(nested)) if isinstance(value, Tensor)]
 
 
