@@ -123,7 +123,7 @@ class ImageData(LightningDataModule):
         return images.index_select(0, indices.to(images.device))
 
     def noise(self, levels: Tensor, stream: torch.Generator | None = None) -> Tensor:
-        """Draw the noise that `pixels_from` needs: 16 bits per binary pixel, u per unit pixel; else an empty tensor."""
+        """Draw the noise for `pixels_from`: 16 bits per binary pixel, a uniform u per unit pixel, else nothing."""
         if self._drawn == "levels":
             return levels.new_empty(0)
         if self._drawn == "unit":

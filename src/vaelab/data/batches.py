@@ -38,7 +38,7 @@ class ShuffledIndices:
     rank: int = 0
     world_size: int = 1
     pause_every: int | None = None  # also end a chunk after every `pause_every` optimiser steps
-    device: torch.device | str = "cpu"  # holds the indices
+    device: torch.device | str = "cpu"  # where the indices are
     steps_done: int = 0
 
     @property
@@ -65,7 +65,7 @@ class ShuffledIndices:
             yield Chunk(epoch, start, shares, [len(batch) for batch in batches[start:end]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing; Lightning resumes inside an epoch only if the loader has a `state_dict`."""
+        """Return an empty dict; Lightning resumes inside an epoch only if the loader has this method."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
@@ -76,13 +76,13 @@ class ShuffledIndices:
 
 @dataclass
 class Block:
-    """Consecutive examples that are evaluated together; the block's `number` seeds its draws, on whichever process.
+    """Consecutive examples that are evaluated together. The block's `number` seeds its draws, whichever process has it.
 
     A slow estimator also gets a block in parts, so that an interruption costs little.
     """
 
     number: int  # position of the block in its split
-    indices: Tensor  # its examples
+    indices: Tensor  # its examples, as indices into the split
     part: int = 0  # 0 for the whole block; otherwise the number of one of its parts
     rows: slice = field(default_factory=partial(slice, None))  # the rows of `indices` that belong to the part
 
