@@ -1,4 +1,4 @@
-"""Exceptions that a user can act on; each message says what was expected, what was found, and what to type."""
+"""Exceptions that a user can act on. Each message says what was expected, what was found, and what to type."""
 
 from typing import Any
 

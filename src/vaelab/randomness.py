@@ -70,7 +70,7 @@ class _StandardNormal(torch.autograd.Function):
 
     @staticmethod
     def forward(like: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        raise RuntimeError("stacked models cannot draw from a distribution that does not depend on the model")
+        raise RuntimeError("stacked models cannot draw from a distribution whose parameters do not depend on the model")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: torch.Tensor) -> None:

@@ -4,7 +4,7 @@
 |---|---|---|
 | SIGINT | Ctrl-C | 130 |
 | SIGTERM | `kill`; container engines and cluster schedulers at the end of a job | 143 |
-| SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`): the job is requeued | 138 |
+| SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`); the job is requeued | 138 |
 | SIGUSR2 | a program with its own handler, such as submitit; we call that handler after the checkpoint | |
 """
 
@@ -69,7 +69,7 @@ class Stop:
         except Exception as error:
             if self.asked is None:
                 raise
-            log.warning("after %s: %s", signal.Signals(self.asked).name, " ".join(str(error).split()))
+            log.warning("ignored an error after %s: %s", signal.Signals(self.asked).name, " ".join(str(error).split()))
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
@@ -116,7 +116,7 @@ class Stop:
             signal.signal(number, handler)
 
     def _heed(self, number: int, frame: Any) -> None:
-        # log nothing here, because a handler may interrupt a write to the same stream
+        # do not log here, because the signal may have interrupted a write to the same stream
         first, self.asked = self.asked is None, self.asked or number
         if not first and number == signal.SIGINT and self.in_threads:
             os._exit(128 + number)

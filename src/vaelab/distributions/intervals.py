@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-FAR = 1e30  # replaces an infinite end, because its gradient would be 0 times infinity
+FAR = 1e30  # replaces an infinite end, whose gradient would be 0 times infinity
 NARROW = 1e-2  # the midpoint rule is used up to this width / scale; far in a tail, up to less
 
 

@@ -12,9 +12,9 @@ from vaelab.randomness import standard_normal
 
 
 class Normal(td.Normal):
-    """`torch.distributions.Normal` with the mass of an interval.
+    """`torch.distributions.Normal`, with a method for the mass of an interval.
 
-    `rsample` gives each of several stacked models the sample that it would draw alone.
+    In `rsample`, each of several stacked models draws the sample that it would draw alone.
 
     Examples:
         >>> standard = Normal(torch.zeros(()), torch.ones(()))

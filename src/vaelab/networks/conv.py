@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vaelab.networks.base import Network, over_images
 from vaelab.networks.mlp import Activation, activation_named, whole_numbers
 
-SMALLEST = 8  # pixels on a side
+SMALLEST = 8  # smallest height and width of an image, in pixels
 
 
 class ConvNet(Network):

@@ -22,7 +22,7 @@ class MLP(Network):
         context_shape: shape of one context.
         event_shape: shape of one event.
         hidden_features: the width of the only hidden layer, or a list of widths.
-        activation: the name of a class of `torch.nn` in any case (`"tanh"`, `"ReLU"`), or a callable.
+        activation: the name of a class of `torch.nn` in any case of letters (`"tanh"`, `"ReLU"`), or a callable.
 
     Raises:
         ValueError: `hidden_features` is empty or has a width below 1, or `torch.nn` has no such activation.
@@ -60,10 +60,10 @@ def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
 
 
 def activation_named(activation: Activation) -> Callable[[], nn.Module]:
-    """Return the class of `torch.nn` with that name in any case, or `activation` itself if it is a callable."""
+    """Return the class of `torch.nn` with this name, in any case of letters; return a callable `activation` itself."""
     if not isinstance(activation, str):
         return activation
     known = {name.lower(): getattr(activations, name) for name in activations.__all__}
     if activation.lower() not in known:
-        raise ValueError(f"activation must be a class of torch.nn such as tanh, relu or silu, found {activation!r}")
+        raise ValueError(f"activation must name a class of torch.nn, such as tanh, relu or silu, found {activation!r}")
     return known[activation.lower()]

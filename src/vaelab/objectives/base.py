@@ -95,7 +95,7 @@ def kl_divergence(
 
 
 def closed_form_kl(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch"] | None:
-    """Return KL(q || p) in nats, or None if PyTorch has no closed form for it."""
+    """Return KL(q || p) in nats in closed form, or None if PyTorch has no closed form for it."""
     try:
         return td.kl_divergence(q, p)
     except NotImplementedError:
