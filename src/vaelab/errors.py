@@ -1,4 +1,4 @@
-"""Exceptions that a user can act on; each message says what was expected, what was found, and what to type."""
+"""Exceptions that a user can act on. Each message says what was expected, what was found, and what to type."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class DivergedError(ArithmeticError):
         self.details = details
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.details)  # a sweep's worker pickles it
+        return type(self), (str(self), self.details)  # a sweep's worker pickles this error
 
 
 class ConfigError(ValueError):

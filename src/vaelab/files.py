@@ -15,7 +15,7 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
 
     Args:
         path: the file to replace.
-        former: where the old file goes; None to drop it.
+        former: the path at which the old file is kept; None: delete the old file.
     """
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)  # left by a killed process, or a link planted in an untrusted folder
@@ -25,8 +25,8 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
         if former is not None and path.exists():
             former.unlink(missing_ok=True)
             try:
-                os.link(path, former)  # not a renaming, after which `path` would be missing for a moment
-            except OSError:  # a file system without links
+                os.link(path, former)  # not renamed, because `path` would be missing for a moment
+            except OSError:  # the file system has no hard links
                 path.replace(former)
         partial.replace(path)
     except BaseException as error:

@@ -25,7 +25,7 @@ class Metric:
     meaning: str = ""
 
     def shown(self, value: float | None) -> str:
-        """Return a value as tables show it: an empty text for None."""
+        """Return a value as tables show it, or an empty string for None."""
         return "" if value is None else format(value, self.form)
 
     def badness(self, value: float) -> float:

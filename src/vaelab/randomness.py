@@ -13,10 +13,10 @@ _MASK = (1 << 64) - 1
 
 
 def stream(stage: Stage, *key: int) -> int:
-    """Return the seed, in [0, 2^63), of draws named by `stage` and `key`, such as `("train", seed, epoch, step, rank)`.
+    """Return the seed in [0, 2^63) of draws named by `stage` and `key`, such as `("train", seed, epoch, step, rank)`.
 
     Each integer is mixed in by a round of SplitMix64 (Steele, Lea & Flood 2014), a bijection of the 64-bit state.
-    PyTorch's CPU generator uses only the lower 32 bits of a seed, so two of 10^5 steps may share their noise.
+    PyTorch's CPU generator uses only the lower 32 bits of a seed, so among 10^5 steps, two may share their noise.
     """
     state = _STAGES[stage]
     for part in key:
@@ -50,7 +50,7 @@ _streams: ContextVar[Sequence[torch.Generator] | None] = ContextVar("streams", d
 
 @contextmanager
 def drawing_from(streams: Sequence[torch.Generator]) -> Iterator[None]:
-    """Let `standard_normal` use one generator for each model, under `torch.func.vmap` over models."""
+    """Let `standard_normal` draw from one generator per model, when `torch.func.vmap` maps over the models."""
     token = _streams.set(streams)
     try:
         yield
@@ -70,7 +70,7 @@ class _StandardNormal(torch.autograd.Function):
 
     @staticmethod
     def forward(like: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        raise RuntimeError("stacked models cannot draw from a distribution that does not depend on the model")
+        raise RuntimeError("stacked models cannot draw from a distribution whose parameters do not depend on the model")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: torch.Tensor) -> None:

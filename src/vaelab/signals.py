@@ -4,7 +4,7 @@
 |---|---|---|
 | SIGINT | Ctrl-C | 130 |
 | SIGTERM | `kill`; container engines and cluster schedulers at the end of a job | 143 |
-| SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`): the job is requeued | 138 |
+| SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`); the job is requeued | 138 |
 | SIGUSR2 | a program with its own handler, such as submitit; we call that handler after the checkpoint | |
 """
 
@@ -60,7 +60,7 @@ class Stop:
 
     @contextmanager
     def excusing(self) -> Iterator[None]:
-        """Log errors of the block instead of raising them, once there was a signal.
+        """After a signal, log the errors of the block instead of raising them.
 
         The signal may also have ended a helper process, such as a logger's, on which the block depends.
         """
@@ -69,7 +69,7 @@ class Stop:
         except Exception as error:
             if self.asked is None:
                 raise
-            log.warning("after %s: %s", signal.Signals(self.asked).name, " ".join(str(error).split()))
+            log.warning("ignored an error after %s: %s", signal.Signals(self.asked).name, " ".join(str(error).split()))
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
@@ -116,7 +116,7 @@ class Stop:
             signal.signal(number, handler)
 
     def _heed(self, number: int, frame: Any) -> None:
-        # log nothing here, because a handler may interrupt a write to the same stream
+        # do not log here, because the signal may have interrupted a write to the same stream
         first, self.asked = self.asked is None, self.asked or number
         if not first and number == signal.SIGINT and self.in_threads:
             os._exit(128 + number)
@@ -174,7 +174,7 @@ _DEFAULTS = {  # the handlers that ours may replace
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGUSR1: signal.SIG_DFL,
-    signal.SIGUSR2: None,  # left alone, unless a program handles it
+    signal.SIGUSR2: None,  # replaced only if the program has set a handler for it
 }
 _heeding: ContextVar[Stop | None] = ContextVar("heeding", default=None)
 

@@ -48,7 +48,7 @@ class Conditional(nn.Module):
         return self.head(self.network(context))
 
     def log_prob(self, event: Tensor, context: Tensor) -> Tensor:
-        """Return log p(event | context) in nats, over the broadcast batch shape; in training, call `head.observe`."""
+        """Return log p(event | context) in nats, over the broadcast batch shape. In training, call `head.observe`."""
         distribution = self(context)
         if self.training:
             self.head.observe(distribution, event)
@@ -102,7 +102,7 @@ class VAE(nn.Module):
 
     @contextmanager
     def fixed_prior(self, prior: td.Distribution | None = None) -> Iterator[None]:
-        """Compute p(z) once for the `with` block, because some priors are expensive. Change no weight within it."""
+        """Compute p(z) once for the `with` block, or use `prior` in it. Do not change any weight within the block."""
         former, self._fixed_prior = self._fixed_prior, self.latent_prior() if prior is None else prior
         try:
             yield
@@ -114,7 +114,7 @@ class VAE(nn.Module):
         return self.decode(self.latent_prior().sample((num_samples,))).sample()
 
     def reconstruct(self, x: Image) -> Image:
-        """Return the mean of p(x|z), where z is the mean of q(z|x); use a sample where there is no mean."""
+        """Return the mean of p(x|z), where z is the mean of q(z|x). If a distribution has no mean, use a sample."""
         return mean_or_sample(self.decode(mean_or_sample(self.encode(x))))
 
 
@@ -157,7 +157,7 @@ def make_shared_vae(
     """Make a VAE whose encoder and decoder share a hidden layer: context -> own network -> *shared layer* -> own head.
 
     Both networks end in the same module, whose gradient is the sum over both uses. The arguments are those of
-    `make_vae`, and the activation of the shared layer.
+    `make_vae`, plus the `activation` of the shared layer.
 
     Raises:
         ValueError: the networks give different numbers of features, or a map instead of a vector.
@@ -167,8 +167,9 @@ def make_shared_vae(
     features = own_encoder.features_shape
     if len(features) != 1 or features != own_decoder.features_shape:
         raise ValueError(
-            "model=shared needs networks that end in vectors of one size, found "
-            f"{features} (encoder) and {own_decoder.features_shape} (decoder)"
+            "model=shared needs an encoder and a decoder network whose features are vectors of the same size, found "
+            f"{features} (encoder) and {own_decoder.features_shape} (decoder): give both the same last width, or "
+            "type model=vae"
         )
     shared = MLP(features, (), features[0], activation)
     chains = [lambda *shapes, first=own: Chain(first, shared) for own in (own_encoder, own_decoder)]

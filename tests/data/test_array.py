@@ -139,7 +139,7 @@ def with_value(value: float, dtype: str = "f8") -> np.ndarray:
 @pytest.mark.parametrize(
     ("array", "options", "words"),
     [
-        (with_value(np.nan), {}, ("nan at [3, 2, 1]", "whole numbers 0 .. 255", "replace what is not a number")),
+        (with_value(np.nan), {}, ("nan at [3, 2, 1]", "whole numbers 0 .. 255", "replace NaN")),
         (with_value(-1, "i4"), {}, ("-1 at [3, 2, 1]", "scale the array")),
         (with_value(2**63, "u8"), {}, ("9223372036854775808 at",)),
         (PICTURES / 255, {}, ("at [0, 0, 1]", "multiply by 255 and round")),

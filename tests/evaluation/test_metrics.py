@@ -72,7 +72,7 @@ def test_examples_without_an_estimate_are_counted_and_left_out():
     found = estimate_summary(columns, HarmonicMean())
     assert (found["log_likelihood"], found["undefined"], found["simulated_gap"]) == (-2, 1, 1)
     assert found["r_hat"] == pytest.approx(1.2)
-    assert "it gives no number for 1 examples" in said(undefined=1)
+    assert "it gives no estimate for 1 examples" in said(undefined=1)
     nothing = dict.fromkeys(("log_likelihood", "r_hat", "standard_error"), torch.full((5,), math.nan))
     found = summary(records(**nothing), {"": HarmonicMean()}, Digits(), BERNOULLI)
     assert found["undefined"] == 5
@@ -112,7 +112,7 @@ COMPLAINTS = {
     "have not mixed (R-hat up to 1.30)": {"r_hat": 1.3},
     "0.050 +- 0.010 nats apart: tight": GAP,
     "0.050 +- 0.100 nats apart: there are too few examples": GAP | {"simulated_gap_error": 0.1},
-    "nats apart: the lower one is above the upper one": GAP | {"simulated_gap": -0.5},
+    "nats apart: the lower bound is above the upper bound": GAP | {"simulated_gap": -0.5},
     "apart: loose, use a larger estimator.num_temp": GAP | {"simulated_gap": 0.5},
     "posterior collapse: none of 10 latent dimensions is active": {"active_units": 0},
     "partial posterior collapse: 3 of 10": {"active_units": 3},
@@ -148,4 +148,4 @@ def test_the_lower_of_two_lower_bounds_is_called_loose():
 def test_what_cannot_be_compared_is_not_ranked():
     assert "are not compared: their means are over different examples" in both(1.0, **{"other/undefined": 3})
     assert "a single sample has no standard error" in both(1.0, **{"other/standard_error": math.nan})
-    assert "no bound: trust the former" in both(1.0, HarmonicMean)
+    assert "is not a bound: trust the former" in both(1.0, HarmonicMean)

@@ -188,7 +188,7 @@ def test_over_levels_shows_the_optimal_scale_residuals_of_unit_pixels():
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (Bernoulli, "found Bernoulli, of a mass over binary pixels"),
+        (Bernoulli, "found Bernoulli, a mass over binary pixels"),
         (Joint, "independent pixels, found LowRank.* of Joint"),
     ],
 )

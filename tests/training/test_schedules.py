@@ -90,7 +90,7 @@ def test_the_validation_that_max_steps_ends_with_moves_no_rate() -> None:
 
 @pytest.mark.usefixtures("as_users_have_it")
 def test_an_unknown_interval_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"lr_schedule.interval must be one of step, epoch, validation, not 'batch'"):
+    with pytest.raises(ValueError, match=r"lr_schedule.interval must be one of step, epoch, validation, found 'batch'"):
         Schedule(partial(StepLR, step_size=1), "batch")  # type: ignore[arg-type]
 
 

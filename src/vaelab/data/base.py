@@ -48,7 +48,7 @@ class ImageData(LightningDataModule):
         pixels: one of the three above, or None for those that the decoder's head asks for.
         data_dir: folder of the data files.
         batch_size: examples per optimiser step, over all processes.
-        batches_per_chunk: optimiser steps per Lightning step, at most.
+        batches_per_chunk: maximum number of optimiser steps per Lightning step.
         shuffle_seed: seed of the order of the training data; it is the model's seed.
         pause_every: also end a Lightning step after every `pause_every` optimiser steps of an epoch; None: do not.
 
@@ -91,7 +91,7 @@ class ImageData(LightningDataModule):
         """Prepare the tensors that `draw` reads, for a head that models `pixels`.
 
         Raises:
-            ValueError: `pixels` is none of the three kinds.
+            ValueError: `pixels` is not one of the three kinds.
         """
         if pixels not in MEASURES:
             raise ValueError(f"a head's pixels must be one of {', '.join(MEASURES)}, found {pixels!r}")
@@ -118,12 +118,12 @@ class ImageData(LightningDataModule):
         return self.pixels_from(levels, self.noise(levels))
 
     def levels(self, split: SplitName, indices: Tensor) -> Tensor:
-        """Return the stored bytes of examples; `draw` makes `pixels_from(levels, noise(levels))` of them."""
+        """Return the stored bytes of examples, which `noise` and `pixels_from` turn into pixels."""
         images = self.images[split]
         return images.index_select(0, indices.to(images.device))
 
     def noise(self, levels: Tensor, stream: torch.Generator | None = None) -> Tensor:
-        """Draw what `pixels_from` needs: 16 bits for each binary pixel, u for each unit pixel, nothing for others."""
+        """Draw the noise for `pixels_from`: 16 bits per binary pixel, a uniform u per unit pixel, else nothing."""
         if self._drawn == "levels":
             return levels.new_empty(0)
         if self._drawn == "unit":
@@ -134,23 +134,23 @@ class ImageData(LightningDataModule):
         return whole.view(torch.uint16)[: levels.numel()].view(levels.shape)
 
     def pixels_from(self, levels: Tensor, noise: Tensor) -> Tensor:
-        """Return the pixels that stored bytes and drawn `noise` make."""
+        """Return pixels, a function of the stored bytes and `noise`."""
         if self._drawn == "levels":
             return levels.float()
         if self._drawn == "unit":
-            # 0 and 1 are outside the support: u = 0 on level 0 gives 0, and float32 rounds 255.99999 / 256 up to 1
+            # keep 0 and 1 out: u = 0 on level 0 gives 0, and float32 rounds 255.99999 / 256 up to 1
             return ((levels + noise) / self.num_levels).clamp(2.0**-24, 1 - 2.0**-24)
-        # a uniform u of 0 .. 2^16 - 1 is below 2^16 level / (num_levels - 1) with the wanted probability, up to 2^-16
+        # a uniform 16-bit integer is below 2^16 level / (num_levels - 1) with the wanted probability, up to 2^-16
         return noise.float().lt_(levels * (2**16 / (self.num_levels - 1)))
 
     def draw_block(self, split: SplitName, block: Block, again: int = 0) -> Tensor:
-        """Draw a block for evaluation, by a seed made of `seed`, the split, `block.number` and the repeat `again`."""
+        """Draw the pixels of a block, seeded from `seed`, the split, `block.number` and the repeat `again`."""
         key = (again,) if again else ()
         seed_draws(self.images[split].device, "pixels", self.seed, SPLITS.index(split), block.number, *key)
         return self.draw(split, block.indices)
 
     def record(self) -> dict[str, Any]:
-        """Describe the data as plain data: protocol, seed, shapes, sizes and a SHA-256 of the bytes of each split."""
+        """Return, as plain data, the protocol, seed, shapes, sizes and a SHA-256 of the bytes of each split."""
         sizes = {name: len(split) for name, split in self.split.items()}
         protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if self.pixels == "binary" else {})
         digest = {
@@ -173,7 +173,7 @@ class ImageData(LightningDataModule):
 
     @property
     def batches_per_epoch(self) -> int:
-        """Optimiser steps in an epoch."""
+        """Number of optimiser steps in an epoch."""
         return -(-self.num_train // self.batch_size)
 
     def train_dataloader(self) -> ShuffledIndices:
@@ -213,9 +213,9 @@ def _checked(splits: Splits) -> Splits:
     for name, split in splits.items():
         if len(split) == 0:
             sizes = {name: len(split) for name, split in splits.items()}
-            raise DataError(f"the {name} split would be empty, expected at least one image in each, found {sizes}")
+            raise DataError(f"the {name} split would be empty: expected an image or more in each split, found {sizes}")
         if split.images.dtype != np.uint8:
             raise DataError(f"expected images of uint8, found {split.images.dtype} in the {name} split")
     if len(shapes) != 1 or 0 in next(iter(shapes)):
-        raise DataError(f"expected one shape of image in all splits, found {sorted(shapes)}")
+        raise DataError(f"expected one shape of image, with no axis of size 0, in all splits, found {sorted(shapes)}")
     return splits

@@ -33,12 +33,12 @@ class ShuffledIndices:
 
     num_examples: int
     batch_size: int
-    batches_per_chunk: int  # at most
+    batches_per_chunk: int  # maximum number of batches in a chunk
     seed: int  # the model's seed
     rank: int = 0
     world_size: int = 1
     pause_every: int | None = None  # also end a chunk after every `pause_every` optimiser steps
-    device: torch.device | str = "cpu"  # holds the indices
+    device: torch.device | str = "cpu"  # where the indices are
     steps_done: int = 0
 
     @property
@@ -50,13 +50,13 @@ class ShuffledIndices:
 
     @property
     def chunk_starts(self) -> list[int]:
-        """The optimiser steps of an epoch at which a chunk begins."""
+        """The steps at which a chunk begins, counted from the start of the epoch."""
         total = self.batches_per_epoch
         pauses = range(0, total, self.pause_every or total)
         return [s for pause in pauses for s in range(pause, min(pause + pauses.step, total), self.batches_per_chunk)]
 
     def __iter__(self) -> Iterator[Chunk]:
-        # a generator reads steps_done at its first item; Lightning makes the iterator before it restores that count
+        # a generator reads steps_done at its first item; Lightning creates the iterator before steps_done is set
         epoch, first = divmod(self.steps_done, self.batches_per_epoch)
         batches = self.permutation(epoch).to(self.device).split(self.batch_size)
         starts = [first, *(start for start in self.chunk_starts if start > first), len(batches)]
@@ -65,7 +65,7 @@ class ShuffledIndices:
             yield Chunk(epoch, start, shares, [len(batch) for batch in batches[start:end]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing; Lightning resumes inside an epoch only if the loader has a `state_dict`."""
+        """Return an empty dict; Lightning resumes inside an epoch only if the loader has this method."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
@@ -76,15 +76,15 @@ class ShuffledIndices:
 
 @dataclass
 class Block:
-    """Consecutive examples that are evaluated together; the block's `number` seeds its draws, on whichever process.
+    """Consecutive examples that are evaluated together. The block's `number` seeds its draws, whichever process has it.
 
     A slow estimator also gets a block in parts, so that an interruption costs little.
     """
 
     number: int  # position of the block in its split
-    indices: Tensor  # its examples
+    indices: Tensor  # its examples, as indices into the split
     part: int = 0  # 0 for the whole block; otherwise the number of one of its parts
-    rows: slice = field(default_factory=partial(slice, None))  # of `indices`, that belong to the part
+    rows: slice = field(default_factory=partial(slice, None))  # the rows of `indices` that belong to the part
 
     @property
     def key(self) -> tuple[int, int]:
@@ -95,12 +95,12 @@ class Block:
 
 
 class Blocks:
-    """The evaluation loader: examples in order, in blocks, every `world_size`-th block for process `rank`.
+    """The evaluation loader: cuts the examples into blocks, in order; rank `rank` gets every `world_size`-th block.
 
-    Every process gets the same number of blocks, because a process without one would wait for ever at the next
-    collective operation. If the blocks do not divide evenly, some processes get an empty block. The last block of a
-    split may be smaller. Blocks whose keys are in `done` are skipped. With `part_size`, each block is followed by its
-    parts of that size.
+    Every process gets the same number of blocks, because collective operations need all processes. If the blocks
+    do not divide evenly, some processes get an empty block. The last block of a split may be smaller. Blocks whose keys
+    are in `done` are skipped. With `part_size`, each block is followed by its parts: the same examples again,
+    `part_size` at a time.
     """
 
     def __init__(

@@ -23,11 +23,11 @@ def fetch(file: Path, sha256: str, mirrors: Sequence[str]) -> Path:
     for url in mirrors:
         try:
             return Path(pooch.retrieve(url, sha256, fname=file.name, path=file.parent))
-        except (OSError, ValueError) as error:  # a network or HTTP error, or another SHA-256
+        except (OSError, ValueError) as error:  # a network or HTTP error, or a SHA-256 mismatch
             reasons.append(f"{type(error).__name__} at {url.split('/')[2]}")
     raise DataError(
         f"{file.name} is not in {file.parent} and could not be fetched ({', '.join(reasons)}); put the file there, or "
-        f"point data_dir (or VAELAB_DATA_DIR) at the folder that has it, {EMBEDDED}"
+        f"point data_dir (or VAELAB_DATA_DIR) at the folder that holds {file.parent.name}/, {EMBEDDED}"
     )
 
 
@@ -35,7 +35,7 @@ def verify(file: Path, sha256: str, remedy: str) -> Path:
     """Return `file` if it is a regular file with this SHA-256.
 
     Raises:
-        DataError: it is not; the message ends with `remedy`.
+        DataError: `file` is not such a file; the message ends with `remedy`.
     """
     if not file.is_file():  # a pipe would block
         raise DataError(f"{file} is not a regular file; {remedy}")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # the kind of a likelihood of such pixels
+MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # `Head.measure` for these pixels
 
 
 def bits_per_dim(nats: float, event_shape: Sequence[int], pixels: str, num_levels: int) -> float:

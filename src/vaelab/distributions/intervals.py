@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-FAR = 1e30  # replaces an infinite end, because its gradient would be 0 times infinity
-NARROW = 1e-2  # width in scales below which the midpoint rule is used
+FAR = 1e30  # replaces an infinite end, whose gradient would be 0 times infinity
+NARROW = 1e-2  # the midpoint rule is used up to this width / scale; far in a tail, up to less
 
 
 def standardised(loc: Tensor, scale: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return both ends and the width of an interval in units of the scale, in float64.
+    """Return the standardised ends of an interval, and its width in units of the scale, in float64.
 
-    The width follows from `lower` and `upper`, because a difference of large standardised ends would lose digits.
+    The width is computed from `lower` and `upper`, because a difference of large standardised ends would lose digits.
     """
     loc, scale = loc.double(), scale.double()
     lower, upper = lower.double().clamp(-FAR, FAR), upper.double().clamp(-FAR, FAR)

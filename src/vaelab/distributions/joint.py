@@ -31,10 +31,10 @@ def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) ->
 
 
 def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor | None]:
-    """Draw z ~ q, and return z and log q(z), which is None unless q has `rsample_and_log_prob`.
+    """Draw z ~ q, and return z and log q(z), or z and None if q has no `rsample_and_log_prob`.
 
     Raises:
-        NotImplementedError: gradients are on and q is not reparametrised, so that samples would carry no gradient.
+        NotImplementedError: gradients are enabled, but q is not reparametrised, so samples would carry no gradient.
     """
     shape = torch.Size(sample_shape)
     if (joint := getattr(q, "rsample_and_log_prob", None)) is not None:

@@ -25,7 +25,7 @@ class Logistic(td.Distribution):
         validate_args: as in `torch.distributions`.
 
     Raises:
-        ValueError: the scale is not positive, if arguments are validated.
+        ValueError: arguments are validated, and the scale is not positive.
 
     Examples:
         >>> Logistic(torch.zeros(3), torch.ones(3)).log_prob(torch.zeros(3)).exp()
@@ -53,9 +53,9 @@ class Logistic(td.Distribution):
         return self.scale.square() * (math.pi**2 / 3)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Return `loc + s logit(Phi(n))`, where n ~ N(0, 1), because stacked models can draw only normal noise."""
+        """Return `loc + s logit(Phi(n))`, n ~ N(0, 1): only normal noise can be drawn for stacked models."""
         noise = standard_normal(self._extended_shape(torch.Size(sample_shape)), self.loc)
-        # use the smaller tail, because the larger one may round to 1, and erfc, because log_ndtr is slow under vmap
+        # use the smaller tail, because the larger one may round to 1; use erfc, because log_ndtr is slow under vmap
         tail = 0.5 * torch.erfc(noise.abs() / math.sqrt(2))
         return self.loc - self.scale * noise.sign() * tail.logit()
 

@@ -12,9 +12,9 @@ from vaelab.randomness import standard_normal
 
 
 class Normal(td.Normal):
-    """`torch.distributions.Normal` with the mass of an interval.
+    """`torch.distributions.Normal`, with a method for the mass of an interval.
 
-    Stacked models draw the samples that each would draw alone.
+    In `rsample`, each of several stacked models draws the sample that it would draw alone.
 
     Examples:
         >>> standard = Normal(torch.zeros(()), torch.ones(()))
@@ -40,13 +40,14 @@ class Normal(td.Normal):
                 Equal ends give -inf.
         """
         a, b, width = standardised(self.loc, self.scale, lower, upper)
-        on_the_right = a + b > 0  # there Phi is near 1, and a difference of its values loses all digits
+        on_the_right = a + b > 0  # in the right tail Phi is near 1, and its differences lose all digits
         a, b = torch.where(on_the_right, -b, a), torch.where(on_the_right, -a, b)
         # clamp a to b - 40: the mass beyond is e^-800 of the rest, and log_ndtr's gradient is wrong that far out
         a = torch.maximum(a, b.clamp_max(0) - 40)
         wide = width * a.abs().clamp_min(1) > NARROW
         log_upper = torch.special.log_ndtr(b)
-        below = torch.where(wide, a, 2 * b - 1)  # not b, because the branch not taken would have an infinite gradient
+        # at 2 * b - 1, not b: with b the unused branch would have an infinite gradient, which becomes NaN in `where`
+        below = torch.where(wide, a, 2 * b - 1)
         log_ratio = torch.special.log_ndtr(below) - log_upper
         middle = (a + b) / 2
         log_density = -0.5 * (middle.square() + math.log(2 * math.pi))

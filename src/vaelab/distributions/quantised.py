@@ -25,7 +25,7 @@ class Quantised(td.Distribution):
         num_levels: L.
 
     Raises:
-        ValueError: `pixels` has neither `log_mass` nor `cdf`; `log_prob`, `mean` and `variance` need one of them.
+        ValueError: in `log_prob`, `mean` or `variance`, if `pixels` has neither `log_mass` nor `cdf`.
 
     Examples:
         >>> levels = Quantised(td.Uniform(torch.zeros(()), 1.0), num_levels=4)
@@ -71,7 +71,7 @@ class Quantised(td.Distribution):
             below, up_to = self.pixels.cdf(lower).double(), self.pixels.cdf(upper).double()
         except NotImplementedError as error:
             raise ValueError(
-                f"{type(self.pixels).__name__} cannot be scored over levels, it has neither log_mass nor cdf: "
+                f"{type(self.pixels).__name__} cannot be scored over levels, because it has neither log_mass nor cdf: "
                 "give it a method log_mass(lower, upper), or cdf(value)"
             ) from error
         mass = up_to.masked_fill(highest.to(up_to.device), 1) - below.masked_fill(lowest.to(below.device), 0)

@@ -15,8 +15,8 @@ from vaelab.vae import VAE, Image
 
 LogWeights = Float[Tensor, "chains batch"]
 StepSizes = Float[Tensor, "temperatures batch"]
-STEEPNESS = 4  # of the sigmoid that spaces the temperatures
-GAIN = 0.1  # of the step sizes' adaptation
+STEEPNESS = 4  # steepness of the sigmoid that spaces the temperatures
+GAIN = 0.1  # how fast the step sizes adapt
 
 
 @dataclass
@@ -29,20 +29,20 @@ class AnnealedImportanceSampling:
     The encoder is not used. A preliminary run with a quarter of the chains adapts the step size of each example at each
     beta to an acceptance rate near 0.65; the main run does not adapt, because that would bias the weights.
 
-    For an example drawn from the model itself, the z that it came from is one exact sample of p(z|x). Chains that go
-    back from it to p(z) have weights with the mean 1/p(x), and so give an *upper* bound: bidirectional Monte Carlo
+    For an example drawn from the model itself, the z that it came from is one exact sample of p(z|x). Chains from
+    there back to p(z) have weights with the mean 1/p(x), and so give an *upper* bound: bidirectional Monte Carlo
     (Grosse, Ghahramani & Adams 2015). The gap between the bounds shows how loose the lower one is.
 
     Args:
         num_temperatures: T.
         num_chains: C, per example.
-        num_leapfrogs: the most leapfrog steps in one transition.
+        num_leapfrogs: maximum number of leapfrog steps in one transition.
         num_simulated: with each batch, draw this many examples from the model and bound their log p(x) from both sides.
-        max_batch_elements: upper limit on the numbers in one output of the decoder (4 bytes each; its gradient needs
-            several times that).
+        max_batch_elements: upper limit on the elements of one decoder output (4 bytes each; the backward pass needs
+            several times as much).
 
     Raises:
-        ValueError: a count is below 1, or `num_simulated` is negative; when called, x has no example.
+        ValueError: a count is below 1, or `num_simulated` is negative; or, when called, x is an empty batch.
 
     Examples:
         >>> [round(beta, 2) for beta in AnnealedImportanceSampling(num_temperatures=4).betas()]
@@ -74,7 +74,7 @@ class AnnealedImportanceSampling:
         return of_weights(log_weights, acceptance_rate=acceptance, simulated_lower=lower, simulated_upper=upper)
 
     def bounds(self, vae: VAE) -> tuple[PerSimulated, PerSimulated]:
-        """Draw `num_simulated` examples from the model; bound their log p(x) from below and above, on average."""
+        """Draw `num_simulated` examples from the model. Return bounds on their log p(x) that hold on average."""
         z = vae.latent_prior().sample((self.num_simulated,))
         dynamics, step_sizes = self.prepared(vae, vae.decode(z).sample())
         forward, _ = self.forward(dynamics, step_sizes)
@@ -82,7 +82,7 @@ class AnnealedImportanceSampling:
         return of_weights(forward).log_likelihood, -of_weights(backward).log_likelihood
 
     def prepared(self, vae: VAE, x: Image) -> tuple[Hamiltonian, StepSizes]:
-        """Return the transitions and their step sizes, adapted in a run whose weights are not used."""
+        """Return the transitions, and the step sizes that a preliminary run has adapted."""
         dynamics = Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements)
         state = dynamics.at(vae.latent_prior().sample((-(-self.num_chains // 4), len(x))))
         step_sizes = [torch.full_like(state.log_prior[0], 1 / self.num_leapfrogs)]
@@ -117,7 +117,7 @@ class AnnealedImportanceSampling:
         return log_weights, total / max(1, self.num_temperatures - 1)
 
     def betas(self) -> list[float]:
-        """Return beta_0 = 0 to beta_T = 1."""
+        """Return the list of beta_0 = 0 to beta_T = 1."""
         levels = [STEEPNESS * (2 * t / self.num_temperatures - 1) for t in range(self.num_temperatures + 1)]
         raw = [1 / (1 + math.exp(-level)) for level in levels]
         return [(value - raw[0]) / (raw[-1] - raw[0]) for value in raw]

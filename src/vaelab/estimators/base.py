@@ -73,7 +73,7 @@ class Several:
         estimators: the estimators by name.
 
     Raises:
-        ValueError: there is none, or one is not an `Estimator`.
+        ValueError: no estimator is given, or a value is not an `Estimator`.
     """
 
     name = "all"
@@ -81,12 +81,14 @@ class Several:
     def __init__(self, **estimators: Estimator) -> None:
         wrong = [name for name, estimator in estimators.items() if not isinstance(estimator, Estimator)]
         if wrong or not estimators:
-            raise ValueError(f"expected estimators by name, found {', '.join(wrong) or 'none'}")
+            raise ValueError(
+                f"Several expects name=estimator, found no estimator{' in ' if wrong else ''}{', '.join(wrong)}"
+            )
         self.estimators = estimators
 
 
 def of_weights(log_weights: Float[Tensor, "samples batch"], **more: Any) -> Estimate:
-    """Return the estimate log (1/K) sum_k w_k from K weights per example, with other fields from `more`.
+    """Return the estimate log (1/K) sum_k w_k from K weights per example; `more` holds other fields.
 
     The delta method gives the standard error `sqrt((K sum w^2 / (sum w)^2 - 1) / (K - 1))`, NaN for K = 1. Its next
     term gives the bias, which is minus half the square of the standard error. The effective sample size is
@@ -104,7 +106,7 @@ def of_sums(log_sum: PerExample, log_sum_of_squares: PerExample, num_samples: in
 
 
 def at_least_1(estimator: object, *names: str) -> None:
-    """Refuse attributes that are not whole numbers of at least 1, with a ValueError that names the first."""
+    """Refuse attributes that are not whole numbers of at least 1. The ValueError names the first of them."""
     for name in names:
         value = getattr(estimator, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from vaelab.vae import VAE, Image
 
-CACHED = 200_000  # numbers that stay in a CPU's cache between two operations
-CACHED_GRADIENT = 400_000  # more for a gradient, because it has more operations, and each call costs time
+CACHED = 200_000  # elements of a tensor that a CPU's cache holds between two operations
+CACHED_GRADIENT = 400_000  # larger, because a backward pass has more calls, each with a fixed cost
 Samples = Float[Tensor, "samples batch latent_dim"]
 
 
 def log_likelihood(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[Tensor, "samples batch"]:
-    """Return log p(x|z) in nats; one call of the decoder outputs at most `max_elements` numbers, or one event."""
+    """Return log p(x|z) in nats. Each decoder output has at most `max_elements` elements, or is a single event."""
     values = z.new_empty(z.shape[:2])
     for rows, samples in parts(z.shape[0], x, max_elements):
         values[samples, rows] = vae.decoder.log_prob(x[rows], z[samples, rows])
@@ -22,9 +22,9 @@ def log_likelihood(vae: VAE, x: Image, z: Samples, max_elements: int) -> Float[T
 
 
 def parts(num_samples: int, x: Image, max_elements: int, cached: int = CACHED) -> Iterator[tuple[slice, slice]]:
-    """Yield slices of the batch and of the samples, such that the decoder outputs at most `max_elements` numbers.
+    """Yield slices of the batch and of the samples, such that a decoder output has at most `max_elements` elements.
 
-    On a CPU it outputs at most `cached` numbers, because more do not fit in the cache.
+    On a CPU it has at most `cached` elements, because more do not fit in the cache.
     """
     if x.device.type == "cpu":
         max_elements = min(max_elements, cached)

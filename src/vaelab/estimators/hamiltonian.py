@@ -60,7 +60,7 @@ class Hamiltonian:
         return State(z, log_prior.detach(), likelihood[0], prior_gradient, likelihood[1])
 
     def transition(self, state: State, beta: float, step_size: PerExample, number: int) -> tuple[State, PerChain]:
-        """Do transition `number`, with a step size per example; return the new state and acceptance probabilities."""
+        """Return the new state and the acceptance probabilities. `number` sets how many leapfrog steps are taken."""
         num_leapfrogs = 1 + int(self.num_leapfrogs * (number * GOLDEN % 1))  # evenly spread over 1 .. num_leapfrogs
         step = step_size.unsqueeze(-1)  # [batch, 1]
         momentum = torch.randn_like(state.z)
@@ -71,7 +71,7 @@ class Hamiltonian:
             proposed = self.at(proposed.z + step * momentum)
             momentum = momentum + (step if left else step / 2) * proposed.gradient(beta)
         after = proposed.log_density(beta) - momentum.square().sum(-1) / 2
-        acceptance = (after - before).exp().clamp(max=1).nan_to_num(0)  # NaN if a trajectory diverged
+        acceptance = (after - before).exp().clamp(max=1).nan_to_num(0)  # reject a diverged trajectory, which gives NaN
         accepted = torch.rand_like(acceptance) < acceptance
         chosen = [
             torch.where(accepted.unsqueeze(-1) if new.dim() == 3 else accepted, new, old)

@@ -34,11 +34,12 @@ class HarmonicMean:
         num_chains: chains per example, an even number.
         num_draws: draws from each chain.
         num_burn_in: transitions before the draws, in which step sizes adapt to an acceptance rate of 0.65.
-        num_leapfrogs: the most leapfrog steps in one transition.
-        max_batch_elements: upper limit on the numbers in one output of the decoder.
+        num_leapfrogs: maximum number of leapfrog steps in one transition.
+        max_batch_elements: upper limit on the elements of one decoder output.
 
     Raises:
-        ValueError: a count is too small; or, when called, the latent has more than 5 dimensions, or x has no example.
+        ValueError: a count is too small; or, when called, the latent has more than 5 dimensions, or x is an empty
+            batch.
     """
 
     num_chains: int = 32
@@ -56,13 +57,14 @@ class HarmonicMean:
         if self.num_chains < 4 or self.num_chains % 2 or self.num_chains * self.num_draws < 100:
             raise ValueError(
                 "estimator.num_chains must be even and at least 4, and num_chains times num_draws at least 100, "
-                f"found num_chains={self.num_chains} and num_draws={self.num_draws}"
+                f"found num_chains={self.num_chains} and num_draws={self.num_draws}: type estimator.num_chains=32 "
+                "estimator.num_draws=50"
             )
 
     def refusal(self, latent_dim: int) -> str | None:
-        """Return why the latent has too many dimensions, or None."""
+        """Return why the estimator does not work, if the latent has too many dimensions; else None."""
         why = (
-            f"it fits a density to samples of p(z|x), in at most {LARGEST_LATENT} dimensions, found "
+            f"it fits a density to samples of p(z|x), which needs at most {LARGEST_LATENT} dimensions, found "
             f"latent_dim={latent_dim}: type estimator=importance or estimator=ais"
         )
         return why if latent_dim > LARGEST_LATENT else None
@@ -95,11 +97,11 @@ class HarmonicMean:
 def log_density_of_fit(fitted: Chains, at: Chains) -> Values:
     """Return the log density at the points `at` of the truncated Gaussian that is fitted to the points `fitted`.
 
-    The density is 0 everywhere if the fitted points span too few dimensions, for example if no chain ever moved.
+    The density is 0 everywhere if the fitted points span too few dimensions, for example if all are equal.
     """
     from scipy.stats import chi2  # slow to import
 
-    first = fitted[0, 0]  # subtract it, so that the covariance of chains that never moved is exactly 0
+    first = fitted[0, 0]  # subtracted, so that the covariance of draws that are all equal is exactly 0
     fitted, at = fitted - first, at - first
     sample = fitted.flatten(0, 1).movedim(1, 0).double()  # [batch, draws, latent_dim]
     latent_dim = sample.shape[-1]
@@ -118,12 +120,12 @@ def log_density_of_fit(fitted: Chains, at: Chains) -> Values:
 def harmonic(log_ratios: Values, **more: Tensor) -> Estimate:
     """Return the estimate -log mean(f / p(x, z)), with its error from the spread between independent chains.
 
-    It is NaN if none of the draws lies where f is positive.
+    The estimate is NaN if none of the draws lies where f is positive.
     """
     draws, chains, _ = log_ratios.shape
     log_mean = log_ratios.logsumexp((0, 1)) - math.log(draws * chains)
     log_mean = log_mean.where(log_mean.isfinite(), math.nan)
-    relative = (log_ratios - log_mean).exp()  # of mean 1
+    relative = (log_ratios - log_mean).exp()  # has mean 1
     variance = relative.mean(0).var(0) / chains
     effective = (relative.flatten(0, 1).var(0) / variance).clamp(max=draws * chains)
     return Estimate(-log_mean, variance.sqrt(), effective, variance / 2, **more)

@@ -25,11 +25,11 @@ class ImportanceSampling:
 
     Args:
         num_samples: K.
-        max_batch_elements: upper limit on the numbers in one output of the decoder (4 bytes each); one sample of one
-            example is always allowed.
+        max_batch_elements: upper limit on the elements of one decoder output (4 bytes each); one sample of one example
+            is always allowed.
 
     Raises:
-        ValueError: an argument is below 1; when called, x has no example.
+        ValueError: an argument is below 1; or, when called, x is an empty batch.
         PointMassError: when called, q(z|x) has no density.
     """
 

@@ -11,15 +11,17 @@ from torch import Tensor
 from vaelab.errors import PointMassError
 from vaelab.estimators.base import Estimate, PerExample, of_sums
 
-FEWEST = 25  # with fewer weights the tail has fewer than five
+FEWEST = 25  # with fewer weights, the tail would have fewer than 5
 ROUNDING = 1e-6  # relative rounding error of a log weight computed in float32
-EVEN = -1.0  # k of weights that are equal up to rounding; uniform weights have the same k
-WIDEST = 700.0  # a weight that lies more nats below the largest one underflows to 0 in float64
+EVEN = -1.0  # the k returned for weights that are equal up to rounding
+WIDEST = 700.0  # nats; a weight further below the largest one underflows to 0 in float64
 LogWeights = Float[Tensor, "samples batch"]
 
 
 def of_parts(parts: Iterable[LogWeights], num_samples: int) -> Estimate:
-    """Return the estimate of `of_weights`, with Pareto k, for K log weights in parts; memory grows as sqrt(K).
+    """Return the estimate of `of_weights`, with Pareto k, for K log weights that come in parts.
+
+    Memory grows as sqrt(K).
 
     Raises:
         PointMassError: a weight is infinite or NaN, as for a q(z|x) of scale 0; a weight of 0 is allowed.
@@ -55,7 +57,7 @@ def pareto_k(largest: LogWeights, num_samples: int) -> PerExample | None:
     The weights have 1/k finite moments. With k above `threshold(K)` no practical number of samples is enough:
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), "Pareto Smoothed Importance Sampling". The result is None for fewer
     than 25 weights. k is infinite where all weights are 0, or where a quarter of the tail underflows beside the largest
-    weight. `largest` has `5 * tail_length(K)` log weights in descending order, or all if there are fewer.
+    weight. `largest` holds the `5 * tail_length(K)` largest log weights, or all, in descending order.
     """
     if num_samples < FEWEST or largest.shape[1] == 0:
         return None

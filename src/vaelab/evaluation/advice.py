@@ -10,12 +10,12 @@ Metrics = Mapping[str, float]
 POOR = 0.05  # a proposal is poor if it fails on a larger share of the examples
 FEW = 5  # with fewer effective samples an estimate is unreliable
 TIGHT = 0.1  # nats; bounds from both sides are tight if they differ by less
-MIXED = 1.1  # chains have mixed if R-hat is below
-NEAR = 0.5  # nats; a mutual information is saturated if it is nearer to its limit
+MIXED = 1.1  # chains have mixed if R-hat is below this
+NEAR = 0.5  # nats; a mutual information closer than this to its limit is saturated
 
 
 def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """Return sentences on the result of `metrics.summary`; the keys of `estimators` are prefixes of metrics' names."""
+    """Return sentences on a result of `metrics.summary`; the keys of `estimators` prefix their metrics."""
     sentences = []
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
@@ -27,7 +27,7 @@ def on_estimate(own: Metrics) -> list[str]:
     """Return sentences on one estimator: its proposal, its bias, its bounds from both sides, and its chains."""
     sentences = []
     if "undefined" in own:
-        sentences.append(f"it gives no number for {own['undefined']:.0f} examples; its mean leaves them out")
+        sentences.append(f"it gives no estimate for {own['undefined']:.0f} examples, which its mean leaves out")
     if "pareto_k_bad" in own:
         sentences.append(on_proposal(own["pareto_k_bad"], threshold(int(own["num_samples"]))))
     bias, error = own.get("bias", 0.0), own.get("standard_error", 0.0)
@@ -42,7 +42,7 @@ def on_estimate(own: Metrics) -> list[str]:
     if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
         sentences.append(
             f"log P(levels) has only {effective:.1f} effective draws of the noise: it is a loose lower bound; "
-            "measure=mass needs no noise"
+            "type measure=mass, which draws no noise"
         )
     if "simulated_gap" in own:
         sentences.append(on_gap(own["simulated_gap"], own.get("simulated_gap_error", math.inf)))
@@ -71,7 +71,7 @@ def on_gap(gap: float, error: float) -> str:
     """Return a sentence on the gap between the two bounds of examples drawn from the model."""
     verdict = "there are too few examples to tell, use a larger estimator.num_simulated"
     if gap < -3 * error:
-        verdict = "the lower one is above the upper one, so trust neither"
+        verdict = "the lower bound is above the upper bound, so trust neither"
     elif abs(gap) + 2 * error < TIGHT:
         verdict = "tight"
     elif gap - 2 * error > TIGHT:
@@ -111,7 +111,7 @@ def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[
             looser = f"{other.label} is the looser one{_why(metrics, prefix)}"
             verdict = f"{differ}: both are lower bounds on average, so {looser}"
         else:
-            verdict = f"{differ}; the latter is no bound: trust the former"
+            verdict = f"{differ}; the latter is not a bound: trust the former"
         sentences.append(f"{estimators[best].label} and {other.label} {verdict}")
     return sentences
 
@@ -144,6 +144,6 @@ def on_latent(metrics: Metrics) -> list[str]:
     if information > limit - NEAR:
         sentences.append(
             f"the mutual information is saturated: N examples can show at most log N = {limit:.2f} nats, so the true "
-            "one may be larger, and KL(q(z) || p(z)) smaller"
+            "value may be larger, and KL(q(z) || p(z)) smaller"
         )
     return sentences

@@ -18,7 +18,7 @@ def comparability(
 ) -> Key:
     """Return the comparability key of an evaluation of the first `examples` examples of a split.
 
-    `record` is the data's record, and `estimators` has the settings of each estimator by name.
+    `record` comes from `ImageData.record`; `estimators` maps the name of each estimator to its settings.
     """
     return {
         "data": record["name"],

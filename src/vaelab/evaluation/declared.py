@@ -1,4 +1,4 @@
-"""Every metric of a run, declared once: tables, the report, W&B and the documentation read these."""
+"""Declare each metric of a run once; tables, the report, W&B and the documentation read the declarations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,10 +14,10 @@ _error = partial(Metric, form=".3f", better="lower")
 
 OF_BOUND = (
     *ELBO.metrics,
-    _bits("bits_per_dim", "ELBO in bits per dimension", meaning="the ELBO; binary pixels have none"),
+    _bits("bits_per_dim", "ELBO in bits per dimension", meaning="`elbo` in bits; binary pixels have none"),
     Metric(OWN_BOUND, "bound of the objective", better="higher", meaning="the trained objective's own bound, if any"),
     Metric("rate", "rate", meaning="the KL, under its name in Alemi et al. (2018)"),
-    Metric("distortion", "distortion", better="lower", meaning="minus the reconstruction, likewise"),
+    Metric("distortion", "distortion", better="lower", meaning="minus `reconstruction`, as in Alemi et al. (2018)"),
     _error("sampling_error", "error of the ELBO", meaning="standard error of `elbo` over examples"),
     _error("rate_error", "error of the rate", meaning="standard error of `rate` over examples"),
     _error("distortion_error", "error of the distortion", meaning="standard error of `distortion` over examples"),
@@ -25,34 +25,36 @@ OF_BOUND = (
 )
 OF_LATENT = (
     Metric("mutual_information", "mutual information", meaning="I_q(x; z) of the examples at hand, at most log N"),
-    Metric("mutual_information_limit", "log N", meaning="the most that `mutual_information` can show"),
-    _error("mutual_information_error", "error of it", meaning="its standard error over examples"),
+    Metric("mutual_information_limit", "log N", meaning="upper limit of `mutual_information`"),
+    _error("mutual_information_error", "error of it", meaning="standard error of `mutual_information` over examples"),
     Metric("marginal_kl", "KL(q(z) || p(z))", meaning="KL of the aggregate posterior from the prior"),
-    _error("marginal_kl_error", "error of it", meaning="its standard error over examples"),
+    _error("marginal_kl_error", "error of it", meaning="standard error of `marginal_kl` over examples"),
     _count("active_units", "active units", meaning="latent dimensions whose posterior mean varies"),
     _count("latent_dim", "latent dimensions", meaning="dimensions of z"),
 )
 OF_ESTIMATE = (
     Metric("log_likelihood", "log p(x)", better="higher", meaning="estimate of log p(x), a mean over examples"),
-    _error("standard_error", "±", meaning="of that mean, from the estimator's own samples"),
-    _error("log_likelihood_sampling_error", "± of examples", meaning="standard error of it over examples"),
-    _bits("log_likelihood_bits_per_dim", "log p(x) in bits per dimension", meaning="the same in bits"),
-    _error("bias", "bias", meaning="how far the estimate's mean lies from log p(x), as far as samples tell"),
+    _error("standard_error", "±", meaning="Monte Carlo standard error of `log_likelihood`"),
+    _error(
+        "log_likelihood_sampling_error", "± of examples", meaning="standard error of `log_likelihood` over examples"
+    ),
+    _bits("log_likelihood_bits_per_dim", "log p(x) in bits per dimension", meaning="`log_likelihood` in bits"),
+    _error("bias", "bias", meaning="the estimate's mean minus log p(x), estimated from samples"),
     Metric("effective_sample_size", "effective samples", unit="", form=".1f", better="higher", meaning="per example"),
     _count("num_samples", "samples", meaning="samples of z per example"),
     Metric("pareto_k", "Pareto k", unit="", better="lower", meaning="median shape of the weights' tail"),
     Metric("pareto_k_bad", "bad k", unit="", form=".0%", better="lower", meaning="share of examples with a bad tail"),
-    Metric("acceptance_rate", "acceptance", unit="", meaning="of Hamiltonian transitions"),
+    Metric("acceptance_rate", "acceptance", unit="", meaning="acceptance rate of Hamiltonian transitions"),
     Metric("r_hat", "R-hat", unit="", better="lower", meaning="the worst over examples; chains have mixed near 1"),
-    Metric("simulated_lower", "own, lower bound", meaning="lower bound of log p(x) of the model's own examples"),
-    Metric("simulated_upper", "own, upper bound", meaning="upper bound of the same"),
-    Metric("simulated_gap", "own, gap", better="lower", meaning="their difference: how loose the estimator is there"),
-    _error("simulated_gap_error", "error of the gap", meaning="its standard error over those examples"),
-    Metric("log_mass", "log P(levels)", better="higher", meaning="bound on the mass of the levels"),
-    _error("log_mass_standard_error", "± of it", meaning="its Monte Carlo error"),
-    Metric("log_mass_effective_sample_size", "effective draws", unit="", form=".1f", meaning="draws that it rests on"),
-    _bits("log_mass_bits_per_dim", "log P(levels) in bits per dimension", meaning="the same in bits"),
-    _count("undefined", "undefined", meaning="examples of which the estimator can say nothing"),
+    Metric("simulated_lower", "own, lower bound", meaning="lower bound of log p(x) on examples drawn from the model"),
+    Metric("simulated_upper", "own, upper bound", meaning="upper bound of log p(x) on the same examples"),
+    Metric("simulated_gap", "own, gap", better="lower", meaning="upper bound minus lower bound on these examples"),
+    _error("simulated_gap_error", "error of the gap", meaning="standard error of `simulated_gap` over these examples"),
+    Metric("log_mass", "log P(levels)", better="higher", meaning="lower bound on the log-mass of the levels"),
+    _error("log_mass_standard_error", "± of it", meaning="Monte Carlo standard error of `log_mass`"),
+    Metric("log_mass_effective_sample_size", "effective draws", unit="", form=".1f", meaning="effective noise draws"),
+    _bits("log_mass_bits_per_dim", "log P(levels) in bits per dimension", meaning="`log_mass` in bits"),
+    _count("undefined", "undefined", meaning="examples for which the estimator gives no estimate"),
 )
 OF_TRAINING = (
     replace(LOSS, meaning="what training minimises, without the weight prior"),

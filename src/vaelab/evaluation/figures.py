@@ -38,7 +38,7 @@ def reconstructions(vae: VAE, x: Float[Tensor, "n channels height width"]) -> Fi
 
 @torch.no_grad()
 def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
-    """Draw the mean of p(x|z), or a sample where it has none, for several z drawn from the prior."""
+    """Draw z from the prior several times. Show the mean of each p(x|z), or a sample if it has no mean."""
     images = mean_or_sample(vae.decode(vae.latent_prior().sample((rows * columns,))))
     return image_grid(images / vae.max_pixel, columns, "z from the prior: means of p(x|z), or samples if it has none")
 

@@ -14,15 +14,15 @@ from vaelab.errors import PointMassError
 from vaelab.objectives import kl_per_dimension
 from vaelab.vae import VAE, Image
 
-ACTIVE = 0.01  # variance of the posterior mean over examples: Burda, Grosse & Salakhutdinov (2016), section 5.2
-GROUP = 100  # blocks whose densities are computed together
+ACTIVE = 0.01  # smallest variance of an active unit's posterior mean: Burda, Grosse & Salakhutdinov (2016), section 5.2
+GROUP = 100  # number of blocks whose densities are computed together
 LATENT_VALUES = ("log_posterior", "log_aggregate", "log_prior", "posterior_mean", "kl_per_dimension")
 Codes = Float[Tensor, "batch latent_dim"]
 LogDensity = Callable[[Codes], Float[Tensor, "batch examples"]]
 
 
 class Aggregate:
-    """The aggregate posterior of a split, `q(z) = 1/N sum_n q(z|x_n)`, whose examples come in blocks."""
+    """The aggregate posterior of a split, `q(z) = 1/N sum_n q(z|x_n)`, from blocks of examples."""
 
     def __init__(self, vae: VAE, blocks: Iterable[Tensor]) -> None:
         posteriors = [vae.encode(x) for x in blocks]
@@ -81,7 +81,7 @@ def spread_of_mean(values: Tensor) -> float:
 
 
 def latent_summary(columns: dict[str, Tensor]) -> dict[str, float]:
-    """Return the metrics of how a split uses the latent, from the `latent_values` of all its examples.
+    """Return the metrics of latent usage on a split, from the `latent_values` of all its examples.
 
     One sample z per example gives `I_q(x; z) = E[log q(z|x) - log q(z)]` and `KL(q(z) || p(z))`. The two add up to the
     mean KL (Hoffman & Johnson 2016). The first cannot exceed log N, because q(z) is a mixture of N posteriors.

@@ -74,7 +74,7 @@ class EvaluationModule(pl.LightningModule):
         self.found: dict[str, float] = {}
         self.keep: Callable[[Records], None] = lambda records: None
         self.stop = Stop()
-        self.fixed: Distribution | None = None  # p(z), computed once for an evaluation
+        self.fixed: Distribution | None = None  # p(z), computed once per evaluation
 
     @property
     def data(self) -> ImageData:
@@ -95,7 +95,7 @@ class EvaluationModule(pl.LightningModule):
     def on_validation_start(self) -> None:
         self.stop.install()
 
-    def on_validation_epoch_start(self) -> None:  # not earlier, because a callback may change the weights
+    def on_validation_epoch_start(self) -> None:  # not in on_validation_start, where callbacks may change the weights
         self.begin()
         self.validated = Records()
 
@@ -161,7 +161,7 @@ class EvaluationModule(pl.LightningModule):
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Fix the prior, and disable gradients and autocast.
+        """Hold the prior constant, and disable gradients and autocast. Outside `fit`, first check for a signal.
 
         Inference mode is off, because some estimators enable gradients again.
         """

@@ -42,7 +42,7 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
         if "log_mass" in own:
             own |= _in_bits("log_mass_bits_per_dim", own["log_mass"], data, "levels")
         found |= {prefix + name: value for name, value in own.items()}
-    return {name: value for name, value in found.items() if not math.isnan(value)}  # one example has no spread
+    return {name: value for name, value in found.items() if not math.isnan(value)}  # a spread over one example is NaN
 
 
 def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Metrics:
@@ -68,7 +68,10 @@ def estimate_summary(columns: Mapping[str, Tensor], estimator: Estimator) -> Met
 
 
 def _of_examples(name: str, values: Tensor) -> float:
-    """Summarise per-example values: the largest R-hat, the median k, the error of the mean; for all others the mean."""
+    """Reduce the per-example values of a metric to one number.
+
+    `r_hat` gives the maximum, `pareto_k` the median, and a standard error that of the mean. All others give the mean.
+    """
     if name == "r_hat":
         return max(values[~values.isnan()].tolist(), default=math.nan)
     if name == "pareto_k":

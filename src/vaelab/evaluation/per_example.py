@@ -42,5 +42,5 @@ class Records:
         return torch.cat([values[name].double().cpu() for values in blocks if name in values])
 
     def mean(self, name: str) -> float:
-        """Return the mean of a name over examples."""
+        """Return the mean over examples of the values of a name."""
         return self.column(name).mean().item()

@@ -42,5 +42,5 @@ class Head(nn.Module):
         """Update running statistics from a prediction and its event. `Conditional.log_prob` calls this in training."""
 
     def monitors(self) -> dict[str, Tensor]:
-        """Return scalars to log, by name, and begin to collect them anew."""
+        """Return scalars to log, by name, and reset the counts behind them."""
         return {}

@@ -8,8 +8,8 @@ class DiagonalGaussian(LocationScale):
     """Independent Gaussian elements, for the encoder and the decoder: appendix C.2 of Kingma & Welling (2014).
 
     `mu = W4 h + b4`, `log sigma^2 = W5 h + b5`, `log p(x|z) = log N(x; mu, sigma^2 I)`. There are two parallel linear
-    layers on one h, because the mean of a Gaussian does not determine its variance. With a `scale` other than
-    `PerPixelScale`, sigma is one number. The arguments are those of `LocationScale`.
+    layers on one h, because the mean of a Gaussian does not determine its variance. With a
+    `SharedScale`, `FixedScale` or `OptimalScale`, sigma is one number. The arguments are those of `LocationScale`.
 
     Examples:
         >>> import torch

@@ -23,8 +23,8 @@ class LocationScale(Head):
         family: makes the elements' distribution from `(loc, scale)`; its mean is `loc`.
 
     Raises:
-        ValueError: the scale is an `OptimalScale` and the family is not Gaussian, or (in forward) the scale has other
-            axes than the location.
+        ValueError: the scale is an `OptimalScale`, but the family is not Gaussian; or, in forward, the scale is not a
+            scalar and its number of axes differs from that of the location.
     """
 
     pixels = "unit"
@@ -50,8 +50,8 @@ class LocationScale(Head):
             loc = loc.sigmoid()
         if scale.dim() not in (0, loc.dim()):
             raise ValueError(
-                f"{type(self.scale).__name__} gives a scale of shape {tuple(scale.shape)}, expected a scalar or the "
-                f"{loc.dim()} axes of {tuple(loc.shape)}"
+                f"{type(self.scale).__name__} gives a scale of shape {tuple(scale.shape)}, expected a scalar or "
+                f"{loc.dim()} axes that broadcast to {tuple(loc.shape)}"
             )
         scale = scale if scale.shape == loc.shape else scale.expand_as(loc)
         return self.independent(self.family(loc, scale, validate_args=False))

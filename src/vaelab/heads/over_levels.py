@@ -8,7 +8,7 @@ from vaelab.heads.base import Features, Head
 
 
 class OverLevels(Head):
-    """Turn a head of densities over unit pixels into one of masses over `num_levels` grey levels.
+    """Turn a density over unit pixels into a mass over `num_levels` grey levels.
 
     `log P(l|z) = sum_i log P(l_i / L < X_i < (l_i + 1) / L | z)`, where X are the wrapped head's pixels; see
     `vaelab.distributions.Quantised`. A decoder that was trained on dequantised pixels, `(level + u) / L`, can thus be
@@ -20,7 +20,7 @@ class OverLevels(Head):
         num_levels: L.
 
     Raises:
-        ValueError: another kind of head, or (in forward) pixels that are not independent.
+        ValueError: `head` is not a density over unit pixels; or, in forward, its pixels are not independent.
 
     Examples:
         >>> import torch
@@ -38,8 +38,8 @@ class OverLevels(Head):
     def __init__(self, head: Head, num_levels: int) -> None:
         if (head.pixels, head.measure) != ("unit", "density"):
             raise ValueError(
-                f"OverLevels expects a head of densities over unit pixels, found {type(head).__name__}, of a "
-                f"{head.measure} over {head.pixels} pixels: choose one such as DiagonalGaussian or Logistic"
+                f"OverLevels expects a density over unit pixels, found {type(head).__name__}, a {head.measure} over "
+                f"{head.pixels} pixels: choose a head such as DiagonalGaussian or Logistic"
             )
         super().__init__(head)
         self.head = head

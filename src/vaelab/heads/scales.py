@@ -23,7 +23,7 @@ class Scale(nn.Module):
         min_scale: the floor of sigma, in units of the event.
 
     Raises:
-        ValueError: a negative `min_scale`.
+        ValueError: `min_scale` is negative.
     """
 
     at_floor: Tensor
@@ -38,11 +38,11 @@ class Scale(nn.Module):
         self.register_buffer("counted", torch.zeros(()), persistent=False)
 
     def log_variance(self, features: Features) -> Tensor:
-        """Return log sigma^2 before the floor: a scalar, or `[*batch, *event_shape]`, where an axis may be 1."""
+        """Return log sigma^2 before the floor: a scalar, or `[*batch, *event_shape]`, where an axis may have size 1."""
         raise NotImplementedError
 
     def forward(self, features: Features) -> Tensor:
-        """Return sigma: a scalar, or `[*batch, *event_shape]`, where an axis may be 1."""
+        """Return sigma: a scalar, or `[*batch, *event_shape]`, where an axis may have size 1."""
         log_variance = self.log_variance(features)
         if self.min_scale == 0:
             return (0.5 * log_variance).exp()
@@ -111,13 +111,13 @@ class FixedScale(Scale):
 class OptimalScale(Scale):
     """The shared sigma that maximises a Gaussian's likelihood given the means: sigma^2 = E[(x - mu)^2].
 
-    The expectation is a running mean over training steps: over all steps at first, later over about the last
-    `1 / (1 - momentum)`. It is a buffer, which evaluation does not change. No gradient flows through it, so the mean
-    is trained as with a fixed sigma. See Rybkin et al. (2021), "Simple and Effective VAE Training with Calibrated
+    The expectation is a running mean: at first over all training steps so far, later over about the last
+    `1 / (1 - momentum)` steps. It is a buffer, which evaluation does not change. No gradient flows through it, so the
+    mean is trained as with a fixed sigma. See Rybkin et al. (2021), "Simple and Effective VAE Training with Calibrated
     Decoders", section 4.
 
     Raises:
-        ValueError: a `momentum` outside [0, 1).
+        ValueError: `momentum` is outside [0, 1).
     """
 
     mean_square: Tensor

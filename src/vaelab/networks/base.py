@@ -47,7 +47,8 @@ class Network(nn.Module):
             | `vector`: the event as a whole | `[*batch, numbers]` |
 
         Raises:
-            ValueError: an unknown `per`, `pixel` for an event that is not an image, or `vector` without `numbers`.
+            ValueError: `per` is unknown; `per` is `pixel`, but the event is not an image; or `per` is `vector`, but
+                `numbers` is None.
 
         Examples:
             >>> import torch
@@ -63,7 +64,7 @@ class Network(nn.Module):
         features, is_map = self.features_shape[0], len(self.features_shape) > 1
         if per == "vector":
             if numbers is None:
-                raise ValueError("a vector needs to be told how many numbers it has: output_layer('vector', 10)")
+                raise ValueError("output_layer('vector') needs the size of the vector: type output_layer('vector', 10)")
             pool = [MeanOverPixels()] if is_map else []
             return nn.Sequential(*pool, nn.Linear(features, numbers))
         if is_map:
@@ -86,7 +87,7 @@ class FromVector(nn.Module):
 
 
 class FromMap(nn.Module):
-    """A 3x3 convolution from `[*batch, F, H, W]` to `[*batch, channels, H, W, numbers]`; None leaves out an axis."""
+    """A 3x3 convolution from `[*batch, F, H, W]` to `[*batch, channels, H, W, numbers]`; a None size drops its axis."""
 
     def __init__(self, features: int, channels: int | None, numbers: int | None) -> None:
         super().__init__()

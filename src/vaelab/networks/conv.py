@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vaelab.networks.base import Network, over_images
 from vaelab.networks.mlp import Activation, activation_named, whole_numbers
 
-SMALLEST = 8  # pixels on a side
+SMALLEST = 8  # smallest height and width of an image, in pixels
 
 
 class ConvNet(Network):
@@ -23,12 +23,12 @@ class ConvNet(Network):
     Args:
         context_shape: shape of one context; `(channels, height, width)` if it is an image.
         event_shape: shape of one event, likewise.
-        channels: channels at each resolution, from the largest to the smallest; one number for each halving.
+        channels: channels at each resolution, from the largest to the smallest: one entry for each halving.
         activation: as for `MLP`.
 
     Raises:
-        ValueError: neither context nor event is an image, an image is smaller than 8x8, `channels` is empty or has a
-            number below 1, or `torch.nn` has no such activation.
+        ValueError: neither context nor event is an image, an image is smaller than 8x8, `channels` is empty or has an
+            entry below 1, or `torch.nn` has no such activation.
 
     Examples:
         >>> import torch

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
     """Draw all weights and biases of linear and convolutional layers from N(0, std^2).
 
-    Section 5 of Kingma & Welling (2014) writes N(0, 0.01), and does not say whether 0.01 is the variance.
+    Section 5 of Kingma & Welling (2014) writes N(0, 0.01), and does not say whether 0.01 is the variance or the
+    standard deviation.
 
     Args:
         vae: the model, or any module.

@@ -22,10 +22,10 @@ class MLP(Network):
         context_shape: shape of one context.
         event_shape: shape of one event.
         hidden_features: the width of the only hidden layer, or a list of widths.
-        activation: the name of a class of `torch.nn` in any case (`"tanh"`, `"ReLU"`), or a callable.
+        activation: the name of a class of `torch.nn` in any case of letters (`"tanh"`, `"ReLU"`), or a callable.
 
     Raises:
-        ValueError: no layer, a width below 1, or `torch.nn` has no such activation.
+        ValueError: `hidden_features` is empty or has a width below 1, or `torch.nn` has no such activation.
 
     Examples:
         >>> import torch
@@ -52,18 +52,18 @@ class MLP(Network):
 
 
 def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
-    """Return the argument `name` as a list; refuse an empty list, and numbers that are not whole or are below 1."""
+    """Return `values` as a list. Refuse an empty list, and values that are not whole numbers of at least 1."""
     numbers = [*values] if isinstance(values, Sequence) else [values]
     if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
-        raise ValueError(f"{name} must be one width or more, each at least 1, found {values}")
+        raise ValueError(f"{name} must be a whole number of at least 1, or a list of such numbers, found {values}")
     return numbers
 
 
 def activation_named(activation: Activation) -> Callable[[], nn.Module]:
-    """Return the class of `torch.nn` with that name in any case, or `activation` itself if it is a callable."""
+    """Return the class of `torch.nn` with this name, in any case of letters; return a callable `activation` itself."""
     if not isinstance(activation, str):
         return activation
     known = {name.lower(): getattr(activations, name) for name in activations.__all__}
     if activation.lower() not in known:
-        raise ValueError(f"activation must be a class of torch.nn such as tanh, relu or silu, found {activation!r}")
+        raise ValueError(f"activation must name a class of torch.nn, such as tanh, relu or silu, found {activation!r}")
     return known[activation.lower()]

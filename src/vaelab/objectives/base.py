@@ -14,7 +14,7 @@ from vaelab.vae import VAE, Image
 PerExample = Float[Tensor, " batch"]
 
 LOSS = Metric("loss", "loss", better="lower")
-OWN_BOUND = "bound"  # the metric in which an objective reports its own bound
+OWN_BOUND = "bound"  # the name of the metric that holds an objective's own bound
 
 
 @dataclass
@@ -33,8 +33,8 @@ class Terms:
 class Objective(nn.Module):
     """Base class of the objectives: `objective(vae, x, step) -> Terms`.
 
-    An objective has no parameters, because the optimiser moves only those of the model; it may have buffers. It counts
-    nothing itself: a schedule, such as a warm-up of beta, is a function of `step`. A schedule therefore survives
+    An objective may have buffers but no parameters, because the optimiser updates only the model. It keeps no counter:
+    a schedule, such as a warm-up of beta, is a function of `step`. A schedule therefore survives
     a resume, an undone step and a CUDA graph.
 
     Attributes:
@@ -42,7 +42,7 @@ class Objective(nn.Module):
             shows the first. A metric named `bound` is a lower bound of log p(x) other than the plain ELBO; the test
             reports it as `test/bound`.
         couples_batch: whether the loss of an example depends on the other examples of its minibatch, as a total
-            correlation does. Such an objective is refused for several processes.
+            correlation does. Such an objective needs `devices=1`.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
@@ -78,7 +78,7 @@ def kl_divergence(
     Args:
         q, p: distributions over z; q has the batch shape `[*batch]`.
         z: samples of q, `[*samples, *batch, latent_dim]`; `*samples` may be empty.
-        log_q: log q(z) in nats if it is known already; see `vaelab.distributions.draw`.
+        log_q: log q(z) in nats, if already known; see `vaelab.distributions.draw`.
         closed_form: whether a closed form may be used.
 
     Examples:
@@ -95,7 +95,7 @@ def kl_divergence(
 
 
 def closed_form_kl(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch"] | None:
-    """Return KL(q || p) in nats, or None if PyTorch has no closed form for it."""
+    """Return KL(q || p) in nats in closed form, or None if PyTorch has no closed form for it."""
     try:
         return td.kl_divergence(q, p)
     except NotImplementedError:
@@ -103,7 +103,10 @@ def closed_form_kl(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*ba
 
 
 def kl_per_dimension(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch latent_dim"] | None:
-    """Return the KL of each latent dimension in nats, or None unless q and p both factorise; its sum is the KL."""
+    """Return the KL of each latent dimension in nats; their sum is the KL.
+
+    Return None if q or p does not factorise, or if PyTorch has no closed form.
+    """
     if not (isinstance(q, td.Independent) and isinstance(p, td.Independent)):
         return None
     return closed_form_kl(q.base_dist, p.base_dist)

@@ -52,7 +52,7 @@ class ELBO(Objective):
 
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         q = vae.encode(x)
-        z, log_q = draw(q, () if self.num_samples == 1 else (self.num_samples,))  # an axis of size 1 would cost time
+        z, log_q = draw(q, () if self.num_samples == 1 else (self.num_samples,))  # an axis of size 1 would be slower
         reconstruction = mean_over_samples(vae.decoder.log_prob(x, z), q.batch_shape)
         kl = kl_divergence(q, vae.latent_prior(), z, log_q, self.closed_form)
         loss = (kl if self.beta == 1 else self.beta * kl) - reconstruction

@@ -37,8 +37,8 @@ class Checkpoints(Checkpoint):
     def __init__(self, monitor: str = "val/elbo", every_n_steps: int | None = None) -> None:
         self.monitor = monitor
         self.every_n_steps = every_n_steps
-        self.best = float("inf")  # badness of the best value so far
-        self.best_at = -1  # optimiser steps
+        self.best = float("inf")  # `Metric.badness` of the best value so far
+        self.best_at = -1  # number of optimiser steps before that value
         self.saved_at = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,10 +74,10 @@ class Checkpoints(Checkpoint):
         path = Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
         for logger in trainer.loggers:
             with cast(VAEModule, trainer.lightning_module).stop.excusing():
-                logger.save()  # the curves up to this checkpoint
+                logger.save()  # write the curves up to this checkpoint
         former = path.with_name("previous.ckpt") if name == "last" else None
         with replacing(path, former) if trainer.is_global_zero else nullcontext(path) as partial:
-            trainer.save_checkpoint(partial, weights_only=False)  # with the optimiser's state
+            trainer.save_checkpoint(partial, weights_only=False)  # include the optimiser's state
         if name == "last":
             self.saved_at = trainer.global_step
 
@@ -85,7 +85,7 @@ class Checkpoints(Checkpoint):
         if self.best == float("inf"):
             known = ", ".join(sorted(map(str, trainer.callback_metrics)))
             reason = f"callbacks.checkpoints.monitor={self.monitor} was never a number"
-            log.warning("no best.ckpt: %s; the metrics are %s", reason, known)
+            log.warning("no best.ckpt: %s; choose one of %s", reason, known)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_at": self.best_at}

@@ -38,7 +38,7 @@ def captured(step: AnyStep) -> "AnyStep | CapturedStep":
 
 
 class CudaGraphs:
-    """Captures functions as CUDA graphs; they may draw from the device's global generator and from `streams`."""
+    """Captures functions as CUDA graphs. These may draw from the device's global generator and from `streams`."""
 
     def __init__(self, streams: Sequence[torch.Generator]) -> None:
         self.streams = streams
@@ -107,7 +107,7 @@ class CapturedStep:
     def __call__(self, indices: Tensor, size: int, key: Any) -> None:
         """Take one step on a `Minibatch`."""
         if self.replays and host_numbers(self.groups) != self.frozen:
-            self.give_up("numbers of the optimizer other than its learning rate change while it trains")
+            self.give_up("hyperparameters of the optimizer other than its learning rate change during training")
         if not self.given_up and self.runs[size] < self.WARM_UP:
             self.warm_up(indices, size, key)
         elif not self.given_up and (size in self.replays or self.capture(indices, size)):
@@ -121,12 +121,12 @@ class CapturedStep:
         self.runs[size] += 1
         self.graphs.warm_up(lambda: self.step(indices, size, key))
         if plain_numbers(self.step.modules) != before:
-            self.give_up("the model or objective keeps numbers in Python that change from step to step")
+            self.give_up("the model or objective keeps Python numbers that change from step to step")
 
     def capture(self, indices: Tensor, size: int) -> bool:
         """Capture the step for minibatches of this size; return whether that was possible."""
         static, rates = indices.clone(), [group["lr"] for group in self.groups]
-        self.step.optimizer.zero_grad()  # so that the gradients are allocated in the graph's own memory
+        self.step.optimizer.zero_grad()  # the gradients must be allocated in the graph's own memory
         self.set_rates(self.rate_tensors)
         try:
             self.replays[size] = static, self.graphs.capture(lambda: self.step.body(static, size))
@@ -157,7 +157,7 @@ class CapturedStep:
                 tensor.copy_(former)
         self.step(indices, size, key)
         if not agree(by_replay, changes(state, before)):
-            self.give_up("a replay gives another result: the model or objective keeps a number in Python that changes")
+            self.give_up("a replay gives a wrong result: the model or objective keeps a Python number that changes")
 
     def replay(self, indices: Tensor, size: int, key: Any) -> None:
         """Copy learning rates, indices and seed to the device, and replay the graph."""
@@ -173,18 +173,18 @@ class CapturedStep:
 
     def give_up(self, reason: str) -> None:
         """Take all further steps uncaptured, with a warning."""
-        log.warning("the training step runs uncaptured, and slower: %s", reason)
+        log.warning("the training step now runs without a CUDA graph, and slower: %s", reason)
         self.given_up = True
         self.replays.clear()
 
 
 def make_capturable(optimizer: Optimizer) -> bool:
-    """Make the optimiser keep its state on the device, as captures need; return whether it can."""
+    """Make the optimiser keep its state on the device, as CUDA graphs need. Return False if it has no such option."""
     if not all("capturable" in group for group in optimizer.param_groups):
         return False
     for group in optimizer.param_groups:
         group["capturable"] = True
-    for parameter, state in optimizer.state.items():  # a resumed run has state on the CPU
+    for parameter, state in optimizer.state.items():  # after a resume, the state is on the CPU
         state |= {name: v.to(parameter.device) for name, v in state.items() if isinstance(v, Tensor)}
     return True
 
@@ -201,7 +201,7 @@ def host_numbers(groups: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def changes(now: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
-    """Return by how much each tensor has changed."""
+    """Return the change of each tensor."""
     return [tensor.detach().double() - former.double() for tensor, former in zip(now, before, strict=True)]
 
 

@@ -37,7 +37,7 @@ class Guard:
         since_snapshot: the minibatches of the steps since then.
     """
 
-    SNAPSHOT_EVERY = 500  # optimiser steps, at least
+    SNAPSHOT_EVERY = 500  # minimum number of optimiser steps between two snapshots
     LIMIT = 10  # stop training after this many undone steps, as counted by `in_a_row`
 
     def __init__(self, on_nan: OnNan = "stop") -> None:
@@ -48,7 +48,7 @@ class Guard:
         self.since_snapshot: list[Minibatch] = []
 
     def start(self, step: Step, advance: Callable[[], Any], scheduler: Any | None) -> None:
-        """Guard a training that begins or resumes; `advance` moves the scheduler, if there is one, after each step."""
+        """Guard a training that begins or resumes. `advance` updates the schedule, if any, after an optimiser step."""
         self.step, self.advance, self.scheduler = step, advance, scheduler
         self.forget()
 
@@ -72,14 +72,14 @@ class Guard:
         return finite
 
     def forget(self) -> None:
-        """Drop the snapshot. Call this after a change between two steps, because repeating the steps would miss it."""
+        """Drop the snapshot. Call this after any change between two steps, which a repetition would miss."""
         self.snapshot, self.since_snapshot = None, []
 
     def all_finite(self, sums: Tensor) -> bool:
         """Return whether the parameters, the optimiser's state, and `sums` (over all processes) are finite."""
         tensors = [*self.step.parameters, *state_of(self.step.optimizer)]
         norms = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
-        largest = torch.stack([norm.to(sums) for norm in norms])  # on one device, to wait for it only once
+        largest = torch.stack([norm.to(sums) for norm in norms])  # on one device, to synchronise only once
         return bool(torch.cat([sums, largest]).isfinite().all())
 
     def repair(self, taken: Sequence[Minibatch]) -> int:
@@ -101,7 +101,7 @@ class Guard:
             examples += minibatch.size * self.take_or_undo(minibatch)
             self.advance()
         if self.skipped == skipped:
-            log.warning("numbers were not finite, but are finite now that the steps were repeated")
+            log.warning("a number was not finite, but all are finite after the steps were repeated")
         self.forget()
         return examples
 
@@ -133,14 +133,14 @@ class Guard:
             left = "; last.ckpt is from before that step" if number > 1 else ""
             raise DivergedError(
                 f"training diverged: {before}{what}; lower optimizer.lr, raise the floor of the scale if the decoder "
-                f"has one, or type on_nan=skip or rollback{left}",
+                f"has one, or type on_nan=skip or on_nan=rollback{left}",
                 {"step": number, "not_finite": broken.first, "examples": broken.examples, "batch": broken.batch},
             )
         self.skipped += 1
         self.in_a_row += 1
         on = "the weights that the epoch began with" if self.on_nan == "rollback" else "the next minibatch"
         log.warning("%s: the step is undone, and training goes on with %s", what, on)
-        log.info("its minibatch: %s", broken.batch)
+        log.info("the examples of its minibatch: %s", broken.batch)
 
     def state(self) -> State:
         """Return a copy of everything that a step changes."""
@@ -149,7 +149,7 @@ class Guard:
 
     def restore(self, state: State) -> None:
         """Go back to a state that `state` returned."""
-        state = copied(state)  # because steps change it in place
+        state = copied(state)  # steps change the state in place
         for tensor, former in zip(self.step.tensors(), state["tensors"], strict=True):
             tensor.detach().copy_(former)
         self.step.sums.copy_(state["sums"])
@@ -158,7 +158,7 @@ class Guard:
             self.scheduler.load_state_dict(state["schedule"])
 
     def state_dict(self) -> State:
-        """Return what checkpoints save."""
+        """Return what a checkpoint saves of the guard."""
         state = {"skipped": self.skipped, "in_a_row": self.in_a_row}
         return state | ({} if self.epoch_start is None else {"epoch_start": self.epoch_start})
 

@@ -36,7 +36,7 @@ class Broken:
         return f"{self.first} for {len(self.examples)} of {len(self.batch)} examples (training images {shown})"
 
     def check(self, name: str, tensor: Tensor) -> None:
-        """Remember the name of the first tensor that is not finite."""
+        """Store `name` in `first` if no earlier tensor failed and this one is not finite."""
         if not self.first and not tensor.isfinite().all():
             self.first = name
 
@@ -51,7 +51,7 @@ class Broken:
 
 
 def traced_step(step: Step, minibatch: Minibatch) -> Broken:
-    """Take the step; return which pixels, outputs of modules, terms, gradients and parameters were not finite."""
+    """Take the step; return the first tensor that was not finite, and the examples whose loss or metrics were not."""
     broken = Broken(minibatch.indices.tolist())
     objective = step.objective
     uncompiled = getattr(objective, "_orig_mod", objective)

@@ -102,7 +102,7 @@ class VAEModule(EvaluationModule):
         self.guard.start(self.uncaptured_step, partial(self.advance_schedule, "step"), scheduler)
 
     def capture_step(self) -> None:
-        """Set `step` to the optimiser step, as a CUDA graph if possible."""
+        """Set `step` to the optimiser step, captured as a CUDA graph if possible."""
         capture = self.together is None and self.cuda_graphs
         self.step: Callable[..., None] = captured(self.uncaptured_step) if capture else self.uncaptured_step
 
@@ -157,13 +157,13 @@ class VAEModule(EvaluationModule):
             except DivergedError as error:
                 self.count(error.details["step"] - 1)
                 raise
-            self.capture_step()  # again, because the optimiser has new tensors
+            self.capture_step()  # capture again, because the optimiser has new tensors
             sums = self.sums_over_processes()
         self.count(self.steps + len(taken))
         return sums, examples
 
     def take_unchecked(self, minibatches: Sequence[Minibatch]) -> int:
-        """Take an optimiser step, and one of the schedule, for each minibatch; return how many were taken.
+        """For each minibatch, take an optimiser step and advance the schedule; return the number of optimiser steps.
 
         A signal stops a single process early. Several processes take all steps, so that they stop after the same step.
         """
@@ -185,7 +185,7 @@ class VAEModule(EvaluationModule):
         total.ready = total.completed = steps
 
     def sums_over_processes(self) -> Tensor:
-        """Return the sums of the terms over all processes; stop all processes if one of them got a signal."""
+        """Return the sums of the terms over all processes. Set `stopping` in all of them if one got a signal."""
         sums, signalled = self.uncaptured_step.take_sums(), torch.tensor([float(self.stop.asked is not None)])
         if self.trainer.world_size > 1:
             signalled = signalled.to(sums)
@@ -208,7 +208,7 @@ class VAEModule(EvaluationModule):
         return self.steps % self.data.batches_per_epoch % (self.data.pause_every or self.data.batches_per_epoch) == 0
 
     def advance_schedule(self, event: Interval, *value: float) -> bool:
-        """Move the learning rate if the schedule's interval is this event; return whether it was moved."""
+        """Advance the schedule if its interval is this event; return whether it was advanced."""
         if self.lr_schedule is None or self.lr_schedule.interval != event:
             return False
         advance(self.lr_schedulers(), *value)
@@ -228,10 +228,10 @@ class VAEModule(EvaluationModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}
         checkpoint["guard"] = self.guard.state_dict()
-        # clone, because a tensor of a stacked run is a view, and would be saved with all runs
+        # clone: the tensors of a stacked run are views, and saving a view would save the tensors of all stacked runs
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
         for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
-            group |= {"capturable": False} if "capturable" in group else {}  # so that a CPU can load it too
+            group |= {"capturable": False} if "capturable" in group else {}  # the checkpoint must also load on a CPU
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))
@@ -245,7 +245,7 @@ def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices
     """Make Lightning's restored loop resume inside the epoch, after `steps` optimiser steps in all.
 
     The loop's own counts may be wrong, because `max_steps` ended the checkpoint's run inside an epoch, or because that
-    run had chunks of another length.
+    run had chunks of a different length.
     """
     epoch, done = divmod(steps, loader.batches_per_epoch)
     if done:

@@ -16,14 +16,14 @@ from vaelab.training.lightning_module import VAEModule
 
 PROGRESS_IN_FILE = "VAELAB_PROGRESS_IN_FILE"  # set in a job of a sweep, because bars of several jobs would collide
 PROGRESS_FILE = ".progress.json"
-EVERY = 1.0  # seconds between two writes of the file, at least
+EVERY = 1.0  # minimum number of seconds between two writes of the file
 
 
 class ProgressBar(Callback):
     """Shows optimiser steps done, the time left, and the latest training and validation metric in nats."""
 
     def __init__(self) -> None:
-        self.bar: Progress | None = None  # while one is shown
+        self.bar: Progress | None = None  # None while no bar is shown
         self.bounds = {"train": "", "val": ""}
 
     def start(self, trainer: pl.Trainer, description: str, total: int, completed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: a scheduler of PyTorch's, and when it takes its step."""
+"""Schedules of the learning rate: a PyTorch scheduler, and the event after which it takes a step."""
 
 import warnings
 from collections.abc import Callable
@@ -13,15 +13,15 @@ Interval = Literal["step", "epoch", "validation"]
 
 @dataclass
 class Schedule:
-    """A scheduler of `torch.optim.lr_scheduler`, and when it takes its step.
+    """A scheduler of `torch.optim.lr_scheduler`, and the event after which it takes a step.
 
     Args:
         scheduler: makes the scheduler from the optimiser.
-        interval: when it takes a step: after every optimiser `step`, `epoch` or `validation`. After a validation, a
-            `ReduceLROnPlateau` gets the ELBO in nats; give it `mode="max"`, because higher is better.
+        interval: the event after which it takes a step: an optimiser `step`, an `epoch` or a `validation`. After a
+            validation, a `ReduceLROnPlateau` gets the ELBO in nats; give it `mode="max"`, because higher is better.
 
     Raises:
-        ValueError: an unknown `interval`.
+        ValueError: `interval` is unknown.
     """
 
     scheduler: Callable[[Optimizer], Any]
@@ -30,10 +30,10 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.interval not in get_args(Interval):
             known = ", ".join(get_args(Interval))
-            raise ValueError(f"lr_schedule.interval must be one of {known}, not {self.interval!r}")
+            raise ValueError(f"lr_schedule.interval must be one of {known}, found {self.interval!r}")
 
     def try_out(self, optimizer: Optimizer) -> None:
-        """Take a step with a throwaway optimiser, so that a wrong configuration fails before training begins."""
+        """Take one step on a throwaway optimiser, so that a wrong configuration fails before training begins."""
         scheduler = self.scheduler(optimizer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns that the optimiser has not taken a step yet
@@ -41,5 +41,5 @@ class Schedule:
 
 
 def advance(scheduler: Any, *bound: float) -> None:
-    """Take a scheduler's step; only a `ReduceLROnPlateau` gets the bound."""
+    """Take one step of a scheduler; pass `bound` only to a `ReduceLROnPlateau`."""
     scheduler.step(*(bound if isinstance(scheduler, ReduceLROnPlateau) else ()))

@@ -22,7 +22,7 @@ class Ensemble:
     state, above all its generators, at once.
 
     Args:
-        stop: after a signal all runs stop, each with a checkpoint after the same step.
+        stop: after a signal, all runs stop after the same step, and each writes a checkpoint.
 
     Attributes:
         turn: the lock that the running thread holds.
@@ -41,7 +41,7 @@ class Ensemble:
         self.current: tuple[StackedStep, Callable[..., None]] | None = None
 
     def conduct(self, runs: Sequence[Callable[[], None]]) -> None:
-        """Run all runs to their end in threads of their own, and take their steps in this thread.
+        """Run each run to its end in its own thread, and take the steps of all runs in this thread.
 
         Raises:
             Interrupted: there was a signal, and all runs have stopped.
@@ -82,11 +82,11 @@ class Ensemble:
         return taken
 
     def _take_next(self) -> None:
-        """Take the steps of the runs with the fewest steps."""
+        """Take the next steps of the waiting runs that have taken the fewest steps so far."""
         least = min(module.steps for module in self.waiting)
         modules = sorted((m for m in self.waiting if m.steps == least), key=lambda module: module.seed)
         work, device = [self.waiting.pop(module) for module in modules], modules[0].device
-        on_gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # each thread has its own
+        on_gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # the device is set per thread
         try:
             with modules[0].trainer.precision_plugin.train_step_context(), on_gpu:
                 taken = self._take(modules, work)

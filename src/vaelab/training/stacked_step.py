@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from vaelab.randomness import drawing_from, stream
 from vaelab.training.step import Key, Step, state_of
 
-Keys = tuple[Key, ...]  # of each model
+Keys = tuple[Key, ...]  # one key per model
 
 
 class StackedStep:
@@ -56,7 +56,7 @@ class StackedStep:
         """Seed each model's generator, and set the count of steps."""
         for generator, own in zip(self.streams, key, strict=True):
             generator.manual_seed(stream(*own))
-        self.steps[0].step.fill_(self.steps[0].number_of(key[0]))  # all models take the same step
+        self.steps[0].step.fill_(self.steps[0].number_of(key[0]))  # the same for all models
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
@@ -76,7 +76,7 @@ class StackedStep:
         there = {place: tensors[name] for place, name in self.places.items()}
         terms = functional_call(self.bounds[0], there, (x,), tie_weights=False)
         for place, name in self.places.items():
-            if there[place] is not tensors[name]:  # functional_call stores the new tensor here, and would drop it
+            if there[place] is not tensors[name]:  # the module has reassigned the tensor, and the new one would be lost
                 raise RuntimeError(f"{place} is reassigned, but stacked models need it changed in place")
         return terms
 
@@ -95,7 +95,7 @@ class StackedStep:
         self.optimizer.step()
 
     def follow_rates(self) -> bool:
-        """Copy the learning rates from the models' optimisers; return False if they now differ within a joint group."""
+        """Copy the hyperparameters of the models' optimisers; return False if they now differ within a joint group."""
         for group, sources in zip(self.optimizer.param_groups, self.sources, strict=True):
             if any(numbers(source) != numbers(sources[0]) for source in sources):
                 return False
@@ -147,7 +147,7 @@ def places(module: nn.Module) -> dict[str, str]:
 
 
 def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack the tensors of each name, and make each tensor a view of its part."""
+    """Stack the tensors of the models by name, and make each tensor a view of its part of the stack."""
     stacked = {name: torch.stack([model[name].detach() for model in models]) for name in models[0]}
     for i, model in enumerate(models):
         for name, tensor in model.items():
@@ -156,7 +156,7 @@ def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str, Any]]]]:
-    """Join optimisers into one that shares their state; also return the original groups of each joint group.
+    """Join optimisers into one that shares their state. Also return, for each joint group, the groups that it merges.
 
     The joint optimiser is a shallow copy of the first, with new `param_groups` and `state`. Groups with equal
     hyperparameters become one group.

@@ -34,7 +34,7 @@ class Minibatch(NamedTuple):
     key: Key
 
 
-# takes the steps of one run together with those of other runs, and returns how many
+# takes the steps of one run together with those of other runs, and returns how many it took
 Together = Callable[[Any, Sequence[Minibatch]], int]
 
 
@@ -51,7 +51,7 @@ class Step:
     Attributes:
         streams: the generators that the step draws from, besides the device's global one.
         names: the names of the objective's metrics, and `loss`.
-        sums: the sum of each of `names` over this process's examples since `take_sums`.
+        sums: the sum of each of `names` over this process's examples since the last `take_sums`.
         step: the number of optimiser steps before this one, a scalar on the device.
     """
 
@@ -82,7 +82,7 @@ class Step:
         self.body(indices, size)
 
     def seed(self, key: Key) -> None:
-        """Seed the noise and set `step` by the key, so that both are right after a resume and an undone step."""
+        """Seed the noise and set `step` from the key, so that both are correct after a resume or an undone step."""
         seed_draws(self.data.device, *key)
         self.step.fill_(self.number_of(key))
 
@@ -93,13 +93,14 @@ class Step:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        torch.clear_autocast_cache()  # it holds bfloat16 copies of the weights, made before the last step
+        torch.clear_autocast_cache()  # the cache holds bfloat16 copies of the weights, made before the last step
         self.optimizer.zero_grad()
         losses, weights = [], []
         if len(indices) > 0:  # a process may get no example of a small minibatch
             terms = self.objective(self.vae, self.data.draw("train", indices), self.step)
             self.sums += torch.stack([value.detach() for value in self.values(terms)]).sum(1, dtype=torch.float64)
-            losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean without its own kernel
+            # weights of 1 / size give the gradient of the mean, without a kernel that computes the mean
+            losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]
         if self.weight_prior is not None:
             losses.append(self.weight_prior(self.vae))
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
@@ -119,7 +120,7 @@ class Step:
         return sums
 
     def values(self, terms: Terms) -> list[Tensor]:
-        """Return the per-example values of `names`."""
+        """Return the per-example values of `terms`, in the order of `names`."""
         values = {**terms.metrics, LOSS.name: terms.loss}
         return [values[name] for name in self.names]
 
@@ -135,7 +136,8 @@ class Step:
 def state_of(optimizer: Optimizer) -> list[Tensor]:
     """Return the tensors of the optimiser's state."""
     values = [value for state in optimizer.state.values() for value in state.values()]
-    nested = [value for value in values if not isinstance(value, Tensor)]  # few or none, and slow to look through
+    # search only these few values for nested tensors, because tree_leaves of all values would be slow
+    nested = [value for value in values if not isinstance(value, Tensor)]
     return [value for value in (*values, *tree_leaves(nested)) if isinstance(value, Tensor)]
 
 
@@ -145,7 +147,7 @@ def check_clip(clip: Clip) -> None:
     parameter.grad = torch.ones(1)
     clip([parameter])
     if not parameter.grad > 0:
-        raise ValueError(f"gradient_clip makes {parameter.grad.item():g} of a gradient of 1: limits must be positive")
+        raise ValueError(f"gradient_clip turns a gradient of 1 into {parameter.grad.item():g}: limits must be positive")
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:
@@ -172,10 +174,10 @@ def add_up_gradients(parameters: Sequence[Tensor], some_empty: bool) -> None:
 
 
 def average(tensors: Sequence[Tensor], weight: float) -> None:
-    """Replace each tensor by its weighted mean over all processes; `weight` is this process's; all weights sum to 1."""
+    """Replace each tensor by its weighted mean over all processes. `weight` is this process's; all weights sum to 1."""
     if tensors:
         if weight > 0:
             torch._foreach_mul_(list(tensors), weight)
-        else:  # not a multiplication, because 0 times infinity is NaN
+        else:  # not multiplied, because 0 times infinity is NaN
             torch._foreach_zero_(list(tensors))
         add_up(tensors)

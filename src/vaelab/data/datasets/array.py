@@ -20,14 +20,14 @@ class Array(ImageData):
 
     Args:
         file: path below `data_dir`, so that a run does not depend on where that folder lies. The array is `[N, H, W]`
-            or `[N, C, H, W]`, with whole numbers 0 .. num_levels - 1 of any real type.
-        labels: path of N integers, or None. Labels colour figures and stratify the split.
-        fractions: of train, val and test.
+            or `[N, C, H, W]`, with whole numbers 0 .. num_levels - 1 of any real dtype.
+        labels: path of N integers in a .npy file, likewise, or None. Labels colour figures and stratify the split.
+        fractions: the shares of train, val and test.
         num_levels: how many values a pixel can have, 2 .. 256. An array of booleans has 2.
         kwargs: see `ImageData`.
 
     Raises:
-        DataError: a file is missing, damaged or holds something else, or a split would be empty.
+        DataError: a file is missing or damaged, its dtype, shape or values are wrong, or a split would be empty.
         ValueError: a path leaves `data_dir`, the fractions do not add up to 1, or `num_levels` is out of range.
     """
 
@@ -70,29 +70,30 @@ class Array(ImageData):
         return super().record() | {"file": self.file, "fractions": self.fractions}
 
     def _warn(self) -> None:
-        # only warn, because either may be intended; as a mistake it spoils the result
+        # only warn, because either case may be intended
         largest = max(int(split.images.max()) for split in self.split.values())
         if largest <= (self.num_levels - 1) / 2:
-            log.warning("no pixel is above %d, half of what data.num_levels=%d allows", largest, self.num_levels)
+            message = "no pixel is above %d, half of what data.num_levels=%d allows: check data.num_levels"
+            log.warning(message, largest, self.num_levels)
         channels, height, width = self.event_shape
         if width in (1, 3, 4) and channels not in (1, 3, 4):
-            message = "images are read as %d channels of %d x %d; if channels come last, numpy.moveaxis(x, 3, 1)"
+            message = "images are read as %d channels of %d x %d; if channels come last, save numpy.moveaxis(x, 3, 1)"
             log.warning(message, channels, height, width)
 
 
 def _levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
     array = _opened(path, "booleans or integers or real numbers [N, H, W] or [N, C, H, W]", "biuf", (3, 4))
     if array.dtype.kind == "b" and num_levels != 2:
-        raise DataError(f"{path} holds booleans, and data.num_levels is {num_levels}: type data.num_levels=2")
+        raise DataError(f"{path} holds booleans, but data.num_levels is {num_levels}: type data.num_levels=2")
     with np.errstate(invalid="ignore"):
-        images = array.astype(np.uint8)  # changes every value that is not a byte
+        images = array.astype(np.uint8)  # changes what is not a whole number of 0 .. 255; the next line finds it
     wrong = (images != array) | (images >= num_levels)
     if wrong.any():
         index = tuple(map(int, np.unravel_index(wrong.argmax(), wrong.shape)))
         raise DataError(
             f"{path} holds {array[index]} at {list(index)}, expected whole numbers 0 .. {num_levels - 1} "
-            f"(data.num_levels={num_levels}; the most is data.num_levels=256): scale the array and round it (if it "
-            f"lies between 0 and 1, multiply by {num_levels - 1} and round), and replace what is not a number"
+            f"(data.num_levels={num_levels}, at most data.num_levels=256): scale the array and round it (if it lies "
+            f"between 0 and 1, multiply by {num_levels - 1} and round), and replace NaN and infinity"
         )
     return images if images.ndim == 4 else images[:, None]
 
@@ -105,11 +106,12 @@ def _labels(path: Path, number: int) -> NDArray[np.integer]:
 
 
 def _opened(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> NDArray[Any]:
-    """Map a .npy file into memory; refuse a `dtype.kind` outside `kinds`, and a number of axes outside `axes`."""
+    """Map a .npy file into memory. Refuse an empty array, a `dtype.kind` not in `kinds`, an `ndim` not in `axes`."""
     if not path.is_file():  # reading a pipe or a device might never end
         found = "is not a regular file" if path.exists() else "does not exist"
         raise DataError(
-            f"{path} {found}; put the .npy file there, or point data_dir (or VAELAB_DATA_DIR) at its folder"
+            f"{path} {found}; put the .npy file there, or set data_dir (or VAELAB_DATA_DIR) to the folder that "
+            "data.file and data.labels start from"
         )
     try:
         array = np.lib.format.open_memmap(path, mode="r")
@@ -120,14 +122,14 @@ def _opened(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> NDArr
         ) from error
     if array.dtype.kind not in kinds or array.ndim not in axes or array.size == 0:
         raise DataError(
-            f"{path} holds {array.dtype!s:.60} of shape {array.shape}, expected {expected}, at least one: "
+            f"{path} holds {array.dtype!s:.60} of shape {array.shape}, expected {expected}, with at least one element: "
             "save such an array with numpy.save"
         )
     return array
 
 
 def _below_data_dir(key: str, file: str | None) -> str:
-    path = PureWindowsPath(file or "")  # knows every system's separators, because a run folder may move
+    path = PureWindowsPath(file or "")  # knows the separators of all systems: a run folder may move to another
     if path.anchor or not path.parts or ".." in path.parts:
         raise ValueError(
             f"{key} must be the path of a .npy file below data_dir, found {file!r}: "

@@ -16,7 +16,7 @@ class Digits(ImageData):
     num_levels = 17
 
     def splits(self) -> Splits:
-        from sklearn.datasets import load_digits  # slow to import, and needed here alone
+        from sklearn.datasets import load_digits  # slow to import, and needed only here
 
         pixels, labels = load_digits(return_X_y=True)
         images = np.asarray(pixels, np.uint8).reshape(-1, 1, 8, 8)

@@ -31,7 +31,7 @@ class FreyFace(ImageData):
 
     Raises:
         DataError: the file is damaged, or could not be fetched.
-        ValueError: another `order`.
+        ValueError: `order` is neither `shuffled` nor `film`.
     """
 
     name = "frey_face"
@@ -43,7 +43,7 @@ class FreyFace(ImageData):
         super().__init__(**kwargs)
 
     def splits(self) -> Splits:
-        from scipy.io import loadmat  # slow to import, and needed here alone
+        from scipy.io import loadmat  # slow to import, and needed only here
 
         pixels = loadmat(fetch(Path(self.data_dir) / "frey_face" / FILE, SHA256, MIRRORS))["ff"]  # [560, 1965]
         frames = Split(np.ascontiguousarray(pixels.T).reshape(-1, 1, 28, 20))

