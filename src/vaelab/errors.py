@@ -16,7 +16,7 @@ class DivergedError(ArithmeticError):
 
     Args:
         message: the step, the first such number, and the settings to try.
-        details: the step and the first such number as plain data, with the indices of the minibatch's examples.
+        details: as plain data: the step, where that number was, and the indices of failing and of all examples.
     """
 
     def __init__(self, message: str, details: dict[str, Any]) -> None:

@@ -126,7 +126,7 @@ class Stop:
 
 @contextmanager
 def heeding(answerable: bool = True) -> Iterator[Stop]:
-    """Handle signals while the block runs. Afterwards pass on the signal that stopped it.
+    """Handle signals while the block runs. Afterwards pass on a SIGUSR1 or SIGUSR2.
 
     After SIGUSR1 or SIGUSR2, call the previous handler; without one, SIGUSR1 requeues the SLURM job. Leave SIGTERM to
     an existing handler. Keep ignoring SIGINT if it is ignored already. A nested block shares the outer block's `Stop`.

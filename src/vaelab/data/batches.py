@@ -65,7 +65,7 @@ class ShuffledIndices:
             yield Chunk(epoch, start, shares, [len(batch) for batch in batches[start:end]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty dict; Lightning resumes inside an epoch only if the loader has this method."""
+        """Return an empty dict; without it, Lightning may warn when a run resumes inside an epoch."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...

@@ -30,7 +30,7 @@ class Network(nn.Module):
     def output_layer(self, per: Per = "element", numbers: int | None = None) -> nn.Module:
         """Make a linear layer from this network's features to numbers about one event.
 
-        The layer is an `nn.Linear` if the features are a vector, and an `nn.Conv2d` if they are a map. The caller owns
+        It is an `nn.Conv2d` if the features are a map, unless `per` is `vector`; else an `nn.Linear`. The caller owns
         its parameters.
 
         Args:

@@ -17,8 +17,8 @@ class ConvNet(Network):
 
     In an encoder, 3x3 convolutions of stride 2 map the image to a vector. In a decoder, a linear layer maps the latent
     to a small map. Nearest-neighbour upsampling and 3x3 convolutions enlarge it to a map over the pixels of the event,
-    without checkerboard artefacts (Odena, Dumoulin & Olah 2016). The sizes are those that halving gives (7, 14, 28), so
-    that images of any size work. Images may have any number of channels.
+    without checkerboard artefacts (Odena, Dumoulin & Olah 2016). The maps have the event's halved sizes,
+    rounded up (7, 14, 28), so odd sizes work. Images may have any number of channels.
 
     Args:
         context_shape: shape of one context; `(channels, height, width)` if it is an image.

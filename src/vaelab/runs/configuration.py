@@ -62,9 +62,9 @@ def short_key(key: str) -> str:
 
 
 def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
-    """Put `runtime.` before the keys that may be typed without it: `devices=2`, `~callbacks.figures`, `logger=csv`.
+    """Put `runtime.` before keys such as `devices=2` and `~callbacks.figures`, or `runtime/` before `logger=csv`.
 
-    A key gets the prefix if more of its parts exist below the `runtime` node of `conf/CONFIG.yaml` than at the top.
+    A key gets it if `conf/CONFIG.yaml` has more of its leading parts below `runtime` than at the top.
     Words that are not overrides are returned unchanged.
     """
     top, groups = _keys(config)

@@ -22,7 +22,7 @@ class Broken:
     Attributes:
         batch: the indices of the examples in the minibatch.
         examples: the indices of the examples whose loss or metrics were not finite.
-        first: a description of the first tensor that was not finite; empty if none was.
+        first: a description of the first non-finite tensor; empty if all were finite.
     """
 
     batch: list[int]
@@ -88,7 +88,7 @@ def traced_step(step: Step, minibatch: Minibatch) -> Broken:
 
 
 def over_processes(broken: Broken) -> Broken:
-    """Merge the findings of all processes. Take `first` from a process that knows the examples, if one does."""
+    """Merge the findings of all processes. Prefer the `first` of a process that found failing `examples`."""
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, broken)
     known = max(gathered, key=lambda one: (bool(one.examples), bool(one.first)))

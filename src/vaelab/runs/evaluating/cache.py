@@ -114,7 +114,7 @@ class KeptEvaluation:
 
 
 def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
-    """Read the values that `KeptEvaluation.write` wrote, block by block; refuse those of another evaluation."""
+    """Return the values of each block in a file of `KeptEvaluation`; refuse blocks that do not fit `needed`."""
     from safetensors.torch import load
 
     with opened(path) as file:

@@ -18,6 +18,6 @@ def threads_of_each(num_processes: int) -> int:
 
 
 def this_process() -> tuple[int, int]:
-    """Return rank and world size of this process: those that `distributed` gave it, or 0 and 1."""
+    """Return this process's rank and world size, if vaelab's `launch` set them; else 0 and 1."""
     ours = OURS.items() <= os.environ.items()
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if ours else (0, 1)
