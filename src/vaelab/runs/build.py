@@ -82,7 +82,9 @@ def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
     nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
     if "every_n_steps" in (nodes.get("checkpoints") or ()):
         raise ConfigError("callbacks.checkpoints.every_n_steps cannot be chosen: type checkpoint_every_n_steps=")
-    callbacks = [instantiate(node, **PLAIN) for name, node in nodes.items() if node is not None and (bar or name != "progress")]
+    callbacks = [
+        instantiate(node, **PLAIN) for name, node in nodes.items() if node is not None and (bar or name != "progress")
+    ]
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps
@@ -125,12 +127,12 @@ def try_out(optimizer: Callable[..., Optimizer], lr_schedule: Schedule | None, v
     parameters = [nn.Parameter(p.detach().clone(), p.requires_grad) for p in vae.parameters()]
     for parameter in filter(lambda p: p.requires_grad, parameters):
         parameter.grad = torch.ones_like(parameter)
-    with refusing("the optimizer", Exception):
+    with refusing("the optimizer", (Exception,)):
         trial = uncapturable(optimizer(parameters))
         trial.step()
     state = {"optimizer_states": [trial.state_dict()]}
     if lr_schedule is not None:
-        with refusing("lr_schedule", Exception):
+        with refusing("lr_schedule", (Exception,)):
             state["lr_schedulers"] = [lr_schedule.try_out(trial).state_dict()]
     readable(state)
 

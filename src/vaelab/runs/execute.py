@@ -99,7 +99,9 @@ def fit_and_evaluate(
         return metrics, module.ended_by
 
 
-def complete_share(config: Mapping[str, Any], folder: RunFolder, group: str | None, bar: bool) -> tuple[Metrics, str | None]:
+def complete_share(
+    config: Mapping[str, Any], folder: RunFolder, group: str | None, bar: bool
+) -> tuple[Metrics, str | None]:
     """Do this process's share of the run, while the parent process holds the folder."""
     cfg = OmegaConf.create(dict(config))
     logging.disable()  # the parent process logs the same messages

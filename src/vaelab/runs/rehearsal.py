@@ -12,18 +12,20 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from vaelab.data import ImageData, Split
+from vaelab.data.splits import SPLITS
 from vaelab.errors import ConfigError, DivergedError
 from vaelab.runs.build import make_callbacks, make_trainer
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
 from vaelab.runs.folder.contents import loaded
 from vaelab.runs.validate import refusing
+from vaelab.security.checkpoint_scan import check_format
 from vaelab.training import VAEModule
 from vaelab.training.cuda_graph import uncapturable
 from vaelab.training.other_callbacks import PREPARING, STATE, names_of, others
@@ -48,18 +50,19 @@ def rehearse(cfg: DictConfig, module: VAEModule, data: ImageData) -> None:
         return
     files = InMemory()
     try:
-        with refusing(f"callbacks: {names}", Exception), in_silence(), torch.random.fork_rng(devices=[]):
+        with refusing(f"callbacks: {names}", (Exception,)), in_silence(), torch.random.fork_rng(devices=[]):
             whole, interrupted = (train(cfg, module, data, files, resume) for resume in (False, True))
     except DivergedError:
         return  # a minibatch of the training itself is larger
     if whole.keys() != interrupted.keys() or not all(map(same, whole.values(), interrupted.values())):
         raise ConfigError(
-            f"with {names}, a training that resumes from a checkpoint would end in other weights than a training in one "
-            "go: leave it out"
+            f"with {names}, a training that resumes from a checkpoint ends in other weights than a training in one go: "
+            "leave it out"
         )
 
 
 def rehearsed(cfg: DictConfig) -> list[Callback]:
+    """Make the callbacks that take part."""
     return others(make_callbacks(cfg, bar=False), (*STATE, *PREPARING))
 
 
@@ -86,6 +89,7 @@ def train(cfg: DictConfig, module: VAEModule, data: ImageData, files: "InMemory"
 
 
 def same(one: Any, other: Any) -> bool:
+    """Return whether two values are equal to the last bit."""
     return torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else bool(one == other)
 
 
@@ -107,7 +111,7 @@ def tiny(data: ImageData) -> ImageData:
     few = copy.copy(data)
     few.batch_size = min(data.batch_size, EXAMPLES)
     size = few.batch_size * min(data.batches_per_epoch, BATCHES)
-    few.split = {name: Split(split.images[:size], None) for name, split in data.split.items()}
+    few.split = {name: Split(data.split[name].images[:size]) for name in SPLITS}
     few.images = {name: images[:size] for name, images in data.images.items()}
     return few
 
@@ -115,7 +119,7 @@ def tiny(data: ImageData) -> ImageData:
 class SaveOnce(Checkpoint):
     """Saves a checkpoint after the first epoch."""
 
-    def on_train_epoch_end(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch == 0:
             trainer.save_checkpoint("in memory", weights_only=False)
 
@@ -129,6 +133,8 @@ class InMemory(CheckpointFiles):
         self.content = readable(checkpoint)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        return loaded(BytesIO(self.content), len(self.content))
+        checkpoint = loaded(BytesIO(self.content), len(self.content))
+        check_format(checkpoint, len(self.content), Path(path))
+        return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None: ...

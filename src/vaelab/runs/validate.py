@@ -122,16 +122,18 @@ def _typed(value: Any) -> str:
 
 
 @contextmanager
-def refusing(part: str, *errors: type[Exception]) -> Iterator[None]:
+def refusing(part: str, errors: tuple[type[Exception], ...] = (TypeError, ValueError)) -> Iterator[None]:
     """Turn the errors of a class that was given the wrong arguments into a ConfigError that says where to look.
 
     Args:
-        errors: the types of these errors; without any, TypeError and ValueError.
+        part: what to name.
+        errors: the types of these errors.
     """
     try:
         yield
     except ConfigError:
         raise
-    except errors or (TypeError, ValueError) as error:
+    except errors as error:
         kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
-        raise ConfigError(f"{kind}{reason_of(error)} (in the configuration of {part}; HYDRA_FULL_ERROR=1 shows where)") from error
+        where = f"(in the configuration of {part}; HYDRA_FULL_ERROR=1 shows where)"
+        raise ConfigError(f"{kind}{reason_of(error)} {where}") from error

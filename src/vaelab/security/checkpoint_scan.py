@@ -1,6 +1,7 @@
 """Check a checkpoint before it is used: it must be a whole archive, written by vaelab, for the model at hand."""
 
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
@@ -13,7 +14,7 @@ from vaelab.security.pickle_scan import LARGEST_PICKLE, check_pickle
 from vaelab.security.untrusted import shown
 
 
-def check_container(file: BinaryIO, size: int) -> None:
+def check_container(file: BinaryIO | BytesIO, size: int) -> None:
     """Scan the archive of a checkpoint of `size` bytes without unpacking it, then rewind the file.
 
     Raises:

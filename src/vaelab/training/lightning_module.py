@@ -89,7 +89,7 @@ class VAEModule(EvaluationModule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit":
-            with_single_steps(self.data, self.trainer.callbacks)
+            with_single_steps(self.data, self.trainer)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.vae.parameters())
@@ -114,7 +114,7 @@ class VAEModule(EvaluationModule):
     def capture_step(self) -> None:
         """Set `step` to the optimiser step, as a CUDA graph if possible."""
         if self.together is not None and self.uncaptured_step.tell is not None:
-            raise ConfigError("a callback acts within steps, and stacked steps have no place for it: type stacked=false")
+            raise ConfigError("a callback acts within a step, but stacked steps tell no callback: type stacked=false")
         capture = self.together is None and self.cuda_graphs and self.uncaptured_step.tell is None
         self.step: Callable[..., None] = captured(self.uncaptured_step) if capture else self.uncaptured_step
 

@@ -15,6 +15,11 @@ PREPARING = ("setup", "on_fit_start")
 log = logging.getLogger(__name__)
 
 
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return the callbacks of a trainer, in the order in which Lightning calls them."""
+    return trainer.callbacks  # type: ignore[attr-defined]
+
+
 def others(callbacks: Sequence[Callback], hooks: Sequence[str] = ()) -> list[Callback]:
     """Return the callbacks that are not vaelab's; with `hooks`, only those that have at least one of them.
 
@@ -38,14 +43,14 @@ def why_stopped(trainer: Trainer) -> str | None:
     """Return why a callback told the trainer to stop; None if none did. Limits and signals do not use `should_stop`."""
     if not trainer.should_stop:
         return None
-    reasons = [getattr(callback, "stopping_reason_message", None) for callback in trainer.callbacks]
+    reasons = [getattr(callback, "stopping_reason_message", None) for callback in callbacks_of(trainer)]
     said = " ".join(str(reason) for reason in reasons if reason).removesuffix(" Signaling Trainer to stop.")
-    return said or f"it was told to stop by {names_of(others(trainer.callbacks)) or 'the module'}"
+    return said or f"it was told to stop by {names_of(others(callbacks_of(trainer))) or 'the module'}"
 
 
-def with_single_steps(data: ImageData, callbacks: Sequence[Callback]) -> None:
+def with_single_steps(data: ImageData, trainer: Trainer) -> None:
     """Make each Lightning step one optimiser step if a callback acts at every step, so that it meets every step."""
-    if acting := others(callbacks, PER_STEP):
+    if acting := others(callbacks_of(trainer), PER_STEP):
         if data.batches_per_chunk > 1:
             log.warning("steps_per_call is 1 for this run, because %s acts at every step", names_of(acting))
         data.batches_per_chunk = 1
@@ -55,7 +60,7 @@ def hooks_of_steps(trainer: Trainer) -> Callable[..., None] | None:
     """Return a function that calls a hook of all callbacks; None if none has a hook that lies within a step."""
 
     def tell(hook: str, *arguments: Any) -> None:
-        for callback in others(trainer.callbacks):
+        for callback in others(callbacks_of(trainer)):
             getattr(callback, hook)(trainer, trainer.lightning_module, *arguments)
 
-    return tell if others(trainer.callbacks, IN_STEPS) else None
+    return tell if others(callbacks_of(trainer), IN_STEPS) else None

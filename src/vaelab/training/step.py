@@ -108,7 +108,8 @@ class Step:
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
         if losses:
             if self.tell is not None:
-                self.tell("on_before_backward", sum((loss * weight).sum() for loss, weight in zip(losses, weights)))
+                means = [(loss * weight).sum() for loss, weight in zip(losses, weights, strict=True)]
+                self.tell("on_before_backward", torch.stack(means).sum())
             torch.autograd.backward(losses, weights)
             self.told("on_after_backward")
         if self.world_size > 1:

@@ -1,6 +1,5 @@
-"""The checkpoint files of a run: written as plain data, and looked through by the reader's rules before they replace any."""
+"""The checkpoint files of a run: plain data, looked through by the reader's rules before they replace other files."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -51,9 +50,12 @@ def readable(checkpoint: Mapping[str, Any]) -> memoryview:
     """
     content, reason = _content(checkpoint)
     if reason is not None:
-        name, reason = next(((name, why) for name, part in _parts(checkpoint) if (why := _content(part)[1])), ("it", reason))
-        raise ConfigError(f"a checkpoint could not be read again, because {name} stores more than plain data ({reason}): "
-            "leave it out, or have it store numbers, strings, lists, dicts and tensors")
+        reasons = ((name, _content(part)[1]) for name, part in _parts(checkpoint))
+        name, reason = next(((name, why) for name, why in reasons if why is not None), ("it", reason))
+        raise ConfigError(
+            f"a checkpoint could not be read again, because {name} stores more than plain data ({reason}): leave it "
+            "out, or have it store numbers, strings, lists, dicts and tensors"
+        )
     return content
 
 
@@ -69,16 +71,24 @@ def _content(value: Any) -> tuple[memoryview, str | None]:
 
 
 def _plain(value: Any) -> Any:
-    """Return nested data with NumPy's scalars as Python's, without attributes of dicts, and each view of a tensor copied.
+    """Return nested data with NumPy's scalars as Python's, without attributes of dicts, and tensors that share nothing.
 
     A view is copied because it would be saved with the whole tensor, which may hold the weights of many stacked runs.
+    Tensors that share memory are copied because the reader refuses tensors that claim more than the file has.
     """
-    return tree_map_only((np.generic, Tensor), lambda one: one.item() if isinstance(one, np.generic) else _whole(one), value)
+    seen: set[int] = set()
 
+    def plain(one: Any) -> Any:
+        if isinstance(one, np.generic):
+            return one.item()
+        if one.layout != torch.strided:
+            return one
+        memory = one.untyped_storage()
+        own = memory.data_ptr() not in seen and memory.nbytes() == one.numel() * one.element_size()
+        seen.add(memory.data_ptr())
+        return one if own else one.detach().clone()
 
-def _whole(tensor: Tensor) -> Tensor:
-    whole = tensor.layout != torch.strided or tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    return tensor if whole else tensor.detach().clone()
+    return tree_map_only((np.generic, Tensor), plain, value, is_leaf=lambda part: isinstance(part, torch.Size))
 
 
 def _parts(checkpoint: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
@@ -119,7 +120,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def loaded(file: BinaryIO, size: int) -> Any:
+def loaded(file: BinaryIO | BytesIO, size: int) -> Any:
     """Load what `torch.save` wrote, onto the CPU. Refuse all but plain data and tensors."""
     check_container(file, size)
     try:
