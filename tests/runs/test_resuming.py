@@ -174,6 +174,13 @@ def test_a_callback_that_does_not_resume_is_refused(run_fast: Run, tmp_path: Pat
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_rehearsal_that_diverges_refuses_nothing(run_fast: Run) -> None:
+    line = ("+callbacks.mine._target_=tests.helpers.callbacks.Keeps", "+callbacks.mine.kind=set")
+    outcome = run_fast(*line, "decoder=gaussian", "optimizer.lr=1e30", code=1)
+    assert "training diverged" in outcome.err
+    assert status(only_run(outcome.cwd))["state"] == "failed"
+
+
 def test_lists_in_the_configuration_are_stored_as_lists() -> None:
     steps = ("lr_schedule.scheduler._target_=torch.optim.lr_scheduler.MultiStepLR", "~lr_schedule.scheduler.step_size")
     lists = ("+lr_schedule.scheduler.milestones=[5,20]", "optimizer._target_=torch.optim.NAdam", "~optimizer.fused")

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from vaelab.data import ImageData, Split
-from vaelab.data.splits import SPLITS
 from vaelab.errors import ConfigError, DivergedError
 from vaelab.runs.build import make_callbacks, make_trainer
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
@@ -49,11 +48,11 @@ def rehearse(cfg: DictConfig, module: VAEModule, data: ImageData) -> None:
     if not names:
         return
     files = InMemory()
-    try:
-        with refusing(f"callbacks: {names}", (Exception,)), in_silence(), torch.random.fork_rng(devices=[]):
+    with refusing(f"callbacks: {names}", (Exception,)), in_silence(), torch.random.fork_rng(devices=[]):
+        try:
             whole, interrupted = (train(cfg, module, data, files, resume) for resume in (False, True))
-    except DivergedError:
-        return  # a minibatch of the training itself is larger
+        except DivergedError:
+            return  # the training itself may not diverge, because its minibatches are larger
     if whole.keys() != interrupted.keys() or not all(map(same, whole.values(), interrupted.values())):
         raise ConfigError(
             f"with {names}, a training that resumes from a checkpoint ends in other weights than a training in one go: "
@@ -111,7 +110,7 @@ def tiny(data: ImageData) -> ImageData:
     few = copy.copy(data)
     few.batch_size = min(data.batch_size, EXAMPLES)
     size = few.batch_size * min(data.batches_per_epoch, BATCHES)
-    few.split = {name: Split(data.split[name].images[:size]) for name in SPLITS}
+    few.split = few.split | {name: Split(split.images[:size]) for name, split in data.split.items()}
     few.images = {name: images[:size] for name, images in data.images.items()}
     return few
 
