@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from vaelab.files import write_atomically
 from vaelab.runs.configuration import plain
 from vaelab.runs.folder.contents import FORMAT_VERSION, load_checkpoint, read_config
 from vaelab.security.allow_list import check_trusted
+from vaelab.security.pickle_scan import check_pickle
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
@@ -351,6 +353,51 @@ OTHER_KINDS: dict[str, tuple[str, Callable[[Config], Any]]] = {
     "much memory": ("bytearray", much_memory),
     "a pickle of megabytes": ("4,194,304 bytes", lambda c: {"x": "x" * 2**23}),
 }
+
+
+def text(value: str) -> bytes:
+    return pickle.BINUNICODE + len(value).to_bytes(4, "little") + value.encode()
+
+
+def again_and_again(function: str, first: bytes, *more: bytes) -> bytes:
+    """Return a pickle that calls a function a thousand times with the same long argument."""
+    named = pickle.GLOBAL + function.encode() + b"\n"
+    arguments = pickle.BINGET + b"\x00" + b"".join(more) + (pickle.TUPLE2 if more else pickle.TUPLE1)
+    return b"".join([first, pickle.BINPUT, b"\x00", pickle.MARK, *[named + arguments + pickle.REDUCE] * 1000])
+
+
+def deep(depth: int) -> bytes:
+    """Return a pickled tuple of two of a tuple of two of ..., short because each is stored once."""
+    doubled = pickle.BINPUT + b"\x00" + pickle.BINGET + b"\x00" + pickle.TUPLE2
+    return pickle.EMPTY_TUPLE + doubled * depth
+
+
+LONG_LIST = pickle.EMPTY_LIST + pickle.MARK + b"K\x01" * 100_000 + pickle.APPENDS
+LONG_TEXT = text("x" * 100_000)
+SET = pickle.GLOBAL + b"__builtin__\nset\n"
+SAME_HASH = [pickle.LONG1 + b"\x0a" + ((2**61 - 1) * (i + 9)).to_bytes(10, "little") + b"K\x00" for i in range(50_000)]
+WORK = {
+    "copies of a set": again_and_again("__builtin__\nset", LONG_LIST),
+    "copies of a counter": again_and_again("collections\nCounter", LONG_TEXT),
+    "copies of bytes": again_and_again("_codecs\nencode", LONG_TEXT, text("latin1")),
+    "a slow encoding": again_and_again("_codecs\nencode", LONG_TEXT, text("idna")),
+    "a key of tuples in tuples": pickle.EMPTY_DICT + deep(60) + b"K\x01" + pickle.SETITEM,
+    "a set of tuples in tuples": SET + pickle.EMPTY_LIST + deep(60) + pickle.APPEND + pickle.TUPLE1 + pickle.REDUCE,
+    "keys with one hash": b"".join([pickle.EMPTY_DICT, pickle.MARK, *SAME_HASH, pickle.SETITEMS]),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_a_pickle_that_takes_much_work_is_refused_at_once(name: str) -> None:
+    began = process_time()
+    with pytest.raises(ValueError, match="operations" if name != "a slow encoding" else "encoding"):
+        check_pickle(pickle.PROTO + b"\x02" + WORK[name] + pickle.STOP)
+    assert process_time() < began + 10  # reading takes minutes to years
+
+
+def test_plain_data_of_megabytes_pass() -> None:
+    lists = [{"name": f"a{i}", "numbers": [i] * 10, "pair": (i, 0.5), i: {i, "b"}} for i in range(20_000)]
+    check_pickle(pickle.dumps(lists, 2))
 
 
 @pytest.mark.parametrize("name", OTHER_MODELS)

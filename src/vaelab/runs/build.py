@@ -1,5 +1,6 @@
 """Build the data, the module and the trainer of a run from its configuration."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,34 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
+from torch.optim import Optimizer
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
+from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
 from vaelab.runs.model import build_objective, build_vae, build_weight_prior
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.validate import processes_of, refusing
-from vaelab.training import Checkpoints, VAEModule
+from vaelab.training import Checkpoints, Schedule, VAEModule
+from vaelab.training.cuda_graph import uncapturable
+from vaelab.training.fit_loop import FitLoop
 from vaelab.training.step import check_clip
 from vaelab.vae import VAE
 
+PLAIN = {"_convert_": "all"}  # because checkpoints store arguments, and a ListConfig could not be read again
 
-def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
-    """Return the trainer of the run in `path`, without a logger. Also set the global precision of matrix products."""
+
+def make_trainer(
+    cfg: DictConfig, path: Path, callbacks: list[Callback], files: CheckpointFiles | None = None
+) -> Trainer:
+    """Return the trainer of the run in `path`, without a logger. Also set the global precision of matrix products.
+
+    Args:
+        files: where checkpoints are written to; None for files.
+    """
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # global until the next run
     ours = {
         "accelerator": cfg.runtime.accelerator,
@@ -42,7 +56,10 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
         "strategy": DDPStrategy(timeout=timedelta(days=30)) if processes_of(cfg.runtime) > 1 else "auto",
         "default_root_dir": str(path),
         # set explicitly, because Lightning would choose its SLURM environment, which handles signals itself
-        "plugins": [LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment()],
+        "plugins": [
+            LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment(),
+            CheckpointFiles() if files is None else files,
+        ],
     }
     for key in cfg.trainer.keys() & ours.keys():
         raise ConfigError(f"vaelab sets trainer.{key} itself: leave out trainer.{key}")
@@ -53,6 +70,7 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
     node = OmegaConf.create({"trainer": {"_target_": "pytorch_lightning.Trainer", **cfg.trainer}})
     with refusing("the trainer"):
         trainer: Trainer = instantiate(node.trainer, **ours, **limits)
+    FitLoop.replace(trainer)
     device = trainer.strategy.root_device.type
     if device not in ("cpu", "cuda"):
         raise ConfigError(f"a run trains on cpu or cuda, found {device}: type accelerator=cpu")
@@ -64,7 +82,9 @@ def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
     nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
     if "every_n_steps" in (nodes.get("checkpoints") or ()):
         raise ConfigError("callbacks.checkpoints.every_n_steps is not supported: type checkpoint_every_n_steps=")
-    callbacks = [instantiate(node) for name, node in nodes.items() if node is not None and (bar or name != "progress")]
+    callbacks = [
+        instantiate(node, **PLAIN) for name, node in nodes.items() if node is not None and (bar or name != "progress")
+    ]
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps
@@ -78,16 +98,12 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         vae = build_vae(cfg, data)
     objective = build_objective(cfg.objective, processes_of(cfg.runtime))
     optimizer, gradient_clip, lr_schedule, estimator = (
-        instantiate(cfg.get(name)) for name in ("optimizer", "gradient_clip", "lr_schedule", "estimator")
+        instantiate(cfg.get(name), **PLAIN) for name in ("optimizer", "gradient_clip", "lr_schedule", "estimator")
     )
-    with refusing("the optimizer"):
-        trial = optimizer(vae.parameters())  # wrong arguments fail here, not when training begins
     with refusing("gradient_clip"):
         if gradient_clip is not None:
             check_clip(gradient_clip)
-    with refusing("lr_schedule"):
-        if lr_schedule is not None:
-            lr_schedule.try_out(trial)
+    try_out(optimizer, lr_schedule, vae)
     check_estimator(estimator, cfg.latent_dim)
     module = VAEModule(
         vae,
@@ -104,6 +120,21 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         on_nan=cfg.on_nan,
     )
     return data, module
+
+
+def try_out(optimizer: Callable[..., Optimizer], lr_schedule: Schedule | None, vae: VAE) -> None:
+    """Take a step with a copy of the parameters, and refuse what fails, or what a checkpoint could not store."""
+    parameters = [nn.Parameter(p.detach().clone(), p.requires_grad) for p in vae.parameters()]
+    for parameter in filter(lambda p: p.requires_grad, parameters):
+        parameter.grad = torch.ones_like(parameter)
+    with refusing("the optimizer", (Exception,)):
+        trial = uncapturable(optimizer(parameters))
+        trial.step()
+    state = {"optimizer_states": [trial.state_dict()]}
+    if lr_schedule is not None:
+        with refusing("lr_schedule", (Exception,)):
+            state["lr_schedulers"] = [lr_schedule.try_out(trial).state_dict()]
+    readable(state)
 
 
 def build_data(cfg: DictConfig) -> ImageData:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -15,10 +15,12 @@ from vaelab.data import ImageData
 from vaelab.errors import ConfigError
 from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.runs.configuration import contents, plain
+from vaelab.runs.folder.checkpoint_files import CheckpointFiles
 from vaelab.runs.folder.log import logging_to
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.processes.distributed import launch
+from vaelab.runs.rehearsal import rehearse
 from vaelab.runs.results import Metrics, evaluate_last_and_best
 from vaelab.runs.tracking import loggers
 from vaelab.runs.tracking.wandb_runs import summarize, sync_line
@@ -49,14 +51,17 @@ def complete(
     """
     folder, num_processes = RunFolder(path, plain(cfg), rerun=cfg.runtime.rerun), processes_of(cfg.runtime)
     if folder.finished:
-        return folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)"
+        ended = f"a callback ended it: {folder.ended_by}; " if folder.ended_by else ""
+        return folder.metrics, f"finished before: {os.path.relpath(path)} ({ended}rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
+    if folder.stored is None:
+        rehearse(cfg, module, data)
     with folder.running({"data": data.record()}, num_processes, check=partial(check_resumable, module)):
         if num_processes == 1:
-            metrics = fit_and_evaluate(cfg, parts, folder, group, stop, together)
+            metrics, ended_by = fit_and_evaluate(cfg, parts, folder, group, stop, together)
         else:
-            metrics = launch(complete_share, num_processes, contents(cfg), folder, group, bar)
-        folder.finish(metrics)
+            metrics, ended_by = launch(complete_share, num_processes, contents(cfg), folder, group, bar)
+        folder.finish(metrics, ended_by)
     sync = None if group is not None else sync_line(path)  # a sweep prints one command for all its runs
     return metrics, f"run folder: {os.path.relpath(path)}" + (f"\nsend it to W&B: {sync}" if sync else "")
 
@@ -69,10 +74,15 @@ def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
 
 def fit_and_evaluate(
     cfg: DictConfig, parts: Parts, folder: RunFolder, group: str | None, stop: Stop, together: Together | None = None
-) -> Metrics:
-    """Train and evaluate this process's share of the run. Return the metrics over all processes."""
+) -> tuple[Metrics, str | None]:
+    """Train and evaluate this process's share of the run.
+
+    Returns:
+        The metrics over all processes, and why a callback ended the training, if one did.
+    """
     data, module, trainer = parts
     module.together, module.stop = together, stop
+    cast(CheckpointFiles, trainer.strategy.checkpoint_io).before_write = folder.begin
     with refusing("the logger"):
         logger = instantiate(cfg.runtime.logger)(folder, group) if this_process()[0] == 0 else None
     with loggers.closing(logger) as trainer.logger:
@@ -86,10 +96,12 @@ def fit_and_evaluate(
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         with stop.excusing():
             summarize(trainer.logger, metrics, data.record(), contents(cfg))
-        return metrics
+        return metrics, module.ended_by
 
 
-def complete_share(config: Mapping[str, Any], folder: RunFolder, group: str | None, bar: bool) -> Metrics:
+def complete_share(
+    config: Mapping[str, Any], folder: RunFolder, group: str | None, bar: bool
+) -> tuple[Metrics, str | None]:
     """Do this process's share of the run, while the parent process holds the folder."""
     cfg = OmegaConf.create(dict(config))
     logging.disable()  # the parent process logs the same messages

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import short_key
+from vaelab.security.untrusted import reason_of
 
 AT_LEAST = {"seed": 0, "data.seed": 0, "latent_dim": 1, "batch_size": 1} | {
     **{f"trainer.{key}": 1 for key in ("max_epochs", "max_steps", "val_check_interval", "check_val_every_n_epoch")},
@@ -121,11 +122,18 @@ def _typed(value: Any) -> str:
 
 
 @contextmanager
-def refusing(part: str) -> Iterator[None]:
-    """Turn a TypeError or ValueError in the `with` block into a ConfigError that names `part` of the configuration."""
+def refusing(part: str, errors: tuple[type[Exception], ...] = (TypeError, ValueError)) -> Iterator[None]:
+    """Turn the errors of a class that was given the wrong arguments into a ConfigError that says where to look.
+
+    Args:
+        part: what to name.
+        errors: the types of these errors.
+    """
     try:
         yield
     except ConfigError:
         raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{error} (in the configuration of {part}; HYDRA_FULL_ERROR=1 shows where)") from error
+    except errors as error:
+        kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
+        where = f"(in the configuration of {part}; HYDRA_FULL_ERROR=1 shows where)"
+        raise ConfigError(f"{kind}{reason_of(error)} {where}") from error

@@ -1,7 +1,7 @@
 """Check a checkpoint before it is used: it must be a whole archive, written by vaelab, for the model at hand."""
 
-import pickletools
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
@@ -10,15 +10,11 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from vaelab.errors import RunFolderError
+from vaelab.security.pickle_scan import LARGEST_PICKLE, check_pickle
 from vaelab.security.untrusted import shown
 
-# enough for plain data and tensors; other globals that PyTorch allows, such as bytearray, can take any amount of memory
-GLOBALS = ("torch._utils _rebuild_tensor_v2", "collections OrderedDict")
-CALLS = {"BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
-LARGEST_PICKLE = 2**22  # bytes, without tensor data; vaelab writes thousands. Unpickling may take 100 times as much
 
-
-def check_container(file: BinaryIO, size: int) -> None:
+def check_container(file: BinaryIO | BytesIO, size: int) -> None:
     """Scan the archive of a checkpoint of `size` bytes without unpacking it, then rewind the file.
 
     Raises:
@@ -41,15 +37,8 @@ def check_container(file: BinaryIO, size: int) -> None:
             raise ValueError(f"its pickle has more than {LARGEST_PICKLE:,} bytes")
         if (damaged := archive.testzip()) is not None:  # PyTorch does not verify checksums
             raise ValueError(f"{shown(damaged)} in it is damaged")
-        for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
-            if opcode.name in CALLS or (opcode.name == "GLOBAL" and not _is_plain(argument)):
-                raise ValueError(f"it asks for {shown(argument or opcode.name)}, expected tensors and plain data")
+        check_pickle(archive.read(pickles[0]))
     file.seek(0)
-
-
-def _is_plain(name: Any) -> bool:
-    module, _, attribute = name.partition(" ")
-    return name in GLOBALS or (module == "torch" and attribute.isalnum() and attribute.endswith("Storage"))
 
 
 def check_format(checkpoint: Any, size: int, path: Path) -> None:
@@ -128,6 +117,8 @@ def check_resumable(model: LightningModule, checkpoint: dict[str, Any], path: Pa
         RunFolderError: the checkpoint has the weights of another model, or lacks the state of loops or optimiser.
     """
     check_weights(model, checkpoint["state_dict"], path)
+    if not isinstance(ended_by := checkpoint.get("ended_by"), str | None):
+        raise not_ours(path, "ended_by to be words", shown(ended_by))
     try:
         (optimizer,) = checkpoint["optimizer_states"]
         held = [index for group in optimizer["param_groups"] for index in group["params"]]

@@ -189,6 +189,13 @@ def make_capturable(optimizer: Optimizer) -> bool:
     return True
 
 
+def uncapturable(optimizer: Optimizer) -> Optimizer:
+    """Make an optimiser take steps on a CPU too."""
+    for group in optimizer.param_groups:
+        group |= {"capturable": False} if "capturable" in group else {}
+    return optimizer
+
+
 def plain_numbers(modules: nn.Module) -> list[Any]:
     """Return the numbers that modules hold as plain attributes."""
     values = [value for module in modules.modules() for value in vars(module).values()]

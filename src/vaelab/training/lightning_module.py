@@ -1,6 +1,5 @@
 """The LightningModule that trains a VAE: it adds an objective and an optimiser to `EvaluationModule`."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -10,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vaelab.data.batches import Chunk, ShuffledIndices
-from vaelab.errors import DivergedError
+from vaelab.errors import ConfigError, DivergedError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.objectives import Objective
 from vaelab.training.cuda_graph import captured
 from vaelab.training.divergence import Guard, OnNan
+from vaelab.training.fit_loop import go_on_inside_epoch
+from vaelab.training.other_callbacks import hooks_of_steps, why_stopped, with_single_steps
 from vaelab.training.schedules import Interval, Schedule, advance
 from vaelab.training.step import Clip, Minibatch, Step, Together, add_up
 from vaelab.vae import VAE
@@ -47,6 +48,7 @@ class VAEModule(EvaluationModule):
     Attributes:
         stopping: whether training must stop, because a process got a signal; equal in all processes.
         latest: the mean of the objective's first metric over the last chunk.
+        ended_by: why a callback ended the training; None if none did.
         together: the function that takes the steps of stacked runs; None for a single run.
 
     Raises:
@@ -81,7 +83,13 @@ class VAEModule(EvaluationModule):
         self.guard = Guard(on_nan)
         self.stopping = False
         self.latest = float("nan")
+        self.ended_by: str | None = None
         self.together: Together | None = None
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":
+            with_single_steps(self.data, self.trainer)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.vae.parameters())
@@ -90,12 +98,14 @@ class VAEModule(EvaluationModule):
     def on_train_start(self) -> None:
         self.stop.install()  # Lightning has just installed its own handler of SIGTERM
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # a run may resume inside an epoch
-        self.trainer.should_stop |= self.steps == self.max_steps  # a run may resume after the last step
+        self.trainer.fit_loop.epoch_loop.max_steps = self.max_steps
+        self.trainer.should_stop |= self.ended_by is not None
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
         self.uncaptured_step = Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
             *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
+            tell=hooks_of_steps(self.trainer),
         )
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()
@@ -103,7 +113,9 @@ class VAEModule(EvaluationModule):
 
     def capture_step(self) -> None:
         """Set `step` to the optimiser step, captured as a CUDA graph if possible."""
-        capture = self.together is None and self.cuda_graphs
+        if self.together is not None and self.uncaptured_step.tell is not None:
+            raise ConfigError("a callback acts within a step, but stacked steps tell no callback: type stacked=false")
+        capture = self.together is None and self.cuda_graphs and self.uncaptured_step.tell is None
         self.step: Callable[..., None] = captured(self.uncaptured_step) if capture else self.uncaptured_step
 
     def on_train_epoch_start(self) -> None:
@@ -132,9 +144,9 @@ class VAEModule(EvaluationModule):
         sums, examples = self.take_steps(minibatches)
         if self.steps % self.data.batches_per_epoch == 0:
             self.advance_schedule("epoch")
-        self.trainer.should_stop |= self.steps == self.max_steps
         # Lightning validates after chunk i if i + 1 is a multiple of val_check_batch
-        self.trainer.val_check_batch = 1 if self.validation_is_due() else batch_idx + 2
+        validates = self.validation_is_due() or self.steps == self.max_steps
+        self.trainer.val_check_batch = 1 if validates else batch_idx + 2
         if examples > 0:
             self.report_training(sums / examples)
 
@@ -225,32 +237,22 @@ class VAEModule(EvaluationModule):
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and self.validation_is_due():
             self.advance_schedule("validation", self.found["val/elbo"])
 
+    def on_train_end(self) -> None:
+        """Keep the reason if a callback has ended the training."""
+        self.ended_by = self.ended_by or why_stopped(self.trainer)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.on_train_end()
+        checkpoint["ended_by"] = self.ended_by
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}
         checkpoint["guard"] = self.guard.state_dict()
-        # clone: the tensors of a stacked run are views, and saving a view would save the tensors of all stacked runs
-        checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
         for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
             group |= {"capturable": False} if "capturable" in group else {}  # the checkpoint must also load on a CPU
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.ended_by = checkpoint.get("ended_by")
         self.steps, self.samples_seen = (checkpoint["counts"][name] for name in ("steps", "samples_seen"))
         if "guard" in checkpoint:
             self.guard.load_state_dict(checkpoint["guard"])
         if self._trainer is not None and self.trainer.state.fn == "fit":
             go_on_inside_epoch(checkpoint["loops"]["fit_loop"], self.steps, self.data.train_dataloader())
-
-
-def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices) -> None:
-    """Make Lightning's restored loop resume inside the epoch, after `steps` optimiser steps in all.
-
-    The loop's own counts may be wrong, because `max_steps` ended the checkpoint's run inside an epoch, or because that
-    run had chunks of a different length.
-    """
-    epoch, done = divmod(steps, loader.batches_per_epoch)
-    if done:
-        begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
-        loop["epoch_progress"] = {"total": begun, "current": dict(begun)}
-        progress = loop["epoch_loop.batch_progress"]
-        progress["current"] = dict.fromkeys(progress["current"], bisect_right(loader.chunk_starts, done) - 1)
-        progress["is_last_batch"] = False

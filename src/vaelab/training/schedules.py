@@ -32,12 +32,13 @@ class Schedule:
             known = ", ".join(get_args(Interval))
             raise ValueError(f"lr_schedule.interval must be one of {known}, found {self.interval!r}")
 
-    def try_out(self, optimizer: Optimizer) -> None:
-        """Take one step on a throwaway optimiser, so that a wrong configuration fails before training begins."""
+    def try_out(self, optimizer: Optimizer) -> Any:
+        """Take one step on a throwaway optimiser, so that wrong arguments fail early; return the scheduler."""
         scheduler = self.scheduler(optimizer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns that the optimiser has not taken a step yet
             advance(scheduler, *((0.0,) if self.interval == "validation" else ()))
+        return scheduler
 
 
 def advance(scheduler: Any, *bound: float) -> None:

@@ -47,6 +47,7 @@ class Step:
         data: the data that the pixels are drawn from.
         optimizer: the optimiser of the model's parameters.
         world_size: how many processes share each minibatch.
+        tell: calls a hook of the trainer's callbacks; None if no callback acts within the step.
 
     Attributes:
         streams: the generators that the step draws from, besides the device's global one.
@@ -63,6 +64,7 @@ class Step:
     gradient_clip: Clip | None = None
     world_size: int = 1
     compile_objective: bool = False
+    tell: Callable[..., None] | None = None
     streams: ClassVar[Sequence[torch.Generator]] = ()
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ class Step:
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
         torch.clear_autocast_cache()  # the cache holds bfloat16 copies of the weights, made before the last step
+        self.told("on_before_zero_grad", self.optimizer)
         self.optimizer.zero_grad()
         losses, weights = [], []
         if len(indices) > 0:  # a process may get no example of a small minibatch
@@ -105,13 +108,22 @@ class Step:
             losses.append(self.weight_prior(self.vae))
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
         if losses:
+            if self.tell is not None:
+                means = [(loss * weight).sum() for loss, weight in zip(losses, weights, strict=True)]
+                self.tell("on_before_backward", torch.stack(means).sum())
             torch.autograd.backward(losses, weights)
+            self.told("on_after_backward")
         if self.world_size > 1:
             add_up_gradients(self.parameters, some_empty=size < self.world_size)
             average([b for b in self.modules.buffers() if b.is_floating_point()], len(indices) / size)
         if self.gradient_clip is not None:
             self.gradient_clip(self.parameters)
+        self.told("on_before_optimizer_step", self.optimizer)
         self.optimizer.step()
+
+    def told(self, hook: str, *arguments: Any) -> None:
+        if self.tell is not None:
+            self.tell(hook, *arguments)
 
     def take_sums(self) -> Tensor:
         """Return the `sums`, and reset them to zero."""

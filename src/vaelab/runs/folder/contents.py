@@ -5,9 +5,10 @@ import os
 import platform
 import re
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import yaml
@@ -36,12 +37,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Read `status.json`, as `read_json` does. Refuse a `run_id` or `seconds` that vaelab would not write."""
+    """Read `status.json`, as `read_json` does. Refuse values that vaelab would not write."""
     path = folder / "status.json"
     status = read_json(path)
     run_id, seconds = status.get("run_id"), status.get("seconds", 0.0)
     if run_id is not None and not (isinstance(run_id, str) and re.fullmatch("[0-9a-f]{8}", run_id)):
         raise _damaged(path, f"run_id is {shown(run_id)}, expected eight hexadecimal digits")
+    if not isinstance(ended_by := status.get("ended_by"), str | None):
+        raise _damaged(path, f"ended_by is {shown(ended_by)}, expected words")
     if not (_is_number(seconds) and 0 <= seconds < float("inf")):
         raise _damaged(path, f"seconds is {shown(seconds)}, expected a number")
     return status
@@ -110,14 +113,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     with file:
         size = os.fstat(file.fileno()).st_size
         try:
-            check_container(file, size)
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            checkpoint = loaded(file, size)
         except Exception as error:  # pickle, zip and PyTorch each raise errors of their own
-            plain = not isinstance(error, UnpicklingError)  # hide PyTorch's message, which advises weights_only=False
-            reason = reason_of(error) if plain else "it holds more than tensors and plain data"
-            raise RunFolderError(f"{path} cannot be loaded ({reason}); {START_OVER}") from error
+            raise RunFolderError(f"{path} cannot be loaded ({reason_of(error)}); {START_OVER}") from error
     check_format(checkpoint, size, path)
     return checkpoint
+
+
+def loaded(file: BinaryIO | BytesIO, size: int) -> Any:
+    """Load what `torch.save` wrote, onto the CPU. Refuse all but plain data and tensors."""
+    check_container(file, size)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # whose message advises weights_only=False
+        raise ValueError("it holds more than tensors and plain data") from error
 
 
 def environment(num_processes: int = 1) -> dict[str, Any]:
@@ -126,3 +135,16 @@ def environment(num_processes: int = 1) -> dict[str, Any]:
     versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
     threads = torch.get_num_threads() if num_processes == 1 else threads_of_each(num_processes)
     return {"versions": versions, "processes": num_processes, "threads": threads, "platform": platform.machine()}
+
+
+def other_environment(path: Path, here: dict[str, Any]) -> list[str]:
+    """Return a warning for each change of the environment that changes numbers, since the run in `path` began."""
+    there = read_json(path / "record.json").get("environment")
+    if not isinstance(there, dict):
+        return []
+    effects = {"threads": "sums may round differently", "processes": "the noise differs from here on"}
+    return [
+        f"the run began with {there[name]} {name}, and now has {here[name]}: {effect}"
+        for name, effect in effects.items()
+        if there.get(name) not in (None, here[name])
+    ]

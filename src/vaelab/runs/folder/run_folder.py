@@ -40,6 +40,7 @@ class RunFolder:
         rerun: rename an existing folder, and start over.
 
     Attributes:
+        ended_by: why a callback ended the training, if one did.
         resumed_from: during the run, the checkpoint that training resumes from; None if there is none.
         samples_seen: how many training examples the run had seen at that checkpoint.
 
@@ -55,6 +56,7 @@ class RunFolder:
         self.rerun = rerun and (path / "config.yaml").exists() and not self._begun_by_this_job()
         self.resumed_from: Path | None = None
         self.samples_seen = 0
+        self.begun = False
         self._read_what_stands()
 
     def _begun_by_this_job(self) -> bool:
@@ -68,15 +70,22 @@ class RunFolder:
         here = (self.path / "config.yaml").exists() and not self.rerun
         self.stored = contents.read_config(self.path) if here else None
         self.status: dict[str, Any] = contents.read_status(self.path) if here else {}
+        self.ended_by: str | None = self.status.get("ended_by")
         self.seconds_before: float = self.status.get("seconds", 0.0)
         if self.stored is not None:
             self._check_identity(self.stored)
 
     @property
     def finished(self) -> bool:
-        """Return whether the run is done, and had the limits of epochs and steps in `config`."""
-        done = self.status.get("state") == "done" and (self.path / "metrics.json").exists()
-        return done and self.stored is not None and budget(self.config) == budget(self.stored)
+        """Return whether the run is done, and had the limits of epochs and steps in `config`, or a callback ended it."""
+        if self.stored is None or not self._done:
+            return False
+        return self.ended_by is not None or budget(self.config) == budget(self.stored)
+
+    @property
+    def _done(self) -> bool:
+        """Whether the run is done, with the limits of epochs and steps that it last had."""
+        return self.status.get("state") == "done" and (self.path / "metrics.json").exists()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -118,18 +127,31 @@ class RunFolder:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
             if self.stored is not None:
                 contents.check_same_data(self.path, record.get("data"))
-            warnings = [*self._other_environment(record["environment"]), *self._find_checkpoint(check)]
+            warnings = [*contents.other_environment(self.path, record["environment"]), *self._find_checkpoint(check)]
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # left by a process that was killed
             self.status.setdefault("run_id", secrets.token_hex(4))
-            self._set("running")  # first, because the status may still be `done` from a smaller budget
-            stored = {"format_version": contents.FORMAT_VERSION} | self.config
-            write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
-            write_atomically(self.path / "record.json", json.dumps(record, indent=2))
-            with logging_to(self.path / "train.log"), self._telling_how_it_ends():
+            former, self.record = self.status if self._done else None, record
+            self._set("running")
+            if self.stored is None:
+                self.begin()
+            with logging_to(self.path / "train.log"), self._telling_how_it_ends(former):
                 for warning in warnings:
                     log.warning(warning)
                 yield
+
+    def begin(self) -> None:
+        """Store the configuration and the record; call this before a checkpoint is written.
+
+        Until then the folder keeps the epochs and steps that it has, so that a run which was done with them is still
+        done if it is continued in vain.
+        """
+        if self.begun:
+            return
+        self.begun = True
+        stored = {"format_version": contents.FORMAT_VERSION} | self.config
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
+        write_atomically(self.path / "record.json", json.dumps(self.record, indent=2))
 
     def _find_checkpoint(self, check: Check) -> list[str]:
         """Find the checkpoint that training resumes from: the last, or the previous one if the last is damaged."""
@@ -151,7 +173,8 @@ class RunFolder:
         return []
 
     @contextmanager
-    def _telling_how_it_ends(self) -> Iterator[None]:
+    def _telling_how_it_ends(self, former: dict[str, Any] | None) -> Iterator[None]:
+        """Write how the run ended to `status.json`; `former` is its content if the run was done before."""
         try:
             yield
         except BaseException as error:
@@ -162,9 +185,12 @@ class RunFolder:
             line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
             details = error.details if isinstance(error, DivergedError | ProcessError) else None
             with suppress(OSError):  # on a full disk the status stays as it is
-                self._set(state, error=line, details=details)
+                if former is not None and budget(contents.read_config(self.path)) != budget(self.config):
+                    self._write_status(former)  # because no checkpoint was written
+                else:
+                    self._set(state, error=line, details=details)
             raise
-        self._set("done")
+        self._set("done", ended_by=self.ended_by)
 
     def _locked(self) -> AcquireReturnProxy:
         """Make the folder and acquire its lock, which the end of the `with` block releases."""
@@ -180,20 +206,28 @@ class RunFolder:
                 f"cannot write to {self.path} ({error}); choose another folder with hydra.run.dir="
             ) from error
 
-    def finish(self, metrics: dict[str, float]) -> None:
-        """Write the final metrics to `metrics.json`, with the total seconds of all attempts that were not killed."""
+    def finish(self, metrics: dict[str, float], ended_by: str | None = None) -> None:
+        """Write the final metrics to `metrics.json`, with the total seconds of all attempts that were not killed.
+
+        `ended_by` says why a callback ended the training, if one did.
+        """
+        self.begin()
+        self.ended_by = ended_by and redact(ended_by)
         write_atomically(self.path / "metrics.json", json.dumps(metrics | {"seconds": self._seconds()}, indent=2))
 
     def _seconds(self) -> float:
         return round(self.seconds_before + time.monotonic() - self.started, 3)
 
     def _set(self, state: State, **more: Any) -> None:
-        self.status = {"state": state, "run_id": self.run_id, "seconds": self._seconds()}
-        self.status |= {"host": socket.gethostname(), "pid": os.getpid()}
-        self.status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")}
+        status: dict[str, Any] = {"state": state, "run_id": self.run_id, "seconds": self._seconds()}
+        status |= {"host": socket.gethostname(), "pid": os.getpid()}
+        status |= {"updated": datetime.now(UTC).isoformat(timespec="seconds")}
         more["slurm_job"] = slurm_job()
-        self.status |= {name: value for name, value in more.items() if value is not None}
-        write_atomically(self.path / "status.json", json.dumps(self.status, indent=2))
+        self._write_status(status | {name: value for name, value in more.items() if value is not None})
+
+    def _write_status(self, status: dict[str, Any]) -> None:
+        self.status = status
+        write_atomically(self.path / "status.json", json.dumps(status, indent=2))
 
     def _check_identity(self, stored: dict[str, Any]) -> None:
         here, there = science(self.config), science(stored)
@@ -210,18 +244,6 @@ class RunFolder:
                 f"{self.path} {found[0]}; choose another folder with name= or hydra.run.dir=, or start over with "
                 "rerun=true"
             )
-
-    def _other_environment(self, here: dict[str, Any]) -> list[str]:
-        """Return a warning for each change of the environment since the run began, if the change affects numbers."""
-        there = contents.read_json(self.path / "record.json").get("environment")
-        if not isinstance(there, dict):
-            return []
-        effects = {"threads": "sums may round differently", "processes": "the noise differs from here on"}
-        return [
-            f"the run began with {there[name]} {name}, and now has {here[name]}: {effect}"
-            for name, effect in effects.items()
-            if there.get(name) not in (None, here[name])
-        ]
 
     def _put_aside(self) -> None:
         names = (f"{self.path.name}.old{number}" for number in count(1))

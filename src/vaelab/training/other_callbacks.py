@@ -1,0 +1,66 @@
+"""Callbacks that are not vaelab's: which of them act at every optimiser step, and why they ended a training."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+
+from vaelab.data import ImageData
+
+IN_STEPS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+PER_STEP = ("on_train_batch_start", "on_train_batch_end", *IN_STEPS)
+STATE = ("state_dict", "load_state_dict", "on_save_checkpoint", "on_load_checkpoint")
+PREPARING = ("setup", "on_fit_start")
+log = logging.getLogger(__name__)
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return the callbacks of a trainer, in the order in which Lightning calls them."""
+    return trainer.callbacks  # type: ignore[attr-defined]
+
+
+def others(callbacks: Sequence[Callback], hooks: Sequence[str] = ()) -> list[Callback]:
+    """Return the callbacks that are not vaelab's; with `hooks`, only those that have at least one of them.
+
+    A callback has a hook from its class, or because it was given a function, as Lightning's `LambdaCallback` is.
+    """
+    theirs = [callback for callback in callbacks if not type(callback).__module__.startswith("vaelab.")]
+    return [callback for callback in theirs if not hooks or any(_has(callback, hook) for hook in hooks)]
+
+
+def _has(callback: Callback, hook: str) -> bool:
+    found = getattr(callback, hook)
+    return getattr(found, "__func__", found) is not getattr(Callback, hook)
+
+
+def names_of(callbacks: Sequence[Callback]) -> str:
+    """Return the classes of callbacks, for a message."""
+    return " and ".join(type(callback).__name__ for callback in callbacks)
+
+
+def why_stopped(trainer: Trainer) -> str | None:
+    """Return why a callback told the trainer to stop; None if none did. Limits and signals do not use `should_stop`."""
+    if not trainer.should_stop:
+        return None
+    reasons = [getattr(callback, "stopping_reason_message", None) for callback in callbacks_of(trainer)]
+    said = " ".join(str(reason) for reason in reasons if reason).removesuffix(" Signaling Trainer to stop.")
+    return said or f"it was told to stop by {names_of(others(callbacks_of(trainer))) or 'the module'}"
+
+
+def with_single_steps(data: ImageData, trainer: Trainer) -> None:
+    """Make each Lightning step one optimiser step if a callback acts at every step, so that it meets every step."""
+    if acting := others(callbacks_of(trainer), PER_STEP):
+        if data.batches_per_chunk > 1:
+            log.warning("steps_per_call is 1 for this run, because %s acts at every step", names_of(acting))
+        data.batches_per_chunk = 1
+
+
+def hooks_of_steps(trainer: Trainer) -> Callable[..., None] | None:
+    """Return a function that calls a hook of all callbacks; None if none has a hook that lies within a step."""
+
+    def tell(hook: str, *arguments: Any) -> None:
+        for callback in others(callbacks_of(trainer)):
+            getattr(callback, hook)(trainer, trainer.lightning_module, *arguments)
+
+    return tell if others(callbacks_of(trainer), IN_STEPS) else None

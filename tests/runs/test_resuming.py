@@ -1,0 +1,307 @@
+"""Whatever a run is made of, it resumes to the last bit, or it is refused before training begins."""
+
+import inspect
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning.callbacks as lightning_callbacks
+import torch
+from pytorch_lightning import Callback
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
+
+from tests.helpers.callbacks import NOT_STORED, STORED, Records
+from tests.helpers.commands import (
+    USAGE,
+    Run,
+    assert_one_line,
+    assert_same_weights,
+    fast,
+    only_run,
+    results,
+    run_main,
+    status,
+)
+from tests.helpers.training import fit, plain, same, script_validations
+from vaelab import train
+from vaelab.errors import ConfigError
+from vaelab.runs.folder.checkpoint_files import readable
+from vaelab.runs.folder.contents import loaded
+from vaelab.security.checkpoint_scan import check_format
+from vaelab.signals import Interrupted
+from vaelab.training import Checkpoints, VAEModule
+from vaelab.training.other_callbacks import PER_STEP
+
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
+
+
+def classes(module: Any, base: type) -> list[type]:
+    """Return the public classes of a module that are derived from `base`."""
+    found = {cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base) and cls is not base}
+    return sorted((cls for cls in found if not cls.__name__.startswith("_")), key=lambda cls: cls.__name__)
+
+
+# for arguments without a default, by their names
+GIVEN: dict[str, Any] = {
+    **{"gamma": 0.5, "step_size": 1, "milestones": "[1,20]", "T_max": 30, "T_0": 7, "base_lr": 0.001, "max_lr": 0.01},
+    **{"lr_lambda": "{_target_: hydra.utils.get_method, path: tests.runs.test_resuming.halved}"},
+    **{"schedulers": "[{_target_: torch.optim.lr_scheduler.StepLR, _partial_: true, step_size: 1}]"},
+    **{"monitor": "val/elbo", "swa_lrs": 0.01, "pruning_fn": "l1_unstructured", "scheduling": "{0:1}"},
+    **{"dirpath": "elsewhere", "batch_size_fn": "{_target_: hydra.utils.get_method, path: builtins.id}"},
+}
+# for arguments whose default leaves them without effect, or out of a run of two epochs
+CHANGED = {"total_steps": 30, "unfreeze_backbone_at_epoch": 1, "duration": "00:01:00:00", "every_n_train_steps": 4}
+
+
+def halved(epoch: int) -> float:
+    return 0.5**epoch
+
+
+def arguments(node: str, cls: type) -> list[str]:
+    """Return overrides that choose a class, with lists where it has tuples."""
+    found = [f"{node}._target_={cls.__module__}.{cls.__name__}"]
+    for name, parameter in inspect.signature(cls).parameters.items():
+        default = parameter.default
+        if parameter.kind != parameter.VAR_KEYWORD and name not in ("params", "optimizer"):
+            if default is parameter.empty or name in CHANGED:
+                found.append(f"++{node}.{name}={CHANGED[name] if name in CHANGED else GIVEN[name]}")
+            elif isinstance(default, tuple) and default:
+                found.append(f"++{node}.{name}={list(default)}")
+    return found
+
+
+def interrupting(patch: pytest.MonkeyPatch, epoch: int = 0) -> None:
+    """Have a signal come right after an epoch's checkpoint."""
+    save = Checkpoints.on_train_epoch_end
+
+    def saved(self: Checkpoints, trainer: Any, *args: Any) -> None:
+        save(self, trainer, *args)
+        if trainer.current_epoch == epoch:
+            raise Interrupted(15)
+
+    patch.setattr(Checkpoints, "on_train_epoch_end", saved)
+
+
+def assert_resumes_or_is_refused(line: list[str], cwd: Path) -> bool:
+    """Train in one go, and with an interruption; return False if the run was refused, and left nothing behind."""
+    words = fast("trainer.max_epochs=2", *line)
+    whole, parts = cwd / "whole", cwd / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    try:
+        run_main(train.main, whole, *words)
+    except AssertionError:
+        assert_one_line(run_main(train.main, parts, *words, code=USAGE))
+        assert not [path for path in parts.rglob("*") if path.is_file()]
+        return False
+    with pytest.MonkeyPatch.context() as patch:
+        interrupting(patch)
+        run_main(train.main, parts, *words, code=143)
+    run_main(train.main, parts, *words)
+    assert_same_weights(only_run(parts), only_run(whole))
+    assert results(only_run(parts)) == results(only_run(whole))
+    return True
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("optimizer", classes(torch.optim, Optimizer))
+def test_every_optimizer_resumes_or_is_refused(optimizer: type, tmp_path: Path) -> None:
+    line = ["~optimizer.fused", *arguments("optimizer", optimizer)]
+    assert_resumes_or_is_refused(line, tmp_path)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("scheduler", classes(lr_scheduler, LRScheduler))
+@pytest.mark.parametrize("interval", ["step", "epoch", "validation"])
+def test_every_scheduler_resumes_or_is_refused(interval: str, scheduler: type, tmp_path: Path) -> None:
+    line = ["lr_schedule=decay", "~lr_schedule.scheduler.step_size", "~lr_schedule.scheduler.gamma"]
+    line += [f"lr_schedule.interval={interval}", *arguments("lr_schedule.scheduler", scheduler)]
+    assert_resumes_or_is_refused(line, tmp_path)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("callback", classes(lightning_callbacks, Callback))
+def test_every_callback_resumes_or_is_refused(callback: type, tmp_path: Path) -> None:
+    line = [word if word.startswith("++") else f"+{word}" for word in arguments("callbacks.one", callback)]
+    assert_resumes_or_is_refused(["logger=csv", *line], tmp_path)
+
+
+# what a checkpoint stores
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_what_a_callback_keeps_is_read_as_it_was(kind: str) -> None:
+    value = STORED[kind]
+    content = readable({"callbacks": {"Keeps": {"kept": value}}})
+    read = loaded(BytesIO(content), len(content))["callbacks"]["Keeps"]["kept"]
+    assert plain(read) == plain(value)
+    if not isinstance(value, np.generic):
+        assert type(read) is type(value)
+
+
+@pytest.mark.parametrize("kind", NOT_STORED)
+def test_what_cannot_be_read_again_is_not_written(kind: str) -> None:
+    with pytest.raises(ConfigError, match="because the callback Keeps stores more than plain data"):
+        readable({"state_dict": {}, "callbacks": {"Keeps{'a': 1}": {"kept": NOT_STORED[kind]}, "Other": {}}})
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("optimizer_states", "the optimizer"), ("lr_schedulers", "the scheduler"), ("mine", "adds mine")]
+)
+def test_the_part_that_cannot_be_stored_is_named(part: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        readable({"callbacks": {}, part: [{"a": Path("a")}]})
+
+
+def test_tensors_that_share_memory_do_not_claim_more_than_the_file() -> None:
+    weights = torch.ones(10_000)
+    content = readable({"counts": {"steps": 1, "samples_seen": 1}, "state_dict": {"a": weights, "b": weights}})
+    check_format(loaded(BytesIO(content), len(content)), len(content), Path("last.ckpt"))
+
+
+def test_a_callback_that_cannot_be_stored_is_refused_before_training(run_fast: Run, tmp_path: Path) -> None:
+    line = ("+callbacks.mine._target_=tests.helpers.callbacks.Keeps", "+callbacks.mine.kind=path")
+    assert_one_line(run_fast(*line, code=USAGE), "the callback Keeps", "pathlib")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_callback_that_does_not_resume_is_refused(run_fast: Run, tmp_path: Path) -> None:
+    line = ("+callbacks.mine._target_=tests.helpers.callbacks.Forgets", "trainer.max_epochs=2")
+    assert_one_line(run_fast(*line, code=USAGE), "Forgets", "other weights")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_rehearsal_that_diverges_refuses_nothing(run_fast: Run) -> None:
+    line = ("+callbacks.mine._target_=tests.helpers.callbacks.Keeps", "+callbacks.mine.kind=set")
+    outcome = run_fast(*line, "decoder=gaussian", "optimizer.lr=1e30", code=1)
+    assert "training diverged" in outcome.err
+    assert status(only_run(outcome.cwd))["state"] == "failed"
+
+
+def test_lists_in_the_configuration_are_stored_as_lists() -> None:
+    steps = ("lr_schedule.scheduler._target_=torch.optim.lr_scheduler.MultiStepLR", "~lr_schedule.scheduler.step_size")
+    lists = ("+lr_schedule.scheduler.milestones=[5,20]", "optimizer._target_=torch.optim.NAdam", "~optimizer.fused")
+    fitted = fit("lr_schedule=decay", *steps, *lists, "+optimizer.betas=[0.9,0.99]", "trainer.max_steps=1")
+    assert type(fitted.optimizer.param_groups[0]["betas"]) is list
+    readable(fitted.trainer._checkpoint_connector.dump_checkpoint(weights_only=False))
+
+
+def test_averaged_weights_resume_to_the_last_bit(tmp_path: Path) -> None:
+    assert_resumes_or_is_refused(["+callbacks.mine._target_=pytorch_lightning.callbacks.EMAWeightAveraging"], tmp_path)
+
+
+# a training that a callback ended
+
+
+EARLY = ("+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping", "+callbacks.stop.monitor=val/elbo")
+STOPS = "+callbacks.stop._target_=tests.helpers.callbacks.Stops"
+ENDS = {
+    "early stopping": (*EARLY, "+callbacks.stop.patience=1", "+callbacks.stop.mode=min"),
+    "within an epoch": (STOPS, "+callbacks.stop.hook=on_train_batch_end", "+callbacks.stop.steps=20"),
+    "at its start": (STOPS, "+callbacks.stop.hook=on_train_epoch_start", "+callbacks.stop.steps=15"),
+    "after a validation": (STOPS, "+callbacks.stop.hook=on_validation_end", "+callbacks.stop.steps=30"),
+    "at the last step": (STOPS, "+callbacks.stop.hook=on_train_epoch_end", "+callbacks.stop.steps=75"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ENDS)
+def test_a_run_that_a_callback_ended_trains_no_more(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_validations(monkeypatch, float)  # the bound rises, which is worse in this case
+    words = fast("trainer.max_epochs=5", *ENDS[how])
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    run_main(train.main, whole, *words)
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "on_test_start", told_to_stop)
+        run_main(train.main, parts, *words, code=143)
+    run_main(train.main, parts, *words)
+    path = only_run(parts)
+    assert_same_weights(path, only_run(whole))
+    assert results(path) == results(only_run(whole))
+    assert status(path)["ended_by"] == status(only_run(whole))["ended_by"]
+    again = run_main(train.main, parts, *fast("trainer.max_epochs=9", *ENDS[how]))
+    assert f"a callback ended it: {status(path)['ended_by']}" in again.out
+    assert results(path) == results(only_run(whole))
+
+
+def told_to_stop(self: VAEModule) -> None:
+    raise Interrupted(15)
+
+
+def test_a_run_that_was_not_ended_goes_on(run_fast: Run) -> None:
+    run_fast(*EARLY, "trainer.max_epochs=1")
+    path = run_fast(*EARLY, "trainer.max_epochs=2").path
+    assert results(path)["steps"] == 30
+    assert "ended_by" not in status(path)
+
+
+@pytest.mark.slow
+def test_averaged_weights_are_tested_after_an_interrupted_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = fast("+callbacks.mine._target_=pytorch_lightning.callbacks.EMAWeightAveraging", "+callbacks.mine.decay=0.5")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    run_main(train.main, whole, *words)
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "on_test_start", told_to_stop)
+        run_main(train.main, parts, *words, code=143)
+    run_main(train.main, parts, *words)
+    assert results(only_run(parts)) == results(only_run(whole))
+
+
+# a continuation that fails
+
+
+CYCLE = (
+    *("lr_schedule=decay", "lr_schedule.scheduler._target_=torch.optim.lr_scheduler.OneCycleLR"),
+    *("~lr_schedule.scheduler.step_size", "~lr_schedule.scheduler.gamma", "+lr_schedule.scheduler.max_lr=0.01"),
+)
+
+
+@pytest.mark.parametrize(("interval", "total"), [("step", 15), ("epoch", 1)])
+def test_a_continuation_in_vain_leaves_the_finished_run(interval: str, total: int, run_fast: Run) -> None:
+    cycle = (*CYCLE, f"lr_schedule.interval={interval}", f"+lr_schedule.scheduler.total_steps={total}")
+    path = run_fast(*cycle, "trainer.max_epochs=1").path
+    before = status(path), (path / "config.yaml").read_bytes()
+    assert "Tried to step" in run_fast(*cycle, "trainer.max_epochs=3", code=1).err
+    assert (status(path), (path / "config.yaml").read_bytes()) == before
+    assert "finished before" in run_fast(*cycle, "trainer.max_epochs=1").out
+
+
+def test_a_continuation_with_a_checkpoint_keeps_its_epochs(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run_fast("trainer.max_epochs=1").path
+    with monkeypatch.context() as patch:
+        interrupting(patch, epoch=1)
+        run_fast("trainer.max_epochs=3", code=143)
+    assert status(path)["state"] == "interrupted"
+    assert_one_line(run_fast("trainer.max_epochs=1", code=1), "trainer.max_epochs=3")
+    assert results(run_fast("trainer.max_epochs=3").path)["steps"] == 45
+
+
+# callbacks of steps
+
+
+def test_averaged_weights_do_not_depend_on_steps_per_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ema = ("+callbacks.mine._target_=pytorch_lightning.callbacks.EMAWeightAveraging", "trainer.max_epochs=1")
+    one, many = (fit(*ema, f"steps_per_call={n}", path=tmp_path / str(n)).state for n in (1, 50))
+    assert same(one, many)
+    (told,) = [record.message for record in caplog.records if record.name.startswith("vaelab")]
+    assert told == "steps_per_call is 1 for this run, because EMAWeightAveraging acts at every step"
+
+
+@pytest.mark.parametrize("hook", PER_STEP)
+def test_a_hook_of_steps_is_called_at_every_step(hook: str, tmp_path: Path) -> None:
+    Records.calls.clear()
+    records = ("+callbacks.mine._target_=tests.helpers.callbacks.Records", f"+callbacks.mine.hooks=[{hook}]")
+    fit(*records, "trainer.max_steps=7", path=tmp_path)
+    assert Records.calls == {hook: 7}
+
+
+def test_a_callback_of_epochs_leaves_the_steps_together(tmp_path: Path) -> None:
+    early = fit(*EARLY, "trainer.max_epochs=1", path=tmp_path)
+    assert early.module.data.batches_per_chunk == 50
