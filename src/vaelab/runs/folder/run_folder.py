@@ -77,7 +77,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Return whether the run is done, and had the limits of epochs and steps in `config`, or a callback ended it."""
+        """Return whether the run is done, with the limits of epochs and steps in `config`, or ended by a callback."""
         if self.stored is None or not self._done:
             return False
         return self.ended_by is not None or budget(self.config) == budget(self.stored)
