@@ -54,7 +54,7 @@ def _work(job: JobSpec, environment: Mapping[str, str]) -> Outcome:
 
 
 def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) -> list[dict[str, str]]:
-    """Return the shares of the jobs that run at a time: environment variables that name their threads and GPUs."""
+    """Return the shares of the jobs that run at a time: environment variables that name their cores and GPUs."""
     runtimes = [job.config["runtime"] for job in jobs]
     width = max(map(processes_of, runtimes))
     on_gpus = all(runtime["accelerator"] != "cpu" for runtime in runtimes)
@@ -65,8 +65,7 @@ def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) ->
     if number == 1:
         return [{}]
     share = max(1, cores() // number)
-    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, share // width))}
-    slots = [{CORES: str(share)} | threads for _ in range(number)]
+    slots = [{CORES: str(share)} for _ in range(number)]
     if gpus and not by_number:
         for i, slot in enumerate(slots):
             first = i % places * width
