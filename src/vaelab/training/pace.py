@@ -51,10 +51,12 @@ class PaceWarning(Callback):
         self.fastest = min(step, self.fastest)
         if waiting > self.waiting:
             self.warned = True
+            threads = torch.get_num_threads()
+            fewer = f", or have one thread instead of {threads}: export OMP_NUM_THREADS=1" if threads > 1 else ""
             log.warning(
                 "training waits for a processor core in %.0f %% of its time, because other programs use the same "
-                "cores, and it has %d thread(s): run fewer at a time, or type export OMP_NUM_THREADS=1",
-                *(100 * waiting, torch.get_num_threads()),
+                "cores: run fewer at a time%s",
+                *(100 * waiting, fewer),
             )
         elif step > self.slowdown * self.fastest:
             self.warned = True
