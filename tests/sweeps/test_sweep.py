@@ -17,6 +17,7 @@ from tests.helpers.commands import ROOT, Run, assert_one_line, fast, run_main, w
 from tests.helpers.faults import FAULT
 from vaelab import train
 from vaelab.errors import SweepError
+from vaelab.runs.processes.cores import CORES
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers import on_submitit
@@ -162,7 +163,7 @@ def test_a_launcher_that_cannot_begin_says_so_in_one_line(
 
 def test_nothing_is_submitted_while_the_queue_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [spec(tmp_path / name) for name in "ab"]
-    answers: Iterator[set[str] | None] = iter([None, {"7_0"}])
+    answers: Iterator[dict[str, str] | None] = iter([None, {"7_0": "None"}])
     monkeypatch.setattr(on_submitit, "queued_jobs", lambda: next(answers))
     assert on_submitit.in_queue(jobs) == {}  # nobody is asked: there is no earlier line
     (tmp_path / ".submitit").mkdir()
@@ -283,14 +284,13 @@ def test_gpus_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("CUDA_VISIBLE_DEVICES" not in slot for slot in slots_for([spec(devices=[1])], None, 1))  # its own
 
 
-@pytest.mark.parametrize(("width", "expected"), [(1, (8, "1")), (2, (4, "1")), (8, (1, None))])
+@pytest.mark.parametrize(("width", "expected"), [(1, (8, "1")), (2, (4, "2")), (8, (1, None))])
 def test_jobs_and_their_processes_share_the_cores(
     width: int, expected: tuple[int, str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vaelab.sweeps.launchers.local.cores", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     slots = slots_for([spec(devices=width, accelerator="cpu")], None, 1)
-    assert (len(slots), slots[0].get("OMP_NUM_THREADS")) == expected
+    assert (len(slots), slots[0].get(CORES)) == expected
 
 
 # the folder

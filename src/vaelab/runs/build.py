@@ -78,13 +78,12 @@ def make_trainer(
 
 
 def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
-    """Return the callbacks that `cfg` chooses; without the progress bar if `bar` is false."""
+    """Return the callbacks that `cfg` chooses; if `bar` is false, without those that only one of several runs needs."""
     nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
     if "every_n_steps" in (nodes.get("checkpoints") or ()):
         raise ConfigError("callbacks.checkpoints.every_n_steps is not supported: type checkpoint_every_n_steps=")
-    callbacks = [
-        instantiate(node, **PLAIN) for name, node in nodes.items() if node is not None and (bar or name != "progress")
-    ]
+    left_out = () if bar else ("progress", "pace")
+    callbacks = [instantiate(node, **PLAIN) for name, node in nodes.items() if node and name not in left_out]
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps

@@ -24,6 +24,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from vaelab import errors
 from vaelab.errors import ConfigError, DataError
 from vaelab.runs.configuration import CONF, full_keys
+from vaelab.runs.processes.cores import limit_threads
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.signals import Interrupted, heeding
@@ -58,6 +59,7 @@ def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[],
 
 def _main(config: str, task: Callable[[], Any]) -> None:
     quieten_console()
+    limit_threads()
     if config != "train" and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
         refuse(ConfigError("-m works only with vaelab.train: leave out -m, and type the command once for each folder"))
     if os.getcwd() not in sys.path and not sys.flags.safe_path:

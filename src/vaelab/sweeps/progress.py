@@ -23,6 +23,7 @@ from vaelab.training.progress import PROGRESS_FILE
 
 EVERY = 1.0  # seconds between two looks at the folders
 SHOWN = 8  # maximum number of bars of running jobs
+PATIENCE = 10.0  # seconds that jobs must wait for the same reason before it is printed
 ROWS = 50  # maximum number of rows of finished jobs in the table
 
 
@@ -46,6 +47,9 @@ class SweepProgress:
         )
         self.whole = self.bars.add_task(name[:20], total=len(planned), completed=self.number, note="")
         self.each: dict[Path, TaskID] = {}
+        self.reason: str | None = None  # why jobs wait
+        self.told: str | None = None  # the last reason that was printed
+        self.since = time.monotonic()  # when the reason changed
 
     def __enter__(self) -> "SweepProgress":
         if self.number:
@@ -63,6 +67,15 @@ class SweepProgress:
         value = "" if job.outcome.value is None else f"val/elbo {job.outcome.value:.2f}"
         text = f"{job.outcome.state:11} {job.label}  {value or job.outcome.error or ''}"
         _print(self.console, f"[{self.number}/{len(self.planned)}] {text}")
+
+    def waiting(self, reason: str | None) -> None:
+        """Print why jobs wait, once it has lasted for a while, and again each time it has changed."""
+        if reason != self.reason:
+            self.reason, self.since = reason, time.monotonic()
+        if reason != self.told and time.monotonic() >= self.since + PATIENCE:
+            self.told = reason
+            if reason is not None:
+                _print(self.console, reason)
 
     def refresh(self) -> None:
         """Update the bars from the folders of the running jobs, at most once every `EVERY` seconds."""

@@ -93,6 +93,7 @@ class Sweep:
                     job.outcome = outcome if outcome.state == "done" else record_end(job.path, outcome)
                     display.ended(job)
                 display.refresh()
+                display.waiting(self.launcher.waiting_for())
                 if stop.asked is not None and not stopping:
                     stopping = True
                     self.launcher.stop()

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import torch
-
 from vaelab.runs.cli import one_line, quieten_console, show_traceback
 from vaelab.runs.complete import complete_runs, value_of
 from vaelab.runs.folder.run_folder import OUTPUT
+from vaelab.runs.processes.cores import limit_threads
 from vaelab.security.redaction import redacting_output
 from vaelab.signals import Interrupted, heeding
 from vaelab.sweeps.folder import record_end
@@ -32,8 +31,7 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
     os.chdir(spec.cwd)
     if str(spec.cwd) not in sys.path:
         sys.path.append(str(spec.cwd))  # so that classes in the user's folder can be imported
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    limit_threads()
     with _output_to(spec.path / OUTPUT), redacting_output():
         quieten_console()
         stop = None

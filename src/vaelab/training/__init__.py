@@ -2,6 +2,7 @@
 
 from vaelab.training.callbacks import Checkpoints, CollapseWarning, Figures
 from vaelab.training.lightning_module import VAEModule
+from vaelab.training.pace import PaceWarning
 from vaelab.training.progress import ProgressBar
 from vaelab.training.schedules import Schedule
 
@@ -9,6 +10,7 @@ __all__ = [
     "Checkpoints",
     "CollapseWarning",
     "Figures",
+    "PaceWarning",
     "ProgressBar",
     "Schedule",
     "VAEModule",

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch.distributed import TCPStore
 
 from vaelab.errors import ProcessError
 from vaelab.runs.cli import one_line, quieten_console
-from vaelab.runs.processes.cores import OURS, threads_of_each
+from vaelab.runs.processes.cores import CORES, OURS, cores, limit_threads
 from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.security.redaction import redact
 from vaelab.signals import Interrupted, heeding
@@ -41,7 +40,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     count = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
     place = {"MASTER_ADDR": store.host, "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    environment = OURS | count | place | {"OMP_NUM_THREADS": str(threads_of_each(num_processes))}
+    environment = OURS | count | place | {CORES: str(max(1, cores() // num_processes))}
     in_process = partial(_in_process, function, args)
     failures: list[_Failure] = []
     result, deadline = None, math.inf
@@ -76,7 +75,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
 
 def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, environment: Mapping[str, str]) -> Any:
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    limit_threads()
     quieten_console()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the parent process handles it, and sends SIGTERM
     try:

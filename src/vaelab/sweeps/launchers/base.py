@@ -12,11 +12,18 @@ class JobsLauncher(ABC):
     """Run jobs, several at a time, each in its own process."""
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:  # noqa: B027
-        """Raise ConfigError or SweepError if the jobs cannot be run, before they are added to the plan."""
+        """Submit the jobs, or do nothing yet. Raise ConfigError or SweepError if they cannot be run.
+
+        They are added to the plan afterwards.
+        """
 
     @abstractmethod
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
         """Run the jobs; yield each job that has ended with its outcome, and None at short intervals."""
+
+    def waiting_for(self) -> str | None:
+        """Return why jobs have not begun, in the cluster's own words; None if none waits, or nobody knows why."""
+        return None
 
     @abstractmethod
     def stop(self) -> None:

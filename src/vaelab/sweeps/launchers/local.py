@@ -55,7 +55,7 @@ def _work(job: JobSpec, environment: Mapping[str, str]) -> Outcome:
 
 
 def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) -> list[dict[str, str]]:
-    """Return environment variables for each job that runs at a time, which set the job's cores, threads and GPUs."""
+    """Return environment variables for each job that runs at a time, which name the job's cores and GPUs."""
     runtimes = [job.config["runtime"] for job in jobs]
     width = max(map(processes_of, runtimes))
     on_gpus = all(runtime["accelerator"] != "cpu" for runtime in runtimes)
@@ -66,8 +66,7 @@ def slots_for(jobs: Sequence[JobSpec], n_jobs: int | None, jobs_per_gpu: int) ->
     if number == 1:
         return [{}]
     share = max(1, cores() // number)
-    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, share // width))}
-    slots = [{CORES: str(share)} | threads for _ in range(number)]
+    slots = [{CORES: str(share)} for _ in range(number)]
     if gpus and not by_number:
         for i, slot in enumerate(slots):
             first = i % places * width

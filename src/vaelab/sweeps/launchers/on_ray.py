@@ -1,12 +1,15 @@
 """Run jobs as tasks of Ray, on this machine or on a cluster, each with the cores and GPUs that it asks for."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from vaelab.errors import ConfigError
+from vaelab.runs.processes.cores import CORES, THREADS, cores
 from vaelab.runs.validate import check_whole, processes_of
 from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.launchers.base import Ended, JobsLauncher
@@ -32,14 +35,19 @@ class Ray(JobsLauncher):
         self.remote = {name: value for name, value in remote.items() if value is not None}
         self.jobs_per_gpu = jobs_per_gpu
         # a new worker for each task, so that a crash ends no other task
-        self.task = ray.remote(max_calls=1, max_retries=0)(perform_or_interrupted)
+        self.task = ray.remote(max_calls=1, max_retries=0)(_work)
         self.tasks: dict[Any, JobSpec] = {}
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:
         option = "init"
         try:
+            given: dict[str, Any] = QUIET | self.init
+            own: dict[str, Any] = {"num_cpus": cores()} | given  # Ray itself would offer all cores of the machine
             if not ray.is_initialized():
-                ray.init(**(QUIET | self.init))
+                with suppress(ValueError):  # there is a cluster, which takes no num_cpus
+                    ray.init(**own)
+            if not ray.is_initialized():
+                ray.init(**given)
             option = "remote"
             self.task.options(**self.options(jobs[0]))
         except (TypeError, ValueError, RuntimeError, ConnectionError) as error:
@@ -50,7 +58,7 @@ class Ray(JobsLauncher):
         for job in jobs:
             options = self.options(job)
             if (missing := missing_for(options)) is None:
-                self.tasks[self.task.options(**options).remote(job)] = job
+                self.tasks[self.task.options(**options).remote(job, share_of(options))] = job
             else:  # Ray would let the job wait forever
                 yield job, Outcome("failed", error=missing)
         while self.tasks:
@@ -72,14 +80,33 @@ class Ray(JobsLauncher):
             ray.cancel(reference)  # raises KeyboardInterrupt in a running task
 
 
+def share_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables that tell a task how many cores it has, and the threads that the user chose."""
+    chosen = {THREADS: os.environ[THREADS]} if THREADS in os.environ else {}
+    return {CORES: str(max(1, int(options["num_cpus"])))} | chosen
+
+
+def _work(job: JobSpec, share: Mapping[str, str]) -> Outcome:
+    if os.environ.get(THREADS) == share[CORES]:  # Ray has set it, and does not know of a job's processes
+        del os.environ[THREADS]
+    os.environ.update(share)
+    return perform_or_interrupted(job)
+
+
 def missing_for(options: Mapping[str, Any]) -> str | None:
     """Return an error if a task asks for more than any machine of the cluster has, else None."""
-    for name in ("CPU", "GPU"):
-        asked = options.get(f"num_{name.lower()}s", 0)
-        most = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
-        if asked > most:
-            return f"a job asks Ray for {asked:g} {name}s, and no machine has more than {most:g}"
-    return None
+    names = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+    asked = {name: options.get(option) for name, option in names.items()} | dict(options.get("resources") or {})
+    asked = {name: number for name, number in asked.items() if number}
+    machines = [{name: node["Resources"].get(name, 0) for name in asked} for node in ray.nodes() if node["Alive"]]
+    if any(all(machine[name] >= number for name, number in asked.items()) for machine in machines):
+        return None
+    there = "; ".join(sorted({_listed(machine) for machine in machines}))
+    return f"a job asks Ray for {_listed(asked)}, and no machine has that: they have {there}"
+
+
+def _listed(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{number:g} {name}" for name, number in resources.items())
 
 
 def outcome_of(reference: Any) -> Outcome:

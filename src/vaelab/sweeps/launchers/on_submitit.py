@@ -3,25 +3,28 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import submitit
+from submitit.core.utils import FailedJobError
 from submitit.helpers import DelayedSubmission
 
 from vaelab.errors import ConfigError, SweepError
 from vaelab.files import write_atomically
 from vaelab.runs.cli import one_line
 from vaelab.runs.folder.contents import read_json
-from vaelab.runs.validate import check_whole
+from vaelab.runs.validate import check_whole, processes_of
 from vaelab.signals import Interrupted
 from vaelab.sweeps.folder import Job
 from vaelab.sweeps.job import JobSpec, Outcome
@@ -59,7 +62,8 @@ class Submitit(JobsLauncher):
         cluster: `slurm` or `local`.
         at_once: how many jobs run at a time; None for as many as the cluster, or this machine's devices, allow.
         max_num_timeout: how often a job may reach its time limit and be requeued.
-        parameters: parameters of submitit, such as `timeout_min`, `cpus_per_task`, `partition`, `signal_delay_s`.
+        parameters: parameters of submitit, such as `timeout_min`, `cpus_per_task`, `partition`, `signal_delay_s`. The
+            default `cpus_per_task` on SLURM is `devices`.
     """
 
     def __init__(self, cluster: str, at_once: int | None = None, max_num_timeout: int = 3, **parameters: Any) -> None:
@@ -75,37 +79,61 @@ class Submitit(JobsLauncher):
         self.stopping = False
         self.looked = time.monotonic()
         self.gone: set[JobSpec] = set()
+        self.queue: Mapping[str, str] = {}
 
     def prepare(self, jobs: Sequence[JobSpec]) -> None:
         with TemporaryDirectory() as elsewhere:
-            self.executor(Path(elsewhere))  # a temporary folder, because the executor creates its folder
+            self.executor(Path(elsewhere), jobs)  # temporary, because the executor creates it
         self.submitted = in_queue(jobs) if self.on_slurm else {}
+        if self.on_slurm:  # now, because only SLURM knows whether it takes them; it runs as many as it allows
+            self.submit({job: {} for job in jobs if job not in self.submitted})
+
+    def submit(self, batch: Mapping[JobSpec, Mapping[str, str]]) -> None:
+        """Submit jobs, each with its share of this machine; refuse all if SLURM refuses them."""
+        if not batch:
+            return
+        folder = folder_for(list(batch))
+        is_new = not folder.exists()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files have unredacted configurations
+        try:
+            with redirect_stderr(StringIO()):  # submitit would print the error too
+                sent = self.executor(folder, list(batch)).map_array(Payload(), list(batch), list(batch.values()))
+        except FailedJobError as error:
+            if is_new:
+                shutil.rmtree(folder)
+                with suppress(OSError):
+                    folder.parent.rmdir()
+            reason = "; ".join(str(error).splitlines())
+            raise ConfigError(f"SLURM refuses the jobs ({reason}): change hydra.launcher") from error
+        self.submitted |= dict(zip(batch, sent, strict=True))
+        known = {job.path.name: sent.job_id for job, sent in self.submitted.items()}
+        write_atomically(folder / JOBS, json.dumps(read_json(folder / JOBS) | known, indent=2))
 
     def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
-        folder = folder_for(jobs)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # because its files hold unredacted configurations
-        executor = self.executor(folder)
-        # SLURM limits how many jobs run at a time; on this machine submitit has no limit, so the slots set one
-        gpus = {} if self.on_slurm or not visible_gpus() else {"CUDA_VISIBLE_DEVICES": ",".join(visible_gpus())}
-        free = deque([{} for _ in jobs] if self.on_slurm else slots_for(jobs, self.limit, 1))
+        waiting = deque(job for job in jobs if job not in self.submitted)  # on SLURM none
+        free = deque(slots_for(jobs, self.limit, 1) if waiting else ())  # submitit would start all at once
+        # submitit hides the GPUs that it was not asked for
+        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(visible_gpus())} if waiting and visible_gpus() else {}
         taken: dict[JobSpec, dict[str, str]] = {}
-        waiting = deque(job for job in jobs if job not in self.submitted)
         while self.submitted or (waiting and not self.stopping):
             batch = {}
             while waiting and free and not self.stopping:
                 batch[waiting.popleft()] = free.popleft()
-            if batch:
-                shares = [gpus | share for share in batch.values()]  # else submitit hides all that it did not assign
-                sent = executor.map_array(Payload(), list(batch), shares)
-                self.submitted |= dict(zip(batch, sent, strict=True))
-                taken |= batch
-                known = {job.path.name: sent.job_id for job, sent in self.submitted.items()}
-                write_atomically(folder / JOBS, json.dumps(read_json(folder / JOBS) | known, indent=2))
+            self.submit({job: gpus | share for job, share in batch.items()})
+            taken |= batch
             for job, sent in [(job, self.submitted.pop(job)) for job in self.ended()]:
                 free.append(taken.pop(job, {}))
                 yield job, outcome_of(sent, job.path)
             yield None
             time.sleep(POLL)
+
+    def waiting_for(self) -> str | None:
+        ids = [sent.job_id for sent in self.submitted.values()]
+        reasons = {id_.split("_")[0]: self.queue[id_] for id_ in ids if self.queue.get(id_, "None") != "None"}
+        if not reasons:
+            return None
+        told = f"scontrol show job {min(reasons)} tells more, scancel {min(reasons)} ends them"
+        return f"jobs wait in SLURM's queue: {', '.join(sorted(set(reasons.values())))} ({told})"
 
     def ended(self) -> list[JobSpec]:
         """Return the jobs that have ended, with a result or without."""
@@ -115,14 +143,16 @@ class Submitit(JobsLauncher):
         if time.monotonic() >= self.looked + LOOK:
             self.looked, queued, former = time.monotonic(), queued_jobs(), self.gone
             self.gone = {j for j, sent in self.submitted.items() if queued is not None and sent.job_id not in queued}
+            self.queue = queued or {}
             # the second look without a job counts, because a shared file system may show its result late
             ended += (self.gone & former).difference(ended)
         return ended
 
-    def executor(self, folder: Path) -> submitit.AutoExecutor:
+    def executor(self, folder: Path, jobs: Sequence[JobSpec]) -> submitit.AutoExecutor:
         """Return submitit's executor; refuse a parameter that submitit refuses, and a cluster that does not exist."""
         shared = submitit.AutoExecutor._valid_parameters()
-        parameters = {n if n in shared else f"{self.cluster}_{n}": value for n, value in self.parameters.items()}
+        cpus = {"cpus_per_task": max(processes_of(job.config["runtime"]) for job in jobs)} if self.on_slurm else {}
+        parameters = {n if n in shared else f"{self.cluster}_{n}": v for n, v in (cpus | self.parameters).items()}
         often = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         try:
             executor = submitit.AutoExecutor(folder, cluster=self.cluster, **often)
@@ -157,7 +187,7 @@ def in_queue(jobs: Sequence[JobSpec]) -> "dict[JobSpec, submitit.Job[Outcome]]":
     """Return the jobs that an earlier command has submitted and that are still in SLURM's queue."""
     ids = read_json(folder_for(jobs) / JOBS)
     found = {job: ids[job.path.name] for job in jobs if job.path.name in ids}
-    queued = queued_jobs() if found else set()
+    queued = queued_jobs() if found else {}
     if queued is None:
         raise SweepError(
             "jobs of an earlier command may be in SLURM's queue, and squeue does not answer: type the command "
@@ -175,14 +205,22 @@ def outcome_of(job: "submitit.Job[Outcome]", path: Path) -> Outcome:
             return Outcome("failed", error=one_line(error))
     if Job(path).state == "interrupted":  # and not requeued: for example by scancel
         return Outcome("interrupted", error=Job(path).error)
-    # the job was killed, exceeded its time limit, or lost its node
-    return Outcome("failed", error=f"job {job.job_id} ended without a result; see {job.paths.stderr}")
+    # the job was killed, exceeded its time limit, ran out of memory, or lost its node
+    last = squeue("%T", "--states=all", f"--jobs={job.job_id}") if isinstance(job, submitit.SlurmJob) else None
+    state = f" ({last[0]})" if last else ""
+    return Outcome("failed", error=f"job {job.job_id} ended without a result{state}; see {job.paths.stderr}")
 
 
-def queued_jobs() -> set[str] | None:
-    """Return the ids of running and waiting jobs from squeue, which needs no SLURM accounting; None if it fails."""
-    command = ["squeue", "--noheader", "--array", "--format=%i"]
+def queued_jobs() -> dict[str, str] | None:
+    """Return the running and waiting jobs: id → the reason why it waits, or "None". Return None if squeue fails."""
+    lines = squeue("%i|%r")
+    return None if lines is None else {id_: reason for id_, _, reason in (line.partition("|") for line in lines)}
+
+
+def squeue(form: str, *options: str) -> list[str] | None:
+    """Return the lines of squeue, one for each job, or None if it fails. It needs no SLURM accounting."""
+    command = ["squeue", "--noheader", "--array", f"--format={form}", *options]
     try:
-        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return None

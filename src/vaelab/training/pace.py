@@ -1,0 +1,75 @@
+"""Warn of a training that something outside of it makes slow."""
+
+import logging
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from vaelab.training.lightning_module import VAEModule
+
+log = logging.getLogger(__name__)
+SCHEDULED = Path("/proc/thread-self/schedstat")  # nanoseconds on a core, then nanoseconds of waiting for one (Linux)
+
+
+class PaceWarning(Callback):
+    """Warns once if training waits for processor cores that others use, or is far slower than before.
+
+    Args:
+        waiting: the largest share of its time for which the training thread may wait for a core.
+        slowdown: how many times as long as in the fastest period so far an optimiser step may take.
+        period: seconds of training over which both are measured.
+    """
+
+    def __init__(self, waiting: float = 0.35, slowdown: float = 4.0, period: float = 10.0) -> None:
+        self.waiting = waiting
+        self.slowdown = slowdown
+        self.period = period
+        self.warned = False
+        self.fastest = float("inf")  # seconds of a step
+        self.spent = [0.0] * 4  # steps, seconds, time on a core and time of waiting in this period
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        self.before = (cast(VAEModule, pl_module).steps, time.perf_counter(), *scheduled())
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        after = (cast(VAEModule, pl_module).steps, time.perf_counter(), *scheduled())
+        self.spent = [spent + b - a for spent, a, b in zip(self.spent, self.before, after, strict=True)]
+        steps, seconds, on_core, waiting = self.spent
+        if seconds >= self.period and steps > 0 and not self.warned:
+            self.judge(seconds / steps, waiting / max(1, on_core + waiting))
+            self.spent = [0.0] * 4
+
+    def judge(self, step: float, waiting: float) -> None:
+        """Warn if a step of the period took too many seconds, or the thread waited too large a share of its time."""
+        self.fastest = min(step, self.fastest)
+        if waiting > self.waiting:
+            self.warned = True
+            threads = torch.get_num_threads()
+            fewer = f", or have one thread instead of {threads}: export OMP_NUM_THREADS=1" if threads > 1 else ""
+            log.warning(
+                "training waits for a processor core in %.0f %% of its time, because other programs use the same "
+                "cores: run fewer at a time%s",
+                *(100 * waiting, fewer),
+            )
+        elif step > self.slowdown * self.fastest:
+            self.warned = True
+            log.warning(
+                "an optimiser step now takes %.3g s, and took %.3g s before: see which other programs use the "
+                "processor, the memory or the GPU",
+                *(step, self.fastest),
+            )
+
+
+def scheduled() -> tuple[int, int]:
+    """Return for how long this thread has run on a core, and for how long it has waited for one; zeros if unknown."""
+    with suppress(OSError, ValueError):
+        on_core, waiting, _ = map(int, SCHEDULED.read_text().split())
+        return on_core, waiting
+    return 0, 0
