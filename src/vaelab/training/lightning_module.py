@@ -93,6 +93,8 @@ class VAEModule(EvaluationModule):
         self.trainer.should_stop |= self.steps == self.max_steps  # a run may resume after the last step
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
+        for conditional in (self.vae.encoder, self.vae.decoder):
+            conditional.reduced = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
         self.uncaptured_step = Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
             *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
@@ -129,7 +131,10 @@ class VAEModule(EvaluationModule):
             for i, (indices, size) in enumerate(zip(chunk.batches[:left], chunk.sizes[:left], strict=True))
         ]
         self.guard.before()
-        sums, examples = self.take_steps(minibatches)
+        with torch.autocast(
+            self.device.type, enabled=False
+        ):  # not all of the step, because only networks are reduced
+            sums, examples = self.take_steps(minibatches)
         if self.steps % self.data.batches_per_epoch == 0:
             self.advance_schedule("epoch")
         self.trainer.should_stop |= self.steps == self.max_steps

@@ -60,7 +60,6 @@ class StackedStep:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        torch.clear_autocast_cache()  # see `Step.body`
         levels = self.data.levels("train", indices.flatten()).unflatten(0, indices.shape)
         noise = [self.data.noise(own, generator) for own, generator in zip(levels, self.streams, strict=True)]
         x = self.data.pixels_from(levels, torch.stack(noise))

@@ -93,7 +93,6 @@ class Step:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        torch.clear_autocast_cache()  # it holds bfloat16 copies of the weights, made before the last step
         self.optimizer.zero_grad()
         losses, weights = [], []
         if len(indices) > 0:  # a process may get no example of a small minibatch
