@@ -138,7 +138,7 @@ def test_masses_and_densities_share_no_ranking_and_no_plot(gridded: Path) -> Non
         assert {value > 0 for value in (*scores, *plotted)} == {positive}
 
 
-@pytest.mark.parametrize("more", [{"seed": 1}, {"sha256": dict.fromkeys(SHA256, "0" * 64)}])
+@pytest.mark.parametrize("more", [{"seed": 1}, {"sha256": dict.fromkeys(SHA256, "0" * 64)}, {"num_levels": 256}])
 def test_other_data_are_another_group(more: dict[str, Any], sweep: Path) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     with running_job(sweep, "latent_dim=3", **more) as folder:

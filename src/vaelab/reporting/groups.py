@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vaelab.evaluation.comparability import Key
+from vaelab.evaluation.comparability import Key, as_text, estimator_of
 from vaelab.evaluation.declared import metric_of
-from vaelab.reporting.reading import Entry, Result, as_text
+from vaelab.reporting.reading import Entry, Result
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Group:
     def title(self) -> str:
         """Names the data set, pixels, measure and estimator."""
         key = self.key
-        pixels = f"{key.get('pixels')} pixels" + (f", {key['binarize']} binarisation" if "binarize" in key else "")
+        protocol = f"{key['binarize']} binarisation" if "binarize" in key else f"{key.get('num_levels')} levels"
+        pixels = f"{key.get('pixels')} pixels, {protocol}"
         return f"{key.get('data')} · {pixels} · {key.get('measure')} · {estimator_of(key)}"
 
     @property
@@ -96,12 +97,3 @@ def describe_differences(groups: Sequence[Group]) -> str:
         f"These {len(groups)} groups differ in {'; '.join(differing) or 'the images'}. "
         "Numbers are ranked, and share an axis, within a group only."
     )
-
-
-def estimator_of(key: Key) -> str:
-    """Describe the estimator of a result by its name with K, or with all its settings if it has no K."""
-    ((name, settings),) = key["estimators"].items()
-    if "num_samples" in settings:
-        return f"{name} K={settings['num_samples']}"
-    listed = ", ".join(f"{setting} {value}" for setting, value in settings.items())
-    return f"{name} ({listed})" if listed else name

@@ -131,9 +131,7 @@ class VAEModule(EvaluationModule):
             for i, (indices, size) in enumerate(zip(chunk.batches[:left], chunk.sizes[:left], strict=True))
         ]
         self.guard.before()
-        with torch.autocast(
-            self.device.type, enabled=False
-        ):  # not all of the step, because only networks are reduced
+        with torch.autocast(self.device.type, enabled=False):  # each network enters its own
             sums, examples = self.take_steps(minibatches)
         if self.steps % self.data.batches_per_epoch == 0:
             self.advance_schedule("epoch")
