@@ -34,10 +34,12 @@ OF_LATENT = (
 )
 OF_ESTIMATE = (
     Metric("log_likelihood", "log p(x)", better="higher", meaning="estimate of log p(x), a mean over examples"),
-    _error("standard_error", "±", meaning="of that mean, from the estimator's own samples"),
+    _error("standard_error", "± of draws", meaning="of that mean, from the estimator's own samples"),
     _error("log_likelihood_sampling_error", "± of examples", meaning="standard error of it over examples"),
     _bits("log_likelihood_bits_per_dim", "log p(x) in bits per dimension", meaning="the same in bits"),
-    _error("bias", "bias", meaning="how far the estimate's mean lies from log p(x), as far as samples tell"),
+    Metric("bias", "bias", form=".3f", meaning="how far it lies from log p(x), at least, as far as samples tell"),
+    Metric("gain", "gain over the ELBO", better="higher", meaning="`log_likelihood` minus `elbo`"),
+    _error("gain_error", "error of the gain", meaning="its standard error over examples, with the draws of both"),
     Metric("effective_sample_size", "effective samples", unit="", form=".1f", better="higher", meaning="per example"),
     _count("num_samples", "samples", meaning="samples of z per example"),
     Metric("pareto_k", "Pareto k", unit="", better="lower", meaning="median shape of the weights' tail"),
