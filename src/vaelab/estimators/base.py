@@ -90,9 +90,9 @@ def of_weights(log_weights: Float[Tensor, "samples batch"], **more: Any) -> Esti
     """Return the estimate log (1/K) sum_k w_k from K weights per example, with other fields from `more`.
 
     The delta method gives the standard error `sqrt((K sum w^2 / (sum w)^2 - 1) / (K - 1))`, NaN for K = 1. Its next
-    term gives the bias, which is minus half the square of the standard error. Both are too small if large weights are
-    rare, so that the samples hold none of them: the bias is then a lower bound of the true one. The effective sample size
-    is `(sum w)^2 / sum w^2` (Kong 1992).
+    term gives the bias, which is minus half the square of the standard error. If large weights are so rare that the
+    samples hold none of them, both are too small, and the bias is a lower bound of the true one. The effective sample
+    size is `(sum w)^2 / sum w^2` (Kong 1992).
     """
     return of_sums(log_weights.logsumexp(0), (2 * log_weights).logsumexp(0), len(log_weights), **more)
 

@@ -57,7 +57,7 @@ OF_ESTIMATE = (
     _count("undefined", "undefined", meaning="examples of which the estimator can say nothing"),
 )
 OF_TRAINING = (
-    replace(LOSS, meaning="what training minimises, without the weight prior"),
+    replace(LOSS, meaning="what training minimises, with the weight prior's share of each example"),
     Metric("learning_rate", "learning rate", unit="", form=".2g", meaning="for the next step, if it has a schedule"),
     _count("samples_seen", "training samples seen", meaning="training examples so far, the x of every curve"),
     _count("steps", "optimiser steps", meaning="optimiser steps so far"),

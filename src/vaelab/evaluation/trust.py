@@ -40,10 +40,10 @@ def on_bias(own: Metrics) -> str:
         return ""
     direction = "low" if own["bias"] <= 0 else "high"
     if knows_bias(own):
-        return f"too {direction} by about {abs(own['bias']):.3f} nats, so log p(x) is {found[0]:.2f} to {found[1]:.2f}"
+        return f"too {direction} by about {abs(own['bias']):.2g} nats, so log p(x) is {found[0]:.2f} to {found[1]:.2f}"
     end = f"at least {found[0]:.2f}" if direction == "low" else f"at most {found[1]:.2f}"
     return (
-        f"too {direction} by at least {abs(own['bias']):.3f} nats, and its samples cannot tell by how much more: "
+        f"too {direction} by at least {abs(own['bias']):.2g} nats, and its samples cannot tell by how much more: "
         f"log p(x) is {end}"
     )
 

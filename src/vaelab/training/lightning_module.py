@@ -26,7 +26,7 @@ class VAEModule(EvaluationModule):
 
     One Lightning step is one `Chunk` of minibatches, and each minibatch is one optimiser step (`Step`). Two counts are
     saved in checkpoints: `steps`, the optimiser steps, which `trainer.global_step` follows, and `samples_seen`, the
-    training examples over all processes, which is the x-axis of every curve as in Kingma & Welling (2014).
+    training examples over all processes, which is the x-axis of every curve, as in figure 2 of Kingma & Welling (2014).
 
     It logs the metrics of `EvaluationModule`, and after each Lightning step `train/loss` and the objective's metrics.
 

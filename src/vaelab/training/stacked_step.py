@@ -68,6 +68,7 @@ class StackedStep:
         loss = terms[-1].sum() / size + penalty.sum() / self.data.num_train
         self.descend(loss)
         self.sums += torch.stack(terms, 1).detach().sum(2, dtype=torch.float64)
+        self.sums[:, -1] += penalty.detach() * (indices.shape[1] / self.data.num_train)  # joins each example's loss
 
     def bound_of(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, ...]:
         """Return the terms of one model on its pixels, and -log p(theta)."""

@@ -50,7 +50,7 @@ class Step:
 
     Attributes:
         streams: the generators that the step draws from, besides the device's global one.
-        names: the names of the objective's metrics, and `loss`.
+        names: the names of the objective's metrics, and, last, `loss`, which includes the weight prior.
         sums: the sum of each of `names` over this process's examples since `take_sums`.
         step: the number of optimiser steps before this one, a scalar on the device.
     """
@@ -101,6 +101,7 @@ class Step:
             losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]  # a mean without its own kernel
         if self.weight_prior is not None:
             losses.append(self.weight_prior(self.vae))
+            self.sums[-1] += losses[-1].detach() * (len(indices) / self.data.num_train)  # joins each example's loss
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
         if losses:
             torch.autograd.backward(losses, weights)
