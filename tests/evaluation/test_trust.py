@@ -8,7 +8,7 @@ import torch
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
 from vaelab.estimators import AnnealedImportanceSampling, Estimator, ImportanceSampling
 from vaelab.evaluation.metrics import estimate_summary
-from vaelab.evaluation.trust import interval, knows_bias
+from vaelab.evaluation.trust import error_of, in_words, interval, knows_bias
 
 EXAMPLES, REPEATS = 20, 50
 
@@ -64,3 +64,19 @@ def test_an_estimate_that_is_too_high_has_its_bias_on_the_other_side() -> None:
     own = {"log_likelihood": -3.0, "standard_error": 0.1, "bias": 0.2, "effective_sample_size": 100}
     assert interval(own) == pytest.approx((-3.6, -2.8))
     assert interval(own | {"r_hat": 1.3}) == (-math.inf, pytest.approx(-2.8))
+
+
+def test_a_score_is_named_for_what_it_is() -> None:
+    assert in_words({}, "elbo") == "the ELBO, a lower bound of log p(x)"
+    assert in_words({"num_samples": 1}, "log_likelihood").startswith(
+        "a lower bound of log p(x) with K = 1; q(z|x) is not"
+    )
+    assert in_words({"log_likelihood": -3.0, "bias": 0.1}, "log_likelihood") == "an estimate of log p(x)"
+
+
+def test_the_error_of_a_score_includes_what_is_known() -> None:
+    own = {"standard_error": 0.01, "log_likelihood_sampling_error": 0.4, "sampling_error": 0.5}
+    assert error_of(own, "log_likelihood") == (0.4, "over examples and draws")
+    assert error_of(own, "elbo") == (0.5, "over examples and draws")
+    assert error_of({"standard_error": 0.01}, "log_likelihood") == (0.01, "over draws")
+    assert error_of({}, "elbo")[0] is None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from vaelab.evaluation.comparability import Key, as_text, estimator_of
 from vaelab.evaluation.declared import metric_of
+from vaelab.evaluation.trust import error_of, in_words
 from vaelab.reporting.reading import Entry, Result
 
 
@@ -15,12 +16,24 @@ class Ranked:
     Attributes:
         rank: 1 for the best; None if the result has no score.
         score: the value of the metric that ranks the group (higher is better); None if the result lacks it.
+        by: that metric.
     """
 
     rank: int | None
     score: float | None
     entry: Entry
     result: Result
+    by: str
+
+    @property
+    def error(self) -> tuple[float | None, str]:
+        """The standard error of the score, and what it includes; see `vaelab.evaluation.trust.error_of`."""
+        return error_of(self.result.numbers, self.by)
+
+    @property
+    def meaning(self) -> str:
+        """What the score is, and how far it can be trusted; empty without a score."""
+        return "" if self.rank is None else in_words(self.result.numbers, self.by)
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
         by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
         scored = [(result.numbers.get(by), entry, result) for entry, result in members]
         scored.sort(key=lambda member: (member[0] is None, -(member[0] or 0), member[1].name))
-        ranked = [Ranked(None if member[0] is None else i, *member) for i, member in enumerate(scored, 1)]
+        ranked = [Ranked(None if member[0] is None else i, *member, by) for i, member in enumerate(scored, 1)]
         groups.append(Group(number, members[0][1].key, by, ranked))
     return groups
 
