@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from tests.helpers.commands import ROOT, Outcome, Run, assert_one_line, fast, results, run_main
 from vaelab import train
+from vaelab.evaluation.comparability import name_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.priors import StandardNormal
 from vaelab.signals import Interrupted
@@ -86,7 +87,8 @@ def test_it_says_what_the_numbers_can_be_compared_with(folder: Path, run_evaluat
     assert evaluation(folder)["comparability"] == {
         **{"data": "digits", "data_seed": 0, "split": "test", "examples": 150, "of": 179},
         "sha256": "3a15d0770d0c4d51d3f9d0b8b5fb2922aa92b773f9c3bc79a1ae269a6cd725f4",
-        **{"pixels": "binary", "binarize": "dynamic", "measure": "mass", "dequantizations": 1},
+        **{"event_shape": [1, 8, 8], "num_levels": 17, "pixels": "binary", "binarize": "dynamic"},
+        **{"measure": "mass", "dequantizations": 1},
         "estimators": {"importance": {"num_samples": 30}},
     }
 
@@ -328,5 +330,7 @@ def test_an_evaluation_joins_the_runs_own_wandb_run(run_fast: Run, run_evaluate:
     one, other = Read(first), Read(second)
     assert other.run["run_id"] == one.run["run_id"]
     assert other.run["project"] == "mine"
-    assert other.last("evaluation/test/log_likelihood") == evaluation(path)["test/log_likelihood"]
+    estimate, key = evaluation(path)["test/log_likelihood"], evaluation(path)["comparability"]
+    assert other.last("evaluation/test/log_likelihood") == estimate
+    assert other.last(f"evaluation/within/{name_of(key)}/log_likelihood") == estimate
     assert other.exit_code == 0

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,3 +34,10 @@ def test_neighbouring_keys_are_uncorrelated():
     draws = torch.stack([torch.rand(1000, generator=generator("train", 0, 0, step)) for step in range(20)])
     correlations = torch.corrcoef(draws).fill_diagonal_(0)
     assert correlations.abs().max() < 5 / 1000**0.5
+
+
+def test_each_seed_of_64_bits_has_its_own_draws():
+    assert len({stream("train", seed) for seed in (0, 1, 2**32, 2**63, 2**64 - 1)}) == 5
+    for seed in (2**64, 2**64 + 1, -1):
+        with pytest.raises(ValueError, match=f"from 0 to 2\\^64 - 1, found {seed}"):
+            stream("train", seed)

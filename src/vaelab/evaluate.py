@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> float:
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
     show_evaluation(title, metrics, module, notes, f"{begun}: {evaluation.folder / 'evaluation.json'}")
     named |= {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(per_dimension)}
-    log_evaluation(evaluation.folder, named, cfg.wandb_mode)
+    log_evaluation(evaluation.folder, named, own, cfg.wandb_mode)
     return metrics["elbo"]
 
 

@@ -9,7 +9,7 @@ import torch
 
 Stage = Literal["split", "binarize", "pixels", "initialize", "shuffle", "train", "evaluate", "figures"]
 _STAGES: dict[Stage, int] = {stage: number for number, stage in enumerate(get_args(Stage), start=1)}
-_MASK = (1 << 64) - 1
+LARGEST_SEED = _MASK = (1 << 64) - 1
 
 
 def stream(stage: Stage, *key: int) -> int:
@@ -17,10 +17,15 @@ def stream(stage: Stage, *key: int) -> int:
 
     Each integer is mixed in by a round of SplitMix64 (Steele, Lea & Flood 2014), a bijection of the 64-bit state.
     PyTorch's CPU generator uses only the lower 32 bits of a seed, so among 10^5 steps, two may share their noise.
+
+    Raises:
+        ValueError: an integer of the key is negative or above `LARGEST_SEED`, and would share its draws with another.
     """
     state = _STAGES[stage]
     for part in key:
-        state = _splitmix((state ^ _splitmix(part & _MASK)) & _MASK)
+        if not 0 <= part <= LARGEST_SEED:
+            raise ValueError(f"a seed must be a whole number from 0 to 2^64 - 1, found {part}")
+        state = _splitmix(state ^ _splitmix(part))
     return state >> 1
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,6 +30,11 @@ class Conditional(nn.Module):
         network: makes the `vaelab.networks.Network` from both shapes.
         head: makes the `vaelab.heads.Head` from the network.
 
+    Attributes:
+        reduced: the dtype in which the network multiplies matrices during training, such as `torch.bfloat16`; None for
+            the dtype of its weights. The head never computes in it: a distribution in bfloat16 has a wrong KL, and
+            samples that do not fit their densities.
+
     Examples:
         >>> import torch
         >>> from vaelab.heads import Bernoulli
@@ -43,9 +49,15 @@ class Conditional(nn.Module):
         super().__init__()
         self.network = network(context_shape, event_shape)
         self.head = head(self.network)
+        self.reduced: torch.dtype | None = None
 
     def forward(self, context: Tensor) -> td.Distribution:
-        return self.head(self.network(context))
+        if self.reduced is None or not self.training:
+            return self.head(self.network(context))
+        # no cache, because it would keep copies of weights that the optimiser has changed since
+        with torch.autocast(context.device.type, self.reduced, cache_enabled=False):
+            features = self.network(context)
+        return self.head(features.to(context.dtype))
 
     def log_prob(self, event: Tensor, context: Tensor) -> Tensor:
         """Return log p(event | context) in nats, over the broadcast batch shape. In training, call `head.observe`."""

@@ -148,6 +148,22 @@ def test_draws_of_levels_are_levels_and_have_their_moments(make):
     assert p.expand((2, 3)).sample().shape == (2, 3)
 
 
+@pytest.mark.parametrize("levels", [2, 256])
+def test_moments_of_levels_keep_their_digits_in_float32(levels):
+    loc, scale = torch.linspace(-0.2, 1.2, 15), torch.tensor(1e-3)
+    p = Quantised(Normal(loc, scale), levels)
+    level = np.arange(levels)[:, None]
+    edges = np.concatenate([[[-np.inf]], level[1:] / levels, [[np.inf]]])
+    # the smaller tail, because differences of a cdf near 1 cancel
+    z = (edges - loc.double().numpy()) / scale.item()
+    mass = np.where(
+        z[:-1] > 0, scipy.stats.norm.sf(z[:-1]) - scipy.stats.norm.sf(z[1:]), np.diff(scipy.stats.norm.cdf(z), axis=0)
+    )
+    mean = (mass * level).sum(0)
+    np.testing.assert_allclose(p.mean.numpy(), mean, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(p.variance.numpy(), (mass * (level - mean) ** 2).sum(0), rtol=1e-4, atol=1e-9)
+
+
 def test_training_refuses_samples_that_carry_no_gradient():
     q = td.MixtureSameFamily(td.Categorical(torch.ones(2)), td.Normal(torch.zeros(2), torch.ones(2)))
     with pytest.raises(NotImplementedError):

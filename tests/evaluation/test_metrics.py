@@ -5,20 +5,23 @@ import math
 import pytest
 import torch
 
+from tests.helpers.linear_gaussian import draw_data, linear_gaussian
 from vaelab.data import Digits
 from vaelab.estimators import AnnealedImportanceSampling, HarmonicMean, ImportanceSampling
-from vaelab.evaluation.advice import verdicts
+from vaelab.evaluation.advice import on_bound, verdicts
+from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
 from vaelab.evaluation.per_example import Records
 from vaelab.heads import Bernoulli, Logistic
 from vaelab.networks import Network
+from vaelab.objectives import ELBO
 
 NETWORK = Network((2,), (1, 8, 8), (2,))
 BERNOULLI = Bernoulli(NETWORK)
 IMPORTANCE = ImportanceSampling(5000)
 FINE = {"log_likelihood": -90.0, "standard_error": 0.01, "bias": -0.001, "mutual_information": 2.0}
 FINE |= {"mutual_information_limit": 9.2, "active_units": 10, "latent_dim": 10, "num_samples": 5000}
-FINE |= {"elbo": -95.0, "effective_sample_size": 900.0}
+FINE |= {"elbo": -95.0, "gain": 5.0, "gain_error": 0.5, "num_examples": 100, "effective_sample_size": 900.0}
 FINE |= {"pareto_k": 0.3, "pareto_k_bad": 0.0}
 
 
@@ -103,12 +106,15 @@ def test_nothing_to_complain_of():
 
 GAP = {"simulated_gap": 0.05, "simulated_gap_error": 0.01}
 COMPLAINTS = {
-    "a poor proposal for 20% of the examples": {"pareto_k_bad": 0.2},
-    "above 0.70 for 1.0% of the examples: their log p(x) may be too low": {"pareto_k_bad": 0.01},
-    "biased by about -0.050 nats, more than its standard error 0.010:": {"bias": -0.05},
-    "only 1.2 effective samples on average: log p(x) may be wrong by much": {"effective_sample_size": 1.2},
+    "a poor proposal for 20% of the examples (Pareto k above 0.70) / importance": {"pareto_k_bad": 0.2},
+    "at least 0.001 nats, and its samples cannot tell by how much more: log p(x) is at least -90.02;": {
+        "pareto_k_bad": 0.2
+    },
+    "a poor proposal for only 1.0% of the examples": {"pareto_k_bad": 0.01},
+    "too low by about 0.05 nats, so log p(x) is -90.02 to -89.88; use": {"bias": -0.05},
+    "not checked as a proposal, because that needs num_samples=25 or more": {"num_samples": 24},
     "only 1.1 effective draws of the noise: it is a loose lower bound": {"log_mass_effective_sample_size": 1.1},
-    "importance sampling is looser than the ELBO: do not use": {"elbo": -80.0},
+    "importance sampling is looser than the ELBO, by 2.000 +- 0.500 nats: do not use": {"gain": -2.0},
     "have not mixed (R-hat up to 1.30)": {"r_hat": 1.3},
     "0.050 +- 0.010 nats apart: tight": GAP,
     "0.050 +- 0.100 nats apart: there are too few examples": GAP | {"simulated_gap_error": 0.1},
@@ -124,6 +130,50 @@ COMPLAINTS = {
 def test_each_complaint(expected):
     assert expected in said(**COMPLAINTS[expected])
     assert expected not in said()
+
+
+def without(*names, estimator=IMPORTANCE, **changed):
+    kept = {name: value for name, value in (FINE | changed).items() if name not in names}
+    return " / ".join(verdicts(kept, {"": estimator}))
+
+
+def test_few_or_unmixed_chains_only_bound_their_bias():
+    ais, few = AnnealedImportanceSampling(), {"effective_sample_size": 5.0, "bias": -0.05}
+    assert "too low by at least 0.05 nats" in without("pareto_k_bad", "num_samples", estimator=ais, **few)
+    many = few | {"effective_sample_size": 12.0}
+    assert "too low by about 0.05 nats" in without("pareto_k_bad", "num_samples", estimator=ais, **many)
+    hmc = without("pareto_k_bad", "num_samples", estimator=HarmonicMean(), r_hat=1.3, bias=0.05)
+    assert "too high by at least 0.05 nats, and its samples cannot tell by how much more: log p(x) is at most" in hmc
+
+
+def test_one_example_or_one_sample_is_not_checked_in_words():
+    assert "not checked against the ELBO, because that needs several examples" in without("gain_error", num_examples=1)
+    one = without("standard_error", "bias", "pareto_k_bad", num_samples=1)
+    assert "q(z|x) is not checked as a proposal" in one
+    assert "too low" not in one
+
+
+@pytest.mark.parametrize("num_samples", [1, 10])
+def test_chance_rarely_calls_an_estimate_looser_than_the_elbo(num_samples):
+    vae, _ = linear_gaussian(5, detune=0.05)
+    x = draw_data(vae, 20 * 100)
+    with torch.no_grad():
+        elbo = ELBO()(vae, x, torch.tensor(0)).metrics["elbo"]
+    gains = (ImportanceSampling(num_samples)(vae, x).log_likelihood - elbo).split(20)  # of 100 evaluations
+    said = [on_bound({**errors_of(gain), "num_examples": 20}, {"": IMPORTANCE}) for gain in gains]
+    assert sum(map(len, said)) <= 2
+
+
+def errors_of(gain):
+    return {"gain": gain.mean().item(), "gain_error": spread_of_mean(gain)}
+
+
+def test_an_estimate_far_below_the_elbo_is_called_looser():
+    values = records(log_likelihood=torch.tensor([-110, -99, -106, -114, -121.0]))
+    found = summary(values, {"": IMPORTANCE}, Digits(), BERNOULLI)
+    assert (found["gain"], found["elbo"]) == (-10, -100)
+    (sentence,) = on_bound(found, {"": IMPORTANCE})
+    assert sentence.startswith("importance sampling is looser than the ELBO, by 10.000 +- 0.447 nats")
 
 
 def both(difference, other=AnnealedImportanceSampling, **changed):

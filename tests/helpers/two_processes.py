@@ -14,7 +14,7 @@ from vaelab.vae import VAE
 # 103 examples make 13 batches and a last one of 99, so that no two shares are of one size
 LINE = ("data.binarize=threshold", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01", "batch_size=103")
 CASES = {
-    "clipped": ("gradient_clip=norm", "gradient_clip.max_norm=1", "steps_per_call=4"),
+    "clipped": ("gradient_clip=norm", "gradient_clip.max_norm=1", "steps_per_call=4", "weight_prior=normal"),
     "plateau": ("trainer.max_epochs=3", "lr_schedule=plateau", "lr_schedule.scheduler.patience=0"),
     # shares of 3 and 2, each with a mean square of its own
     "optimal scale": ("trainer.max_steps=40", "decoder=gaussian_optimal", "optimizer.lr=0.0001", "batch_size=5"),

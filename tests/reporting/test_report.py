@@ -138,12 +138,29 @@ def test_masses_and_densities_share_no_ranking_and_no_plot(gridded: Path) -> Non
         assert {value > 0 for value in (*scores, *plotted)} == {positive}
 
 
-@pytest.mark.parametrize("more", [{"seed": 1}, {"sha256": dict.fromkeys(SHA256, "0" * 64)}])
+@pytest.mark.parametrize("more", [{"seed": 1}, {"sha256": dict.fromkeys(SHA256, "0" * 64)}, {"num_levels": 256}])
 def test_other_data_are_another_group(more: dict[str, Any], sweep: Path) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     with running_job(sweep, "latent_dim=3", **more) as folder:
         folder.finish({"test/elbo": -2.0})
     assert len(gather(sweep).groups) == 2
+
+
+def test_the_best_number_says_what_it_is(sweep: Path, run_report: Run) -> None:
+    numbers = {"log_likelihood": -105.49, "standard_error": 0.0054, "bias": -0.31, "pareto_k_bad": 0.93}
+    numbers |= {"num_samples": 100, "log_likelihood_sampling_error": 0.42, "elbo": -107}
+    with running_job(sweep, "latent_dim=2") as folder:
+        folder.finish({f"test/{name}": value for name, value in numbers.items()})
+    printed = run_report(f"sweep={sweep}", "wandb_mode=disabled").out
+    page = (sweep / "report.html").read_text()
+    assert "<b>−105.49</b> ± 0.42 (over examples and draws) nats" in page
+    words = "a lower bound of log p(x) with K = 100; q(z|x) is a poor proposal for 93% of the examples (Pareto k above "
+    words += "0.50); too low by at least 0.31 nats, and its samples cannot tell by how much more: log p(x) is at least "
+    words += "-105.50"
+    assert f"This is {words}." in page
+    assert f"- group 1: the best is {words}" in printed
+    assert "0.420" in printed
+    assert stored_report(sweep)["groups"][0]["best_is"] == words
 
 
 def test_each_estimator_is_a_group_of_its_own(sweep: Path) -> None:

@@ -27,6 +27,9 @@ TRAIN = [
     ("data._target_=nowhere.Data", USAGE, "nowhere"),
     # numbers and choices
     ("latent_dim=0", USAGE, "latent_dim", "at least 1", "found 0"),
+    (f"seed={2**64}", USAGE, "seed must be at most 2^64 - 1", str(2**64)),
+    (f"data.seed={2**64}", USAGE, "data.seed must be at most 2^64 - 1"),
+    (f"seed={2**64 - 1} seeds=2", USAGE, "seed must be at most 2^64 - 1"),
     ("latent_dim=null", USAGE, "latent_dim", "None"),
     ("trainer.max_epochs=null", USAGE, "trainer.max_epochs", "None"),
     ("trainer.max_steps=0", USAGE, "trainer.max_steps", "found 0"),

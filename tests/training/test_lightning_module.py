@@ -138,6 +138,16 @@ def test_weight_prior_joins_the_loss_and_not_the_bound():
     assert losses["with"][1] == losses["without"][1]
 
 
+def test_the_reported_loss_has_the_weight_priors_share():
+    data, module = digits(), module_of(new_vae(), weight_prior=NormalWeightPrior(scale=0.05))
+    reported, penalty = {}, module.weight_prior(module.vae).item()  # of the weights before the step
+    module.report = lambda metrics: reported.update(metrics) or {"train/elbo": 0.0}
+    module.max_steps = 1
+    trainer().fit(module, data)
+    expected = penalty / data.num_train - reported["train/elbo"].item()
+    assert reported["train/loss"].item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_optimal_scale_is_learnt_in_training_and_frozen_in_evaluation():
     data = digits(pixels="unit")
     module = module_of(new_vae(partial(DiagonalGaussian, scale=OptimalScale, sigmoid_mean=True)))

@@ -12,10 +12,13 @@ import torch
 import torch._dynamo.utils
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from tests.helpers.training import Fitted, assert_same_state, by_hand, fit, same
+from tests.helpers.training import Fitted, assert_same_state, by_hand, configured, fit, same
 from tests.helpers.two_processes import CASES, train, train_all
+from vaelab.runs.build import build
 from vaelab.runs.processes.distributed import launch
 from vaelab.training import VAEModule
+from vaelab.training.stacked_step import StackedStep
+from vaelab.training.step import Step
 
 LINES = {
     "by validations": (
@@ -79,6 +82,17 @@ def test_training_metrics_are_means_over_the_examples_of_a_call() -> None:
         values = [value for _, value in one.curve(f"train/{name}")[:15]]
         mean = sum(size * value for size, value in zip(sizes, values, strict=True)) / 1438
         assert many.curve(f"train/{name}")[0] == (15, pytest.approx(mean, rel=1e-9))
+
+
+def test_stacked_models_report_the_loss_with_the_weight_prior() -> None:
+    prior, keys = ("weight_prior=normal", "weight_prior.scale=0.05"), [("train", seed, 0, 0, 0) for seed in (0, 1)]
+    made = [build(configured(*prior, f"seed={seed}")) for seed in (0, 1) for _ in range(2)]
+    steps = [Step(m.vae, m.objective, d, m.optimizer(m.vae.parameters()), m.weight_prior) for d, m in made]
+    stacked, indices = StackedStep(steps[::2]), torch.arange(20)
+    stacked(torch.stack([indices, indices]), 20, tuple(keys))
+    for one, key in zip(steps[1::2], keys, strict=True):
+        one(indices, 20, key)
+    torch.testing.assert_close(stacked.sums, torch.stack([one.sums for one in steps[1::2]]), rtol=1e-5, atol=0)
 
 
 # clipping

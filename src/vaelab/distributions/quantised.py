@@ -1,7 +1,7 @@
 """A distribution over grey levels, made from a distribution over unit pixels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -49,12 +49,13 @@ class Quantised(td.Distribution):
     @property
     def mean(self) -> Tensor:
         """The mean level. It costs one pass over the pixels for each level."""
-        return self._moment(1)
+        return self._expectation(lambda level: level)
 
     @property
     def variance(self) -> Tensor:
         """The variance of the level. It costs two passes over the pixels for each level."""
-        return self._moment(2) - self._moment(1).square()
+        mean = self.mean  # subtracted before squaring, because a difference of squares cancels in float32
+        return self._expectation(lambda level: (level - mean).square())
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         drawn = self.pixels.sample(torch.Size(sample_shape))
@@ -77,9 +78,9 @@ class Quantised(td.Distribution):
         mass = up_to.masked_fill(highest.to(up_to.device), 1) - below.masked_fill(lowest.to(below.device), 0)
         return mass.clamp_min(0).log().to(value.dtype if value.is_floating_point() else torch.float64)
 
-    def _moment(self, power: int) -> Tensor:
+    def _expectation(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         total = torch.zeros(())
-        for level in range(1, self.num_levels):  # one by one, because all at once may not fit in memory
+        for level in torch.arange(self.num_levels):  # one by one, because all at once may not fit in memory
             # a scalar on the CPU works with tensors on any device
-            total = total + level**power * self.log_prob(torch.tensor(level, dtype=torch.float64)).exp()
+            total = total + function(level) * self.log_prob(level.double()).exp()
         return total

@@ -22,7 +22,8 @@ class Estimate:
         log_likelihood: the estimate; higher is better.
         standard_error: its Monte Carlo standard error; NaN for a single sample.
         effective_sample_size: the number of equal weights, or of independent draws, that would be as accurate.
-        bias: the mean of the estimate minus log p(x), as estimated from the samples.
+        bias: the mean of the estimate minus log p(x), as estimated from the samples; the true one may be larger if they
+            are few or their weights have a heavy tail.
         pareto_k: the shape of the weights' tail (`vaelab.estimators.importance_weights.pareto_k`).
         acceptance_rate: the acceptance rate of Hamiltonian transitions.
         r_hat: R-hat of the chains, the largest over dimensions; 1 means that they have mixed.
@@ -91,8 +92,9 @@ def of_weights(log_weights: Float[Tensor, "samples batch"], **more: Any) -> Esti
     """Return the estimate log (1/K) sum_k w_k from K weights per example; `more` holds other fields.
 
     The delta method gives the standard error `sqrt((K sum w^2 / (sum w)^2 - 1) / (K - 1))`, NaN for K = 1. Its next
-    term gives the bias, which is minus half the square of the standard error. The effective sample size is
-    `(sum w)^2 / sum w^2` (Kong 1992).
+    term gives the bias, which is minus half the square of the standard error. If large weights are so rare that the
+    samples hold none of them, both are too small, and the bias is a lower bound of the true one. The effective sample
+    size is `(sum w)^2 / sum w^2` (Kong 1992).
     """
     return of_sums(log_weights.logsumexp(0), (2 * log_weights).logsumexp(0), len(log_weights), **more)
 

@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping
 
 from vaelab.estimators import Estimator
-from vaelab.estimators.importance_weights import threshold
+from vaelab.evaluation.trust import MIXED, POOR, knows_bias, on_bias, on_proposal
 
 Metrics = Mapping[str, float]
-POOR = 0.05  # a proposal is poor if it fails on a larger share of the examples
-FEW = 5  # with fewer effective samples an estimate is unreliable
+MORE = "a larger num_samples=, or estimator=ais, which does not need q(z|x)"
+NEGLIGIBLE = 0.01  # nats; a smaller bias is not worth a sentence
+CHANCE = 0.001  # how often an estimate that is no looser than the ELBO is called looser
+FEW = 5  # with fewer effective draws of the noise a mass is unreliable
 TIGHT = 0.1  # nats; bounds from both sides are tight if they differ by less
-MIXED = 1.1  # chains have mixed if R-hat is below this
 NEAR = 0.5  # nats; a mutual information closer than this to its limit is saturated
 
 
@@ -28,17 +29,9 @@ def on_estimate(own: Metrics) -> list[str]:
     sentences = []
     if "undefined" in own:
         sentences.append(f"it gives no estimate for {own['undefined']:.0f} examples, which its mean leaves out")
-    if "pareto_k_bad" in own:
-        sentences.append(on_proposal(own["pareto_k_bad"], threshold(int(own["num_samples"]))))
-    bias, error = own.get("bias", 0.0), own.get("standard_error", 0.0)
-    if (effective := own.get("effective_sample_size", math.inf)) < FEW:
-        sentences.append(
-            f"an example has only {effective:.1f} effective samples on average: log p(x) may be wrong by much more "
-            "than the standard error"
-        )
-    elif abs(bias) > max(2 * error, 0.01):
-        remedy = "a larger num_samples=" if "num_samples" in own else "more chains"
-        sentences.append(f"biased by about {bias:+.3f} nats, more than its standard error {error:.3f}: use {remedy}")
+    sentences += filter(None, [on_proposal(own)])
+    if own.get("pareto_k_bad", 0) > POOR or matters(own):
+        sentences.append(f"it is {on_bias(own)}; use {MORE if 'num_samples' in own else 'more chains'}")
     if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
         sentences.append(
             f"log P(levels) has only {effective:.1f} effective draws of the noise: it is a loose lower bound; "
@@ -54,17 +47,10 @@ def on_estimate(own: Metrics) -> list[str]:
     return sentences
 
 
-def on_proposal(share: float, limit: float) -> str:
-    """Return a sentence on q(z|x) as a proposal; `share` of the examples have a Pareto k above `limit`."""
-    if share > POOR:
-        return (
-            f"q(z|x) is a poor proposal for {share:.0%} of the examples (Pareto k above {limit:.2f}): their log p(x) "
-            "may be too low, and its standard error too; use a larger num_samples=, or estimator=ais, which does not "
-            "need q"
-        )
-    if share > 0:
-        return f"Pareto k is above {limit:.2f} for {share:.1%} of the examples: their log p(x) may be too low"
-    return f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})"
+def matters(own: Metrics) -> bool:
+    """Return whether the bias is larger than chance, or may be, because it is unknown."""
+    bias, error = abs(own.get("bias", 0)), own.get("standard_error", math.inf)
+    return bias > NEGLIGIBLE and (bias > 2 * error or not knows_bias(own))
 
 
 def on_gap(gap: float, error: float) -> str:
@@ -81,10 +67,22 @@ def on_gap(gap: float, error: float) -> str:
 
 
 def on_bound(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """Return a sentence on each estimate below the ELBO, which is itself a lower bound of log p(x)."""
-    largest = {p: metrics.get(f"{p}log_likelihood", math.inf) + 2 * _error(metrics, p, 0.0) for p in estimators}
-    looser = [estimator.label for prefix, estimator in estimators.items() if largest[prefix] < metrics["elbo"]]
-    return [f"{label} is looser than the ELBO: do not use its log p(x)" for label in looser]
+    """Return a sentence on each estimate that lies below the ELBO, itself a lower bound, by more than chance explains.
+
+    Chance makes such a verdict once in 1000 times: Student's t of the differences between both, example by example.
+    """
+    from scipy.stats import t  # slow to import
+
+    sentences = []
+    for prefix, estimator in estimators.items():
+        gain, error = metrics.get(f"{prefix}gain"), metrics.get(f"{prefix}gain_error")
+        examples = metrics["num_examples"] - metrics.get(f"{prefix}undefined", 0)
+        if gain is not None and error is None:
+            sentences.append(f"{estimator.label} is not checked against the ELBO, because that needs several examples")
+        elif gain is not None and error is not None and gain < t.ppf(CHANCE, examples - 1) * error:
+            by = f"by {-gain:.3f} +- {error:.3f} nats"
+            sentences.append(f"{estimator.label} is looser than the ELBO, {by}: do not use its log p(x)")
+    return sentences
 
 
 def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
@@ -99,7 +97,7 @@ def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[
         if prefix == best:
             continue
         gap = metrics[f"{best}log_likelihood"] - metrics[f"{prefix}log_likelihood"]
-        error = math.hypot(_error(metrics, best), _error(metrics, prefix))
+        error = math.hypot(*(metrics.get(f"{p}standard_error", math.nan) for p in (best, prefix)))
         differ = f"differ by {gap:.3f} +- {error:.3f} nats"
         if any(f"{p}undefined" in metrics for p in (best, prefix)):
             verdict = "are not compared: their means are over different examples"
@@ -114,10 +112,6 @@ def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[
             verdict = f"{differ}; the latter is not a bound: trust the former"
         sentences.append(f"{estimators[best].label} and {other.label} {verdict}")
     return sentences
-
-
-def _error(metrics: Metrics, prefix: str, default: float = math.nan) -> float:
-    return metrics.get(f"{prefix}standard_error", default)
 
 
 def _why(metrics: Metrics, prefix: str) -> str:

@@ -1,5 +1,7 @@
 """The comparability key: results may stand in one ranking only if their keys are equal."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +20,8 @@ def comparability(
 ) -> Key:
     """Return the comparability key of an evaluation of the first `examples` examples of a split.
 
-    `record` comes from `ImageData.record`; `estimators` maps the name of each estimator to its settings.
+    It holds everything that defines the scored number, except the model and its random draws. `record` comes from
+    `ImageData.record`; `estimators` maps the name of each estimator to its settings.
     """
     return {
         "data": record["name"],
@@ -27,11 +30,33 @@ def comparability(
         "sha256": record["sha256"][split],
         "examples": examples,
         "of": record["sizes"][split],
+        **{name: record[name] for name in ("event_shape", "num_levels")},
         **{name: record[name] for name in ("pixels", "binarize") if name in record},
         "measure": measure,
         "estimators": dict(estimators),
         "dequantizations": dequantizations,
     }
+
+
+def as_text(key: Any) -> str:
+    """Return plain data, such as a key, as text; equal values give equal texts."""
+    return json.dumps(key, sort_keys=True, default=str)
+
+
+def name_of(key: Key) -> str:
+    """Return a short name of a key: data, pixels, estimator, and a hash of the whole key."""
+    digest = hashlib.sha256(as_text(key).encode()).hexdigest()[:8]
+    parts = [key["data"], key["pixels"], key.get("binarize"), *estimator_of(key).partition(" (")[0].split(), digest]
+    return "-".join(part.replace("=", "") for part in parts if part is not None)
+
+
+def estimator_of(key: Key) -> str:
+    """Describe the only estimator of a key by its name with K, or with all its settings if it has no K."""
+    ((name, settings),) = key["estimators"].items()
+    if "num_samples" in settings:
+        return f"{name} K={settings['num_samples']}"
+    listed = ", ".join(f"{setting} {value}" for setting, value in settings.items())
+    return f"{name} ({listed})" if listed else name
 
 
 def settings(estimator: Estimator) -> dict[str, Any]:

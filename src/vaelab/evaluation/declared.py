@@ -34,12 +34,14 @@ OF_LATENT = (
 )
 OF_ESTIMATE = (
     Metric("log_likelihood", "log p(x)", better="higher", meaning="estimate of log p(x), a mean over examples"),
-    _error("standard_error", "±", meaning="Monte Carlo standard error of `log_likelihood`"),
+    _error("standard_error", "± of draws", meaning="Monte Carlo standard error of `log_likelihood`"),
     _error(
         "log_likelihood_sampling_error", "± of examples", meaning="standard error of `log_likelihood` over examples"
     ),
     _bits("log_likelihood_bits_per_dim", "log p(x) in bits per dimension", meaning="`log_likelihood` in bits"),
-    _error("bias", "bias", meaning="the estimate's mean minus log p(x), estimated from samples"),
+    Metric("bias", "bias", form=".3f", meaning="the estimate's mean minus log p(x), or a lower bound of its size"),
+    Metric("gain", "gain over the ELBO", better="higher", meaning="`log_likelihood` minus `elbo`"),
+    _error("gain_error", "error of the gain", meaning="standard error of `gain` over examples and draws"),
     Metric("effective_sample_size", "effective samples", unit="", form=".1f", better="higher", meaning="per example"),
     _count("num_samples", "samples", meaning="samples of z per example"),
     Metric("pareto_k", "Pareto k", unit="", better="lower", meaning="median shape of the weights' tail"),
@@ -57,7 +59,7 @@ OF_ESTIMATE = (
     _count("undefined", "undefined", meaning="examples for which the estimator gives no estimate"),
 )
 OF_TRAINING = (
-    replace(LOSS, meaning="what training minimises, without the weight prior"),
+    replace(LOSS, meaning="what training minimises, with the weight prior's share of each example"),
     Metric("learning_rate", "learning rate", unit="", form=".2g", meaning="for the next step, if it has a schedule"),
     _count("samples_seen", "training samples seen", meaning="training examples so far, the x of every curve"),
     _count("steps", "optimiser steps", meaning="optimiser steps so far"),

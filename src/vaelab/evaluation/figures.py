@@ -45,7 +45,7 @@ def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
 
 @torch.no_grad()
 def manifold(vae: VAE, size: int = 20) -> Figure:
-    """Draw a two-dimensional latent as a grid of images: figure 4 of Kingma & Welling (2014).
+    """Draw a two-dimensional latent as a grid of images: appendix A of Kingma & Welling (2014), figure 4.
 
     The inverse cdf of the Gaussian maps a regular grid on the unit square to z, so that all cells have the same
     probability under a standard normal prior.

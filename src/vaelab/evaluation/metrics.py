@@ -38,6 +38,9 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     for prefix, estimator in estimators.items():
         names = [metric.name for metric in OF_ESTIMATE if prefix + metric.name in records.names]
         own = estimate_summary({name: records.column(prefix + name) for name in names}, estimator)
+        gain = records.column(f"{prefix}log_likelihood") - records.column("elbo")
+        gain = gain[~gain.isnan()]
+        own |= {"gain": gain.mean().item(), "gain_error": spread_of_mean(gain)}
         own |= _in_bits("log_likelihood_bits_per_dim", own["log_likelihood"], data, head.pixels)
         if "log_mass" in own:
             own |= _in_bits("log_mass_bits_per_dim", own["log_mass"], data, "levels")

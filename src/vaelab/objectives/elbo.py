@@ -9,13 +9,14 @@ from vaelab.vae import VAE, Image
 
 
 class ELBO(Objective):
-    """The evidence lower bound: `L = E_q[log p(x|z)] - KL(q(z|x) || p(z))`, equation 3 of Kingma & Welling (2014).
+    """The evidence lower bound: equation 3, in section 2.2, of Kingma & Welling (2014).
 
-    The loss is `-(E_q[log p(x|z)] - beta KL)`. A beta other than 1 (Higgins et al. 2017) changes the loss, but not the
-    reported metrics.
+    `L = E_q[log p(x|z)] - KL(q(z|x) || p(z))`. The loss is `-(E_q[log p(x|z)] - beta KL)`. A beta other than 1 (Higgins
+    et al. 2017) changes the loss, but not the reported metrics.
 
     Args:
-        closed_form: compute the KL in closed form if there is one (estimator B of the paper), not from samples (A).
+        closed_form: compute the KL in closed form if there is one (estimator B of the paper, equation 7), not from
+            samples (A, equation 6).
         num_samples: samples of z per example.
         beta: weight of the KL in the loss.
 

@@ -59,6 +59,7 @@ class Report:
         """Return the content of `report.json`: the rows of `report.csv`, the groups, and the settings."""
         groups = [
             {"group": g.number, "title": g.title, "subtitle": g.subtitle, "ranked_by": g.by, "comparability": g.key}
+            | {"best_is": g.ranked[0].meaning}
             for g in self.groups
         ]
         data = {

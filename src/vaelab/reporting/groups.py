@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vaelab.evaluation.comparability import Key
+from vaelab.evaluation.comparability import Key, as_text, estimator_of
 from vaelab.evaluation.declared import metric_of
-from vaelab.reporting.reading import Entry, Result, as_text
+from vaelab.evaluation.trust import error_of, in_words
+from vaelab.reporting.reading import Entry, Result
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,24 @@ class Ranked:
     Attributes:
         rank: 1 for the best; None if the result has no score.
         score: the value of the metric that ranks the group (higher is better); None if the result lacks it.
+        by: that metric.
     """
 
     rank: int | None
     score: float | None
     entry: Entry
     result: Result
+    by: str
+
+    @property
+    def error(self) -> tuple[float | None, str]:
+        """The standard error of the score, and what it includes; see `vaelab.evaluation.trust.error_of`."""
+        return error_of(self.result.numbers, self.by)
+
+    @property
+    def meaning(self) -> str:
+        """What the score is, and how far it can be trusted; empty without a score."""
+        return "" if self.rank is None else in_words(self.result.numbers, self.by)
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,8 @@ class Group:
     def title(self) -> str:
         """Names the data set, pixels, measure and estimator."""
         key = self.key
-        pixels = f"{key.get('pixels')} pixels" + (f", {key['binarize']} binarisation" if "binarize" in key else "")
+        protocol = f"{key['binarize']} binarisation" if "binarize" in key else f"{key.get('num_levels')} levels"
+        pixels = f"{key.get('pixels')} pixels, {protocol}"
         return f"{key.get('data')} · {pixels} · {key.get('measure')} · {estimator_of(key)}"
 
     @property
@@ -77,7 +91,7 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
         by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
         scored = [(result.numbers.get(by), entry, result) for entry, result in members]
         scored.sort(key=lambda member: (member[0] is None, -(member[0] or 0), member[1].name))
-        ranked = [Ranked(None if member[0] is None else i, *member) for i, member in enumerate(scored, 1)]
+        ranked = [Ranked(None if member[0] is None else i, *member, by) for i, member in enumerate(scored, 1)]
         groups.append(Group(number, members[0][1].key, by, ranked))
     return groups
 
@@ -96,12 +110,3 @@ def describe_differences(groups: Sequence[Group]) -> str:
         f"These {len(groups)} groups differ in {'; '.join(differing) or 'the images'}. "
         "Numbers are ranked, and share an axis, within a group only."
     )
-
-
-def estimator_of(key: Key) -> str:
-    """Return the estimator's name with its K, or with all its settings if it has no K."""
-    ((name, settings),) = key["estimators"].items()
-    if "num_samples" in settings:
-        return f"{name} K={settings['num_samples']}"
-    listed = ", ".join(f"{setting} {value}" for setting, value in settings.items())
-    return f"{name} ({listed})" if listed else name

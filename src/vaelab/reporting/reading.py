@@ -4,7 +4,6 @@ The folder may be untrusted. A damaged file marks its job as damaged, with a rea
 All texts are redacted and printable.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.errors import RunFolderError
-from vaelab.evaluation.comparability import Key
+from vaelab.evaluation.comparability import Key, as_text
 from vaelab.evaluation.declared import DECLARED
 from vaelab.runs.folder.contents import read_json
 from vaelab.runs.folder.identity import BUDGET, flatten, science
-from vaelab.runs.stored_estimators import of_run
+from vaelab.runs.stored_estimators import by_estimator, of_run
 from vaelab.runs.tracking.wandb_runs import logs_to_wandb
 from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened, reason_of, shown
@@ -141,18 +140,10 @@ def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) 
 
     If `key` has a single estimator, any metric in `DECLARED` is enough.
     """
-    split, estimators = key["split"], key["estimators"]
-    own = {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")}
-    for name, settings in estimators.items():
-        named = {full.removeprefix(f"{name}/"): value for full, value in own.items()}
+    for own_key, named in by_estimator(key, metrics):
         numbers = {short: value for short, value in named.items() if short in DECLARED and is_number(value)}
-        if "log_likelihood" in numbers or (len(estimators) == 1 and numbers):
-            yield Result(presentable({**key, "estimators": {name: dict(settings)}}), numbers, weights, source)
-
-
-def as_text(value: Any) -> str:
-    """Return plain data as text; equal values give equal texts."""
-    return json.dumps(value, sort_keys=True, default=str)
+        if "log_likelihood" in numbers or (len(key["estimators"]) == 1 and numbers):
+            yield Result(own_key, numbers, weights, source)
 
 
 def is_number(value: Any) -> bool:

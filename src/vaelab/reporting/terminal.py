@@ -17,12 +17,14 @@ def show_report(report: Report, closing: str) -> None:
     for group in report.groups:
         best = group.ranked[0]
         value = "" if best.score is None else f"{best.score:.2f}"
-        error = best.result.numbers.get("standard_error")
+        error, _ = best.error
         title = Text(group.title.replace(" · ", "\n"))
         cells = [str(len(group.ranked)), value, "" if error is None else f"{error:.3f}"]
         table.add_row(title, *cells, Text(best.entry.name))
     lines = [f"- {entry.name}: {reason}" for entry in report.entries for reason in [*entry.damage[:1], *entry.notes]]
-    lines += [f"- group {group.number}: {group.unranked}" for group in report.groups if group.unranked]
+    for group in report.groups:
+        said = [f"the best is {group.ranked[0].meaning}"] if group.ranked[0].meaning else []
+        lines += [f"- group {group.number}: {text}" for text in (*said, group.unranked) if text]
     console = Console()
     console.print(table)
     console.print(*lines, closing, sep="\n", highlight=False, soft_wrap=True, markup=False)

@@ -11,19 +11,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from vaelab.errors import RunFolderError
+from vaelab.evaluation.comparability import name_of
 from vaelab.reporting.gathering import jobs_of
-from vaelab.runs.tracking.wandb_runs import at, decoder_of, is_log_likelihood, logs_to_wandb, protocol_of, within
+from vaelab.reporting.reading import read
+from vaelab.runs.tracking.wandb_runs import ESTIMATE, at, decoder_of, logs_to_wandb, second_name
 from vaelab.sweeps.folder import Job
 
 DECODER = "decoder.head._target_"
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")  # Tableau's
 MOST_RUNS = 100  # in one panel; W&B's default of 10 would hide most sweeps' runs
+
+
+class Protocol(NamedTuple):
+    """A number that W&B has under one name, because it may be compared, and the jobs that have it."""
+
+    metric: str
+    jobs: list[Job]
 
 
 @dataclass(frozen=True)
@@ -76,13 +85,14 @@ class LoggedSweep:
         return list(dict.fromkeys(decoder_of(job.config) for job in self.jobs))
 
     @cached_property
-    def protocols(self) -> dict[str, list[Job]]:
-        """Protocol → its finished jobs; see `vaelab.runs.tracking.wandb_runs.protocol_of`."""
-        protocols: dict[str, list[Job]] = {}
+    def protocols(self) -> dict[str, Protocol]:
+        """Name of a comparability key → that key's number in W&B, and the finished jobs that have it."""
+        protocols: dict[str, Protocol] = {}
         for job in self.jobs:
-            protocol = protocol_of(job.record, job.config)
-            if protocol is not None and job.metrics:
-                protocols.setdefault(protocol, []).append(job)
+            for result in read(job).results:
+                if result.source == "metrics.json" and ESTIMATE in result.numbers:
+                    found = protocols.setdefault(name_of(result.key), Protocol(second_name(result.key), []))
+                    found.jobs.append(job)
         return protocols
 
     def runs(self, *filters: ws.FilterExpr) -> dict[str, Any]:
@@ -97,7 +107,7 @@ class LoggedSweep:
 
 def workspace(sweep: LoggedSweep) -> ws.Workspace:
     """Return a workspace that shows only the sweep's runs: curves, log p(x) for each protocol, and pictures."""
-    of_results = {f"log p(x): {name}": results(name, jobs) for name, jobs in sweep.protocols.items()}
+    of_results = {f"log p(x): {name}": results(protocol) for name, protocol in sweep.protocols.items()}
     panels = {"curves": curves(), **of_results, "pictures": pictures(sweep)}
     return ws.Workspace(
         entity=sweep.entity,
@@ -115,7 +125,7 @@ def report(sweep: LoggedSweep) -> wr.Report:
         wr.P(f"{len(sweep.jobs)} runs of the sweep {sweep.group}; decoders: {', '.join(sweep.decoders)}."),
         wr.P("Nats per example, higher is better. Compare numbers only within a section."),
     ]
-    sections = [(name, jobs, [*curves(), *results(name, jobs)]) for name, jobs in sweep.protocols.items()]
+    sections = [(name, own.jobs, [*curves(), *results(own)]) for name, own in sweep.protocols.items()]
     for name, jobs, panels in [*sections, ("pictures", sweep.jobs, pictures(sweep))]:
         ids = [job.status["run_id"] for job in jobs]
         runs = wr.Runset(name=name, **sweep.runs(ws.Metric("ID").isin(ids)))
@@ -133,20 +143,19 @@ def curves() -> list[Any]:
     ]
 
 
-def results(protocol: str, jobs: Sequence[Job]) -> list[Any]:
+def results(protocol: Protocol) -> list[Any]:
     """Plot log p(x) against `latent_dim` and as bars; plot settings and results as parallel coordinates."""
-    metrics = sorted({metric for job in jobs for metric in job.metrics if is_log_likelihood(metric)})
-    names = {metric: within(protocol, metric) for metric in metrics}
+    metric, jobs = protocol
     legend = f"${{run:displayName}} ${{config:{DECODER}}}"
-    panels: list[Any] = []
-    for metric, name in names.items():
-        scatter = {"x": wr.Config("latent_dim"), "y": wr.SummaryMetric(name), "legend_template": legend}
-        panels.append(wr.ScatterPlot(title=f"{metric} against latent_dim, in nats", **scatter))
-        panels.append(wr.BarPlot(title=f"{metric}, in nats", metrics=[name], max_bars_to_show=MOST_RUNS))
+    scatter = {"x": wr.Config("latent_dim"), "y": wr.SummaryMetric(metric), "legend_template": legend}
     common = [name for name in ("test/kl", "test/active_units") if all(name in job.metrics for job in jobs)]
-    settings, found = map(wr.Config, ("latent_dim", "seed", DECODER)), map(wr.SummaryMetric, [*names.values(), *common])
+    settings, found = map(wr.Config, ("latent_dim", "seed", DECODER)), map(wr.SummaryMetric, [metric, *common])
     columns = [wr.ParallelCoordinatesPlotColumn(metric=column) for column in (*settings, *found)]
-    return [*panels, wr.ParallelCoordinatesPlot(title="choices and results", columns=columns, layout=whole_row())]
+    return [
+        wr.ScatterPlot(title="log p(x) against latent_dim, in nats", **scatter),
+        wr.BarPlot(title="log p(x), in nats", metrics=[metric], max_bars_to_show=MOST_RUNS),
+        wr.ParallelCoordinatesPlot(title="choices and results", columns=columns, layout=whole_row()),
+    ]
 
 
 def pictures(sweep: LoggedSweep) -> list[Any]:

@@ -1,6 +1,6 @@
-"""Find the estimators of a stored configuration."""
+"""Find the estimators of a stored configuration, and the numbers of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from vaelab.errors import RunFolderError
 from vaelab.estimators import Several
 from vaelab.evaluation.comparability import Key, comparability, settings
 from vaelab.security.allow_list import check_trusted
+from vaelab.security.redaction import presentable
 
 
 def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> Key:
@@ -23,6 +24,18 @@ def of_run(config: Mapping[str, Any], record: Mapping[str, Any], file: Path) -> 
     """
     estimators = stored_estimators(config.get("estimator"), file)
     return comparability(record, "test", record["sizes"]["test"], MEASURES[record["pixels"]], estimators)
+
+
+def by_estimator(key: Key, metrics: Mapping[str, Any]) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """Yield, for each estimator of `key`, its own key, and the metrics of the split without prefixes.
+
+    Its own key is the same whether other estimators ran beside it or not. Its texts are redacted and printable.
+    """
+    prefix = f"{key['split']}/"
+    of_split = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    for name, chosen in key["estimators"].items():
+        own = {full.removeprefix(f"{name}/"): value for full, value in of_split.items()}
+        yield presentable({**key, "estimators": {name: dict(chosen)}}), own
 
 
 def stored_estimators(node: Any, file: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
+from vaelab.randomness import LARGEST_SEED
 from vaelab.runs.configuration import short_key
 from vaelab.security.untrusted import reason_of
 
@@ -67,6 +68,10 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
         value = OmegaConf.select(cfg, key, default=least)
         if key not in not_given or value != not_given[key]:
             check_whole(key, value, least)
+    for key, value in {"seed": cfg.get("seed"), "data.seed": OmegaConf.select(cfg, "data.seed")}.items():
+        last = (value or 0) + (cfg.runtime.get("seeds", 1) - 1 if key == "seed" else 0)
+        if last > LARGEST_SEED:
+            raise ConfigError(f"{key} must be at most 2^64 - 1, found {last}: type a smaller {key}=")
     for key, allowed in CHOICES.items():
         check_choice(key, OmegaConf.select(cfg, key, default=allowed[0]), allowed)
     shared = processes_of(cfg.runtime) > 1

@@ -27,7 +27,7 @@ class VAEModule(EvaluationModule):
 
     One Lightning step is one `Chunk` of minibatches, and each minibatch is one optimiser step (`Step`). Two counts are
     saved in checkpoints: `steps`, the optimiser steps, which `trainer.global_step` follows, and `samples_seen`, the
-    training examples over all processes, which is the x-axis of every curve as in Kingma & Welling (2014).
+    training examples over all processes, which is the x-axis of every curve, as in figure 2 of Kingma & Welling (2014).
 
     It logs the metrics of `EvaluationModule`, and after each Lightning step `train/loss` and the objective's metrics.
 
@@ -102,6 +102,8 @@ class VAEModule(EvaluationModule):
         self.trainer.should_stop |= self.ended_by is not None
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
+        for conditional in (self.vae.encoder, self.vae.decoder):
+            conditional.reduced = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
         self.uncaptured_step = Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
             *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
@@ -141,7 +143,8 @@ class VAEModule(EvaluationModule):
             for i, (indices, size) in enumerate(zip(chunk.batches[:left], chunk.sizes[:left], strict=True))
         ]
         self.guard.before()
-        sums, examples = self.take_steps(minibatches)
+        with torch.autocast(self.device.type, enabled=False):  # each network enters its own
+            sums, examples = self.take_steps(minibatches)
         if self.steps % self.data.batches_per_epoch == 0:
             self.advance_schedule("epoch")
         # Lightning validates after chunk i if i + 1 is a multiple of val_check_batch

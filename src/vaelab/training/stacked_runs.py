@@ -88,7 +88,7 @@ class Ensemble:
         work, device = [self.waiting.pop(module) for module in modules], modules[0].device
         on_gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # the device is set per thread
         try:
-            with modules[0].trainer.precision_plugin.train_step_context(), on_gpu:
+            with on_gpu:
                 taken = self._take(modules, work)
         except Exception as error:
             taken = error

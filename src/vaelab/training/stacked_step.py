@@ -60,7 +60,6 @@ class StackedStep:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        torch.clear_autocast_cache()  # see `Step.body`
         levels = self.data.levels("train", indices.flatten()).unflatten(0, indices.shape)
         noise = [self.data.noise(own, generator) for own, generator in zip(levels, self.streams, strict=True)]
         x = self.data.pixels_from(levels, torch.stack(noise))
@@ -69,6 +68,7 @@ class StackedStep:
         loss = terms[-1].sum() / size + penalty.sum() / self.data.num_train
         self.descend(loss)
         self.sums += torch.stack(terms, 1).detach().sum(2, dtype=torch.float64)
+        self.sums[:, -1] += penalty.detach() * (indices.shape[1] / self.data.num_train)  # joins each example's loss
 
     def bound_of(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, ...]:
         """Return the terms of one model on its pixels, and -log p(theta)."""

@@ -51,7 +51,7 @@ class Step:
 
     Attributes:
         streams: the generators that the step draws from, besides the device's global one.
-        names: the names of the objective's metrics, and `loss`.
+        names: the names of the objective's metrics, and, last, `loss`, which includes the weight prior.
         sums: the sum of each of `names` over this process's examples since the last `take_sums`.
         step: the number of optimiser steps before this one, a scalar on the device.
     """
@@ -95,7 +95,6 @@ class Step:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        torch.clear_autocast_cache()  # the cache holds bfloat16 copies of the weights, made before the last step
         self.told("on_before_zero_grad", self.optimizer)
         self.optimizer.zero_grad()
         losses, weights = [], []
@@ -106,6 +105,7 @@ class Step:
             losses, weights = [terms.loss], [torch.full_like(terms.loss, 1 / size)]
         if self.weight_prior is not None:
             losses.append(self.weight_prior(self.vae))
+            self.sums[-1] += losses[-1].detach() * (len(indices) / self.data.num_train)  # joins each example's loss
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
         if losses:
             if self.tell is not None:

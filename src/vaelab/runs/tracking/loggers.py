@@ -11,10 +11,11 @@ from typing import Any
 import pytorch_lightning.loggers as pl_loggers
 from pytorch_lightning.loggers.logger import Logger
 
+from vaelab.evaluation.comparability import Key
 from vaelab.files import replacing
 from vaelab.runs.folder.contents import read_config, read_status
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, tags_of
+from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, tags_of, within
 from vaelab.security.redaction import redact, redacted
 from vaelab.signals import Interrupted
 
@@ -147,8 +148,11 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
             _redact_logs(Path(logger.save_dir or "."))
 
 
-def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
-    """Send the metrics of an evaluation, as `evaluation/...`, to the W&B run of the run folder `path`, if any."""
+def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str) -> None:
+    """Send the metrics of an evaluation, as `evaluation/...`, to the W&B run of the run folder `path`, if any.
+
+    `key` is the evaluation's comparability key, which gives estimates their second names.
+    """
     config, status = read_config(path), read_status(path)
     if not logs_to_wandb(config) or "run_id" not in status or mode == "disabled" or (path / "wandb").is_symlink():
         return
@@ -159,7 +163,7 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], mode: str) -> None:
     with closing(wandb(run, None, mode=mode, tags=tags, **{"project": "vaelab"} | place)) as logger:
         assert logger is not None
         step = int(metrics["samples_seen"])
-        named = {f"evaluation/{name}": value for name, value in metrics.items()}
+        named = {f"evaluation/{name}": value for name, value in {**metrics, **within(key, metrics)}.items()}
         logger.log_metrics(named | {"samples_seen": step}, step=step)
 
 

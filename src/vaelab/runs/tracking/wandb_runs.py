@@ -9,11 +9,13 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
-from vaelab.runs.folder.identity import identity
+from vaelab.evaluation.comparability import Key, name_of
 from vaelab.runs.results import Metrics
+from vaelab.runs.stored_estimators import by_estimator, of_run
 
 BEST = {"val/elbo": max, "val/bits_per_dim": min}  # curves whose best value W&B's summary keeps
 TAGGED = ("data", "decoder.head", "prior", "objective")
+ESTIMATE = "log_likelihood"
 LONGEST_TAG = 64  # characters; W&B refuses more
 LOGGER = "vaelab.runs.tracking.wandb"  # the logger's name in configurations
 
@@ -61,46 +63,26 @@ def tags_of(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def protocol_of(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Return a name for a run's data, pixels and estimator. Only log-likelihoods of the same name can be compared.
+def within(key: Key, metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the second names that estimates of log p(x) have in W&B, with their values.
 
-    Importance sampling is named by its K, any other estimator by its class and a hash of its settings. Return None if
-    the run was never trained, and so has no `record.json`.
+    W&B's panels show all runs that have a metric. So numbers that may not be compared, such as a mass and a density,
+    need names of their own: `within/NAME/log_likelihood`, where NAME is that of their comparability key.
     """
-    data = record.get("data")
-    if not isinstance(data, dict):
-        return None
-    split = f"seed{data['seed']}" if data.get("seed") else None  # the default, 0, is not named
-    parts = (data.get("name"), data.get("pixels"), data.get("binarize"), split, _estimator_of(config))
-    return "-".join(str(part) for part in parts if part is not None)
+    estimates = [(own, numbers.get(ESTIMATE)) for own, numbers in by_estimator(key, metrics)]
+    return {second_name(own): value for own, value in estimates if value is not None}
 
 
-def _estimator_of(config: Mapping[str, Any]) -> str | None:
-    node = config.get("estimator") or {}
-    settings = {name: value for name, value in node.items() if name != "max_batch_elements"}
-    if settings.keys() == {"_target_", "num_samples"}:
-        return f"K{settings['num_samples']}"
-    return "-".join([*list(classes(node))[:1], identity(settings)]) if node else None
-
-
-def within(protocol: str, metric: str) -> str:
-    """Return the second name that a final metric has in W&B's summary.
-
-    A W&B panel shows every run that has its metric, so masses and densities need different names to be kept apart.
-    """
-    return f"within/{protocol}/{metric}"
-
-
-def is_log_likelihood(metric: str) -> bool:
-    """Return whether a final metric is an estimate of log p(x) on the test split, under the last weights."""
-    return metric.startswith("test/") and metric.rpartition("/")[2] == "log_likelihood"
+def second_name(key: Key) -> str:
+    """Return the name in W&B of the estimate of log p(x) with this comparability key, of one estimator."""
+    return f"within/{name_of(key)}/{ESTIMATE}"
 
 
 def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Write the final metrics into W&B's summary of a finished run, under the same names.
 
     Metrics in `BEST` have two values there: `last`, of the final weights, and `max` or `min`, over all validations.
-    Estimates of log p(x) have two names; see `within`.
+    Estimates of log p(x) have two names; see `within`. `data` is the data's record.
     """
     if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
         return
@@ -111,9 +93,7 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], 
             # W&B does not know the values of earlier attempts, one of which may have given the best weights
             known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
             final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
-    if (protocol := protocol_of({"data": data}, config)) is not None:
-        final |= {within(protocol, name): value for name, value in metrics.items() if is_log_likelihood(name)}
-    summary.update(final)
+    summary.update(final | within(of_run(config, data, Path("config.yaml")), metrics))
 
 
 def check_login() -> None:
