@@ -57,12 +57,12 @@ def test_a_closed_or_full_stream_keeps_the_exit_code(redirection: str, tmp_path:
 ONE_RUN = "name=run"
 LINES = [
     ("train", *fast(ONE_RUN)),
-    ("train", *fast("seeds=2", "devices=1")),
+    ("train", *fast("seeds=2")),
     pytest.param(("train", *fast("devices=2")), marks=pytest.mark.exhaustive),
     ("train", *fast("-m", "seed=1,2", "hydra/launcher=local")),
     ("evaluate", "num_samples=2"),
     pytest.param(("evaluate", "num_samples=2", "devices=2"), marks=pytest.mark.exhaustive),
-    ("export",),
+    pytest.param(("export",), marks=pytest.mark.exhaustive),
 ]
 
 
@@ -90,8 +90,8 @@ def test_a_command_whose_display_is_gone_finishes(words: tuple[str, ...], tmp_pa
     ("words", "runs"),
     [
         ([], 1),
-        (["seeds=2"], 2),
-        (["devices=2", "accelerator=cpu"], 1),
+        pytest.param(["seeds=2"], 2, marks=pytest.mark.exhaustive),
+        pytest.param(["devices=2", "accelerator=cpu"], 1, marks=pytest.mark.exhaustive),
         (["-m", "seed=1,2", "hydra/launcher=local", "hydra.launcher.n_jobs=2"], 2),
         pytest.param(["-m", "seed=1,2", "hydra/launcher=submitit_local"], 2, marks=pytest.mark.exhaustive),
     ],

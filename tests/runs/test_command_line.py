@@ -46,6 +46,11 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("logger.project=1e5", "runtime.logger.project='1e5'"),
         ("logger.tags=[2024, a,1e5]", "runtime.logger.tags=['2024', a,'1e5']"),
         ("hydra.run.dir=1e5", "hydra.run.dir='1e5'"),
+        ("hydra.sweeper.study_name=1e5", "hydra.sweeper.study_name='1e5'"),
+        # texts that Hydra's grammar refuses
+        ("name=Größe", "runtime.name='Größe'"),
+        ("data_dir=/data/a=b;c", "runtime.data_dir='/data/a=b;c'"),
+        ("data_dir=${oc.env:DATA}", "runtime.data_dir=${oc.env:DATA}"),
         # numbers
         ("latent_dim=1,2", "latent_dim=1,2"),
         ("network.hidden_features=10", "network.hidden_features=10"),  # a reference in its file
@@ -56,7 +61,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("data_dir=~/d", "runtime.data_dir='/home/j e/d'"),
         ("hydra.run.dir=~", "hydra.run.dir='/home/j e'"),
         ("data.file=~/a.npy,~/b.npy", "data.file='/home/j e/a.npy','/home/j e/b.npy'"),
-        ("data_dir=a~/d", "runtime.data_dir=a~/d"),
+        ("data_dir=a~/d", "runtime.data_dir='a~/d'"),
     ],
 )
 def test_an_override_is_read_as_typed(typed: str, read: str) -> None:

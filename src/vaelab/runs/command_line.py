@@ -62,40 +62,36 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
 
 
 def _literal(config: str, key: str, value: str) -> str:
-    """Return a value, or each of several, in quotes where Hydra would refuse it, or would make a text a number."""
+    """Return a value, or each of several, in quotes where Hydra would not read it as the text that it is."""
 
     def literal(element: re.Match[str]) -> str:
         text = _at_home(element[0])
-        if text == element[0] and not (_is_number(text) and _is_text(config, key)):
+        if text == element[0] and (_reads_as_text(text) or not _is_text(config, key)):
             return text
         return QuotedString(text, Quote.single).with_quotes()
 
-    return value if re.search("['\"]", value) else re.sub(r"[^\s,\[\](){}][^,\[\](){}]*", literal, value)
+    quoted = re.search(r"['\"]|\$\{", value)
+    return value if quoted else re.sub(r"[^\s,\[\](){}][^,\[\](){}]*", literal, value)
 
 
 def _at_home(text: str) -> str:
     return os.path.expanduser(text) if re.match("~(/|$)", text) else text
 
 
-def _is_number(text: str) -> bool:
-    """Return whether Hydra reads the text as a number, or as true or false."""
+def _reads_as_text(text: str) -> bool:
+    """Return whether Hydra reads the text as one, or as null."""
     try:
-        return isinstance(OverridesParser.create().parse_rule(text, "primitive"), int | float)
+        return isinstance(OverridesParser.create().parse_override(f"key={text}").value(), str | None)
     except HydraException:
         return False
 
 
 def _is_text(config: str, key: str) -> bool:
     """Return whether `conf/` has a text at the key, or an empty list, which is one of texts."""
-    top, groups = _keys(config)
-    values = [flatten(top).get(key)]
-    for group in groups:
-        package = group.replace("/", ".") + "."
-        if key.startswith(package):
-            nodes = map(OmegaConf.load, sorted(Path(CONF, group).glob("*.yaml")))
-            values += [
-                flatten(cast(Flat, OmegaConf.to_container(node))).get(key.removeprefix(package)) for node in nodes
-            ]
+    values, parts = [flatten(_keys(config)[0]).get(key)], key.split(".")
+    for i in range(1, len(parts)):  # files of a group
+        for file in sorted(Path(CONF, *parts[:i]).glob("*.yaml")):
+            values.append(flatten(cast(Flat, OmegaConf.to_container(OmegaConf.load(file)))).get(".".join(parts[i:])))
     # not a reference to another key, which may be a number
     return any(value == [] or (isinstance(value, str) and not re.fullmatch(r"\$\{[\w.]+\}", value)) for value in values)
 
