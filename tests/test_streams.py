@@ -94,6 +94,7 @@ def test_a_command_whose_display_is_gone_finishes(words: tuple[str, ...], tmp_pa
         pytest.param(["devices=2", "accelerator=cpu"], 1, marks=pytest.mark.exhaustive),
         (["-m", "seed=1,2", "hydra/launcher=local", "hydra.launcher.n_jobs=2"], 2),
         pytest.param(["-m", "seed=1,2", "hydra/launcher=submitit_local"], 2, marks=pytest.mark.exhaustive),
+        pytest.param(["-m", "seed=1,2", "hydra/launcher=ray"], 2, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_closed_terminal_stops_all_processes_with_checkpoints(words: list[str], runs: int, tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ INSTEAD = {  # what to type instead of arguments that count chunks, or that manu
     **dict.fromkeys(("overfit_batches", "fast_dev_run"), WHOLE_SPLITS),
     **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), CLIPS),
     "accumulate_grad_batches": "choose a larger batch_size",
-    **dict.fromkeys(("num_nodes", "strategy"), "devices=2 shares a run among two processes of this machine"),
+    **dict.fromkeys(
+        ("num_nodes", "strategy"), "type devices=2, which shares a run among two processes of this machine"
+    ),
 }
 MODEL_PARTS = ("data", "model", "network", "encoder", "decoder", "prior", "objective", "estimator")
 PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")

@@ -1,6 +1,8 @@
 """Run jobs as tasks of Ray, on this machine or on a cluster, each with the cores and GPUs that it asks for."""
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -39,7 +41,8 @@ class Ray(JobsLauncher):
         option = "init"
         try:
             if not ray.is_initialized():
-                ray.init(**(QUIET | self.init))
+                with _shielding_from_hangups():
+                    ray.init(**(QUIET | self.init))
             option = "remote"
             self.task.options(**self.options(jobs[0]))
         except (TypeError, ValueError, RuntimeError, ConnectionError) as error:
@@ -70,6 +73,16 @@ class Ray(JobsLauncher):
     def stop(self) -> None:
         for reference in self.tasks:
             ray.cancel(reference)  # raises KeyboardInterrupt in a running task
+
+
+@contextmanager
+def _shielding_from_hangups() -> Iterator[None]:
+    """Block SIGHUP in the processes that are started in the block, because without Ray's own no job can be stopped."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def missing_for(options: Mapping[str, Any]) -> str | None:
