@@ -76,7 +76,8 @@ def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from vaelab.runs.configuration import CONF, full_keys, plain
+    from vaelab.runs.command_line import hydra_overrides
+    from vaelab.runs.configuration import CONF, plain
     from vaelab.runs.folder.names import register_resolvers
 
     timed(cwd, *STEP, "seed=0", "sweep.name=finished")
@@ -85,7 +86,7 @@ def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
     register_resolvers()
     with initialize_config_dir(CONF, version_base="1.3"):
         for seed in range(1, options.finished):
-            line = full_keys("train", [*STEP, f"seed={seed}", "sweep.name=finished"])
+            line = hydra_overrides("train", [*STEP, f"seed={seed}", "sweep.name=finished"])
             start = time.perf_counter()
             cfg = compose("train", line, return_hydra_config=True)
             seconds += time.perf_counter() - start

@@ -14,7 +14,8 @@ from worker import SEEDS, Job, Loop, serve
 
 from vaelab.data import ImageData
 from vaelab.runs.build import build
-from vaelab.runs.configuration import CONF, full_keys
+from vaelab.runs.command_line import hydra_overrides
+from vaelab.runs.configuration import CONF
 from vaelab.signals import Stop
 from vaelab.training import VAEModule
 from vaelab.training.stacked_runs import Ensemble
@@ -46,7 +47,7 @@ def overrides(job: Job) -> list[str]:
 
 def built(job: Job, *more: str) -> tuple[ImageData, VAEModule]:
     with initialize_config_dir(CONF, version_base="1.3"):
-        return build(compose("train", full_keys("train", [*overrides(job), *more])))
+        return build(compose("train", hydra_overrides("train", [*overrides(job), *more])))
 
 
 def trained(job: Job, data: ImageData, module: VAEModule) -> Loop:

@@ -20,7 +20,7 @@ from vaelab.training.stacked_step import StackedStep
 from vaelab.training.step import Step
 
 FOUR = ("trainer.max_epochs=4",)  # of 15 optimiser steps each
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[..., Any]:
@@ -36,7 +36,7 @@ def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[...
     return wrapped
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", CODES)
 def test_a_signal_stops_after_the_step_and_training_resumes(
     number: signal.Signals, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +206,16 @@ def test_sigterm_is_left_to_its_handler() -> None:
     finally:
         signal.signal(signal.SIGTERM, former)
     assert told == [signal.SIGTERM]
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with heeding() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.asked is None
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def test_a_logger_that_the_signal_ended_costs_no_checkpoint(

@@ -61,12 +61,12 @@ class JobSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         from vaelab.errors import ConfigError
-        from vaelab.runs.configuration import full_keys
+        from vaelab.runs.command_line import hydra_overrides
 
         if not isinstance(self.launcher, SweepLauncher):
             raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=local")
         with self.launcher.sweep as sweep:
-            params = full_keys("train", [f"{key}={value}" for key, value in self.params.items()])
+            params = hydra_overrides("train", [f"{key}={value}" for key, value in self.params.items()])
             call("hydra.sweeper", self.choose, self.options, sweep, parse([*params, *arguments], sweep.loader))
 
 

@@ -3,6 +3,7 @@
 | signal | sent by | exit code |
 |---|---|---|
 | SIGINT | Ctrl-C | 130 |
+| SIGHUP | a terminal that is closed, unless `nohup` has it ignored | 129 |
 | SIGTERM | `kill`; container engines and cluster schedulers at the end of a job | 143 |
 | SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`); the job is requeued | 138 |
 | SIGUSR2 | a program with its own handler, such as submitit; we call that handler after the checkpoint | |
@@ -129,7 +130,7 @@ def heeding(answerable: bool = True) -> Iterator[Stop]:
     """Handle signals while the block runs. Afterwards pass on a SIGUSR1 or SIGUSR2.
 
     After SIGUSR1 or SIGUSR2, call the previous handler; without one, SIGUSR1 requeues the SLURM job. Leave SIGTERM to
-    an existing handler. Keep ignoring SIGINT if it is ignored already. A nested block shares the outer block's `Stop`.
+    an existing handler. Keep ignoring a signal that is ignored already. A nested block shares the outer block's `Stop`.
 
     Args:
         answerable: whether this process passes the signal on; False in child processes.
@@ -172,6 +173,7 @@ def slurm_job(restarted: bool = False) -> str | None:
 _USER = (signal.SIGUSR1, signal.SIGUSR2)
 _DEFAULTS = {  # the handlers that ours may replace
     signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGUSR1: signal.SIG_DFL,
     signal.SIGUSR2: None,  # replaced only if the program has set a handler for it

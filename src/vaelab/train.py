@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> float:
 
     `vaelab.runs.execute.complete` opens the run folder, builds the parts, fits and evaluates.
     """
-    if (name := cfg.runtime.sweep.name) is not None:
+    if name := cfg.runtime.sweep.name:
         raise ConfigError(f"sweep.name={name} names a sweep, and this is a single run: type -m, or name= for a run")
     with heeding() as stop:
         columns, closing = complete_runs(cfg, Path(HydraConfig.get().runtime.output_dir), None, stop)

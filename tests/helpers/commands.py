@@ -22,7 +22,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from vaelab.runs.configuration import CONF, full_keys
+from vaelab.runs.command_line import hydra_overrides
+from vaelab.runs.configuration import CONF
 from vaelab.runs.folder.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +124,7 @@ def composing(*overrides: str, config: str = "train") -> DictConfig:
 @cache
 def _composed(config: str, overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(CONF, version_base="1.3"):
-        return compose(config, full_keys(config, overrides))
+        return compose(config, hydra_overrides(config, overrides))
 
 
 def weights(path: Path, name: str = "last") -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from hydra_plugins.vaelab import call
 from tests.helpers.commands import composing as composed
 from vaelab.runs.build import build, make_callbacks
-from vaelab.runs.configuration import CONF, full_keys, plain
+from vaelab.runs.configuration import CONF, plain
 from vaelab.security.allow_list import check_trusted
 from vaelab.sweeps.launchers.base import JobsLauncher
 from vaelab.training import Checkpoints
@@ -77,23 +77,6 @@ def test_each_callback_is_made():
     assert [callback.every_n_steps for callback in callbacks if isinstance(callback, Checkpoints)] == [7]
     names = [type(callback).__name__ for callback in make_callbacks(composed(), bar=False)]
     assert names == ["Checkpoints", "Figures", "CollapseWarning"]  # one of several seeds shows the others
-
-
-@pytest.mark.parametrize(
-    ("typed", "full"),
-    [
-        ("devices=2", "runtime.devices=2"),
-        ("++callbacks.figures.num_images=3", "++runtime.callbacks.figures.num_images=3"),
-        ("+callbacks.mine._target_=a.B", "+callbacks.mine._target_=a.B"),
-        ("logger=none", "runtime/logger=none"),
-        ("sweep=latent_by_decoder", "sweep=latent_by_decoder"),
-        ("sweep.name=x", "runtime.sweep.name=x"),
-        ("--config-dir=name", "--config-dir=name"),
-        ("trainer.max_epochs=2", "trainer.max_epochs=2"),
-    ],
-)
-def test_runtime_need_not_be_typed(typed, full):
-    assert full_keys("train", [typed]) == [full]
 
 
 @pytest.mark.slow

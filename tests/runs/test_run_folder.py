@@ -20,7 +20,7 @@ from vaelab.runs import execute
 from vaelab.runs.configuration import plain
 from vaelab.runs.folder.contents import FORMAT_VERSION, read_config
 from vaelab.runs.folder.identity import flatten, identity
-from vaelab.runs.folder.names import sweep_name
+from vaelab.runs.folder.names import sweep_dir
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.signals import Interrupted
 from vaelab.training import VAEModule
@@ -92,20 +92,34 @@ def test_the_same_values_typed_otherwise_are_the_same_run(composed: Any) -> None
 # names
 
 
-@given(st.lists(st.text(min_size=1, max_size=30), max_size=5), st.none() | st.text(min_size=1, max_size=10))
-def test_a_sweeps_name_holds_no_separator(overrides: list[str], name: str | None) -> None:
-    found = sweep_name(name, overrides)
+@given(st.lists(st.text(min_size=1, max_size=30), max_size=5), st.text(max_size=10), st.none() | st.just("fixed"))
+def test_a_sweeps_name_holds_no_separator(overrides: list[str], name: str, fixed: str | None) -> None:
+    found = sweep_dir("", name, overrides, None, fixed).removeprefix("/")
     assert found
     assert not set(found) & set("/=, \\'\"$()[]{}")
     assert found not in (".", "..")
 
 
-def test_a_sweeps_name_follows_from_its_definition_alone() -> None:
-    swept = ["latent_dim=2,3", "data=digits"]
-    assert sweep_name(None, swept) == sweep_name(None, swept[::-1])
-    assert sweep_name(None, swept) == sweep_name(None, [*swept, "runtime/logger=none", "runtime.data_dir=there"])
-    assert sweep_name(None, swept) != sweep_name(None, ["latent_dim=2,4", "data=digits"])
-    assert "latent_dim" in sweep_name(None, swept)
+def swept(composed: Any, *overrides: str, parent: str = "") -> str:
+    """The folder of a sweep over the latent size."""
+    fixed = [override for override in overrides if "," not in override]
+    return sweep_dir(parent, "", [*overrides, "latent_dim=2,3"], None, id_of(composed, *fixed))
+
+
+def test_the_same_sweep_has_one_name_however_it_is_typed(composed: Any) -> None:
+    name = swept(composed, "seed=1,2", "data=digits")
+    assert "latent_dim" in name
+    assert name == swept(composed, "data=digits", "seed=1,2")
+    assert name == swept(composed, "seed=1,2", "data=digits", "optimizer.lr=0.001", "decoder=bernoulli")
+    assert name == swept(composed, "seed=1,2", "data=digits", "objective={beta: 1.0}", "logger=none", "data_dir=x")
+    assert name != swept(composed, "seed=1,2", "data=digits", "optimizer.lr=0.002")
+    assert name != swept(composed, "seed=1,3", "data=digits")
+
+
+def test_a_sweep_that_was_named_by_its_text_is_found(composed: Any, tmp_path: Path) -> None:
+    former = Path(sweep_dir(str(tmp_path), "", ["data=digits", "latent_dim=2,3"], None, fixed=None))
+    former.mkdir()
+    assert swept(composed, "data=digits", parent=str(tmp_path)) == str(former)
 
 
 @pytest.mark.parametrize("name", ["a/b=c,d é", ".."])

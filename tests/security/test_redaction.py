@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vaelab.runs.configuration import plain
 from vaelab.runs.folder.identity import identity
-from vaelab.runs.folder.names import sweep_name
+from vaelab.runs.folder.names import sweep_dir
 from vaelab.security.redaction import RedactingFormatter, at_home, printable, redact, redacted
 
 
@@ -156,7 +156,7 @@ def test_the_same_run_of_two_users_has_one_identity(composed: Any) -> None:
         with surroundings(HOME=home):
             cfg = composed(f"+data.path={home}/mine.npy")
             assert plain(cfg)["data"]["path"] == "~/mine.npy"
-            found.add((identity(plain(cfg)), sweep_name(None, [f"+data.path={home}/mine.npy", "seed=1,2"])))
+            found.add((identity(plain(cfg)), sweep_dir("", "", [f"seed={home}/1,2"], None, identity(plain(cfg)))))
     assert len(found) == 1
 
 

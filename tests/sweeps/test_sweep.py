@@ -12,16 +12,22 @@ from pathlib import Path
 import pytest
 import ray
 from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from tests.helpers.commands import ROOT, Run, assert_one_line, fast, run_main, wait_until
 from tests.helpers.faults import FAULT
 from vaelab import train
 from vaelab.errors import SweepError
+from vaelab.runs.command_line import hydra_overrides
+from vaelab.runs.configuration import CONF
+from vaelab.runs.folder.names import register_resolvers
 from vaelab.runs.processes.cores import CORES
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers import on_submitit
-from vaelab.sweeps.launchers.local import slots_for
+from vaelab.sweeps.launchers.local import Local, slots_for
+from vaelab.sweeps.sweep import Sweep
 
 LAUNCHERS = ("basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "submitit_local", "ray")))
 CRASHED = r"SIG|ended without a result|worker died"  # as the launcher knows it
@@ -240,6 +246,35 @@ def test_a_search_goes_on_where_it_was(run_fast: Run, tmp_path: Path) -> None:
 
 
 # names
+
+
+def test_a_job_is_found_by_what_it_is(tmp_path: Path) -> None:
+    def job(*overrides: str) -> DictConfig:
+        with initialize_config_dir(CONF, version_base="1.3"):
+            return compose("train", hydra_overrides("train", overrides), return_hydra_config=True)
+
+    register_resolvers()
+    sweep = Sweep(job("hydra.sweep.dir=s"), None, Local())
+    sweep.names = ["another-00000000"]
+    first = sweep.name_of(job("data=digits", "latent_dim=2"))
+    for line in (["latent_dim=2", "data=digits"], ["data=digits", "latent_dim=2", "optimizer.lr=1e-3", "name=x"]):
+        assert sweep.name_of(job(*line)) == first
+    assert sweep.name_of(job("data=digits", "latent_dim=3")) != first
+    sweep.names = [f"x-{first[-8:]}", first]
+    assert sweep.name_of(job("data=digits", "latent_dim=2")) == first
+    assert sweep.name_of(job("data=digits", "latent_dim=2", "hydra.sweep.subdir=own")) == "own"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweeper", ["basic", "optuna"])
+def test_a_redundant_override_trains_nothing_again(sweeper: str, run_fast: Run, tmp_path: Path) -> None:
+    line = ("-m", "seed=choice(1,2)", f"hydra/sweeper={sweeper}", "trainer.max_steps=2")
+    line = (*line, *(["hydra.sweeper.n_trials=2"] if sweeper == "optuna" else []))
+    run_fast(*line)
+    before = sorted(tmp_path.glob("logs/sweeps/*/*/metrics.json"))
+    run_fast(*line, "optimizer.lr=0.001", "decoder=bernoulli")
+    assert sorted(tmp_path.glob("logs/sweeps/*/*/metrics.json")) == before
+    assert len(before) == len(set(before))
 
 
 @pytest.mark.slow

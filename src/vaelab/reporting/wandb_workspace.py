@@ -55,7 +55,7 @@ class LoggedSweep:
 
         Args:
             group: the name of the sweep in W&B; None for the folder's name.
-            place: `entity` and `project`; None for those that the jobs logged to.
+            place: `entity` and `project`; empty for those that the jobs logged to.
 
         Raises:
             RunFolderError: see `jobs_of`; or no job has a W&B run, or the jobs logged to several entities or projects.
@@ -68,10 +68,10 @@ class LoggedSweep:
         chosen = {}
         for name, given in place.items():
             logged = sorted({at(job.config, f"runtime.logger.{name}") or "" for job in jobs})
-            if given is None and len(logged) > 1:
+            if not given and len(logged) > 1:
                 listed = ", ".join(filter(None, logged))
                 raise RunFolderError(f"{path} has jobs in more than one {name} of W&B ({listed}): type {name}=")
-            chosen[name] = logged[0] if given is None else given
+            chosen[name] = given or logged[0]
         return cls(group or path.resolve().name, jobs=jobs, **chosen)
 
     @property

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,17 +17,19 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vaelab import errors
 from vaelab.errors import ConfigError, DataError
-from vaelab.runs.configuration import CONF, full_keys
+from vaelab.runs.command_line import hydra_words
+from vaelab.runs.configuration import CONF, contents
 from vaelab.runs.processes.cores import limit_threads
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact, redacting_output
 from vaelab.signals import Interrupted, heeding
+from vaelab.streams import displayed_output
 
 USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
 FAILURE = (DataError, errors.RunFolderError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
@@ -35,6 +37,7 @@ FAILURE = (*FAILURE, errors.SweepError, OSError, ImportError)  # exit code 1
 # ignored in a spawned child process, because it inherits the value that `_main` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
 
+log = logging.getLogger(__name__)
 speaker: ContextVar[str] = ContextVar("speaker", default="")  # prefix of a warning that names its run, as "seed 3: "
 
 
@@ -50,7 +53,8 @@ def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[],
 
         @functools.wraps(function)
         def main() -> None:
-            _main(config, task)
+            with console():
+                _main(config, task)
 
         return main
 
@@ -58,16 +62,13 @@ def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[],
 
 
 def _main(config: str, task: Callable[[], Any]) -> None:
-    quieten_console()
     limit_threads()
-    if config != "train" and any(word == "-m" or word.startswith("--mu") for word in sys.argv[1:]):
-        refuse(ConfigError("-m works only with vaelab.train: leave out -m, and type the command once for each folder"))
     if os.getcwd() not in sys.path and not sys.flags.safe_path:
         sys.path.append(os.getcwd())  # so that classes in the user's folder can be imported
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
     try:
-        with redacting_output(), heeding():
-            sys.argv[1:] = full_keys(config, sys.argv[1:])
+        with heeding():
+            sys.argv[1:] = hydra_words(config, sys.argv[1:])
             task()
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
@@ -84,12 +85,19 @@ def _main(config: str, task: Callable[[], Any]) -> None:
 
 
 def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """Call the function. Report a user's error here, because Hydra would print more than one line."""
+    """Call the function in the folder where the command was typed, because relative paths start there.
+
+    Report a user's error here, because Hydra would print more than one line.
+    """
+    hydra_cfg = HydraConfig.get()
+    if hydra_cfg.job.chdir:
+        os.chdir(hydra_cfg.runtime.cwd)
+        log.warning("hydra.job.chdir=true changes nothing: relative paths begin where the command was typed")
     try:
         check_complete(cfg)
-        return function(cfg)
+        return function(OmegaConf.create(contents(cfg)))
     except Exception as error:
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        folder = Path(hydra_cfg.runtime.output_dir)
         if folder.resolve() != Path.cwd():
             with suppress(OSError):  # the folder is not empty, because an earlier run wrote to it
                 folder.rmdir()  # Hydra made the folder before it called `task`
@@ -98,18 +106,24 @@ def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         raise
 
 
-def quieten_console() -> None:
-    """Show vaelab's warnings, and errors of any package, on the terminal; a run's `train.log` has everything."""
-    console = logging.StreamHandler()
-    console.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
-    console.addFilter(_is_for_console)
-    logging.getLogger().addHandler(console)
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-    logging.captureWarnings(True)
-    logging.raiseExceptions = False  # on a full disk, the write of a result reports the error, not the log
-    os.environ.setdefault("WANDB_SILENT", "true")
+@contextmanager
+def console() -> Iterator[None]:
+    """Show what is printed, vaelab's warnings, and errors of any package on the terminal, redacted.
+
+    A run's `train.log` has everything. A terminal that is gone stops nothing.
+    """
+    with displayed_output(), redacting_output():
+        handler = logging.StreamHandler()
+        handler.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
+        handler.addFilter(_is_for_console)
+        logging.getLogger().addHandler(handler)
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = True
+        logging.captureWarnings(True)
+        logging.raiseExceptions = False  # on a full disk, the write of a result reports the error, not the log
+        os.environ.setdefault("WANDB_SILENT", "true")
+        yield
 
 
 def refuse(error: Exception) -> NoReturn:

@@ -1,8 +1,6 @@
 """The configuration: where Hydra finds it, which keys and choices it has, and its content as plain data."""
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from vaelab.security.redaction import redacted
+from vaelab.security.redaction import at_home, redacted
 
 _BESIDE_PACKAGE = Path(__file__).parents[1] / "conf"  # in a wheel
 _IN_CHECKOUT = Path(__file__).parents[3] / "conf"
@@ -30,9 +28,9 @@ _let_ours_replace_hydras()  # without this, no configuration in `CONF` composes
 
 
 def contents(cfg: DictConfig) -> dict[str, Any]:
-    """Return the resolved configuration as plain data, without Hydra's own node."""
+    """Return the resolved configuration as plain data, without Hydra's own node, and with `~/` as the home folder."""
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+    return cast(dict[str, Any], at_home(OmegaConf.to_container(own, resolve=True)))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -59,37 +57,3 @@ def choices() -> str:
 def short_key(key: str) -> str:
     """Return a dotted key as it is typed, without `runtime.`."""
     return key.removeprefix(f"{RUNTIME}.")
-
-
-def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
-    """Put `runtime.` before keys such as `devices=2` and `~callbacks.figures`, or `runtime/` before `logger=csv`.
-
-    A key gets it if `conf/CONFIG.yaml` has more of its leading parts below `runtime` than at the top.
-    Words that are not overrides are returned unchanged.
-    """
-    top, groups = _keys(config)
-    below = top.get(RUNTIME, {})
-    found = []
-    for override in overrides:
-        parts = re.fullmatch(r"([+~]*)([\w.]+)(=.*)?", override, flags=re.DOTALL)
-        if parts and (override.startswith("~") or parts[3]) and _depth(below, parts[2]) > _depth(top, parts[2]):
-            override = f"{parts[1]}{RUNTIME}{'/' if parts[2] in groups else '.'}{parts[2]}{parts[3] or ''}"
-        found.append(override)
-    return found
-
-
-@cache
-def _keys(config: str) -> tuple[dict[str, Any], set[str]]:
-    """Return a configuration as nested dicts, with its groups as empty dicts, and the groups below `runtime`."""
-    top = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(CONF, f"{config}.yaml"))))
-    groups = {group for entry in top.pop("defaults") if isinstance(entry, dict) for group in entry}
-    below = {group.removeprefix(f"{RUNTIME}/") for group in groups if group.startswith(f"{RUNTIME}/")}
-    if below:
-        top[RUNTIME] |= {group: {} for group in below if group not in top[RUNTIME]}
-    return {group: {} for group in groups} | top, below
-
-
-def _depth(node: Any, key: str) -> int:
-    """Return how many parts at the beginning of a dotted key exist in the node."""
-    first, _, rest = key.partition(".")
-    return 1 + _depth(node[first], rest) if isinstance(node, Mapping) and first in node else 0

@@ -54,7 +54,11 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
     for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
         name = str(key).rpartition(".")[2]
         if name in cfg.runtime and key != "callbacks":
-            raise ConfigError(f"{key} cannot change the result of a run: replace it by runtime.{name}")
+            value = OmegaConf.select(cfg, str(key))
+            instead = f"{name}=" if OmegaConf.is_config(value) else f"{name}={_typed(value)}"
+            raise ConfigError(
+                f"{key} cannot change the result of a run: type {instead}, or move it to runtime.{name} in a file"
+            )
     for key in cfg.trainer:
         if key in INSTEAD:
             raise ConfigError(f"trainer.{key} is not supported: {INSTEAD[key]}")

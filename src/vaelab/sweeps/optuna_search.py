@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.files import write_atomically
 from vaelab.runs.folder.identity import is_control
+from vaelab.runs.folder.names import fixed_settings
 from vaelab.runs.validate import check_choice, check_whole
 from vaelab.sweeps.job import Outcome
 from vaelab.sweeps.sweep import Sweep
@@ -54,7 +55,9 @@ def search(
     points = grid_points(overrides, space) if sampler._target_ == GRID else None
     folder = sweep.folder.path
     with _locked(folder):
-        study = open_study(folder, space, fixed, direction=direction, storage=storage, study_name=study_name)
+        without = [f"{key}={value}" for key, value in fixed.items()]
+        settings = fixed_settings(sweep.loader.load_sweep_config(sweep.config, without))
+        study = open_study(folder, space, fixed, settings, direction=direction, storage=storage, study_name=study_name)
         if points is None:
             study.sampler = make_sampler(sampler, len(study.trials))
         complete = _params(study, space, TrialState.COMPLETE)
@@ -71,14 +74,24 @@ def search(
             write_atomically(folder / "optimization_results.yaml", OmegaConf.to_yaml(best))
 
 
-def open_study(folder: Path, space: Space, fixed: Mapping[str, str], **asked: Any) -> optuna.Study:
-    """Create or reopen the study. Refuse a study whose direction, values or other overrides differ."""
+def open_study(
+    folder: Path, space: Space, fixed: Mapping[str, str], settings: str | None, **asked: Any
+) -> optuna.Study:
+    """Create or reopen the study; refuse one that has another direction, other values or other settings.
+
+    Args:
+        fixed: the overrides of what is not searched.
+        settings: the identity of what they make; None to compare the overrides themselves.
+    """
     science = {key: value for key, value in fixed.items() if not is_control(key)}
     try:
         study = optuna.create_study(load_if_exists=True, **asked)
-        if (former := study.user_attrs.get("fixed", science)) != science:
-            raise ValueError(f"it searched with the overrides {former}")
+        former = study.user_attrs
+        by_text = settings is None or "settings" not in former  # an earlier version stored the overrides alone
+        if former.get("fixed", science) != science if by_text else former["settings"] != settings:
+            raise ValueError(f"it searched with the overrides {former['fixed']}")
         study.set_user_attr("fixed", science)
+        study.set_user_attr("settings", settings)
         if (found := study.direction.name.lower()) != asked["direction"]:
             raise ValueError(f"hydra.sweeper.direction was {found}")
         for trial in study.get_trials(deepcopy=False):

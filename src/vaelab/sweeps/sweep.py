@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vaelab.errors import ConfigError, RunFolderError, SweepError
 from vaelab.runs.complete import value_of
-from vaelab.runs.configuration import contents
+from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.contents import read_metrics
+from vaelab.runs.folder.identity import identity
 from vaelab.runs.folder.names import swept_keys
 from vaelab.runs.processes.seeds import members_of, over_seeds
 from vaelab.runs.validate import check, check_complete, check_whole
@@ -44,6 +45,7 @@ class Sweep:
         self.launcher = launcher
         self.folder = SweepFolder(Path(str(config.hydra.sweep.dir)).absolute())
         self.jobs: list[JobSpec] = []
+        self.names: list[str] = []  # of the run folders that are there or planned
 
     def __enter__(self) -> "Sweep":
         return self
@@ -66,6 +68,7 @@ class Sweep:
             Interrupted: a signal stopped the sweep; the jobs that ran have written checkpoints.
             ConfigError, SweepError: a job's configuration is invalid, or the launcher refuses the jobs.
         """
+        self.names = [job.name for job in self.folder.jobs()]
         planned = [self.plan(line, first + i) for i, line in enumerate(lines)]
         unique: dict[Path, JobSpec] = {}
         for job in planned:
@@ -104,7 +107,7 @@ class Sweep:
         with open_dict(composed):
             composed.hydra.job.id = composed.hydra.job.num = number
         HydraConfig.instance().set_config(composed)  # because interpolations read it
-        path = self.folder.path / str(composed.hydra.sweep.subdir)
+        path = self.folder.path / self.name_of(composed)
         with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
             composed.hydra.runtime.output_dir = str(path)
         HydraConfig.instance().set_config(composed)
@@ -118,6 +121,14 @@ class Sweep:
         swept |= set(self.config.hydra.sweeper.get("params") or {})
         label = " ".join(override for override in task if override.lstrip("+~").split("=")[0] in swept) or path.name
         return JobSpec(config, path, Path.cwd(), environment, task, label, outcome_before(cfg, path))
+
+    def name_of(self, composed: DictConfig) -> str:
+        """Return the name of a job's run folder: if the job is there already, typed in other words, that folder's."""
+        name, ending = str(composed.hydra.sweep.subdir), f"-{identity(plain(composed))}"
+        same = [other for other in self.names if name.endswith(ending) and other.endswith(ending)]
+        found = name if name in same or not same else same[0]
+        self.names.append(found)
+        return found
 
 
 def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:

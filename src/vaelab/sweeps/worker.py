@@ -4,14 +4,13 @@ import faulthandler
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
-from vaelab.runs.cli import one_line, quieten_console, show_traceback
+from vaelab.runs.cli import console, one_line, show_traceback
 from vaelab.runs.complete import complete_runs, value_of
 from vaelab.runs.folder.run_folder import OUTPUT
 from vaelab.runs.processes.cores import limit_threads
-from vaelab.security.redaction import redacting_output
 from vaelab.signals import Interrupted, heeding
 from vaelab.sweeps.folder import record_end
 from vaelab.sweeps.job import JobSpec, Outcome
@@ -32,8 +31,7 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
     if str(spec.cwd) not in sys.path:
         sys.path.append(str(spec.cwd))  # so that classes in the user's folder can be imported
     limit_threads()
-    with _output_to(spec.path / OUTPUT), redacting_output():
-        quieten_console()
+    with _output_to(spec.path / OUTPUT), console():
         stop = None
         try:
             with heeding(answerable) as stop:
@@ -70,5 +68,6 @@ def _output_to(path: Path) -> Iterator[None]:
             for number, descriptor in enumerate(former, start=1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-        if os.fstat(file.fileno()).st_size == 0:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == 0:
+                path.unlink()

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import choices, plain
@@ -40,22 +42,55 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
     return path.with_name(f"{prefix}-{identity(plain(own))}")
 
 
-def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> str:
-    """Return the folder of a sweep: `sweep.name`, or a name made from the overrides and the sweeper's `params`.
+def sweep_dir(
+    parent: str, name: str, overrides: Sequence[str], params: Mapping[str, str] | None, fixed: str | None
+) -> str:
+    """Return the folder of a sweep below `parent`: `sweep.name`, or a name made from what is swept and what is not.
 
-    The same command line gives the same name, and so finds the sweep again.
+    The same sweep gets the same name, however it is typed. A folder that an earlier version named by the text of the
+    overrides is found.
+
+    Args:
+        params: the values of the sweeper itself, unless they are typed.
+        fixed: see `fixed_settings`.
     """
-    typed = {_key(override) for override in overrides}
-    overrides = [*overrides, *(f"{key}={value}" for key, value in (params or {}).items() if key not in typed)]
-    swept = sorted(swept_keys(overrides))
-    if set(swept) & set(BUDGET):
+    overrides = [*overrides, *_added(params, overrides)]
+    swept = sorted(keys := swept_keys(overrides))
+    if keys & set(BUDGET):
         raise ConfigError(
             f"a sweep cannot vary {' or '.join(BUDGET)}, which only extend a run: type one value for all jobs"
         )
     if name:
-        return _safe(name)
-    readable = "-".join(key.split("/")[-1].split(".")[-1] for key in swept)
-    return "-".join([_safe(readable)[:160], identity({"overrides": _scientific(overrides)})])
+        return f"{parent}/{_safe(name)}"
+    readable = _safe("-".join(key.split("/")[-1].split(".")[-1] for key in swept))[:160]
+    by_text = f"{parent}/{readable}-{identity({'overrides': _scientific(overrides)})}"
+    if fixed is None or Path(by_text).exists():
+        return by_text
+    varied = _scientific([override for override in overrides if _key(override) in keys])
+    return f"{parent}/{readable}-{identity({'fixed': fixed, 'varied': varied})}"
+
+
+def fixed_settings(_root_: DictConfig) -> str | None:
+    """Return the identity of a sweep's configuration without what is swept.
+
+    Return None if that cannot be resolved, or if the sweeper's own values choose from a group.
+    """
+    cfg, hydra = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), _root_.hydra
+    added = _added(hydra.sweeper.get("params"), hydra.overrides.task)
+    try:
+        for override in OverridesParser.create().parse_overrides(added):
+            if override.key_or_group in hydra.runtime.choices and not override.is_sweep_override():
+                return None
+            if not override.is_sweep_override():
+                OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+        return identity(plain(cfg))
+    except OmegaConfBaseException:
+        return None
+
+
+def _added(params: Mapping[str, str] | None, overrides: Sequence[str]) -> list[str]:
+    typed = {_key(override) for override in overrides}
+    return [f"{key}={value}" for key, value in (params or {}).items() if key not in typed]
 
 
 def swept_keys(overrides: Sequence[str]) -> set[str]:
@@ -65,10 +100,10 @@ def swept_keys(overrides: Sequence[str]) -> set[str]:
 
 def register_resolvers() -> None:
     """Register the functions that `conf/` calls: `choices` and the names of folders."""
-    for resolver in (choices, run_name, job_name):
+    for resolver in (choices, run_name, job_name, fixed_settings):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     # cached, because a job sees only its own overrides and would compute another name
-    OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, use_cache=True, replace=True)
 
 
 def _safe(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch.distributed import TCPStore
 
 from vaelab.errors import ProcessError
-from vaelab.runs.cli import one_line, quieten_console
+from vaelab.runs.cli import console, one_line
 from vaelab.runs.processes.cores import CORES, OURS, cores, limit_threads
 from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.security.redaction import redact
@@ -51,7 +51,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
     ):
         for ended in pool.run(range(num_processes)):
             rank, answer = ended or (-1, None)
-            if isinstance(answer, DiedError):
+            if isinstance(answer, DiedError) and stop.asked is None:  # a terminal signals all processes at once
                 answer = _Failure(time.time(), ProcessError(f"process {rank} of {num_processes} {answer}"))
             if isinstance(answer, _Failure):
                 failures.append(answer)
@@ -76,10 +76,9 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
 def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, environment: Mapping[str, str]) -> Any:
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     limit_threads()
-    quieten_console()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the parent process handles it, and sends SIGTERM
     try:
-        with heeding(answerable=False):
+        with console(), heeding(answerable=False):
             return function(*args)
     except Interrupted as interrupted:
         return interrupted

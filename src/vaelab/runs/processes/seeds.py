@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError, RunFolderError
-from vaelab.runs.cli import WANTS_TRACEBACK, is_usage, one_line, quieten_console, show_traceback, speaker
+from vaelab.runs.cli import WANTS_TRACEBACK, console, is_usage, one_line, show_traceback, speaker
 from vaelab.runs.configuration import plain
 from vaelab.runs.execute import complete
 from vaelab.runs.folder.contents import read_metrics
@@ -132,12 +132,11 @@ def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> No
 
 def _in_process(group: str | None, member: Member, bar: bool) -> tuple[str | None, bool]:
     torch.set_num_threads(1)  # one core each; more threads would also be unsafe after a fork
-    if not logging.getLogger().handlers:  # this process was not forked
-        quieten_console()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    forked = bool(logging.getLogger().handlers)  # and so has the parent's console
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         if callable(signal.getsignal(number)):  # inherited from the parent by a fork
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    with suppress(Interrupted), heeding(answerable=False) as stop:
+    with nullcontext() if forked else console(), suppress(Interrupted), heeding(answerable=False) as stop:
         member.complete(group, stop, bar=bar)
     return member.error, member.usage
 

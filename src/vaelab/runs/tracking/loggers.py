@@ -25,15 +25,22 @@ log = logging.getLogger(__name__)
 
 
 def wandb(
-    run: RunFolder, group: str | None, project: str, mode: str = "offline", tags: Sequence[str] | None = (), **more: Any
+    run: RunFolder,
+    group: str | None,
+    project: str,
+    mode: str = "offline",
+    entity: str | None = None,
+    tags: Sequence[str] | None = (),
+    **more: Any,
 ) -> Logger:
     """Make a W&B run in the run folder. A resumed run keeps its id; the x-axis of curves is `samples_seen`.
 
     Args:
         group: the sweep's name.
         mode: `offline` (upload later with `wandb sync`), `online` or `disabled`.
+        entity: the account; empty for the user's own.
         tags: tags to add to those of `vaelab.runs.tracking.wandb_runs.tags_of`.
-        more: other arguments of `wandb.init`, such as `entity` or `notes`.
+        more: other arguments of `wandb.init`, such as `notes`.
     """
     from wandb import Settings, setup
 
@@ -50,6 +57,7 @@ def wandb(
         settings=Settings(silent=True, **NOTHING_PRIVATE),
         reinit="create_new",  # several runs may run at once
         tags=list(dict.fromkeys([*tags_of(run.config), *redacted(list(tags or []))])),
+        entity=redacted(entity or None),
         **redacted({"name": run.path.name, "project": project, "group": group, "job_type": "train"} | more),
     )
     define_metrics(logger.experiment)

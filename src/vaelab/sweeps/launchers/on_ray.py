@@ -1,8 +1,9 @@
 """Run jobs as tasks of Ray, on this machine or on a cluster, each with the cores and GPUs that it asks for."""
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -43,11 +44,12 @@ class Ray(JobsLauncher):
         try:
             given: dict[str, Any] = QUIET | self.init
             own: dict[str, Any] = {"num_cpus": cores()} | given  # Ray itself would offer all cores of the machine
-            if not ray.is_initialized():
-                with suppress(ValueError):  # there is a cluster, which takes no num_cpus
-                    ray.init(**own)
-            if not ray.is_initialized():
-                ray.init(**given)
+            with _shielding_from_hangups():
+                if not ray.is_initialized():
+                    with suppress(ValueError):  # there is a cluster, which takes no num_cpus
+                        ray.init(**own)
+                if not ray.is_initialized():
+                    ray.init(**given)
             option = "remote"
             self.task.options(**self.options(jobs[0]))
         except (TypeError, ValueError, RuntimeError, ConnectionError) as error:
@@ -91,6 +93,16 @@ def _work(job: JobSpec, share: Mapping[str, str]) -> Outcome:
         del os.environ[THREADS]
     os.environ.update(share)
     return perform_or_interrupted(job)
+
+
+@contextmanager
+def _shielding_from_hangups() -> Iterator[None]:
+    """Block SIGHUP in the processes that are started in the block, because without Ray's own no job can be stopped."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def missing_for(options: Mapping[str, Any]) -> str | None:

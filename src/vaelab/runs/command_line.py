@@ -1,0 +1,113 @@
+"""What a user types, put as Hydra reads it."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from vaelab.errors import ConfigError
+from vaelab.runs.configuration import CONF, RUNTIME
+from vaelab.runs.folder.identity import Flat, flatten
+
+
+def hydra_words(config: str, words: Sequence[str]) -> list[str]:
+    """Return the words of a command line as Hydra reads them: first the overrides, then the flags.
+
+    Raises:
+        ConfigError: a flag is unknown, lacks its value, or is not for this command.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue] # instead of printing the usage of all flags
+    typed = parser.parse_intermixed_args(list(words))
+    if typed.multirun and config != "train":
+        raise ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder")
+    flags = [word for word in words if word not in typed.overrides]
+    flags = [name + equals + _at_home(value) for name, equals, value in (flag.rpartition("=") for flag in flags)]
+    return [*hydra_overrides(config, typed.overrides), *flags]
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; --hydra-help lists the flags")
+
+
+def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
+    """Return overrides as Hydra reads them.
+
+    - `devices=2`, `~callbacks.figures`, `logger=csv` get the prefix `runtime.`: a key may be typed without it if more
+      of its parts exist below the `runtime` node of `conf/CONFIG.yaml` than at the top.
+    - `trainer.detect_anomaly=true` adds an argument of Lightning's Trainer, whose constructor refuses what is none.
+    - `data_dir=~/data` names the home folder.
+    - `name=1e5` is a text, as each key is whose value in `conf/` is one.
+    """
+    top, groups = _keys(config)
+    below = top.get(RUNTIME, {})
+    found = []
+    for override in overrides:
+        typed, equals, value = override.partition("=")
+        sign, key = re.fullmatch("([+~]*)(.*)", typed, flags=re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        if ("~" in sign or equals) and re.fullmatch(r"[\w.]+", key) and _depth(below, key) > _depth(top, key):
+            key = f"{RUNTIME}{'/' if f'{RUNTIME}/{key}' in groups else '.'}{key}"
+        elif not sign and key.startswith("trainer.") and _depth(top, key) == 1:
+            sign = "++"
+        found.append(sign + key + equals + _literal(config, key, value))
+    return found
+
+
+def _literal(config: str, key: str, value: str) -> str:
+    """Return a value, or each of several, in quotes where Hydra would not read it as the text that it is."""
+
+    def literal(element: re.Match[str]) -> str:
+        text = _at_home(element[0])
+        if text == element[0] and (_reads_as_text(text) or not _is_text(config, key)):
+            return text
+        return QuotedString(text, Quote.single).with_quotes()
+
+    quoted = re.search(r"['\"]|\$\{", value)
+    return value if quoted else re.sub(r"[^\s,\[\](){}][^,\[\](){}]*", literal, value)
+
+
+def _at_home(text: str) -> str:
+    return os.path.expanduser(text) if re.match("~(/|$)", text) else text
+
+
+def _reads_as_text(text: str) -> bool:
+    """Return whether Hydra reads the text as one, or as null."""
+    try:
+        return isinstance(OverridesParser.create().parse_override(f"key={text}").value(), str | None)
+    except HydraException:
+        return False
+
+
+def _is_text(config: str, key: str) -> bool:
+    """Return whether `conf/` has a text at the key, or an empty list, which is one of texts."""
+    values, parts = [flatten(_keys(config)[0]).get(key)], key.split(".")
+    for i in range(1, len(parts)):  # files of a group
+        for file in sorted(Path(CONF, *parts[:i]).glob("*.yaml")):
+            values.append(flatten(cast(Flat, OmegaConf.to_container(OmegaConf.load(file)))).get(".".join(parts[i:])))
+    # not a reference to another key, which may be a number
+    return any(value == [] or (isinstance(value, str) and not re.fullmatch(r"\$\{[\w.]+\}", value)) for value in values)
+
+
+@cache
+def _keys(config: str) -> tuple[dict[str, Any], set[str]]:
+    """Return the top level of a configuration, its groups included, and the groups."""
+    top = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(CONF, f"{config}.yaml"))))
+    groups = {group for entry in top.pop("defaults") if isinstance(entry, dict) for group in entry}
+    below = {group.removeprefix(f"{RUNTIME}/") for group in groups if group.startswith(f"{RUNTIME}/")}
+    if below:
+        top[RUNTIME] |= {group: {} for group in below if group not in top[RUNTIME]}
+    return {group: {} for group in groups} | top, groups
+
+
+def _depth(node: Any, key: str) -> int:
+    """Return how many parts of a dotted key, from the first on, lead down into the node."""
+    first, _, rest = key.partition(".")
+    return 1 + _depth(node[first], rest) if isinstance(node, Mapping) and first in node else 0

@@ -1,0 +1,58 @@
+"""What a command prints, as a display that no work depends on."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, TextIO, cast
+
+
+class Display:
+    """A text stream that goes quiet for good when `stream` cannot be written: its reader, its disk or its terminal is
+    gone. It escapes the characters that the encoding lacks; otherwise it behaves as `stream`.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        with self._quiet_if_gone():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._quiet_if_gone():
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    @contextmanager
+    def _quiet_if_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # the descriptor, because what is buffered is written again later, and child processes write to it too
+            with suppress(OSError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())
+
+
+@contextmanager
+def displayed_output() -> Iterator[None]:
+    """Make stdout and stderr displays inside the `with` block, also if they are closed."""
+    for number in range(3):  # else the next file that is opened would become a standard stream of all child processes
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        out, err = (cast(TextIO, Display(stream or nowhere)) for stream in (sys.stdout, sys.stderr))
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                yield
+            finally:
+                out.flush()
+                err.flush()
