@@ -1,5 +1,6 @@
 """Build the data, the module and the trainer of a run from its configuration."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError
 from vaelab.estimators import Estimator, Several
+from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.runs.model import build_objective, build_vae, build_weight_prior
 from vaelab.runs.processes.cores import this_process
@@ -22,6 +24,8 @@ from vaelab.runs.validate import processes_of, refusing
 from vaelab.training import Checkpoints, VAEModule
 from vaelab.training.step import check_clip
 from vaelab.vae import VAE
+
+KNOWN_PACKAGES = ("vaelab", "pytorch_lightning", "lightning")  # their callbacks log no metrics of their own
 
 
 def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trainer:
@@ -59,16 +63,38 @@ def make_trainer(cfg: DictConfig, path: Path, callbacks: list[Callback]) -> Trai
     return trainer
 
 
-def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
-    """Return the callbacks that `cfg` chooses; without the progress bar if `bar` is false."""
+def make_callbacks(cfg: DictConfig, bar: bool, known: Collection[str] = ()) -> list[Callback]:
+    """Return the callbacks that `cfg` chooses; without the progress bar if `bar` is false.
+
+    Refuse one that monitors none of the metrics in `known`, or the wrong end of one.
+    """
     nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
     if "every_n_steps" in (nodes.get("checkpoints") or ()):
         raise ConfigError("callbacks.checkpoints.every_n_steps cannot be chosen: type checkpoint_every_n_steps=")
-    callbacks = [instantiate(node) for name, node in nodes.items() if node is not None and (bar or name != "progress")]
-    for callback in callbacks:
+    chosen = {name: node for name, node in nodes.items() if node is not None and (bar or name != "progress")}
+    callbacks = {name: instantiate(node) for name, node in chosen.items()}
+    own = [callback for callback in callbacks.values() if type(callback).__module__.split(".")[0] not in KNOWN_PACKAGES]
+    for name, callback in callbacks.items():
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps
-    return callbacks
+        if not own and known:  # a callback of the user's own may log a metric for another one to monitor
+            check_monitor(f"callbacks.{name}", callback, known)
+    return list(callbacks.values())
+
+
+def check_monitor(key: str, callback: Callback, known: Collection[str]) -> None:
+    """Refuse a callback that would wait for a metric that never comes, or take the worst value for the best."""
+    monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
+    if monitor is None or (isinstance(callback, ModelCheckpoint) and monitor in ("epoch", "step")):
+        return
+    if monitor not in known:
+        expected = ", ".join(known)
+        raise ConfigError(f"{key}.monitor must be one of {expected}, found {monitor}: type {key}.monitor=val/elbo")
+    better = metric_of(monitor).better
+    right = {"higher": "max", "lower": "min"}.get(better or "", mode)
+    if mode in ("min", "max") and mode != right:
+        reason = f"because a {better} {monitor} is better, found {mode}"
+        raise ConfigError(f"{key}.mode must be {right}, {reason}: type ++{key}.mode={right}")
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:

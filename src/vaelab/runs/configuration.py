@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.errors import ConfigError
 from vaelab.security.redaction import redacted
 
 _BESIDE_PACKAGE = Path(__file__).parents[1] / "conf"  # in a wheel
@@ -65,12 +66,15 @@ def full_keys(config: str, overrides: Sequence[str]) -> list[str]:
     """Put `runtime.` before the keys that may be typed without it: `devices=2`, `~callbacks.figures`, `logger=csv`.
 
     A key gets the prefix if more of its parts exist below the `runtime` node of `conf/CONFIG.yaml` than at the top.
-    Words that are not overrides are returned unchanged.
+    Words that are not overrides are returned unchanged, except that `--devices=2` is refused.
     """
     top, groups = _keys(config)
     below = top.get(RUNTIME, {})
     found = []
     for override in overrides:
+        if (flag := re.match(r"--([\w.@/]+)(?:=(.*)|$)", override)) and _depth(top, flag[1]) + _depth(below, flag[1]):
+            typed = f"{flag[1]}={flag[2] or 'VALUE'}"
+            raise ConfigError(f"{override} must have no hyphens: type {typed}, and ${{args_no_hyphens}} in a W&B sweep")
         parts = re.fullmatch(r"([+~]*)([\w.]+)(=.*)?", override, flags=re.DOTALL)
         if parts and (override.startswith("~") or parts[3]) and _depth(below, parts[2]) > _depth(top, parts[2]):
             override = f"{parts[1]}{RUNTIME}{'/' if parts[2] in groups else '.'}{parts[2]}{parts[3] or ''}"

@@ -13,6 +13,7 @@ from pytorch_lightning import Trainer
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError
+from vaelab.evaluation.metrics import validated
 from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.log import logging_to
@@ -49,6 +50,9 @@ def complete(
     """
     folder, num_processes = RunFolder(path, plain(cfg), rerun=cfg.runtime.rerun), processes_of(cfg.runtime)
     if folder.finished:
+        if folder.given_id is not None:
+            folder.adopt_given_id()
+            loggers.log_finished(instantiate(cfg.runtime.logger)(folder, group), folder)
         return folder.metrics, f"finished before: {os.path.relpath(path)} (rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
     with folder.running({"data": data.record()}, num_processes, check=partial(check_resumable, module)):
@@ -57,14 +61,15 @@ def complete(
         else:
             metrics = launch(complete_share, num_processes, contents(cfg), folder, group, bar)
         folder.finish(metrics)
-    sync = None if group is not None else sync_line(path)  # a sweep prints one command for all its runs
+    sync = sync_line(path, [contents(cfg)]) if group is None else None  # a sweep prints one command for all its runs
     return metrics, f"run folder: {os.path.relpath(path)}" + (f"\nsend it to W&B: {sync}" if sync else "")
 
 
 def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
-    """Make the data, the module and the trainer of a run. After this, only the logger in `cfg` may still be refused."""
+    """Make the data, the module and the trainer of a run. A mistake in `cfg` is refused here."""
     data, module = build(cfg)
-    return data, module, make_trainer(cfg, path, make_callbacks(cfg, bar))
+    known = [f"val/{name}" for name in validated(module.vae.decoder.head)]
+    return data, module, make_trainer(cfg, path, make_callbacks(cfg, bar, known))
 
 
 def fit_and_evaluate(

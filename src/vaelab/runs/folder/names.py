@@ -1,29 +1,42 @@
-"""Names of folders: readable, then a hash; never with `/`, `=` or `,`."""
+"""Names of folders: readable, then a hash; never with `/`, `=` or `,`, and no longer than file systems allow."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import choices, plain
-from vaelab.runs.folder.identity import BUDGET, identity, is_control
+from vaelab.runs.folder.identity import BUDGET, digest, identity, is_control
 from vaelab.security.redaction import redact
+
+LONGEST = 169  # characters of a folder's name, all ASCII; file systems take 255 bytes, and `.old1` may follow
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """Return a text of at most `most` characters. A longer one is cut, but keeps its hash, or gets one of the whole."""
+    if len(text) <= most:
+        return text
+    own = re.search("-[0-9a-f]{8}$", text)
+    end = own[0] if own else f"-{digest(text)}"
+    return text.removesuffix(end)[: most - len(end)] + end
 
 
 def run_name(_root_: DictConfig) -> str:
     """Return the folder of a single run: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`."""
     cfg, choices = _root_, _root_.hydra.runtime.choices
     prefix = cfg.runtime.name or f"{choices.data}-{choices.decoder}-z{cfg.latent_dim}-s{cfg.seed}"
-    return f"{_safe(prefix)}-{identity(plain(cfg))}"
+    return shortened(f"{_safe(prefix)}-{identity(plain(cfg))}")
 
 
 def job_name(_root_: DictConfig) -> str:
     """Return the folder of a job in a sweep: its overrides in readable form, and the hash."""
     overrides = _scientific(_root_.hydra.overrides.task)
     prefix = _root_.runtime.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
-    return f"{_safe(prefix)[:160]}-{identity(plain(_root_))}"
+    return shortened(f"{_safe(prefix)}-{identity(plain(_root_))}")
 
 
 def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
@@ -37,7 +50,7 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
     if not cfg.runtime.name:
         prefix, told = re.subn(rf"((?:^|-)seed_|-s){cfg.seed}(?=-|$)", rf"\g<1>{own.seed}", prefix)
         prefix += "" if told else f"-seed_{own.seed}"
-    return path.with_name(f"{prefix}-{identity(plain(own))}")
+    return path.with_name(shortened(f"{prefix}-{identity(plain(own))}"))
 
 
 def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> str:
@@ -53,9 +66,16 @@ def sweep_name(name: str | None, overrides: Sequence[str], params: Mapping[str, 
             f"a sweep cannot vary {' or '.join(BUDGET)}, which only extend a run: type one value for all jobs"
         )
     if name:
-        return _safe(name)
+        return shortened(_safe(name))
     readable = "-".join(key.split("/")[-1].split(".")[-1] for key in swept)
-    return "-".join([_safe(readable)[:160], identity({"overrides": _scientific(overrides)})])
+    return shortened(f"{_safe(readable)}-{identity({'overrides': _scientific(overrides)})}")
+
+
+def name_apart(cfg: DictConfig, path: Path) -> None:
+    """Add the folder's name to `WANDB_NAME`, because several runs of one command would share it."""
+    name = OmegaConf.select(cfg, "runtime.logger.name")
+    if name and name == os.environ.get("WANDB_NAME"):
+        cfg.runtime.logger.name = f"{name}-{path.name}"
 
 
 def swept_keys(overrides: Sequence[str]) -> set[str]:
@@ -63,9 +83,25 @@ def swept_keys(overrides: Sequence[str]) -> set[str]:
     return {_key(override) for override in overrides if "," in override or "(" in override}
 
 
+def chosen() -> dict[str, str]:
+    """Return the name of the YAML that was chosen for each part of the model and of its training."""
+    made = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    return {str(group): choice for group, choice in made.items() if choice and not re.search("[/@]", str(group))}
+
+
+def wandb_mode() -> str:
+    """Return W&B's mode: `WANDB_MODE`, or online for a trial of `wandb agent`, or offline."""
+    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
+
+
+def wandb_tags() -> list[str]:
+    """Return the tags in `WANDB_TAGS`, which separates them by commas."""
+    return [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip()]
+
+
 def register_resolvers() -> None:
-    """Register the functions that `conf/` calls: `choices` and the names of folders."""
-    for resolver in (choices, run_name, job_name):
+    """Register the functions that `conf/` calls: choices, the names of folders, and what W&B's environment says."""
+    for resolver in (choices, chosen, run_name, job_name, wandb_mode, wandb_tags):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     # cached, because a job of the sweep sees only its own overrides
     OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
