@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import choices, plain
@@ -83,10 +83,11 @@ def swept_keys(overrides: Sequence[str]) -> set[str]:
     return {_key(override) for override in overrides if "," in override or "(" in override}
 
 
-def chosen() -> dict[str, str]:
+def chosen() -> DictConfig:
     """Return the name of the YAML that was chosen for each part of the model and of its training."""
     made = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    return {str(group): choice for group, choice in made.items() if choice and not re.search("[/@]", str(group))}
+    found = {str(group): choice for group, choice in made.items() if choice and not re.search("[/@]", str(group))}
+    return OmegaConf.create(found)  # not plain data, on which `--resolve` would fail
 
 
 def wandb_mode() -> str:
@@ -94,9 +95,9 @@ def wandb_mode() -> str:
     return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
 
 
-def wandb_tags() -> list[str]:
+def wandb_tags() -> ListConfig:
     """Return the tags in `WANDB_TAGS`, which separates them by commas."""
-    return [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip()]
+    return OmegaConf.create([tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip()])
 
 
 def register_resolvers() -> None:
