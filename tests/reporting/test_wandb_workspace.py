@@ -172,6 +172,14 @@ def test_entity_project_and_group_can_be_chosen(copied_sweep: Path, run_dashboar
     assert outcome.err == ""
 
 
+def test_dashboards_show_the_group_that_the_jobs_logged(copied_sweep: Path, run_dashboard: Run) -> None:
+    for config in copied_sweep.glob("*/config.yaml"):
+        config.write_text(config.read_text().replace("group: null", f"group: {'g' * 200}"))
+    run_dashboard(f"sweep={copied_sweep}")
+    (runs,) = specification(copied_sweep, "workspace")["spec"]["section"]["runSets"]
+    assert len(runs["filters"]["filters"][0]["value"]) == 128
+
+
 def test_jobs_of_two_projects_are_refused(copied_sweep: Path, run_dashboard: Run) -> None:
     (config,) = copied_sweep.glob("*gaussian*/config.yaml")
     config.write_text(config.read_text().replace("project: mine", "project: theirs"))

@@ -65,6 +65,12 @@ TRAIN = [
     ("lr_schedule=plateau lr_schedule.interval=epoch", USAGE, "metrics", "lr_schedule"),
     ("+callbacks.collapse.foo=1", USAGE, "foo", "callbacks.collapse"),
     ("lr_schedule=plateau +lr_schedule.monitor=val/foo", USAGE, "monitor", "lr_schedule"),
+    (
+        "lr_schedule=plateau lr_schedule.scheduler.mode=min",
+        USAGE,
+        "lr_schedule.scheduler.mode must be max",
+        "found min",
+    ),
     # metrics that callbacks wait for
     (f"{STOP} +callbacks.stop.monitor=val/foo", USAGE, "callbacks.stop.monitor", "val/kl, found val/foo", "=val/elbo"),
     (f"{STOP} +callbacks.stop.monitor=val/bits_per_dim", USAGE, "val/kl, found val/bits_per_dim"),  # pixels are binary

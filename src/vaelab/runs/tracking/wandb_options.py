@@ -10,10 +10,10 @@ from typing import Any
 from vaelab.errors import ConfigError
 from vaelab.runs.folder.contents import is_run_id
 from vaelab.runs.folder.names import shortened
-from vaelab.runs.validate import check_choice
+from vaelab.runs.validate import EVALUATION, check_choice
 from vaelab.security.redaction import redacted
 
-MODES = ("offline", "online", "disabled")
+MODES = EVALUATION["wandb_mode"]
 TEXTS = ("project", "entity", "name", "group", "job_type", "notes", "id", "dir")
 OURS = ("config", "settings", "reinit", "save_dir", "version", "experiment")  # chosen by the run itself
 OF_SWEEP = {"project": "WANDB_PROJECT", "entity": "WANDB_ENTITY", "id": "WANDB_RUN_ID"}  # set by `wandb agent`
