@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     from vaelab.reporting import wandb_workspace as workspaces  # here, because it is slow to import
 
     folder = Path(cfg.sweep)
-    sweep = workspaces.LoggedSweep.read(folder, cfg.group, entity=cfg.entity, project=cfg.project)
+    sweep = workspaces.LoggedSweep.read(folder, group=cfg.group, entity=cfg.entity, project=cfg.project)
     if cfg.save:
         check_login()
     workspace, report = workspaces.workspace(sweep), workspaces.report(sweep)

@@ -20,16 +20,16 @@ from tests.helpers.wandb_files import Read, only
 from vaelab import dashboard
 from vaelab.reporting import wandb_workspace as workspaces
 from vaelab.reporting.wandb_workspace import LoggedSweep
-from vaelab.runs.tracking.wandb_runs import at
+from vaelab.runs.tracking.wandb_runs import at, decoder_of
 
 MASS, DENSITY = "digits-binary-dynamic-importance-K2-", "digits-unit-importance-K2-"
-CLASS = {"bernoulli": "vaelab.heads.Bernoulli", "gaussian": "vaelab.heads.DiagonalGaussian"}
+DECODERS = ("bernoulli", "gaussian")
 
 
 @pytest.fixture(scope="module")
 def reads(swept: Path) -> dict[str, Read]:
     """Decoder → the W&B run of its job."""
-    return {name: only(path) for name in CLASS for path in swept.glob(f"*{name}*")}
+    return {name: only(path) for name in DECODERS for path in swept.glob(f"*{name}*")}
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def test_curves_plot_a_logged_bound_over_samples_seen(name: str, swept: Path, re
     assert {(plot["xAxis"], *plot["metrics"]) for plot in plots} == {("samples_seen", "val/elbo")}
     for read in reads.values():
         assert len([row for row in read.history if {"val/elbo", "samples_seen"} <= row.keys()]) >= 2
-    assert {plot["groupBy"] for plot in plots if "groupBy" in plot} == {"decoder.value.head._target_"}
-    assert {decoder: at(read.config, workspaces.DECODER) for decoder, read in reads.items()} == CLASS
+    assert {plot["groupBy"] for plot in plots if "groupBy" in plot} == {"runtime.value.choices.decoder"}
+    assert [at(read.config, workspaces.DECODER) for read in reads.values()] == list(DECODERS)
 
 
 @BOTH
@@ -82,11 +82,11 @@ def test_plots_of_results_name_what_runs_have(name: str, swept: Path, reads: dic
     named = {scatter[axis] for scatter in scatters for axis in ("xAxis", "yAxis")}
     named |= {column["accessor"] for plot in coordinates for column in plot["columns"]}
     settings = {key.removeprefix("config:").replace(".value", "") for key in named if ".value" in key}
-    assert settings == {"latent_dim", "seed", "decoder.head._target_"}
+    assert settings == {"latent_dim", "seed", "runtime.choices.decoder"}
     assert all(at(read.config, setting) is not None for read in reads.values() for setting in settings)
     results = {key.removeprefix("summary:") for key in named if ".value" not in key}
     estimates = sorted(results - {"test/kl", "test/active_units"})
-    for decoder, protocol, estimate in zip(CLASS, (MASS, DENSITY), estimates, strict=True):
+    for decoder, protocol, estimate in zip(DECODERS, (MASS, DENSITY), estimates, strict=True):
         assert estimate.startswith(f"within/{protocol}")
         assert results & reads[decoder].summary.keys() == {"test/kl", "test/active_units", estimate}
     assert [bar["metrics"] for bar in panels(spec, "Bar Chart")] == [[estimate] for estimate in estimates]
@@ -124,7 +124,7 @@ def test_dashboards_show_only_the_runs_of_the_sweep(swept: Path, reads: dict[str
     assert runs["filters"]["filters"] == [in_group]
     assert {read.run["run_group"] for read in reads.values()} == {"look"}
     for (shown,), decoders in zip(
-        nodes(specification(swept, "dashboard-report"), "runSets"), (["bernoulli"], ["gaussian"], CLASS), strict=True
+        nodes(specification(swept, "dashboard-report"), "runSets"), (["bernoulli"], ["gaussian"], DECODERS), strict=True
     ):
         first, second = shown["filters"]["filters"]
         assert first == in_group
@@ -135,7 +135,14 @@ def test_dashboards_show_only_the_runs_of_the_sweep(swept: Path, reads: dict[str
 @BOTH
 def test_each_decoder_has_its_colour(name: str, swept: Path, reads: dict[str, Read]) -> None:
     for colours in nodes(specification(swept, name), "customRunColors"):
-        assert [colours[reads[decoder].run["run_id"]] for decoder in CLASS] == list(workspaces.COLOURS[:2])
+        assert [colours[reads[decoder].run["run_id"]] for decoder in DECODERS] == list(workspaces.COLOURS[:2])
+
+
+def test_decoders_of_one_class_are_told_apart_by_their_names() -> None:
+    names = ["gaussian", "gaussian_fixed", "gaussian_optimal", "gaussian_shared"]
+    assert [decoder_of({"runtime": {"choices": {"decoder": name}}}) for name in names] == names
+    by_hand = {"decoder": {"head": {"_target_": "mine.Head", "scale": {"_target_": "mine.Scale"}}}}
+    assert decoder_of(by_hand) == "Head Scale"
 
 
 def test_a_job_that_is_not_done_has_curves_only(copied_sweep: Path, run_dashboard: Run) -> None:
@@ -149,7 +156,7 @@ def test_a_job_that_is_not_done_has_curves_only(copied_sweep: Path, run_dashboar
 
 @pytest.mark.parametrize(("group", "filtered"), [("a b-x.y_z", "a b-x.y_z"), ("it's ü", None), ("", "look")])
 def test_a_filter_takes_any_name_of_a_sweep(group: str, filtered: str | None, swept: Path) -> None:
-    sweep = LoggedSweep.read(swept, group, entity=None, project=None)
+    sweep = LoggedSweep.read(swept, group=group, entity=None, project=None)
     ids = [job.status["run_id"] for job in sweep.jobs]  # if the name holds signs that mean something to W&B
     for made in (workspaces.workspace(sweep), workspaces.report(sweep)):
         for runs in nodes(workspaces.specification(made), "runSets"):
@@ -164,6 +171,14 @@ def test_entity_project_and_group_can_be_chosen(copied_sweep: Path, run_dashboar
     assert next(nodes(spec, "filters"))["filters"][0]["value"] == "look"
     assert outcome.out.splitlines() == [f"written: copy/{name}.json" for name in ("workspace", "dashboard-report")]
     assert outcome.err == ""
+
+
+def test_dashboards_show_the_group_that_the_jobs_logged(copied_sweep: Path, run_dashboard: Run) -> None:
+    for config in copied_sweep.glob("*/config.yaml"):
+        config.write_text(config.read_text().replace("group: null", f"group: {'g' * 200}"))
+    run_dashboard(f"sweep={copied_sweep}")
+    (runs,) = specification(copied_sweep, "workspace")["spec"]["section"]["runSets"]
+    assert len(runs["filters"]["filters"][0]["value"]) == 128
 
 
 def test_jobs_of_two_projects_are_refused(copied_sweep: Path, run_dashboard: Run) -> None:

@@ -16,7 +16,7 @@ from tests.helpers.training import script_validations
 from tests.helpers.wandb_files import Read, only, wandb_files
 from vaelab import train
 from vaelab.runs.folder.contents import read_config
-from vaelab.runs.tracking.wandb_runs import sync_line, tags_of
+from vaelab.runs.tracking.wandb_runs import sync_line
 from vaelab.training import VAEModule
 
 TRAIN = {"train/loss", "train/elbo", "train/reconstruction", "train/kl"}
@@ -176,10 +176,6 @@ def test_tags_are_the_models_parts_and_the_users_own(run_fast: Run) -> None:
     assert read.run["job_type"] == "train"
 
 
-def test_a_long_tag_is_shortened_to_what_wandb_takes() -> None:
-    assert tags_of({"data": {"_target_": "mine." + "A" * 100}}) == ["A" * 64]
-
-
 def test_sync_line_is_one_command_or_none_if_all_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sweep = tmp_path / "my sweep"
@@ -192,6 +188,9 @@ def test_sync_line_is_one_command_or_none_if_all_sent(tmp_path: Path, monkeypatc
     for run in runs:
         (run / "run-1.wandb.synced").touch()
     assert sync_line(sweep) is None
+    (tmp_path / "else where" / "wandb" / "offline-run-2").mkdir(parents=True)
+    configs = [{"runtime": {"logger": {"dir": place}}} for place in (None, str(tmp_path / "else where"))]
+    assert sync_line(sweep, configs) == "wandb sync 'else where'/wandb/offline-run-*"
 
 
 # CSV

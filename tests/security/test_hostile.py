@@ -284,7 +284,7 @@ def test_a_damaged_record_is_refused(content: str, stranger: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "key", "value", "words"),
     [
-        ("status.json", "run_id", "../../../etc", ("status.json", "run_id", "eight hexadecimal digits")),
+        ("status.json", "run_id", "../../../etc", ("status.json", "run_id", "the id of a W&B run")),
         ("metrics.json", "val/elbo", "x", ("metrics.json", "val/elbo")),
         ("config.yaml", "trainer.max_epochs", "many", ("config.yaml", "trainer.max_epochs")),
     ],

@@ -19,6 +19,11 @@ from vaelab.objectives.base import OWN_BOUND
 Metrics = dict[str, float]
 
 
+def validated(head: Head) -> list[str]:
+    """Return the names of the metrics of a validation, which callbacks can monitor."""
+    return [metric.name for metric in ELBO.metrics] + ([] if head.pixels == "binary" else ["bits_per_dim"])
+
+
 def bound_summary(records: Records, data: ImageData, head: Head) -> Metrics:
     """Return the means of `elbo`, `reconstruction` and `kl` in nats, and `bits_per_dim` unless pixels are binary."""
     found = {metric.name: records.mean(metric.name) for metric in ELBO.metrics}

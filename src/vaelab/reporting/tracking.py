@@ -1,5 +1,6 @@
 """Log the report to W&B, as a run in the sweep's group with the table of jobs and the best job of each group."""
 
+import os
 import secrets
 from pathlib import Path
 from types import NoneType
@@ -28,8 +29,9 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
     # the logger needs a run folder; making this one writes nothing
     run = RunFolder(folder, {"sweep": report.name, "jobs": report.counts})
     run.status["run_id"] = secrets.token_hex(4)
-    kwargs: dict[str, Any] = {"project": "vaelab", "name": f"{report.name}-report", "job_type": "report"} | place
-    with loggers.closing(loggers.wandb(run, report.name, mode=mode, **kwargs)) as logger:
+    kwargs: dict[str, Any] = {"name": f"{report.name}-report", "job_type": "report", "mode": mode} | place
+    kwargs |= {"dir": os.environ.get("WANDB_DIR")}  # not a stored one, because the folder may be a stranger's
+    with loggers.closing(loggers.wandb(**kwargs)(run, report.name)) as logger:
         assert isinstance(logger, WandbLogger)
         logger.log_table("jobs", *as_columns(report))
         best = {f"group_{group.number}": best_of(group) for group in report.groups}

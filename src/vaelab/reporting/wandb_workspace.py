@@ -20,10 +20,10 @@ from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import name_of
 from vaelab.reporting.gathering import jobs_of
 from vaelab.reporting.reading import read
-from vaelab.runs.tracking.wandb_runs import ESTIMATE, at, decoder_of, logs_to_wandb, second_name
+from vaelab.runs.tracking.wandb_options import fitting
+from vaelab.runs.tracking.wandb_runs import DECODER, ESTIMATE, at, decoder_of, logs_to_wandb, second_name
 from vaelab.sweeps.folder import Job
 
-DECODER = "decoder.head._target_"
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")  # Tableau's
 MOST_RUNS = 100  # in one panel; W&B's default of 10 would hide most sweeps' runs
 
@@ -50,15 +50,14 @@ class LoggedSweep:
     jobs: Sequence[Job]
 
     @classmethod
-    def read(cls, path: Path, group: str | None = None, **place: str | None) -> "LoggedSweep":
+    def read(cls, path: Path, **place: str | None) -> "LoggedSweep":
         """Read a sweep's folder.
 
         Args:
-            group: the name of the sweep in W&B; None for the folder's name.
-            place: `entity` and `project`; empty for those that the jobs logged to.
+            place: `group`, `entity` and `project`; empty for those that the jobs logged to.
 
         Raises:
-            RunFolderError: see `jobs_of`; or no job has a W&B run, or the jobs logged to several entities or projects.
+            RunFolderError: see `jobs_of`; or no job has a W&B run, or the jobs logged to several places.
         """
         jobs = [job for job in jobs_of(path) if "run_id" in job.status and logs_to_wandb(job.config)]
         if not jobs:
@@ -67,17 +66,18 @@ class LoggedSweep:
             )
         chosen = {}
         for name, given in place.items():
-            logged = sorted({at(job.config, f"runtime.logger.{name}") or "" for job in jobs})
+            logged = sorted({str(at(job.config, f"runtime.logger.{name}") or "") for job in jobs})
             if not given and len(logged) > 1:
                 listed = ", ".join(filter(None, logged))
                 raise RunFolderError(f"{path} has jobs in more than one {name} of W&B ({listed}): type {name}=")
             chosen[name] = given or logged[0]
-        return cls(group or path.resolve().name, jobs=jobs, **chosen)
+        group = chosen.pop("group") or path.resolve().name
+        return cls(fitting(group), jobs=jobs, **chosen)
 
     @property
     def title(self) -> str:
         """The title of the dashboards, no longer than W&B accepts."""
-        return f"sweep {self.group}"[:128]
+        return fitting(f"sweep {self.group}")
 
     @property
     def decoders(self) -> list[str]:

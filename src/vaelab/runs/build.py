@@ -1,6 +1,6 @@
 """Build the data, the module and the trainer of a run from its configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError
 from vaelab.estimators import Estimator, Several
+from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
 from vaelab.runs.model import build_objective, build_vae, build_weight_prior
@@ -29,6 +30,7 @@ from vaelab.training.fit_loop import FitLoop
 from vaelab.training.step import check_clip
 from vaelab.vae import VAE
 
+KNOWN_PACKAGES = ("vaelab", "pytorch_lightning", "lightning")  # their callbacks log no metrics of their own
 PLAIN = {"_convert_": "all"}  # because checkpoints store arguments, and a ListConfig could not be read again
 
 
@@ -77,17 +79,39 @@ def make_trainer(
     return trainer
 
 
-def make_callbacks(cfg: DictConfig, bar: bool) -> list[Callback]:
-    """Return the callbacks that `cfg` chooses; if `bar` is false, without those that only one of several runs needs."""
+def make_callbacks(cfg: DictConfig, bar: bool, known: Collection[str] = ()) -> list[Callback]:
+    """Return the callbacks that `cfg` chooses; if `bar` is false, without those that only one of several runs needs.
+
+    Refuse a callback that monitors none of the metrics in `known`, or whose mode prefers the worst value.
+    """
     nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
     if "every_n_steps" in (nodes.get("checkpoints") or ()):
         raise ConfigError("callbacks.checkpoints.every_n_steps is not supported: type checkpoint_every_n_steps=")
     left_out = () if bar else ("progress", "pace")
-    callbacks = [instantiate(node, **PLAIN) for name, node in nodes.items() if node and name not in left_out]
-    for callback in callbacks:
+    chosen = {name: node for name, node in nodes.items() if node and name not in left_out}
+    callbacks = {name: instantiate(node, **PLAIN) for name, node in chosen.items()}
+    own = [callback for callback in callbacks.values() if type(callback).__module__.split(".")[0] not in KNOWN_PACKAGES]
+    for name, callback in callbacks.items():
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps
-    return callbacks
+        if not own and known:  # a callback of the user's own may log a metric for another one to monitor
+            check_monitor(f"callbacks.{name}", callback, known)
+    return list(callbacks.values())
+
+
+def check_monitor(key: str, callback: Callback, known: Collection[str]) -> None:
+    """Refuse a callback that would wait for a metric that never comes, or take the worst value for the best."""
+    monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
+    if monitor is None or (isinstance(callback, ModelCheckpoint) and monitor in ("epoch", "step")):
+        return
+    if monitor not in known:
+        expected = ", ".join(known)
+        raise ConfigError(f"{key}.monitor must be one of {expected}, found {monitor}: type {key}.monitor=val/elbo")
+    better = metric_of(monitor).better
+    right = {"higher": "max", "lower": "min"}.get(better or "", mode)
+    if mode in ("min", "max") and mode != right:
+        reason = f"because a {better} {monitor} is better, found {mode}"
+        raise ConfigError(f"{key}.mode must be {right}, {reason}: type ++{key}.mode={right}")
 
 
 def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:

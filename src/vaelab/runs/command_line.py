@@ -24,6 +24,12 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a flag is unknown, lacks its value, or is not for this command.
     """
+    top, _ = _keys(config)
+    for word in words:
+        flag = re.match(r"--([\w.@/]+)(?:=(.*)|$)", word)
+        if flag and _depth(top, flag[1]) + _depth(top.get(RUNTIME, {}), flag[1]):
+            typed = f"{flag[1]}={flag[2] or 'VALUE'}"
+            raise ConfigError(f"{word} must have no hyphens: type {typed}, and ${{args_no_hyphens}} in a W&B sweep")
     parser = get_args_parser()
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue] # instead of printing the usage of all flags
     typed = parser.parse_intermixed_args(list(words))

@@ -18,7 +18,7 @@ def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) ->
     Returns:
         Columns for `results.show`, and a line that says what was done.
     """
-    check(cfg)
+    check(cfg, several=group is not None)
     if cfg.runtime.seeds > 1:
         return complete_seeds(cfg, path, group, stop)
     metrics, closing = complete(cfg, path, group, stop)

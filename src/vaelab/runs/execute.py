@@ -13,6 +13,7 @@ from pytorch_lightning import Trainer
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError
+from vaelab.evaluation.metrics import validated
 from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles
@@ -51,6 +52,9 @@ def complete(
     """
     folder, num_processes = RunFolder(path, plain(cfg), rerun=cfg.runtime.rerun), processes_of(cfg.runtime)
     if folder.finished:
+        if folder.given_id is not None:
+            folder.adopt_given_id()
+            loggers.log_finished(instantiate(cfg.runtime.logger)(folder, group), folder)
         ended = f"a callback ended it: {folder.ended_by}; " if folder.ended_by else ""
         return folder.metrics, f"finished before: {os.path.relpath(path)} ({ended}rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
@@ -62,14 +66,15 @@ def complete(
         else:
             metrics, ended_by = launch(complete_share, num_processes, contents(cfg), folder, group, bar)
         folder.finish(metrics, ended_by)
-    sync = None if group is not None else sync_line(path)  # a sweep prints one command for all its runs
+    sync = sync_line(path, [contents(cfg)]) if group is None else None  # a sweep prints one command for all its runs
     return metrics, f"run folder: {os.path.relpath(path)}" + (f"\nsend it to W&B: {sync}" if sync else "")
 
 
 def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
-    """Build the data, module and trainer of a run. Afterwards only the logger in `cfg` may still be refused."""
+    """Build the data, module and trainer of a run. A mistake in `cfg` is refused here."""
     data, module = build(cfg)
-    return data, module, make_trainer(cfg, path, make_callbacks(cfg, bar))
+    known = [f"val/{name}" for name in validated(module.vae.decoder.head)]
+    return data, module, make_trainer(cfg, path, make_callbacks(cfg, bar, known))
 
 
 def fit_and_evaluate(

@@ -1,9 +1,11 @@
 """Refuse invalid configurations before any work begins."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
@@ -46,10 +48,15 @@ MODEL_PARTS = ("data", "model", "network", "encoder", "decoder", "prior", "objec
 PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")
 
 
-def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
+def check(cfg: DictConfig, parts: Sequence[str] = PARTS, several: bool = False) -> None:
     """Refuse invalid values and missing parts. Do not check the arguments of classes; their constructors do.
 
     A missing key counts as its default.
+
+    Args:
+        cfg: the configuration.
+        parts: the keys that must not be null.
+        several: the run is one of a sweep's.
     """
     for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
         name = str(key).rpartition(".")[2]
@@ -81,6 +88,20 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS) -> None:
     shared = processes_of(cfg.runtime) > 1
     if OmegaConf.select(cfg, "runtime.stacked") and (shared or cfg.compile or cfg.on_nan != "stop"):
         raise ConfigError("stacked=true needs compile=false, on_nan=stop and devices=1: type these, or stacked=false")
+    if "runtime.logger" in parts:
+        check_logger(cfg.runtime.logger, several or cfg.runtime.seeds > 1)
+
+
+def check_logger(node: DictConfig, several: bool) -> None:
+    """Refuse a logger that cannot be made, and an id that several runs of W&B would share."""
+    with refusing("the logger"):
+        make = instantiate(node)
+        inspect.signature(getattr(make, "func", make)).bind("run", "group", **getattr(make, "keywords", {}))
+    if several and node.get("id") is not None:
+        raise ConfigError(
+            f"logger.id={node.id}, which may come from WANDB_RUN_ID, is the id of one W&B run, and this command makes "
+            "several: type logger.id=null, or leave out -m and seeds="
+        )
 
 
 def check_evaluation(cfg: DictConfig) -> None:

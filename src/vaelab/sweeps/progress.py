@@ -121,7 +121,7 @@ def show_sweep(folder: Path, jobs: Sequence[JobSpec]) -> None:
             _print(console, f"{job.outcome.state}: {job.label}\n  {job.outcome.error}\n  {os.path.relpath(log)}")
     path = os.path.relpath(folder)
     _print(console, f"sweep folder: {path}\nreport: python -m vaelab.report sweep={path}")
-    if line := sync_line(folder):
+    if line := sync_line(folder, [job.config for job in jobs]):
         _print(console, f"send it to W&B: {line}")
 
 

@@ -15,7 +15,7 @@ from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.identity import identity
-from vaelab.runs.folder.names import swept_keys
+from vaelab.runs.folder.names import name_apart, swept_keys
 from vaelab.runs.processes.seeds import members_of, over_seeds
 from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.signals import heeding
@@ -111,10 +111,12 @@ class Sweep:
         with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
             composed.hydra.runtime.output_dir = str(path)
         HydraConfig.instance().set_config(composed)
+        if composed.runtime.seeds == 1:
+            name_apart(composed, path)
         config = contents(composed)
         cfg = OmegaConf.create(config)
         check_complete(cfg)
-        check(cfg)
+        check(cfg, several=True)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         task = [str(override) for override in composed.hydra.overrides.task]
         swept = swept_keys([str(override) for override in self.config.hydra.overrides.task])

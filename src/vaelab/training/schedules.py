@@ -35,6 +35,8 @@ class Schedule:
     def try_out(self, optimizer: Optimizer) -> Any:
         """Take one step on a throwaway optimiser, so that wrong arguments fail early; return the scheduler."""
         scheduler = self.scheduler(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "max":
+            raise ValueError("lr_schedule.scheduler.mode must be max, because a higher ELBO is better, found min")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns that the optimiser has not taken a step yet
             advance(scheduler, *((0.0,) if self.interval == "validation" else ()))

@@ -18,6 +18,7 @@ from vaelab.runs.configuration import contents
 from vaelab.runs.evaluating.cache import KeptEvaluation, digest
 from vaelab.runs.evaluating.reopen import blaming, reopen, stored_config
 from vaelab.runs.folder.contents import environment
+from vaelab.runs.folder.names import shortened
 from vaelab.runs.folder.weights import read_weights
 from vaelab.runs.model import scored_as_mass
 from vaelab.runs.processes.distributed import launch
@@ -79,7 +80,7 @@ class Evaluation:
             "vaelab": environment()["versions"]["vaelab"],
         }
         name = "-".join([cfg.split, cfg.checkpoint, *estimators, digest(identity, weights.state)])
-        self.kept = KeptEvaluation(self.folder, name)
+        self.kept = KeptEvaluation(self.folder, shortened(name))
 
     def complete(self) -> bool:
         """Evaluate the remaining blocks, in as many processes as `cfg` asks for; return whether any remained."""

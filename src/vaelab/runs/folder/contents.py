@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -41,13 +40,19 @@ def read_status(folder: Path) -> dict[str, Any]:
     path = folder / "status.json"
     status = read_json(path)
     run_id, seconds = status.get("run_id"), status.get("seconds", 0.0)
-    if run_id is not None and not (isinstance(run_id, str) and re.fullmatch("[0-9a-f]{8}", run_id)):
-        raise _damaged(path, f"run_id is {shown(run_id)}, expected eight hexadecimal digits")
+    if run_id is not None and not is_run_id(run_id):
+        raise _damaged(path, f"run_id is {shown(run_id)}, expected the id of a W&B run")
     if not isinstance(ended_by := status.get("ended_by"), str | None):
         raise _damaged(path, f"ended_by is {shown(ended_by)}, expected words")
     if not (_is_number(seconds) and 0 <= seconds < float("inf")):
         raise _damaged(path, f"seconds is {shown(seconds)}, expected a number")
     return status
+
+
+def is_run_id(value: Any) -> bool:
+    """Return whether W&B takes a value as a run's id; it is part of the names of W&B's files, and so must be short."""
+    fits = isinstance(value, str) and value.isprintable() and 1 <= len(value.encode()) <= 128
+    return fits and value == value.strip() and not set(value) & set("/\\#?%:;,'")
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

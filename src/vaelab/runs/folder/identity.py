@@ -32,7 +32,12 @@ def science(config: dict[str, Any]) -> Flat:
 
 def identity(config: dict[str, Any]) -> str:
     """Return eight hex digits: a hash of the scientific configuration."""
-    return hashlib.sha256(json.dumps(science(config), sort_keys=True).encode()).hexdigest()[:8]
+    return digest(json.dumps(science(config), sort_keys=True))
+
+
+def digest(text: str) -> str:
+    """Return eight hex digits: a hash of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def is_control(key: str) -> bool:

@@ -1,31 +1,44 @@
-"""Name folders: a readable part, then a hash. No name contains `/`, `=` or `,`."""
+"""Name folders: a readable part, then a hash. A name has no `/`, `=` or `,`, and fits on every file system."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import choices, plain
-from vaelab.runs.folder.identity import BUDGET, identity, is_control
+from vaelab.runs.folder.identity import BUDGET, digest, identity, is_control
 from vaelab.security.redaction import redact
+
+LONGEST = 169  # characters of a folder's name, all ASCII; file systems take 255 bytes, and `.old1` may follow
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """Return a text of at most `most` characters. A longer one is cut, but keeps its hash, or gets one of the whole."""
+    if len(text) <= most:
+        return text
+    own = re.search("-[0-9a-f]{8}$", text)
+    end = own[0] if own else f"-{digest(text)}"
+    return text.removesuffix(end)[: most - len(end)] + end
 
 
 def run_name(_root_: DictConfig) -> str:
     """Return the folder of a single run: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`."""
     cfg, choices = _root_, _root_.hydra.runtime.choices
     prefix = cfg.runtime.name or f"{choices.data}-{choices.decoder}-z{cfg.latent_dim}-s{cfg.seed}"
-    return f"{_safe(prefix)}-{identity(plain(cfg))}"
+    return shortened(f"{_safe(prefix)}-{identity(plain(cfg))}")
 
 
 def job_name(_root_: DictConfig) -> str:
     """Return the folder of a job in a sweep: its overrides in readable form, and the hash."""
     overrides = _scientific(_root_.hydra.overrides.task)
     prefix = _root_.runtime.name or "-".join(_safe(o.lstrip("+~")) for o in overrides) or "default"
-    return f"{_safe(prefix)[:160]}-{identity(plain(_root_))}"
+    return shortened(f"{_safe(prefix)}-{identity(plain(_root_))}")
 
 
 def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
@@ -39,7 +52,7 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
     if not cfg.runtime.name:
         prefix, told = re.subn(rf"((?:^|-)seed_|-s){cfg.seed}(?=-|$)", rf"\g<1>{own.seed}", prefix)
         prefix += "" if told else f"-seed_{own.seed}"
-    return path.with_name(f"{prefix}-{identity(plain(own))}")
+    return path.with_name(shortened(f"{prefix}-{identity(plain(own))}"))
 
 
 def sweep_dir(
@@ -61,13 +74,20 @@ def sweep_dir(
             f"a sweep cannot vary {' or '.join(BUDGET)}, which only extend a run: type one value for all jobs"
         )
     if name:
-        return f"{parent}/{_safe(name)}"
-    readable = _safe("-".join(key.split("/")[-1].split(".")[-1] for key in swept))[:160]
-    by_text = f"{parent}/{readable}-{identity({'overrides': _scientific(overrides)})}"
+        return f"{parent}/{shortened(_safe(name))}"
+    readable = _safe("-".join(key.split("/")[-1].split(".")[-1] for key in swept))
+    by_text = f"{parent}/{shortened(readable + '-' + identity({'overrides': _scientific(overrides)}))}"
     if fixed is None or Path(by_text).exists():
         return by_text
     varied = _scientific([override for override in overrides if _key(override) in keys])
-    return f"{parent}/{readable}-{identity({'fixed': fixed, 'varied': varied})}"
+    return f"{parent}/{shortened(readable + '-' + identity({'fixed': fixed, 'varied': varied}))}"
+
+
+def name_apart(cfg: DictConfig, path: Path) -> None:
+    """Add the folder's name to `WANDB_NAME`, because several runs of one command would share it."""
+    name = OmegaConf.select(cfg, "runtime.logger.name")
+    if name and name == os.environ.get("WANDB_NAME"):
+        cfg.runtime.logger.name = f"{name}-{path.name}"
 
 
 def fixed_settings(_root_: DictConfig) -> str | None:
@@ -98,9 +118,26 @@ def swept_keys(overrides: Sequence[str]) -> set[str]:
     return {_key(override) for override in overrides if "," in override or "(" in override}
 
 
+def chosen() -> DictConfig:
+    """Return the name of the YAML that was chosen for each part of the model and of its training."""
+    made = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    found = {str(group): choice for group, choice in made.items() if choice and not re.search("[/@]", str(group))}
+    return OmegaConf.create(found)  # not plain data, on which `--resolve` would fail
+
+
+def wandb_mode() -> str:
+    """Return W&B's mode: `WANDB_MODE`, or online for a trial of `wandb agent`, or offline."""
+    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
+
+
+def wandb_tags() -> ListConfig:
+    """Return the tags in `WANDB_TAGS`, which separates them by commas."""
+    return OmegaConf.create([tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip()])
+
+
 def register_resolvers() -> None:
-    """Register the functions that `conf/` calls: `choices` and the names of folders."""
-    for resolver in (choices, run_name, job_name, fixed_settings):
+    """Register the functions that `conf/` calls: choices, the names of folders, and W&B's environment variables."""
+    for resolver in (choices, chosen, run_name, job_name, fixed_settings, wandb_mode, wandb_tags):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     # cached, because a job sees only its own overrides and would compute another name
     OmegaConf.register_new_resolver("sweep_dir", sweep_dir, use_cache=True, replace=True)

@@ -18,6 +18,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from vaelab.errors import DivergedError, ProcessError, RunFolderError
 from vaelab.files import write_atomically
+from vaelab.runs.configuration import RUNTIME
 from vaelab.runs.folder import contents
 from vaelab.runs.folder.identity import budget, science
 from vaelab.runs.folder.log import logging_to
@@ -98,8 +99,20 @@ class RunFolder:
 
     @property
     def run_id(self) -> str:
-        """Return the run's name in W&B: eight random hexadecimal digits, the same after an interruption."""
+        """Return the run's id in W&B: the one that the configuration gives, or the former one, or a random one."""
         return self.status["run_id"]
+
+    @property
+    def given_id(self) -> str | None:
+        """Return the id that the configuration gives to the run in W&B, if any."""
+        given = self.config.get(RUNTIME, {}).get("logger", {}).get("id")
+        return None if given is None else str(given)
+
+    def adopt_given_id(self) -> None:
+        """Store the configuration's id of a finished run, so that later evaluations find the same run in W&B."""
+        with self._locked():
+            self.status["run_id"] = self.given_id
+            write_atomically(self.path / "status.json", json.dumps(self.status, indent=2))
 
     @contextmanager
     def running(
@@ -130,7 +143,7 @@ class RunFolder:
             warnings = [*contents.other_environment(self.path, record["environment"]), *self._find_checkpoint(check)]
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # left by a process that was killed
-            self.status.setdefault("run_id", secrets.token_hex(4))
+            self.status["run_id"] = self.given_id or self.status.get("run_id") or secrets.token_hex(4)
             former, self.record = self.status if self._done else None, record
             self._set("running")
             if self.stored is None:

@@ -20,7 +20,7 @@ from vaelab.runs.cli import WANTS_TRACEBACK, console, is_usage, one_line, show_t
 from vaelab.runs.configuration import plain
 from vaelab.runs.execute import complete
 from vaelab.runs.folder.contents import read_metrics
-from vaelab.runs.folder.names import folder_of_seed
+from vaelab.runs.folder.names import folder_of_seed, name_apart
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import cores
 from vaelab.runs.processes.pool import DiedError, Pool
@@ -67,9 +67,12 @@ def members_of(cfg: DictConfig, path: Path) -> list[Member]:
     """Return the runs that `seeds=` asks for. The first has the seed `cfg.seed` and the folder `path`."""
     found = []
     for seed in range(cfg.seed, cfg.seed + cfg.runtime.seeds):
-        own = OmegaConf.merge(cfg, {"seed": seed, "runtime": {"seeds": 1}})
+        # the choices are resolved here, because a spawned process knows nothing of Hydra
+        own = OmegaConf.merge(cfg, {"seed": seed, "runtime": {"seeds": 1, "choices": cfg.runtime.get("choices")}})
         assert isinstance(own, DictConfig)
         found.append(Member(own, path if seed == cfg.seed else folder_of_seed(path, cfg, own)))
+        if cfg.runtime.seeds > 1:
+            name_apart(own, found[-1].path)
     return found
 
 

@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from csv import DictReader, DictWriter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +14,64 @@ from pytorch_lightning.loggers.logger import Logger
 
 from vaelab.evaluation.comparability import Key
 from vaelab.files import replacing
-from vaelab.runs.folder.contents import read_config, read_status
+from vaelab.runs.folder.contents import read_config, read_json, read_status
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, tags_of, within
+from vaelab.runs.tracking.wandb_options import LONGEST_TAG, MODES, checked, fitting
+from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, summarize, tags_of, within
 from vaelab.security.redaction import redact, redacted
 from vaelab.signals import Interrupted
 
 # send no command line, paths, commit, code or terminal output, because they may hold secrets; send system metrics
 NOTHING_PRIVATE = {"x_disable_meta": True, "disable_git": True, "save_code": False, "console": "off"}
 log = logging.getLogger(__name__)
+MakeLogger = Callable[[RunFolder, str | None], Logger | None]
 
 
-def wandb(
-    run: RunFolder,
-    group: str | None,
-    project: str,
-    mode: str = "offline",
-    entity: str | None = None,
-    tags: Sequence[str] | None = (),
-    **more: Any,
-) -> Logger:
-    """Make a W&B run in the run folder. A resumed run keeps its id; the x-axis of curves is `samples_seen`.
+def wandb(**options: Any) -> MakeLogger:
+    """Check the options of W&B, and return a function that makes a W&B run in the run folder.
+
+    A resumed run keeps its id; the x-axis of curves is `samples_seen`. Names and tags that are too long are shortened.
 
     Args:
-        group: the sweep's name.
-        mode: `offline` (upload later with `wandb sync`), `online` or `disabled`.
-        entity: the account; empty for the user's own.
-        tags: tags to add to those of `vaelab.runs.tracking.wandb_runs.tags_of`.
-        more: other arguments of `wandb.init`, such as `notes`.
+        options: those of `conf/runtime/logger/wandb.yaml`, and others of `wandb.init`.
+
+    Raises:
+        ConfigError: see `vaelab.runs.tracking.wandb_options.checked`.
     """
+    return partial(_wandb_run, options=checked(options))
+
+
+def _wandb_run(run: RunFolder, group: str | None, options: dict[str, Any]) -> Logger:
     from wandb import Settings, setup
 
     for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
         if os.environ.pop(name, None):
-            log.warning("%s is ignored, because it makes W&B write the API key into the run folder", name)
-    setup(Settings(silent=True))  # before the run, because W&B warns about arguments that Lightning passes
-    logging.getLogger("wandb").setLevel(logging.WARNING)  # below this level, debug.log would hold paths and arguments
-    logger = pl_loggers.WandbLogger(
-        save_dir=run.path,
-        id=run.run_id,
-        mode=mode,
-        config=run.config,
-        settings=Settings(silent=True, **NOTHING_PRIVATE),
-        reinit="create_new",  # several runs may run at once
-        tags=list(dict.fromkeys([*tags_of(run.config), *redacted(list(tags or []))])),
-        entity=redacted(entity or None),
-        **redacted({"name": run.path.name, "project": project, "group": group, "job_type": "train"} | more),
-    )
+            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
+    # first, because W&B warns of arguments that Lightning passes
+    setup(Settings(silent=True)).settings.sweep_id = None  # with it W&B would ignore our id and project
+    logging.getLogger("wandb").setLevel(logging.WARNING)  # at lower levels, debug.log holds paths and arguments
+    tags = [*tags_of(run.config), *(fitting(str(tag), LONGEST_TAG) for tag in options.get("tags", ()) if tag != "")]
+    names = {"name": run.path.name, "group": group, "job_type": "train"} | options
+    fixed = {
+        "id": run.run_id,
+        "config": run.config,
+        "settings": Settings(silent=True, sweep_id=os.environ.get("WANDB_SWEEP_ID") or None, **NOTHING_PRIVATE),
+        "reinit": "create_new",  # several runs may run at once
+        "tags": list(dict.fromkeys(tags)),
+        **{key: fitting(names[key]) for key in ("name", "group", "job_type") if names[key] is not None},
+    }
+    others = redacted({"project": "vaelab", "mode": MODES[0]} | options)
+    # absolute, because W&B's own process may have another working folder
+    place = {"save_dir": Path(options.get("dir", run.path)).expanduser().absolute(), "dir": None}
+    logger = pl_loggers.WandbLogger(**others | place | fixed)
     define_metrics(logger.experiment)
-    for link in run.path.glob("wandb/*run-*/logs/debug-core.log"):  # points into ~/.cache, and so names the home folder
-        link.unlink()
+    (_logs_of(logger.experiment) / "debug-core.log").unlink(missing_ok=True)  # a link into ~/.cache, the home folder
     return logger
+
+
+def _logs_of(wandb_run: Any) -> Path:
+    """Return the folder of W&B's own logs of a run."""
+    return Path(wandb_run.dir).with_name("logs")
 
 
 class CSV(Logger):
@@ -153,7 +161,16 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
 
                 with suppress(Exception):  # W&B would try again at exit, with a traceback, and in the next run
                     teardown(exit_code=code)
-            _redact_logs(Path(logger.save_dir or "."))
+            _redact_logs(_logs_of(logger.experiment))
+
+
+def log_finished(logger: Logger | None, run: RunFolder) -> None:
+    """Send the final metrics of a finished run again, because a W&B run that does not have them was asked for."""
+    with closing(logger):
+        if logger is not None:
+            # a search of W&B's looks for its metric in the history
+            logger.log_metrics(run.metrics, step=int(run.metrics["samples_seen"]))
+            summarize(logger, run.metrics, read_json(run.path / "record.json")["data"], run.config)
 
 
 def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str) -> None:
@@ -162,13 +179,16 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str
     `key` is the evaluation's comparability key, which gives estimates their second names.
     """
     config, status = read_config(path), read_status(path)
-    if not logs_to_wandb(config) or "run_id" not in status or mode == "disabled" or (path / "wandb").is_symlink():
+    place = os.environ.get("WANDB_DIR")  # not the stored one, because the folder may be a stranger's
+    ours = path / "wandb"
+    if not logs_to_wandb(config) or "run_id" not in status or mode == "disabled" or (not place and ours.is_symlink()):
         return
     node = config["runtime"]["logger"]
-    place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
+    names = ("project", "entity", "name", "group", "job_type")
+    stored = {name: node[name] for name in names if isinstance(node.get(name), str)}
     tags = [tag for tag in node.get("tags") or [] if isinstance(tag, str)]
     run = RunFolder(path, config)
-    with closing(wandb(run, None, mode=mode, tags=tags, **{"project": "vaelab"} | place)) as logger:
+    with closing(wandb(mode=mode, tags=tags, dir=place, **stored)(run, None)) as logger:
         assert logger is not None
         step = int(metrics["samples_seen"])
         named = {f"evaluation/{name}": value for name, value in {**metrics, **within(key, metrics)}.items()}
@@ -176,7 +196,7 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str
 
 
 def _redact_logs(path: Path) -> None:
-    for file in path.glob("wandb/*run-*/logs/*.log"):
+    for file in path.glob("*.log"):
         text = "" if file.is_symlink() else file.read_text(encoding="utf-8", errors="replace")
         if (written := redact(text)) != text:
             file.write_text(written, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from pytorch_lightning.loggers.logger import Logger
 from vaelab.evaluation.comparability import Key, name_of
 from vaelab.runs.results import Metrics
 from vaelab.runs.stored_estimators import by_estimator, of_run
+from vaelab.runs.tracking.wandb_options import LONGEST_TAG, fitting
 
 BEST = {"val/elbo": max, "val/bits_per_dim": min}  # curves whose best value W&B's summary keeps
 TAGGED = ("data", "decoder.head", "prior", "objective")
+DECODER = "runtime.choices.decoder"  # where configurations have the name of the decoder's YAML
 ESTIMATE = "log_likelihood"
-LONGEST_TAG = 64  # characters; W&B refuses more
 LOGGER = "vaelab.runs.tracking.wandb"  # the logger's name in configurations
 
 
@@ -48,8 +49,8 @@ def at(config: Any, key: str) -> Any:
 
 
 def decoder_of(config: Mapping[str, Any]) -> str:
-    """Return the likelihood's name: its head's class, with the classes of the head's parts."""
-    return " ".join(classes(at(config, "decoder.head")))
+    """Return the decoder's name as it was typed, or the classes of its head if it has no YAML."""
+    return str(at(config, DECODER) or " ".join(classes(at(config, "decoder.head"))))
 
 
 def logs_to_wandb(config: Mapping[str, Any]) -> bool:
@@ -59,7 +60,7 @@ def logs_to_wandb(config: Mapping[str, Any]) -> bool:
 
 def tags_of(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes of data, likelihood, prior and objective."""
-    names = [name[:LONGEST_TAG] for key in TAGGED for name in classes(at(config, key))]
+    names = [fitting(name, LONGEST_TAG) for key in TAGGED for name in classes(at(config, key))]
     return list(dict.fromkeys(names))
 
 
@@ -107,11 +108,19 @@ def check_login() -> None:
         raise PermissionError("save=true needs a W&B account, and this machine has no W&B key: type wandb login first")
 
 
-def sync_line(folder: Path) -> str | None:
+def sync_line(folder: Path, configs: Iterable[Mapping[str, Any]] = ()) -> str | None:
     """Return the command that uploads the offline W&B runs of a run folder or of a sweep, with relative paths.
 
     Return None if there is nothing left to upload.
+
+    Args:
+        folder: the run folder, or the sweep's.
+        configs: the configurations of its runs; their `logger.dir` may be elsewhere.
     """
-    path, patterns = shlex.quote(os.path.relpath(folder)), ("*/wandb/offline-run-*", "wandb/offline-run-*")
-    found = [p for p in patterns if any(not list(run.glob("*.synced")) for run in folder.glob(p))]
-    return " ".join(["wandb sync", *(f"{path}/{pattern}" for pattern in found)]) if found else None
+    elsewhere = {os.path.expanduser(str(place)) for config in configs if (place := at(config, "runtime.logger.dir"))}
+    places = [(folder, "*/wandb"), (folder, "wandb"), *((Path(place), "wandb") for place in sorted(elsewhere))]
+    found = []
+    for path, runs in places:
+        if any(not list(run.glob("*.synced")) for run in path.glob(f"{runs}/offline-run-*")):
+            found.append(f"{shlex.quote(os.path.relpath(path))}/{runs}/offline-run-*")
+    return " ".join(["wandb sync", *found]) if found else None
