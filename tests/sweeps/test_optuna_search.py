@@ -35,6 +35,9 @@ class Jobs(Sweep):
         self.config = OmegaConf.create({"runtime": {"retry_failed": retry_failed}})
         self.asked: list[tuple[str, ...]] = []
 
+    def settings(self, overrides: Sequence[str]) -> str:
+        return str(sorted({"c": "0", **dict(override.split("=") for override in overrides)}.items()))
+
     def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[Outcome | None]:
         returned: list[Outcome | None] = []
         for line in lines:
@@ -195,6 +198,13 @@ def test_the_study_of_another_search_is_refused(change: dict[str, Any], tmp_path
     searched(tmp_path, n_trials=1)
     with pytest.raises(RunFolderError, match=r"type another sweep.name="):
         searched(tmp_path, **change)
+
+
+def test_the_same_search_in_other_words_goes_on(tmp_path: Path) -> None:
+    searched(tmp_path, space=FLOATS, n_trials=1)
+    assert len(searched(tmp_path, space=[*FLOATS, "c=0"], n_trials=3)) == 2
+    with pytest.raises(RunFolderError, match=r"type another sweep.name="):
+        searched(tmp_path, space=[*FLOATS, "c=1"], n_trials=4)
 
 
 # two at once

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from vaelab.data import ImageData, Split
-from vaelab.data.splits import SPLITS
 from vaelab.errors import ConfigError, DivergedError
 from vaelab.runs.build import make_callbacks, make_trainer
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
@@ -111,7 +110,7 @@ def tiny(data: ImageData) -> ImageData:
     few = copy.copy(data)
     few.batch_size = min(data.batch_size, EXAMPLES)
     size = few.batch_size * min(data.batches_per_epoch, BATCHES)
-    few.split = few.split | {name: Split(data.split[name].images[:size]) for name in SPLITS}
+    few.split = {name: Split(split.images[:size]) for name, split in data.split.items()}
     few.images = {name: images[:size] for name, images in data.images.items()}
     return few
 

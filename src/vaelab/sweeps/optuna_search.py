@@ -19,7 +19,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.files import write_atomically
 from vaelab.runs.folder.identity import is_control
-from vaelab.runs.folder.names import fixed_settings
 from vaelab.runs.validate import check_choice, check_whole
 from vaelab.sweeps.job import Outcome
 from vaelab.sweeps.sweep import Sweep
@@ -55,8 +54,7 @@ def search(
     points = grid_points(overrides, space) if sampler._target_ == GRID else None
     folder = sweep.folder.path
     with _locked(folder):
-        without = [f"{key}={value}" for key, value in fixed.items()]
-        settings = fixed_settings(sweep.loader.load_sweep_config(sweep.config, without))
+        settings = sweep.settings([f"{key}={value}" for key, value in fixed.items()])
         study = open_study(folder, space, fixed, settings, direction=direction, storage=storage, study_name=study_name)
         if points is None:
             study.sampler = make_sampler(sampler, len(study.trials))

@@ -15,7 +15,7 @@ from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.identity import identity
-from vaelab.runs.folder.names import name_apart, swept_keys
+from vaelab.runs.folder.names import fixed_settings, name_apart, swept_keys
 from vaelab.runs.processes.seeds import members_of, over_seeds
 from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.signals import heeding
@@ -131,6 +131,10 @@ class Sweep:
         found = name if name in same or not same else same[0]
         self.names.append(found)
         return found
+
+    def settings(self, overrides: Sequence[str]) -> str | None:
+        """Return the identity of the configuration that the overrides make; None if it cannot be resolved."""
+        return fixed_settings(self.loader.load_sweep_config(self.config, list(overrides)))
 
 
 def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
