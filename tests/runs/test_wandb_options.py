@@ -68,6 +68,12 @@ def test_a_trial_of_an_agent_is_online_unless_told_otherwise(
     assert logger_of(composed())["mode"] == "offline"
 
 
+def test_an_empty_variable_counts_as_unset(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [*ENVIRONMENT.values(), "WANDB_MODE", "WANDB_TAGS"]:
+        monkeypatch.setenv(variable, "")
+    assert checked(logger_of(composed()) | {"_target_": None}) == {"mode": "offline", "tags": []}
+
+
 def test_a_trial_cannot_leave_the_project_of_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     assert checked({"project": "mine"}) == {"project": "mine"}
@@ -156,7 +162,13 @@ def test_what_was_chosen_is_sent_to_wandb(sent: Callable[..., dict[str, Any]], t
 
 
 def test_a_given_id_is_stored_and_kept(tmp_path: Path) -> None:
-    for given, expected in ((None, None), ("agents01", "agents01"), (None, "agents01"), ("agents02", "agents02")):
+    for given, expected in (
+        (None, None),
+        ("agents01", "agents01"),
+        (None, "agents01"),
+        ("", "agents01"),
+        ("agents02", "agents02"),
+    ):
         run = RunFolder(tmp_path, {"runtime": {"logger": {"id": given}}})
         with run.running({}):
             assert expected in (None, run.run_id)

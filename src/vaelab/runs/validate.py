@@ -97,7 +97,7 @@ def check_logger(node: DictConfig, several: bool) -> None:
     with refusing("the logger"):
         make = instantiate(node)
         inspect.signature(getattr(make, "func", make)).bind("run", "group", **getattr(make, "keywords", {}))
-    if several and node.get("id") is not None:
+    if several and node.get("id"):
         raise ConfigError(
             f"logger.id={node.id}, which may come from WANDB_RUN_ID, is the id of one W&B run, and this command makes "
             "several: type logger.id=null, or leave out -m and seeds="

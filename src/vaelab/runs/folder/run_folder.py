@@ -106,7 +106,7 @@ class RunFolder:
     def given_id(self) -> str | None:
         """Return the id that the configuration gives to the run in W&B, if any."""
         given = self.config.get(RUNTIME, {}).get("logger", {}).get("id")
-        return None if given is None else str(given)
+        return None if given in (None, "") else str(given)
 
     def adopt_given_id(self) -> None:
         """Store the configuration's id of a finished run, so that later evaluations find the same run in W&B."""

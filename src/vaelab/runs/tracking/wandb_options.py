@@ -22,7 +22,7 @@ FORBIDDEN = r"[/\\#?%:]"  # in the name of a project
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options without those that are null, and with texts for numbers.
+    """Return the options without those that are null or empty, and with texts for numbers.
 
     Raises:
         ConfigError: W&B would refuse an option, or a run of `wandb agent` would leave its sweep.
@@ -31,7 +31,7 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     check_choice("logger.mode", found.get("mode", MODES[0]), MODES)
     if isinstance(tags := found.get("tags", []), str) or not isinstance(tags, Sequence):
         raise ConfigError(f"logger.tags must be a list, found {tags!r}: type logger.tags=[{tags}]")
-    for name in found.keys() & set(TEXTS):
+    for name in sorted(found.keys() & set(TEXTS)):
         if isinstance(found[name], Mapping | Sequence) and not isinstance(found[name], str):
             raise ConfigError(f"logger.{name} must be a text, found {found[name]}: type logger.{name}=TEXT")
         found[name] = str(found[name])
@@ -44,10 +44,10 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
 def _check_texts(found: Mapping[str, str]) -> None:
     project = found.get("project", "vaelab")
     if len(project) > LONGEST_NAME or re.search(FORBIDDEN, project):
-        fitting = re.sub(FORBIDDEN, "-", project)[:LONGEST_NAME]
+        allowed = re.sub(FORBIDDEN, "-", project)[:LONGEST_NAME]
         raise ConfigError(
             f"logger.project must have at most {LONGEST_NAME} characters, without / \\ # ? % and :, "
-            f"found {project!r}: type logger.project={fitting}"
+            f"found {project!r}: type logger.project={allowed}"
         )
     if "id" in found and not is_run_id(found["id"]):
         raise ConfigError(
