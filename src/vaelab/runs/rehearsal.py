@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from vaelab.data import ImageData, Split
+from vaelab.data.splits import Splits
 from vaelab.errors import ConfigError, DivergedError
 from vaelab.runs.build import make_callbacks, make_trainer
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
@@ -110,7 +111,8 @@ def tiny(data: ImageData) -> ImageData:
     few = copy.copy(data)
     few.batch_size = min(data.batch_size, EXAMPLES)
     size = few.batch_size * min(data.batches_per_epoch, BATCHES)
-    few.split = {name: Split(split.images[:size]) for name, split in data.split.items()}
+    few_of_each: Splits = {name: Split(split.images[:size]) for name, split in data.split.items()}
+    few.split = few_of_each
     few.images = {name: images[:size] for name, images in data.images.items()}
     return few
 
