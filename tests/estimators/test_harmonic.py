@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from arviz_stats.base import array_stats
 
 from tests.helpers.linear_gaussian import coverage, draw_data, linear_gaussian
 from vaelab.estimators import HarmonicMean
@@ -75,3 +76,16 @@ def test_a_latent_of_more_than_five_dimensions_is_refused():
 def test_too_few_draws_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         HarmonicMean(**arguments)
+
+
+@pytest.mark.parametrize(("num_draws", "scale"), [(4, 1), (5, 1), (50, 1), (51, 100)])
+def test_r_hat_is_that_of_arviz(num_draws, scale):
+    draws = torch.randn(num_draws, 6, 5, 3) + torch.arange(6.0).view(6, 1, 1) / scale
+    draws[1] = draws[0]  # rejected transitions, which repeat a draw
+    expected = array_stats.rhat(draws.movedim((2, 3), (0, 1)).numpy(), chain_axis=-1, draw_axis=-2)
+    torch.testing.assert_close(r_hat(draws).double(), torch.as_tensor(expected).max(-1).values)
+
+
+@pytest.mark.filterwarnings("error")
+def test_chains_that_never_moved_have_no_r_hat():
+    assert r_hat(torch.zeros(10, 4, 2, 3)).isnan().all()
