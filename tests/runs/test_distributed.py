@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers import sharing
 from vaelab.errors import ProcessError
+from vaelab.runs.processes.cores import CORES, THREADS
 from vaelab.runs.processes.distributed import launch
 
 
@@ -35,13 +36,15 @@ def without_pytests_own(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_an_empty_share_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("variable", "value", "threads"), [(THREADS, "3", 3), (CORES, "2", 1)])
+def test_an_empty_share_adds_nothing(variable: str, value: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "3")
+        patch.delenv(THREADS, raising=False)
+        patch.setenv(variable, value)
         outcome = launch(sharing.exchanging, 2)
     assert outcome["rank"] == 0
     one, other = outcome["found"]
-    assert one == other == ([[2, 2], [2, 3], None], [1, -float("inf")], 3, os.getcwd())
+    assert one == other == ([[2, 2], [2, 3], None], [1, -float("inf")], threads, os.getcwd())
 
 
 @pytest.mark.slow

@@ -78,7 +78,8 @@ class Sweep:
                 log.warning("two jobs of the sweep are the same run, which runs once: %s", pair)
         left = [job for job in unique.values() if job.outcome is None]
         if left:
-            self.launcher.prepare(left)
+            with heeding() as stop, stop.patiently():  # because submitted jobs must be noted
+                self.launcher.prepare(left)
         self.jobs += planned
         self.folder.add({job.path.name: job.overrides for job in planned})
         self.run(left, SweepProgress(self.folder.path.name, planned))
