@@ -1,6 +1,7 @@
 """Whatever a run is made of, it resumes to the last bit, or it is refused before training begins."""
 
 import inspect
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def arguments(node: str, cls: type) -> list[str]:
             if default is parameter.empty or name in CHANGED:
                 found.append(f"++{node}.{name}={CHANGED[name] if name in CHANGED else GIVEN[name]}")
             elif isinstance(default, tuple) and default:
-                found.append(f"++{node}.{name}={list(default)}")
+                found.append(f"++{node}.{name}={json.dumps(default)}")
     return found
 
 
