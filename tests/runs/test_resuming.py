@@ -1,6 +1,7 @@
 """Whatever a run is made of, it resumes to the last bit, or it is refused before training begins."""
 
 import inspect
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def arguments(node: str, cls: type) -> list[str]:
             if default is parameter.empty or name in CHANGED:
                 found.append(f"++{node}.{name}={CHANGED[name] if name in CHANGED else GIVEN[name]}")
             elif isinstance(default, tuple) and default:
-                found.append(f"++{node}.{name}={list(default)}")
+                found.append(f"++{node}.{name}={json.dumps(default)}")
     return found
 
 
@@ -189,6 +190,7 @@ def test_lists_in_the_configuration_are_stored_as_lists() -> None:
     readable(fitted.trainer._checkpoint_connector.dump_checkpoint(weights_only=False))
 
 
+@pytest.mark.slow
 def test_averaged_weights_resume_to_the_last_bit(tmp_path: Path) -> None:
     assert_resumes_or_is_refused(["+callbacks.mine._target_=pytorch_lightning.callbacks.EMAWeightAveraging"], tmp_path)
 
@@ -273,6 +275,7 @@ def test_a_continuation_in_vain_leaves_the_finished_run(interval: str, total: in
     assert "finished before" in run_fast(*cycle, "trainer.max_epochs=1").out
 
 
+@pytest.mark.slow
 def test_a_continuation_with_a_checkpoint_keeps_its_epochs(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     path = run_fast("trainer.max_epochs=1").path
     with monkeypatch.context() as patch:
@@ -300,6 +303,14 @@ def test_a_hook_of_steps_is_called_at_every_step(hook: str, tmp_path: Path) -> N
     records = ("+callbacks.mine._target_=tests.helpers.callbacks.Records", f"+callbacks.mine.hooks=[{hook}]")
     fit(*records, "trainer.max_steps=7", path=tmp_path)
     assert Records.calls == {hook: 7}
+
+
+def test_stacked_seeds_refuse_a_callback_that_acts_within_a_step(run_fast: Run) -> None:
+    records = (
+        "+callbacks.mine._target_=tests.helpers.callbacks.Records",
+        "+callbacks.mine.hooks=[on_before_zero_grad]",
+    )
+    assert "type stacked=false" in run_fast(*records, "seeds=2", "stacked=true", code=USAGE).err
 
 
 def test_a_callback_of_epochs_leaves_the_steps_together(tmp_path: Path) -> None:

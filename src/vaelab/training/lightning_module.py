@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vaelab.data.batches import Chunk, ShuffledIndices
-from vaelab.errors import ConfigError, DivergedError
+from vaelab.errors import DivergedError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.objectives import Objective
@@ -107,7 +107,7 @@ class VAEModule(EvaluationModule):
         self.uncaptured_step = Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
             *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
-            tell=hooks_of_steps(self.trainer),
+            tell=hooks_of_steps(self.trainer, stacked=self.together is not None),
         )
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()
@@ -115,8 +115,6 @@ class VAEModule(EvaluationModule):
 
     def capture_step(self) -> None:
         """Set `step` to the optimiser step, captured as a CUDA graph if possible."""
-        if self.together is not None and self.uncaptured_step.tell is not None:
-            raise ConfigError("a callback acts within a step, but stacked steps tell no callback: type stacked=false")
         capture = self.together is None and self.cuda_graphs and self.uncaptured_step.tell is None
         self.step: Callable[..., None] = captured(self.uncaptured_step) if capture else self.uncaptured_step
 
@@ -241,7 +239,6 @@ class VAEModule(EvaluationModule):
             self.advance_schedule("validation", self.found["val/elbo"])
 
     def on_train_end(self) -> None:
-        """Keep the reason if a callback has ended the training."""
         self.ended_by = self.ended_by or why_stopped(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 
 from vaelab.data import ImageData
+from vaelab.errors import ConfigError
 
 IN_STEPS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 PER_STEP = ("on_train_batch_start", "on_train_batch_end", *IN_STEPS)
@@ -56,11 +57,18 @@ def with_single_steps(data: ImageData, trainer: Trainer) -> None:
         data.batches_per_chunk = 1
 
 
-def hooks_of_steps(trainer: Trainer) -> Callable[..., None] | None:
-    """Return a function that calls a hook of all callbacks; None if none has a hook that lies within a step."""
+def hooks_of_steps(trainer: Trainer, stacked: bool) -> Callable[..., None] | None:
+    """Return a function that calls a hook of all callbacks; None if none has a hook that lies within a step.
+
+    Raises:
+        ConfigError: a callback has such a hook, and the steps of several runs are taken as one.
+    """
+    acting = others(callbacks_of(trainer), IN_STEPS)
+    if acting and stacked:
+        raise ConfigError(f"{names_of(acting)} acts within steps, which stacked seeds share: type stacked=false")
 
     def tell(hook: str, *arguments: Any) -> None:
         for callback in others(callbacks_of(trainer)):
             getattr(callback, hook)(trainer, trainer.lightning_module, *arguments)
 
-    return tell if others(callbacks_of(trainer), IN_STEPS) else None
+    return tell if acting else None

@@ -79,9 +79,8 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Return whether the run is done, with the limits of epochs and steps in `config`, or ended by a callback."""
-        if self.stored is None or not self._done:
-            return False
-        return self.ended_by is not None or budget(self.config) == budget(self.stored)
+        budgets = self.stored is not None and budget(self.config) == budget(self.stored)
+        return self._done and (budgets or self.ended_by is not None)
 
     @property
     def _done(self) -> bool:
