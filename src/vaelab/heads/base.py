@@ -13,8 +13,9 @@ class Head(nn.Module):
     """Base class of the heads: a head's forward maps features to a `torch.distributions.Distribution`.
 
     Its `batch_shape` is the features' leading dimensions, and its `event_shape` is the event's shape. The head owns the
-    last layers, and alone knows the formula of the likelihood. Log-probabilities are in nats. To write your own, derive
-    from `Head`, take the network as first argument, and set `pixels` and `measure`.
+    last layers, and alone knows the formula of the likelihood. Log-probabilities are in nats. Features are in the dtype
+    of the head's weights, whatever the precision of the network. To write your own, derive from `Head`, take the
+    network as first argument, and set `pixels` and `measure`.
 
     Args:
         network: the network before the head. `network.output_layer(...)` makes the head's layers; the head does not
