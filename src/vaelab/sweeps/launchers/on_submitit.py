@@ -77,7 +77,7 @@ class Submitit(JobsLauncher):
         self.parameters = {name: value for name, value in (parameters | array).items() if value is not None}
         self.submitted: dict[JobSpec, submitit.Job[Outcome]] = {}
         self.stopping = False
-        self.looked = time.monotonic()
+        self.looked = float("-inf")  # at SLURM's queue
         self.gone: set[JobSpec] = set()
         self.queue: Mapping[str, str] = {}
 
