@@ -27,7 +27,7 @@ TESTED = (
     *("test/mutual_information_error", "test/marginal_kl_error"),
     *("test/active_units", "test/latent_dim"),
     *("test/log_likelihood", "test/log_likelihood_sampling_error", "test/standard_error", "test/bias"),
-    *("test/effective_sample_size", "test/num_samples"),
+    *("test/gain", "test/gain_error", "test/effective_sample_size", "test/num_samples"),
 )
 TOLD = ("checkpoint", "comparability", "kl_per_dimension", "notes")
 

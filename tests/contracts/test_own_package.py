@@ -52,7 +52,7 @@ def test_a_run_trains_and_is_evaluated_with_trust(folder):
     refused = run_main(evaluate.main, folder, f"run_dir={run.path}", "rerun=true", code=1)
     assert "trust=[my_parts]" in refused.err
     again = run_main(evaluate.main, folder, f"run_dir={run.path}", "rerun=true", "trust=[my_parts]")
-    assert "my estimator" in again.out
+    assert "log p(x), mine" in again.out
     other = run_main(evaluate.main, folder, f"run_dir={run.path}", "estimator=importance", "trust=[my_parts]")
     assert "importance" in other.out
 

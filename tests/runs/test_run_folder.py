@@ -238,7 +238,7 @@ def test_fewer_epochs_or_steps_are_refused(key: str, run_fast: Run) -> None:
     assert files(path) == before
 
 
-@pytest.mark.parametrize(("override", "key"), [("seed=1", "seed is 0"), ("decoder=gaussian", "decoder.head")])
+@pytest.mark.parametrize(("override", "key"), [("seed=1", "seed=0 instead of 1"), ("decoder=gaussian", "decoder.head")])
 def test_another_configuration_in_the_folder_is_refused(
     override: str, key: str, run_fast: Run, copied: Path, tmp_path: Path
 ) -> None:

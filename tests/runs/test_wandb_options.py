@@ -21,7 +21,7 @@ from vaelab.evaluation.metrics import validated
 from vaelab.heads import Bernoulli, DiagonalGaussian
 from vaelab.runs.configuration import CONF, plain
 from vaelab.runs.folder.identity import identity
-from vaelab.runs.folder.names import LONGEST, name_apart, run_name, shortened, sweep_name
+from vaelab.runs.folder.names import LONGEST, name_apart, run_name, shortened, sweep_dir
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.seeds import members_of
 from vaelab.runs.tracking import wandb
@@ -112,7 +112,8 @@ def test_folder_names_fit_into_a_file_system(composed: Compose, tmp_path: Path) 
     cfg = OmegaConf.create(plain(composed("name=" + "n" * 250)) | {"hydra": {"runtime": {"choices": {}}}})
     assert isinstance(cfg, DictConfig)
     swept = [f"{'k' * 50}{i}=1,2" for i in range(9)]
-    for name in (run_name(cfg), sweep_name("n" * 300, ["a=1,2"]), sweep_name(None, swept)):
+    sweeps = (sweep_dir("sweeps", "n" * 300, ["a=1,2"], None, None), sweep_dir("sweeps", "", swept, None, None))
+    for name in (run_name(cfg), *(Path(sweep).name for sweep in sweeps)):
         assert len(name) == LONGEST
         (tmp_path / f"{name}.old1").mkdir()
     assert run_name(cfg).endswith(identity(plain(cfg)))

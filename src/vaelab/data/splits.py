@@ -65,7 +65,7 @@ def stratified_split(data: Split, seed: int, fractions: Sequence[float] = (0.8, 
     members: list[list[NDArray[np.integer]]] = []
     for label in np.unique(data.labels):
         own = np.flatnonzero(data.labels == label)
-        own = own[torch.randperm(len(own), generator=generator("split", seed, int(label))).numpy()]
+        own = own[torch.randperm(len(own), generator=generator("split", seed, int(label) % 2**64)).numpy()]
         members.append(np.split(own, np.cumsum(sizes_of(fractions, len(own)))[:-1]))
     parts = map(np.concatenate, zip(*members, strict=True))
     return {name: data.take(part) for name, part in zip(SPLITS, parts, strict=True)}

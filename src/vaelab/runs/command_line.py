@@ -34,7 +34,7 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue] # instead of printing the usage of all flags
     typed = parser.parse_intermixed_args(list(words))
     if typed.multirun and config != "train":
-        raise ConfigError("-m is for vaelab.train alone: leave it out, and type the command once for each folder")
+        raise ConfigError("-m works only with vaelab.train: leave out -m, and type the command once for each folder")
     flags = [word for word in words if word not in typed.overrides]
     flags = [name + equals + _at_home(value) for name, equals, value in (flag.rpartition("=") for flag in flags)]
     return [*hydra_overrides(config, typed.overrides), *flags]
