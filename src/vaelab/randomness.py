@@ -24,7 +24,7 @@ def stream(stage: Stage, *key: int) -> int:
     state = _STAGES[stage]
     for part in key:
         if not 0 <= part <= LARGEST_SEED:
-            raise ValueError(f"a seed must be a whole number from 0 to 2^64 - 1, found {part}")
+            raise ValueError(f"a seed or a count must be a whole number from 0 to 2^64 - 1, found {part}")
         state = _splitmix(state ^ _splitmix(part))
     return state >> 1
 

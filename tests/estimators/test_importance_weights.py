@@ -46,6 +46,14 @@ def test_pareto_k_is_that_of_arviz(num_samples, tail):
     torch.testing.assert_close(found[fits], expected[fits], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of ArviZ, where a quarter of the tail equals the threshold
+@pytest.mark.parametrize("ties", [lambda noise: (noise > 2).double(), lambda noise: (noise / 2).round() / 5])
+def test_pareto_k_is_that_of_arviz_where_weights_are_equal(ties):
+    log_weights = ties(torch.randn(5000, 7, dtype=torch.float64))
+    expected = torch.as_tensor(array_stats.psislw(-log_weights.T.numpy())[1])
+    torch.testing.assert_close(estimate_of(log_weights).pareto_k, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_few_or_even_weights_have_no_tail():
     assert estimate_of(torch.randn(24, 3)).pareto_k is None
     assert (estimate_of(torch.full((100, 3), -90.0) + 1e-6 * torch.randn(100, 3)).pareto_k < 0).all()

@@ -110,7 +110,7 @@ COMPLAINTS = {
     "at least 0.001 nats, and its samples cannot tell by how much more: log p(x) is at least -90.02;": {
         "pareto_k_bad": 0.2
     },
-    "a poor proposal for only 1.0% of the examples": {"pareto_k_bad": 0.01},
+    "a poor proposal for only 1.00% of the examples": {"pareto_k_bad": 0.01},
     "too low by about 0.05 nats, so log p(x) is -90.02 to -89.88; use": {"bias": -0.05},
     "not checked as a proposal, because that needs num_samples=25 or more": {"num_samples": 24},
     "only 1.1 effective draws of the noise: it is a loose lower bound": {"log_mass_effective_sample_size": 1.1},

@@ -19,13 +19,14 @@ from vaelab import evaluate
 from vaelab.errors import ConfigError
 from vaelab.evaluation.metrics import validated
 from vaelab.heads import Bernoulli, DiagonalGaussian
+from vaelab.runs.cli import console
 from vaelab.runs.configuration import CONF, plain
 from vaelab.runs.folder.identity import identity
 from vaelab.runs.folder.names import LONGEST, name_apart, run_name, shortened, sweep_dir
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.seeds import members_of
 from vaelab.runs.tracking import wandb
-from vaelab.runs.tracking.wandb_options import checked
+from vaelab.runs.tracking.wandb_options import check_sweep
 from vaelab.runs.tracking.wandb_runs import tags_of
 
 Compose = Callable[..., DictConfig]
@@ -68,18 +69,19 @@ def test_a_trial_of_an_agent_is_online_unless_told_otherwise(
     assert logger_of(composed())["mode"] == "offline"
 
 
-def test_an_empty_variable_counts_as_unset(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in [*ENVIRONMENT.values(), "WANDB_MODE", "WANDB_TAGS"]:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [*ENVIRONMENT.values(), "WANDB_MODE", "WANDB_TAGS", "WANDB_SWEEP_ID"]:
         monkeypatch.setenv(variable, "")
-    assert checked(logger_of(composed()) | {"_target_": None}) == {"mode": "offline", "tags": []}
+    with console():
+        assert [name for name in os.environ if name.startswith("WANDB_")] == ["WANDB_SILENT"]
 
 
 def test_a_trial_cannot_leave_the_project_of_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
-    assert checked({"project": "mine"}) == {"project": "mine"}
+    check_sweep({"project": "mine"})
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
     with pytest.raises(ConfigError, match=r"logger\.project must be theirs.*found 'mine': leave logger\.project out"):
-        checked({"project": "mine"})
+        check_sweep({"project": "mine"})
 
 
 def test_runs_of_several_seeds_do_not_share_wandb_name(

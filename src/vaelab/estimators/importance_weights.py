@@ -66,7 +66,7 @@ def pareto_k(largest: LogWeights, num_samples: int) -> PerExample | None:
     fits = maximum - tail[lower_quartile(len(tail))] < WIDEST  # the fit divides by the lower quartile
     weights = (log_weights - maximum).exp()
     k = generalised_pareto_shape(weights[:-1] - weights[-1])
-    return torch.where(even, EVEN, k.where(fits & k.isfinite(), math.inf))
+    return torch.where(even, EVEN, k.where(fits, math.inf))
 
 
 def generalised_pareto_shape(excesses: Float[Tensor, "tail batch"]) -> PerExample:
@@ -84,7 +84,8 @@ def generalised_pareto_shape(excesses: Float[Tensor, "tail batch"]) -> PerExampl
     shapes = torch.stack([torch.log1p(-b * excesses).mean(0) for b in candidates])
     weights = (n * ((-candidates / shapes).log() - shapes - 1)).softmax(0)
     b = (candidates * weights).sum(0)
-    return (n * torch.log1p(-b * excesses).mean(0) + 10 * 0.5) / (n + 10)
+    k = torch.log1p(-b * excesses).mean(0).nan_to_num(0)  # NaN where a quarter of the excesses are 0: there is no tail
+    return (n * k + 10 * 0.5) / (n + 10)
 
 
 def lower_quartile(n: int) -> int:

@@ -30,8 +30,8 @@ def on_estimate(own: Metrics) -> list[str]:
     if "undefined" in own:
         sentences.append(f"it gives no estimate for {own['undefined']:.0f} examples, which its mean leaves out")
     sentences += filter(None, [on_proposal(own)])
-    if own.get("pareto_k_bad", 0) > POOR or matters(own):
-        sentences.append(f"it is {on_bias(own)}; use {MORE if 'num_samples' in own else 'more chains'}")
+    if (bias := on_bias(own)) and (own.get("pareto_k_bad", 0) > POOR or matters(own)):
+        sentences.append(f"it is {bias}; use {MORE if 'num_samples' in own else 'a larger estimator.num_chains='}")
     if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
         sentences.append(
             f"log P(levels) has only {effective:.1f} effective draws of the noise: it is a loose lower bound; "

@@ -39,7 +39,7 @@ OF_ESTIMATE = (
         "log_likelihood_sampling_error", "± of examples", meaning="standard error of `log_likelihood` over examples"
     ),
     _bits("log_likelihood_bits_per_dim", "log p(x) in bits per dimension", meaning="`log_likelihood` in bits"),
-    Metric("bias", "bias", form=".3f", meaning="the estimate's mean minus log p(x), or a lower bound of its size"),
+    Metric("bias", "bias", form=".3f", meaning="the estimate's mean minus log p(x); its size may be larger"),
     Metric("gain", "gain over the ELBO", better="higher", meaning="`log_likelihood` minus `elbo`"),
     _error("gain_error", "error of the gain", meaning="standard error of `gain` over examples and draws"),
     Metric("effective_sample_size", "effective samples", unit="", form=".1f", better="higher", meaning="per example"),

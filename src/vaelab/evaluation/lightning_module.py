@@ -17,6 +17,7 @@ from vaelab.data.splits import SPLITS, SplitName
 from vaelab.errors import ConfigError
 from vaelab.estimators import Estimator, Several
 from vaelab.estimators.base import of_weights
+from vaelab.evaluation.comparability import Key, comparability, settings
 from vaelab.evaluation.declared import OF_TRAINING
 from vaelab.evaluation.latent_usage import Aggregate, latent_values
 from vaelab.evaluation.metrics import bound_summary, summary
@@ -87,6 +88,14 @@ class EvaluationModule(pl.LightningModule):
             return {"": self.estimator}
         several = self.estimator.estimators.items()
         return {f"{name}/": estimator for name, estimator in several if not estimator.refusal(self.vae.latent_dim)}
+
+    def comparability(self, data: ImageData) -> Key:
+        """Return the comparability key of a test on `data`."""
+        estimators = {prefix.removesuffix("/") or e.name: settings(e) for prefix, e in self.estimators.items()}
+        measure = self.vae.decoder.head.measure
+        return comparability(
+            data.record(), data.tested.split, data.num_tested, measure, estimators, self.dequantizations
+        )
 
     def setup(self, stage: str) -> None:
         self.data.tested.part_size = self.part_size

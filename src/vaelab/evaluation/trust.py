@@ -59,7 +59,7 @@ def on_proposal(own: Metrics) -> str:
     if share > POOR:
         return f"q(z|x) is a poor proposal for {share:.0%} of the examples (Pareto k above {limit:.2f})"
     if share > 0:
-        return f"q(z|x) is a poor proposal for only {share:.1%} of the examples (Pareto k above {limit:.2f})"
+        return f"q(z|x) is a poor proposal for only {share:.2%} of the examples (Pareto k above {limit:.2f})"
     return f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})"
 
 

@@ -89,7 +89,6 @@ def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
     lines = dict(sorted(list(lines_of(group, axes).items())[:MOST_LINES]))
     positions = {axes.position(jobs[0]) for points in lines.values() for jobs in points}
     over, along = Axis(escape(axes.x or ""), axes.position), f" by {axes.x}" if axes.x else ""
-    error = number("standard_error" if group.by == "log_likelihood" else "sampling_error")
 
     def plot(x: Axis, y: Axis) -> Plot:
         data = [trace for name, points in lines.items() for trace in traces(name, points, axes.styles[name], x, y)]
@@ -97,6 +96,7 @@ def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
         titles = [{"title": {"text": axis.title}} for axis in (x, y)]
         return {"data": data, "layout": {"xaxis": titles[0] | scale, "yaxis": titles[1]}}
 
+    score = Axis(f"{group.score_name}, nats", number(group.by), lambda ranked: ranked.error[0])
     rate = Axis("rate: KL, nats", number("rate"))
     distortion = Axis("distortion: −reconstruction, nats", number("distortion"))
     used = plot(over, Axis("active units", number("active_units")))
@@ -104,7 +104,7 @@ def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
         ends = sorted({size for trace in used["data"] for size in trace["x"] if is_number(size)})
         used["data"].append({"name": "all units", "x": ends, "y": ends})
     return {
-        f"{group.score_name}{along}": plot(over, Axis(f"{group.score_name}, nats", number(group.by), error)),
+        f"{group.score_name}{along}": plot(over, score),
         "Rate and distortion": plot(rate, distortion),
         f"Active units{along}": used,
     }

@@ -13,6 +13,7 @@ from vaelab.reporting.groups import Group
 from vaelab.runs.folder.identity import flatten
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.tracking import loggers
+from vaelab.runs.tracking.wandb_options import checked
 
 
 def log_report(folder: Path, report: Report, mode: str) -> None:
@@ -31,7 +32,7 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
     run.status["run_id"] = secrets.token_hex(4)
     kwargs: dict[str, Any] = {"name": f"{report.name}-report", "job_type": "report", "mode": mode} | place
     kwargs |= {"dir": os.environ.get("WANDB_DIR")}  # not a stored one, because the folder may be a stranger's
-    with loggers.closing(loggers.wandb(**kwargs)(run, report.name)) as logger:
+    with loggers.closing(loggers.wandb_run(run, report.name, checked(kwargs))) as logger:
         assert isinstance(logger, WandbLogger)
         logger.log_table("jobs", *as_columns(report))
         best = {f"group_{group.number}": best_of(group) for group in report.groups}

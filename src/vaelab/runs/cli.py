@@ -122,6 +122,8 @@ def console() -> Iterator[None]:
             logging.getLogger(name).propagate = True
         logging.captureWarnings(True)
         logging.raiseExceptions = False  # on a full disk, the write of a result reports the error, not the log
+        for name in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]:
+            del os.environ[name]  # an empty variable counts as unset, but not to W&B
         os.environ.setdefault("WANDB_SILENT", "true")
         yield
 

@@ -100,7 +100,7 @@ def fit_and_evaluate(
             raise ConfigError("compile=true needs a C++ compiler: install g++, or type compile=false") from error
         metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
         with stop.excusing():
-            summarize(trainer.logger, metrics, data.record(), contents(cfg))
+            summarize(trainer.logger, metrics, module.comparability(data))
         return metrics, module.ended_by
 
 

@@ -11,7 +11,6 @@ from vaelab.data.base import Tested
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.estimators import Several
 from vaelab.evaluation.advice import verdicts
-from vaelab.evaluation.comparability import comparability, settings
 from vaelab.objectives import ELBO
 from vaelab.runs.build import check_estimator, make_trainer
 from vaelab.runs.configuration import contents
@@ -65,21 +64,17 @@ class Evaluation:
             self.module.dequantizations = cfg.dequantizations
             self.data.tested = Tested(cfg.split, cfg.limit)
             self.trainer = make_trainer(own, self.folder, [ProgressBar()])
-        estimators = {p.removesuffix("/") or e.name: settings(e) for p, e in self.module.estimators.items()}
-        record, measure = self.data.record(), self.module.vae.decoder.head.measure
-        self.comparability = comparability(
-            record, cfg.split, self.data.num_tested, measure, estimators, cfg.dequantizations
-        )
+        self.comparability = self.module.comparability(self.data)
         # without the estimator's node, because it includes the memory limit
         told = [name for name in (*MODEL_PARTS, "latent_dim", "seed") if name != "estimator"]
         identity = {
             "comparability": self.comparability,
             "parts": OmegaConf.to_container(OmegaConf.masked_copy(own, told), resolve=True),
             "device": self.trainer.strategy.root_device.type,  # devices draw different random numbers
-            "data": record,
+            "data": self.data.record(),
             "vaelab": environment()["versions"]["vaelab"],
         }
-        name = "-".join([cfg.split, cfg.checkpoint, *estimators, digest(identity, weights.state)])
+        name = "-".join([cfg.split, cfg.checkpoint, *self.comparability["estimators"], digest(identity, weights.state)])
         self.kept = KeptEvaluation(self.folder, shortened(name))
 
     def complete(self) -> bool:

@@ -16,7 +16,8 @@ from vaelab.evaluation.comparability import Key
 from vaelab.files import replacing
 from vaelab.runs.folder.contents import read_config, read_json, read_status
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.tracking.wandb_options import LONGEST_TAG, MODES, checked, fitting
+from vaelab.runs.stored_estimators import of_run
+from vaelab.runs.tracking.wandb_options import LONGEST_TAG, MODES, check_sweep, checked, fitting
 from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, summarize, tags_of, within
 from vaelab.security.redaction import redact, redacted
 from vaelab.signals import Interrupted
@@ -36,12 +37,15 @@ def wandb(**options: Any) -> MakeLogger:
         options: those of `conf/runtime/logger/wandb.yaml`, and others of `wandb.init`.
 
     Raises:
-        ConfigError: see `vaelab.runs.tracking.wandb_options.checked`.
+        ConfigError: see `checked` and `check_sweep` in `vaelab.runs.tracking.wandb_options`.
     """
-    return partial(_wandb_run, options=checked(options))
+    found = checked(options)
+    check_sweep(found)
+    return partial(wandb_run, options=found, sweep_id=os.environ.get("WANDB_SWEEP_ID"))
 
 
-def _wandb_run(run: RunFolder, group: str | None, options: dict[str, Any]) -> Logger:
+def wandb_run(run: RunFolder, group: str | None, options: dict[str, Any], sweep_id: str | None = None) -> Logger:
+    """Make a W&B run in the run folder; `options` are `checked`. A trial of `wandb agent` has a `sweep_id`."""
     from wandb import Settings, setup
 
     for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
@@ -55,7 +59,7 @@ def _wandb_run(run: RunFolder, group: str | None, options: dict[str, Any]) -> Lo
     fixed = {
         "id": run.run_id,
         "config": run.config,
-        "settings": Settings(silent=True, sweep_id=os.environ.get("WANDB_SWEEP_ID") or None, **NOTHING_PRIVATE),
+        "settings": Settings(silent=True, sweep_id=sweep_id, **NOTHING_PRIVATE),
         "reinit": "create_new",  # several runs may run at once
         "tags": list(dict.fromkeys(tags)),
         **{key: fitting(names[key]) for key in ("name", "group", "job_type") if names[key] is not None},
@@ -170,7 +174,8 @@ def log_finished(logger: Logger | None, run: RunFolder) -> None:
         if logger is not None:
             # a search of W&B's looks for its metric in the history
             logger.log_metrics(run.metrics, step=int(run.metrics["samples_seen"]))
-            summarize(logger, run.metrics, read_json(run.path / "record.json")["data"], run.config)
+            record = read_json(run.path / "record.json")["data"]
+            summarize(logger, run.metrics, of_run(run.config, record, run.path / "config.yaml"))
 
 
 def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str) -> None:
@@ -188,7 +193,7 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str
     stored = {name: node[name] for name in names if isinstance(node.get(name), str)}
     tags = [tag for tag in node.get("tags") or [] if isinstance(tag, str)]
     run = RunFolder(path, config)
-    with closing(wandb(mode=mode, tags=tags, dir=place, **stored)(run, None)) as logger:
+    with closing(wandb_run(run, None, checked({"mode": mode, "tags": tags, "dir": place, **stored}))) as logger:
         assert logger is not None
         step = int(metrics["samples_seen"])
         named = {f"evaluation/{name}": value for name, value in {**metrics, **within(key, metrics)}.items()}

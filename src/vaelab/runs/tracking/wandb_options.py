@@ -15,7 +15,7 @@ from vaelab.security.redaction import redacted
 
 MODES = EVALUATION["wandb_mode"]
 TEXTS = ("project", "entity", "name", "group", "job_type", "notes", "id", "dir")
-OURS = ("config", "settings", "reinit", "save_dir", "version", "experiment")  # chosen by the run itself
+OURS = ("config", "settings", "reinit", "save_dir", "version", "experiment", "prefix")  # chosen by the run itself
 OF_SWEEP = {"project": "WANDB_PROJECT", "entity": "WANDB_ENTITY", "id": "WANDB_RUN_ID"}  # set by `wandb agent`
 LONGEST_NAME, LONGEST_TAG = 128, 64  # characters; W&B refuses more
 FORBIDDEN = r"[/\\#?%:]"  # in the name of a project
@@ -25,7 +25,7 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options without those that are null or empty, and with texts for numbers.
 
     Raises:
-        ConfigError: W&B would refuse an option, or a run of `wandb agent` would leave its sweep.
+        ConfigError: W&B would refuse an option.
     """
     found = {name: value for name, value in options.items() if value is not None and value != ""}
     check_choice("logger.mode", found.get("mode", MODES[0]), MODES)
@@ -36,8 +36,11 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"logger.{name} must be a text, found {found[name]}: type logger.{name}=TEXT")
         found[name] = str(found[name])
     _check_texts(found)
-    if unknown := found.keys() - {"mode", "tags", *TEXTS} - _further_options(found):
-        raise ConfigError(f"logger.{min(unknown)} is no option of wandb.init: leave it out")
+    if ours := found.keys() & set(OURS):
+        raise ConfigError(f"vaelab sets logger.{min(ours)} itself: leave it out")
+    further = found.keys() - {"mode", "tags", *TEXTS}
+    if further and (unknown := further - _options_of_wandb()):
+        raise ConfigError(f"logger.{min(unknown)} is not an option of wandb.init: leave it out")
     return found
 
 
@@ -59,6 +62,10 @@ def _check_texts(found: Mapping[str, str]) -> None:
         place = next(parent for parent in (path, *path.parents) if parent.exists())
         if not (place.is_dir() and os.access(place, os.W_OK)):
             raise ConfigError(f"logger.dir must be a folder to write to, found {path}: type logger.dir=null")
+
+
+def check_sweep(found: Mapping[str, str]) -> None:
+    """Refuse options with which a trial of `wandb agent` would leave its W&B sweep."""
     for name, variable in OF_SWEEP.items() if "WANDB_SWEEP_ID" in os.environ else ():
         told = os.environ.get(variable)
         if told and found.get(name, told) != told:
@@ -68,13 +75,11 @@ def _check_texts(found: Mapping[str, str]) -> None:
             )
 
 
-def _further_options(found: Mapping[str, Any]) -> set[str]:
-    if found.keys() <= {"mode", "tags", *TEXTS}:
-        return set()  # W&B is slow to import
+def _options_of_wandb() -> set[str]:
     from pytorch_lightning.loggers import WandbLogger
-    from wandb import init
+    from wandb import init  # slow to import
 
-    return {*inspect.signature(init).parameters, *inspect.signature(WandbLogger).parameters} - {*OURS, "kwargs"}
+    return {*inspect.signature(init).parameters, *inspect.signature(WandbLogger).parameters} - {"kwargs"}
 
 
 def fitting(name: str, most: int = LONGEST_NAME) -> str:

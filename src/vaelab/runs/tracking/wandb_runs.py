@@ -11,7 +11,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from vaelab.evaluation.comparability import Key, name_of
 from vaelab.runs.results import Metrics
-from vaelab.runs.stored_estimators import by_estimator, of_run
+from vaelab.runs.stored_estimators import by_estimator
 from vaelab.runs.tracking.wandb_options import LONGEST_TAG, fitting
 
 BEST = {"val/elbo": max, "val/bits_per_dim": min}  # curves whose best value W&B's summary keeps
@@ -79,11 +79,11 @@ def second_name(key: Key) -> str:
     return f"within/{name_of(key)}/{ESTIMATE}"
 
 
-def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def summarize(logger: Logger | None, metrics: Metrics, key: Key) -> None:
     """Write the final metrics into W&B's summary of a finished run, under the same names.
 
     Metrics in `BEST` have two values there: `last`, of the final weights, and `max` or `min`, over all validations.
-    Estimates of log p(x) have two names; see `within`. `data` is the data's record.
+    Estimates of log p(x) have two names; see `within`. `key` is the comparability key of the test.
     """
     if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
         return
@@ -94,7 +94,7 @@ def summarize(logger: Logger | None, metrics: Metrics, data: Mapping[str, Any], 
             # W&B does not know the values of earlier attempts, one of which may have given the best weights
             known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
             final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
-    summary.update(final | within(of_run(config, data, Path("config.yaml")), metrics))
+    summary.update(final | within(key, metrics))
 
 
 def check_login() -> None:
