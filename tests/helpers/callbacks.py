@@ -15,6 +15,7 @@ STORED = {
     "scalar": np.float64(0.5),
     "set": {1, "a", (1, 2)},
     "bytes": b"a\xff",
+    "no bytes": b"",
     "dtype": torch.float32,
     "size": torch.Size([2]),
     "device": torch.device("cpu"),
