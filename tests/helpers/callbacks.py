@@ -15,6 +15,7 @@ STORED = {
     "scalar": np.float64(0.5),
     "set": {1, "a", (1, 2)},
     "bytes": b"a\xff",
+    "no bytes": b"",
     "dtype": torch.float32,
     "size": torch.Size([2]),
     "device": torch.device("cpu"),
@@ -57,7 +58,41 @@ class Forgets(Callback):
             for parameter in pl_module.parameters():
                 parameter.data.mul_(0.5)
 
-    def on_save_checkpoint(self, *args: Any) -> None: ...
+
+class Loads(Callback):
+    """Cannot load the state that it saves."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": 1}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        state_dict["kept"]
+
+
+class Resizes(Callback):
+    """Changes the batch size."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.data.batch_size = 5
+
+
+class Breaks(Callback):
+    """Has all weights NaN at the end of a training, without a step that diverges."""
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for parameter in pl_module.parameters():
+            parameter.data.fill_(float("nan"))
+
+
+class Writes(Callback):
+    """Appends a row to a file in the working folder at each epoch's start; needs labels, and more than 20 examples."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        with Path("rows.csv").open("a") as file:
+            file.write(f"{trainer.current_epoch}\n")
+        split = pl_module.data.split["train"]
+        assert len(split.labels) == len(split.images)
+        assert len(split.images) > 20
 
 
 class Stops(Callback):

@@ -26,11 +26,13 @@ from tests.helpers.commands import (
     run_main,
     status,
 )
-from tests.helpers.training import fit, plain, same, script_validations
+from tests.helpers.training import configured, fit, plain, same, script_validations
 from vaelab import train
 from vaelab.errors import ConfigError
 from vaelab.runs.folder.checkpoint_files import readable
 from vaelab.runs.folder.contents import loaded
+from vaelab.runs.processes.seeds import one_by_one, stacked, way_of
+from vaelab.runs.rehearsal import rehearse
 from vaelab.security.checkpoint_scan import check_format
 from vaelab.signals import Interrupted
 from vaelab.training import Checkpoints, VAEModule
@@ -169,14 +171,49 @@ def test_a_callback_that_cannot_be_stored_is_refused_before_training(run_fast: R
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_callback_that_does_not_resume_is_refused(run_fast: Run, tmp_path: Path) -> None:
-    line = ("+callbacks.mine._target_=tests.helpers.callbacks.Forgets", "trainer.max_epochs=2")
-    assert_one_line(run_fast(*line, code=USAGE), "Forgets", "other weights")
+def mine(name: str, key: str = "mine") -> str:
+    """Return the override that adds a callback of tests/helpers/callbacks.py."""
+    return f"+callbacks.{key}._target_=tests.helpers.callbacks.{name}"
+
+
+SAVES = "+callbacks.saves._target_=pytorch_lightning.callbacks.ModelCheckpoint"
+UNFIT = {
+    "forgets": ((mine("Forgets"),), "ended in other weights than a training in one go: leave out Forgets"),
+    "forgets, one epoch": ((mine("Forgets"), "trainer.max_epochs=1"), "leave out Forgets"),
+    "forgets, two steps": ((mine("Forgets"), "trainer.max_steps=2"), "leave out Forgets"),
+    "forgets, beside others": ((mine("Writes", "first"), SAVES, mine("Forgets")), "leave out Forgets"),
+    "forgets, in seeds": ((mine("Forgets"), "seeds=3"), "leave out Forgets"),
+    "cannot load": ((mine("Loads"),), "failed (KeyError: 'kept'): leave out Loads"),
+    "changes the batch size": ((mine("Resizes"),), "leave out Resizes, type batch_size="),
+}
+
+
+@pytest.mark.parametrize("how", UNFIT)
+def test_a_callback_that_does_not_resume_is_refused(how: str, run_fast: Run, tmp_path: Path) -> None:
+    line, words = UNFIT[how]
+    assert_one_line(run_fast(*line, code=USAGE), words)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_continuation_is_rehearsed(run_fast: Run) -> None:
+    path = run_fast("trainer.max_epochs=1").path
+    line = ("+runtime.callbacks.mine._target_=tests.helpers.callbacks.Forgets", "trainer.max_epochs=2")
+    assert_one_line(run_fast(*line, code=USAGE), "leave out Forgets")
+    assert status(path)["state"] == "done"
+
+
+def test_what_a_callback_writes_in_a_rehearsal_is_lost(run_fast: Run, tmp_path: Path) -> None:
+    run_fast(mine("Writes"), "trainer.max_epochs=2")
+    assert (tmp_path / "rows.csv").read_text() == "0\n1\n"
+
+
+@pytest.mark.parametrize("name", ["Breaks", "Writes"])
+def test_a_callback_that_resumes_is_accepted(name: str) -> None:
+    rehearse(configured(mine(name)))
+
+
 def test_a_rehearsal_that_diverges_refuses_nothing(run_fast: Run) -> None:
-    line = ("+callbacks.mine._target_=tests.helpers.callbacks.Keeps", "+callbacks.mine.kind=set")
+    line = (mine("Keeps"), "+callbacks.mine.kind=set")
     outcome = run_fast(*line, "decoder=gaussian", "optimizer.lr=1e30", code=1)
     assert "training diverged" in outcome.err
     assert status(only_run(outcome.cwd))["state"] == "failed"
@@ -192,7 +229,8 @@ def test_lists_in_the_configuration_are_stored_as_lists() -> None:
 
 @pytest.mark.slow
 def test_averaged_weights_resume_to_the_last_bit(tmp_path: Path) -> None:
-    assert_resumes_or_is_refused(["+callbacks.mine._target_=pytorch_lightning.callbacks.EMAWeightAveraging"], tmp_path)
+    line = ["+callbacks.mine._target_=pytorch_lightning.callbacks.EMAWeightAveraging"]
+    assert assert_resumes_or_is_refused(line, tmp_path)
 
 
 # a training that a callback ended
@@ -306,12 +344,18 @@ def test_a_hook_of_steps_is_called_at_every_step(hook: str, tmp_path: Path) -> N
     assert Records.calls == {hook: 7}
 
 
-def test_stacked_seeds_refuse_a_callback_that_acts_within_a_step(run_fast: Run) -> None:
-    records = (
-        "+callbacks.mine._target_=tests.helpers.callbacks.Records",
-        "+callbacks.mine.hooks=[on_before_zero_grad]",
-    )
-    assert "type stacked=false" in run_fast(*records, "seeds=2", "stacked=true", code=USAGE).err
+WITHIN = (mine("Records"), "+callbacks.mine.hooks=[on_before_zero_grad]", "seeds=2")
+
+
+def test_stacked_seeds_refuse_a_callback_that_acts_within_a_step(run_fast: Run, tmp_path: Path) -> None:
+    assert_one_line(run_fast(*WITHIN, "stacked=true", code=USAGE), "Records acts within steps", "type stacked=false")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_seeds_with_a_callback_within_steps_train_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert way_of(configured("accelerator=gpu", "seeds=2")) is stacked
+    assert way_of(configured("accelerator=gpu", *WITHIN)) is one_by_one
 
 
 def test_a_callback_of_epochs_leaves_the_steps_together(tmp_path: Path) -> None:

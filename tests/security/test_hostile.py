@@ -395,6 +395,26 @@ def test_a_pickle_that_takes_much_work_is_refused_at_once(name: str) -> None:
     assert process_time() < began + 10  # reading takes minutes to years
 
 
+CALLS = {
+    "bytes of any length": ("bytes", b"J\xff\xff\xff\x7f" + pickle.TUPLE1),
+    "arguments in a list": ("set", pickle.EMPTY_LIST + pickle.EMPTY_LIST + pickle.APPEND),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_python_does_not_write_is_refused(name: str) -> None:
+    function, arguments = CALLS[name]
+    with pytest.raises(ValueError, match="it asks for"):
+        check_pickle(pickle.GLOBAL + f"__builtin__\n{function}\n".encode() + arguments + pickle.REDUCE + pickle.STOP)
+
+
+def test_a_hostile_pickle_does_not_change_the_next_scan() -> None:
+    more = pickle.MARK + pickle.NONE * 50_000 + pickle.APPENDS
+    for start in (b"K\x01", pickle.LONG1 + b"\x01\x01"):
+        check_pickle(pickle.PROTO + b"\x02" + start + more + pickle.STOP)
+    check_pickle(pickle.dumps([complex(i, 1) for i in range(100)], 2))
+
+
 def test_plain_data_of_megabytes_pass() -> None:
     lists = [{"name": f"a{i}", "numbers": [i] * 10, "pair": (i, 0.5), i: {i, "b"}} for i in range(20_000)]
     check_pickle(pickle.dumps(lists, 2))

@@ -151,7 +151,8 @@ def try_out(optimizer: Callable[..., Optimizer], lr_schedule: Schedule | None, v
     for parameter in filter(lambda p: p.requires_grad, parameters):
         parameter.grad = torch.ones_like(parameter)
     with refusing("the optimizer", (Exception,)):
-        trial = uncapturable(optimizer(parameters))
+        trial = optimizer(parameters)
+        uncapturable(trial.param_groups)
         trial.step()
     state = {"optimizer_states": [trial.state_dict()]}
     if lr_schedule is not None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vaelab.runs.execute import complete
-from vaelab.runs.processes.seeds import complete_seeds
+from vaelab.runs.processes.seeds import complete_seeds, members_of
+from vaelab.runs.rehearsal import rehearse
 from vaelab.runs.results import Metrics, both
 from vaelab.runs.validate import check
 from vaelab.signals import Stop
@@ -19,6 +20,8 @@ def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) ->
         Columns for `results.show`, and a line that says what was done.
     """
     check(cfg, several=group is not None)
+    if not all(member.finished for member in members_of(cfg, path)):
+        rehearse(cfg)
     if cfg.runtime.seeds > 1:
         return complete_seeds(cfg, path, group, stop)
     metrics, closing = complete(cfg, path, group, stop)

@@ -21,7 +21,6 @@ from vaelab.runs.folder.log import logging_to
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.processes.distributed import launch
-from vaelab.runs.rehearsal import rehearse
 from vaelab.runs.results import Metrics, evaluate_last_and_best
 from vaelab.runs.tracking import loggers
 from vaelab.runs.tracking.wandb_runs import summarize, sync_line
@@ -58,8 +57,6 @@ def complete(
         ended = f"a callback ended it: {folder.ended_by}; " if folder.ended_by else ""
         return folder.metrics, f"finished before: {os.path.relpath(path)} ({ended}rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
-    if folder.stored is None:
-        rehearse(cfg, module, data)
     with folder.running({"data": data.record()}, num_processes, check=partial(check_resumable, module)):
         if num_processes == 1:
             metrics, ended_by = fit_and_evaluate(cfg, parts, folder, group, stop, together)

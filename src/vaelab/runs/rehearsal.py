@@ -1,15 +1,15 @@
 """Rehearse a training before it begins: would its callbacks resume from its checkpoints as if nothing had happened?"""
 
-import copy
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -18,79 +18,108 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
-from vaelab.data import ImageData, Split
+from vaelab.data import ImageData
 from vaelab.data.splits import Splits
-from vaelab.errors import ConfigError, DivergedError
-from vaelab.runs.build import make_callbacks, make_trainer
+from vaelab.errors import ConfigError
+from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
 from vaelab.runs.folder.contents import loaded
-from vaelab.runs.validate import refusing
 from vaelab.security.checkpoint_scan import check_format
-from vaelab.training import VAEModule
+from vaelab.security.untrusted import reason_of
 from vaelab.training.cuda_graph import uncapturable
-from vaelab.training.other_callbacks import PREPARING, STATE, names_of, others
+from vaelab.training.other_callbacks import names_of, others
 
+EXAMPLES, BATCHES, EPOCHS = 10, 2, 2  # of a rehearsal: examples of a minibatch and minibatches of an epoch, at most
+LIMITS = {"max_epochs": EPOCHS, "max_steps": -1}
 ON_CPU = {"accelerator": "cpu", "devices": 1, "profiler": None}
 NO_LOGGER = "vaelab.runs.tracking.none"
-EXAMPLES, BATCHES, EPOCHS = 10, 2, 2  # of a rehearsal, at most: examples of a minibatch, minibatches of an epoch
+SAVED = "after the first epoch"  # the name of a checkpoint
 
 
-def rehearse(cfg: DictConfig, module: VAEModule, data: ImageData) -> None:
-    """Train copies for two tiny epochs, once in one go, and once interrupted after the first.
+def rehearse(cfg: DictConfig) -> None:
+    """Train for two tiny epochs, once in one go, and once from the checkpoint after the first, on the CPU.
 
-    Only callbacks take part that are not vaelab's, and that have a state or prepare the training; all else is known to
-    resume exactly. New ones are made, which act in a temporary folder, on the CPU.
+    All callbacks take part that are not vaelab's; all else is known to resume exactly. The working folder is a
+    temporary one, for callbacks that write to it. An error of a callback is ignored if it also comes without a
+    checkpoint: the training itself will show it, or does not have it, because it has more examples.
 
     Raises:
-        ConfigError: a callback fails, its state cannot be stored, it changes the batch size, or the interrupted
-            training ends in other weights.
+        ConfigError: the message names the callbacks that change the batch size, whose state cannot be stored, or with
+            which the second training fails or ends in other weights.
     """
-    names = names_of(rehearsed(cfg))
-    if not names:
+    everyone = range(len(others(make_callbacks(cfg, bar=False))))
+    if not everyone:
         return
-    files = InMemory()
-    with refusing(f"callbacks: {names}", (Exception,)), in_silence(), torch.random.fork_rng(devices=[]):
+    with in_silence(), torch.random.fork_rng(devices=[]):
+        together = None
         try:
-            whole, interrupted = (train(cfg, module, data, files, resume) for resume in (False, True))
-        except DivergedError:
-            return  # the training itself may not diverge, because its minibatches are larger
-    if whole.keys() != interrupted.keys() or not all(map(same, whole.values(), interrupted.values())):
-        raise ConfigError(
-            f"with {names}, a training that resumes from a checkpoint ends in other weights than a training in one go: "
-            "leave it out"
-        )
+            if try_out(cfg, everyone):
+                return
+        except ConfigError as error:
+            together = error
+        for one in everyone:  # one by one, to name the one that is refused, and to try the others of one that fails
+            try_out(cfg, [one])
+        if together is not None:
+            raise together
 
 
-def rehearsed(cfg: DictConfig) -> list[Callback]:
-    """Make the callbacks that take part."""
-    return others(make_callbacks(cfg, bar=False), (*STATE, *PREPARING))
+def try_out(cfg: DictConfig, chosen: Sequence[int]) -> bool:
+    """Rehearse with some of the callbacks only; return whether they trained without an error."""
+    files = InMemory()
+    try:
+        whole = train(cfg, chosen, files)
+    except ConfigError:
+        raise
+    except Exception:
+        return False
+    if SAVED not in files.contents:
+        return False
+    try:
+        resumed = train(cfg, chosen, files, SAVED)
+    except Exception as error:
+        how = f"failed ({type(error).__name__}: {reason_of(error)})"
+    else:
+        if whole.keys() == resumed.keys() and all(map(same, whole.values(), resumed.values())):
+            return True
+        how = "ended in other weights than a training in one go"
+    names = names_of(made(cfg, chosen))
+    raise ConfigError(f"in a rehearsal, a training that resumed from a checkpoint {how}: leave out {names}")
 
 
-def train(cfg: DictConfig, module: VAEModule, data: ImageData, files: "InMemory", resume: bool) -> dict[str, Any]:
-    """Train a copy; return its weights and the state of its optimiser, by the paths to them."""
-    module = copy.deepcopy(module)
-    module.compile_objective = False
-    make = module.optimizer
-    module.optimizer = lambda parameters: uncapturable(make(parameters))
-    limits = {"max_epochs": min(cfg.trainer.max_epochs or EPOCHS, EPOCHS)}
-    short = OmegaConf.merge(cfg, {"trainer": limits, "runtime": ON_CPU})
+def made(cfg: DictConfig, chosen: Sequence[int]) -> list[Callback]:
+    """Make some of the callbacks that are not vaelab's."""
+    callbacks = others(make_callbacks(cfg, bar=False))
+    return [callbacks[one] for one in chosen]
+
+
+def train(cfg: DictConfig, chosen: Sequence[int], files: "InMemory", resume: str | None = None) -> dict[str, Any]:
+    """Return the weights after a training, and the state of its optimiser, by the paths to them."""
+    short = OmegaConf.merge(cfg, {"compile": False, "trainer": LIMITS, "runtime": ON_CPU})
     assert isinstance(short, DictConfig)
-    with TemporaryDirectory() as folder:
-        trainer = make_trainer(short, Path(folder), [*rehearsed(cfg), SaveOnce()], files)
+    data, module = build(short)
+    shorten(data)
+    size = data.batch_size
+    callbacks = made(short, chosen)
+    with TemporaryDirectory() as folder, chdir(folder):
+        trainer = make_trainer(short, Path(folder), [*callbacks, SaveOnce()], files)
         trainer.logger = None if cfg.runtime.logger["_target_"] == NO_LOGGER else DummyLogger()
-        few = tiny(data)
-        size = few.batch_size
-        trainer.fit(module, few, ckpt_path="in memory" if resume else None)
-    if few.batch_size != size:
-        raise ConfigError("the batch size is part of a run's identity, and cannot be changed: type batch_size=")
+        try:
+            trainer.fit(module, data, ckpt_path=resume)
+        finally:
+            if data.batch_size != size:
+                names = names_of(callbacks)
+                raise ConfigError(f"the batch size is part of a run's identity: leave out {names}, type batch_size=")
     states = [optimizer.state_dict() for optimizer in trainer.optimizers]
     leaves, _ = tree_flatten_with_path([dict(module.state_dict()), states, module.steps])
     return {keystr(path): leaf for path, leaf in sorted(leaves, key=lambda leaf: keystr(leaf[0]))}
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal to the last bit."""
-    return torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else bool(one == other)
+    """Return whether two values are equal to the last bit; NaN equals NaN."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        equal = one.shape == other.shape and one.dtype == other.dtype
+        return equal and bool(((one == other) | (one.isnan() & other.isnan())).all())
+    return bool(one == other or (one != one and other != other))
 
 
 @contextmanager
@@ -99,43 +128,48 @@ def in_silence() -> Iterator[None]:
     former = logging.root.manager.disable
     logging.disable()
     try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(former)
 
 
-def tiny(data: ImageData) -> ImageData:
-    """Return the same data with a few examples."""
-    few = copy.copy(data)
-    few.batch_size = min(data.batch_size, EXAMPLES)
-    size = few.batch_size * min(data.batches_per_epoch, BATCHES)
-    few_of_each: Splits = {name: Split(split.images[:size]) for name, split in data.split.items()}
-    few.split = few_of_each
-    few.images = {name: images[:size] for name, images in data.images.items()}
-    return few
+def shorten(data: ImageData) -> None:
+    """Keep a few examples only."""
+    data.batch_size, batches = min(data.batch_size, EXAMPLES), min(data.batches_per_epoch, BATCHES)
+    size = data.batch_size * batches
+    few_of_each: Splits = {name: split.take(np.arange(len(split))[:size]) for name, split in data.split.items()}
+    data.split = few_of_each
+    data.images = {name: images[:size] for name, images in data.images.items()}
 
 
 class SaveOnce(Checkpoint):
     """Saves a checkpoint after the first epoch."""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        uncapturable(trainer.optimizers[0].param_groups)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch == 0:
-            trainer.save_checkpoint("in memory", weights_only=False)
+            trainer.save_checkpoint(SAVED, weights_only=False)
 
 
 class InMemory(CheckpointFiles):
-    """Keeps the last checkpoint in memory, and writes no file."""
+    """Keeps checkpoints in memory, by their paths, and writes no file."""
 
-    content = memoryview(b"")
+    def __init__(self) -> None:
+        super().__init__()
+        self.contents: dict[str, memoryview] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        self.content = readable(checkpoint)
+        self.contents[str(path)] = readable(checkpoint)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        checkpoint = loaded(BytesIO(self.content), len(self.content))
-        check_format(checkpoint, len(self.content), Path(path))
+        content = self.contents[str(path)]
+        checkpoint = loaded(BytesIO(content), len(content))
+        check_format(checkpoint, len(content), Path(path))
         return checkpoint
 
-    def remove_checkpoint(self, path: Any) -> None: ...
+    def remove_checkpoint(self, path: Any) -> None:
+        self.contents.pop(str(path), None)

@@ -19,14 +19,14 @@ UNUSUAL = 1000  # the work of hashing a key that is no string or small number, b
 CALLABLE = {
     *("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor_v3", "torch._utils _rebuild_parameter"),
     *("collections OrderedDict", "collections Counter", "__builtin__ set", "__builtin__ complex"),
-    *("_codecs encode", "torch Size", "torch device"),
+    *("__builtin__ bytes", "_codecs encode", "torch Size", "torch device"),
 }
 STORAGES = "torch.storage UntypedStorage"
 ATOMS = {"NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINFLOAT"}
 STRINGS = {"BINUNICODE", "SHORT_BINSTRING"}
-EMPTY = {"EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE"}
+EMPTY = {"EMPTY_DICT", "EMPTY_LIST"}
 PUTS, GETS = {"BINPUT", "LONG_BINPUT"}, {"BINGET", "LONG_BINGET"}
-TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 @dataclass(slots=True)
@@ -36,17 +36,14 @@ class _Value:
     Attributes:
         size: the work of making a set, a dict or bytes of it.
         key: the work of hashing it.
-        items: the items of a tuple.
+        items: the items of a tuple; None if it is no tuple.
         name: what a global names; the text of a short string.
     """
 
     size: int = 0
     key: int = UNUSUAL
-    items: tuple["_Value", ...] = ()
+    items: tuple["_Value", ...] | None = None
     name: str = ""
-
-
-ATOM = _Value(key=1)
 
 
 def check_pickle(content: bytes) -> None:
@@ -81,11 +78,11 @@ class _Scan:
         elif opcode in PUTS:
             self.memo[argument] = self.stack[-1]
         elif opcode in ATOMS:
-            self.stack.append(ATOM)
+            self.stack.append(_Value(key=1))
         elif opcode in STRINGS:
             self.stack.append(_Value(len(argument), 1, name=argument if len(argument) < 10 else ""))
         elif opcode == "LONG1":
-            self.stack.append(ATOM if -(2**63) <= argument < 2**63 else _Value())
+            self.stack.append(_Value(key=1 if -(2**63) <= argument < 2**63 else UNUSUAL))
         elif opcode == "MARK":
             self.marks.append(len(self.stack))
         elif opcode in EMPTY:
@@ -123,8 +120,10 @@ class _Scan:
 
     def call(self, function: _Value, arguments: _Value) -> None:
         """Count the work of a call, and put its result on the stack."""
-        if function.name not in CALLABLE:
+        if function.name not in CALLABLE or arguments.items is None:
             raise _refused(function.name or "a call")
+        if function.name == "__builtin__ bytes" and arguments.items:
+            raise _refused("bytes of any length")  # the only call that Python writes has no argument, and makes b""
         if function.name == "_codecs encode" and [item.name for item in arguments.items[1:]] != ["latin1"]:
             raise _refused("another encoding than latin1")  # some take much longer than the text
         size = sum(argument.size for argument in arguments.items)

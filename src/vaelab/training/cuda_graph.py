@@ -189,11 +189,10 @@ def make_capturable(optimizer: Optimizer) -> bool:
     return True
 
 
-def uncapturable(optimizer: Optimizer) -> Optimizer:
-    """Make an optimiser take steps on a CPU too."""
-    for group in optimizer.param_groups:
+def uncapturable(groups: Sequence[dict[str, Any]]) -> None:
+    """Make an optimiser with these groups of parameters take steps on a CPU too."""
+    for group in groups:
         group |= {"capturable": False} if "capturable" in group else {}
-    return optimizer
 
 
 def plain_numbers(modules: nn.Module) -> list[Any]:

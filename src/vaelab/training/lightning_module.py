@@ -13,7 +13,7 @@ from vaelab.errors import DivergedError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.objectives import Objective
-from vaelab.training.cuda_graph import captured
+from vaelab.training.cuda_graph import captured, uncapturable
 from vaelab.training.divergence import Guard, OnNan
 from vaelab.training.fit_loop import go_on_inside_epoch
 from vaelab.training.other_callbacks import hooks_of_steps, why_stopped, with_single_steps
@@ -107,7 +107,7 @@ class VAEModule(EvaluationModule):
         self.uncaptured_step = Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
             *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
-            tell=hooks_of_steps(self.trainer, stacked=self.together is not None),
+            tell=hooks_of_steps(self.trainer),
         )
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()
@@ -246,8 +246,8 @@ class VAEModule(EvaluationModule):
         checkpoint["ended_by"] = self.ended_by
         checkpoint["counts"] = {"steps": self.steps, "samples_seen": self.samples_seen}
         checkpoint["guard"] = self.guard.state_dict()
-        for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
-            group |= {"capturable": False} if "capturable" in group else {}  # the checkpoint must also load on a CPU
+        for state in checkpoint["optimizer_states"]:
+            uncapturable(state["param_groups"])  # the checkpoint must also load on a CPU
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.ended_by = checkpoint.get("ended_by")

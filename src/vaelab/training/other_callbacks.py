@@ -7,12 +7,9 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 
 from vaelab.data import ImageData
-from vaelab.errors import ConfigError
 
 IN_STEPS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 PER_STEP = ("on_train_batch_start", "on_train_batch_end", *IN_STEPS)
-STATE = ("state_dict", "load_state_dict", "on_save_checkpoint", "on_load_checkpoint")
-PREPARING = ("setup", "on_fit_start")
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +43,9 @@ def why_stopped(trainer: Trainer) -> str | None:
         return None
     reasons = [getattr(callback, "stopping_reason_message", None) for callback in callbacks_of(trainer)]
     said = " ".join(str(reason) for reason in reasons if reason).removesuffix(" Signaling Trainer to stop.")
-    return said or f"it was told to stop by {names_of(others(callbacks_of(trainer))) or 'the module'}"
+    theirs = others(callbacks_of(trainer))
+    who = names_of(theirs) if len(theirs) == 1 else "a callback"
+    return said or f"it was told to stop by {who if theirs else 'the module'}"
 
 
 def with_single_steps(data: ImageData, trainer: Trainer) -> None:
@@ -57,18 +56,11 @@ def with_single_steps(data: ImageData, trainer: Trainer) -> None:
         data.batches_per_chunk = 1
 
 
-def hooks_of_steps(trainer: Trainer, stacked: bool) -> Callable[..., None] | None:
-    """Return a function that calls a hook of all callbacks; None if none has a hook that lies within a step.
-
-    Raises:
-        ConfigError: a callback has such a hook, and the steps of several runs are taken as one.
-    """
-    acting = others(callbacks_of(trainer), IN_STEPS)
-    if acting and stacked:
-        raise ConfigError(f"{names_of(acting)} acts within steps, which stacked seeds share: type stacked=false")
+def hooks_of_steps(trainer: Trainer) -> Callable[..., None] | None:
+    """Return a function that calls a hook of all callbacks; None if none has a hook that lies within a step."""
 
     def tell(hook: str, *arguments: Any) -> None:
         for callback in others(callbacks_of(trainer)):
             getattr(callback, hook)(trainer, trainer.lightning_module, *arguments)
 
-    return tell if acting else None
+    return tell if others(callbacks_of(trainer), IN_STEPS) else None

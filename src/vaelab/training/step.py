@@ -95,7 +95,7 @@ class Step:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        self.told("on_before_zero_grad", self.optimizer)
+        self.told("on_before_zero_grad", lambda: self.optimizer)
         self.optimizer.zero_grad()
         losses, weights = [], []
         if len(indices) > 0:  # a process may get no example of a small minibatch
@@ -108,9 +108,7 @@ class Step:
             self.sums[-1] += losses[-1].detach() * (len(indices) / self.data.num_train)  # joins each example's loss
             weights.append(torch.full_like(losses[-1], 1 / (self.data.num_train * self.world_size)))
         if losses:
-            if self.tell is not None:
-                means = [(loss * weight).sum() for loss, weight in zip(losses, weights, strict=True)]
-                self.tell("on_before_backward", torch.stack(means).sum())
+            self.told("on_before_backward", lambda: dot(losses, weights))
             torch.autograd.backward(losses, weights)
             self.told("on_after_backward")
         if self.world_size > 1:
@@ -118,12 +116,13 @@ class Step:
             average([b for b in self.modules.buffers() if b.is_floating_point()], len(indices) / size)
         if self.gradient_clip is not None:
             self.gradient_clip(self.parameters)
-        self.told("on_before_optimizer_step", self.optimizer)
+        self.told("on_before_optimizer_step", lambda: self.optimizer)
         self.optimizer.step()
 
-    def told(self, hook: str, *arguments: Any) -> None:
+    def told(self, hook: str, *arguments: Callable[[], Any]) -> None:
+        """Call a hook of the trainer's callbacks, if one of them acts within the step."""
         if self.tell is not None:
-            self.tell(hook, *arguments)
+            self.tell(hook, *(argument() for argument in arguments))
 
     def take_sums(self) -> Tensor:
         """Return the `sums`, and reset them to zero."""
@@ -143,6 +142,11 @@ class Step:
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
         return [*self.tensors(), *state_of(self.optimizer), self.sums]
+
+
+def dot(losses: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Return the weighted sum of all losses."""
+    return torch.stack([(loss * weight).sum() for loss, weight in zip(losses, weights, strict=True)]).sum()
 
 
 def state_of(optimizer: Optimizer) -> list[Tensor]:

@@ -110,8 +110,7 @@ class RunFolder:
     def adopt_given_id(self) -> None:
         """Store the configuration's id of a finished run, so that later evaluations find the same run in W&B."""
         with self._locked():
-            self.status["run_id"] = self.given_id
-            write_atomically(self.path / "status.json", json.dumps(self.status, indent=2))
+            self._write_status(self.status | {"run_id": self.given_id})
 
     @contextmanager
     def running(
@@ -155,8 +154,8 @@ class RunFolder:
     def begin(self) -> None:
         """Store the configuration and the record; call this before a checkpoint is written.
 
-        Until then the folder keeps the epochs and steps that it has, so that a run which was done with them is still
-        done if it is continued in vain.
+        Until then the folder keeps its former limits of epochs and steps. So if a finished run is continued, and the
+        continuation fails before its first checkpoint, the run is still finished.
         """
         if self.begun:
             return
@@ -196,7 +195,7 @@ class RunFolder:
             state = "failed" if own or isinstance(error, Exception) else "interrupted"
             line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
             details = error.details if isinstance(error, DivergedError | ProcessError) else None
-            with suppress(OSError):  # on a full disk the status stays as it is
+            with suppress(OSError, RunFolderError):  # on a full disk the status stays as it is
                 if former is not None and budget(contents.read_config(self.path)) != budget(self.config):
                     self._write_status(former)  # because no checkpoint was written
                 else:

@@ -16,6 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError, RunFolderError
+from vaelab.runs.build import make_callbacks
 from vaelab.runs.cli import WANTS_TRACEBACK, console, is_usage, one_line, show_traceback, speaker
 from vaelab.runs.configuration import plain
 from vaelab.runs.execute import complete
@@ -27,6 +28,7 @@ from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.runs.results import Metrics
 from vaelab.runs.validate import processes_of
 from vaelab.signals import Interrupted, Stop, heeding
+from vaelab.training.other_callbacks import IN_STEPS, names_of, others
 from vaelab.training.stacked_runs import Ensemble
 from vaelab.training.step import Together
 
@@ -91,7 +93,14 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
 
 
 def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], None]:
-    """Return the function to complete the runs: `in_processes` on a CPU, `stacked` on a GPU, else `one_by_one`."""
+    """Return the function to complete the runs: `in_processes` on a CPU, `stacked` on a GPU, else `one_by_one`.
+
+    Raises:
+        ConfigError: stacked=true, and a callback acts within the steps, which stacked runs share.
+    """
+    acting = others(make_callbacks(cfg, bar=False), IN_STEPS)
+    if cfg.runtime.stacked and acting:
+        raise ConfigError(f"{names_of(acting)} acts within steps, which stacked seeds share: type stacked=false")
     if cfg.runtime.stacked:
         return stacked
     if processes_of(cfg.runtime) > 1:
@@ -100,7 +109,8 @@ def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], No
     on_gpu = cfg.runtime.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if not on_gpu:
         return in_processes
-    return one_by_one if cfg.runtime.stacked is False or cfg.compile or cfg.on_nan != "stop" else stacked
+    apart = cfg.runtime.stacked is False or cfg.compile or cfg.on_nan != "stop" or acting
+    return one_by_one if apart else stacked
 
 
 def stacked(members: Sequence[Member], group: str | None, stop: Stop) -> None:
@@ -120,7 +130,8 @@ def one_by_one(members: Sequence[Member], group: str | None, stop: Stop) -> None
 
 def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> None:
     """Complete the runs in single-threaded processes, as many at a time as there are cores; show one progress bar."""
-    forks = sys.platform == "linux" and not torch.cuda.is_initialized()
+    # after a backward pass, as in a rehearsal, a process that sees GPUs has threads that do not survive a fork
+    forks = sys.platform == "linux" and not torch.cuda.is_available()
     context = multiprocessing.get_context("fork" if forks else "spawn")
     bars = [i == 0 for i in range(cores())]
     with Pool(context, partial(_in_process, group), bars) as pool, stop.patiently():
