@@ -20,7 +20,7 @@ from vaelab.runs import execute
 from vaelab.runs.configuration import plain
 from vaelab.runs.folder.contents import FORMAT_VERSION, read_config
 from vaelab.runs.folder.identity import flatten, identity
-from vaelab.runs.folder.names import sweep_dir
+from vaelab.runs.folder.names import sweep_dir, swept_values
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.signals import Interrupted
 from vaelab.training import VAEModule
@@ -116,10 +116,41 @@ def test_the_same_sweep_has_one_name_however_it_is_typed(composed: Any) -> None:
     assert name != swept(composed, "seed=1,3", "data=digits")
 
 
-def test_a_sweep_that_was_named_by_its_text_is_found(composed: Any, tmp_path: Path) -> None:
-    former = Path(sweep_dir(str(tmp_path), "", ["data=digits", "latent_dim=2,3"], None, fixed=None))
+@pytest.mark.parametrize(
+    ("values", "others"),
+    [
+        ("2,5", ["2, 5", "choice(2,5)", "5,2", "range(2,6,3)", "2.0,5,5"]),
+        ("[0.9,0.99],[0.8,1]", ["[0.9, 0.99], [0.8, 1]", "choice([0.8,1.0],[0.9,0.99])"]),
+        ("{a:1,b:2},{}", ["{b: 2, a: 1}, {}"]),
+        ("a,b", ["'a',\"b\"", "choice(b,a)"]),
+        ("interval(0,1)", ["interval(0, 1)"]),
+        ("glob(*)", ["glob( * )"]),
+    ],
+)
+@pytest.mark.parametrize("fixed", [None, "0a1b2c3d"])
+def test_the_same_values_give_a_sweep_one_name(values: str, others: list[str], fixed: str | None) -> None:
+    def name(values: str, *more: str) -> str:
+        return sweep_dir("", "", [f"swept={values}", *more], None, fixed)
+
+    assert {name(other) for other in others} == {name(values)}
+    assert len({name(text) for text in (values, "7,8", "tag(log, interval(0,1))", "interval(0,2)", "glob(a*)")}) >= 4
+    for same in ("devices=[0,1]", "logger.tags=[a,b]", "logger.notes='a, b'", "threads=1,2"):
+        assert name(values, f"runtime.{same}") == name(values)
+
+
+def test_a_list_is_not_several_values() -> None:
+    swept = swept_values(["betas=[0.9,0.99]", "note='a, b'", "+seed=0,1", "x={a:1,b:2}", "y=1,2", "y=1", "bad=(,"])
+    assert set(swept) == {"seed", "bad"}
+
+
+@pytest.mark.parametrize("more", [[], ["runtime.devices=[0,1]"]])
+@pytest.mark.parametrize(("fixed", "ending"), [(None, "017de6ef"), ("0a1b2c3d", "017de6ef"), ("0a1b2c3d", "b09c49f8")])
+def test_a_sweep_that_was_named_by_its_text_is_found(
+    fixed: str | None, ending: str, more: list[str], tmp_path: Path
+) -> None:
+    former = tmp_path / f"latent_dim{'-devices' if more else ''}-{ending}"
     former.mkdir()
-    assert swept(composed, "data=digits", parent=str(tmp_path)) == str(former)
+    assert sweep_dir(str(tmp_path), "", ["data=digits", "latent_dim=2,3", *more], None, fixed) == str(former)
 
 
 @pytest.mark.parametrize("name", ["a/b=c,d é", ".."])

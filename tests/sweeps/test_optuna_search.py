@@ -200,6 +200,27 @@ def test_the_study_of_another_search_is_refused(change: dict[str, Any], tmp_path
         searched(tmp_path, **change)
 
 
+@pytest.mark.parametrize("sampler", [TPE, GRID])
+def test_a_study_takes_its_choices_in_any_order(sampler: str, tmp_path: Path) -> None:
+    first = searched(tmp_path, sampler=sampler, space=["a=choice(1,2,3)"], n_trials=1)
+    others = searched(tmp_path, sampler=sampler, space=["a=3,1,2"], n_trials=3)
+    assert len(others) == 2
+    assert sampler == TPE or len({*first, *others}) == 3
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_settings_that_could_not_be_resolved_refuse_no_study(
+    stored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(Jobs, "settings", lambda *_: None)
+        searched(tmp_path, n_trials=1)
+    if stored:  # as earlier versions did
+        study = optuna.load_study(study_name="vaelab", storage=f"sqlite:///{tmp_path}/study.db")
+        study.set_user_attr("settings", None)
+    assert len(searched(tmp_path, n_trials=2)) == 1
+
+
 def test_the_same_search_in_other_words_goes_on(tmp_path: Path) -> None:
     searched(tmp_path, space=FLOATS, n_trials=1)
     assert len(searched(tmp_path, space=[*FLOATS, "c=0"], n_trials=3)) == 2

@@ -78,6 +78,7 @@ def open_study(
     """Create or reopen the study; refuse one that has another direction, other values or other settings.
 
     Args:
+        space: what is searched. Its choices get the order that they have in the study.
         fixed: the overrides of what is not searched.
         settings: the identity of what they make; None to compare the overrides themselves.
     """
@@ -85,19 +86,31 @@ def open_study(
     try:
         study = optuna.create_study(load_if_exists=True, **asked)
         former = study.user_attrs
-        by_text = settings is None or "settings" not in former  # an earlier version stored the overrides alone
+        by_text = settings is None or former.get("settings") is None  # an earlier version stored no settings
         if former.get("fixed", science) != science if by_text else former["settings"] != settings:
             raise ValueError(f"it searched with the overrides {former['fixed']}")
         study.set_user_attr("fixed", science)
-        study.set_user_attr("settings", settings)
+        if settings is not None:
+            study.set_user_attr("settings", settings)
         if (found := study.direction.name.lower()) != asked["direction"]:
             raise ValueError(f"hydra.sweeper.direction was {found}")
         for trial in study.get_trials(deepcopy=False):
             for key in trial.distributions.keys() & space.keys():
+                if same_choices(trial.distributions[key], space[key]):
+                    space[key] = trial.distributions[key]  # because Optuna compares choices in their order
                 optuna.distributions.check_distribution_compatibility(trial.distributions[key], space[key])
     except (ValueError, RuntimeError, SQLAlchemyError) as error:  # RuntimeError: another version of Optuna made it
         raise RunFolderError(f"the study in {folder} cannot continue ({error}): type another sweep.name=") from error
     return study
+
+
+def same_choices(one: BaseDistribution, other: BaseDistribution) -> bool:
+    """Return whether both are choices of the same values, in any order."""
+    return (
+        isinstance(one, CategoricalDistribution)
+        and isinstance(other, CategoricalDistribution)
+        and set(one.choices) == set(other.choices)
+    )
 
 
 def make_sampler(options: DictConfig, num_trials: int) -> optuna.samplers.BaseSampler:

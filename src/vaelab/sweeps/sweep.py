@@ -15,7 +15,7 @@ from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.identity import identity
-from vaelab.runs.folder.names import fixed_settings, name_apart, swept_keys
+from vaelab.runs.folder.names import fixed_settings, key_of, name_apart, swept_values
 from vaelab.runs.processes.seeds import members_of, over_seeds
 from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.signals import heeding
@@ -120,9 +120,9 @@ class Sweep:
         check(cfg, several=True)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         task = [str(override) for override in composed.hydra.overrides.task]
-        swept = swept_keys([str(override) for override in self.config.hydra.overrides.task])
+        swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
         swept |= set(self.config.hydra.sweeper.get("params") or {})
-        label = " ".join(override for override in task if override.lstrip("+~").split("=")[0] in swept) or path.name
+        label = " ".join(override for override in task if key_of(override) in swept) or path.name
         return JobSpec(config, path, Path.cwd(), environment, task, label, outcome_before(cfg, path))
 
     def name_of(self, composed: DictConfig) -> str:

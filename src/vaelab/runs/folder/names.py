@@ -2,18 +2,21 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import choices, plain
 from vaelab.runs.folder.identity import BUDGET, digest, identity, is_control
-from vaelab.security.redaction import redact
+from vaelab.security.redaction import redact, redacted
 
 LONGEST = 169  # characters of a folder's name, all ASCII; file systems take 255 bytes, and `.old1` may follow
 
@@ -60,27 +63,41 @@ def sweep_dir(
 ) -> str:
     """Return the folder of a sweep below `parent`: `sweep.name`, or a name made from what is swept and what is not.
 
-    The same sweep gets the same name, however it is typed. A folder that an earlier version named by the text of the
-    overrides is found.
+    The same sweep gets the same name, however it is typed: `seed=1,2` is `seed=choice(2, 1)`. A folder that an earlier
+    version named by the text of the overrides is found.
 
     Args:
         params: the values of the sweeper itself, unless they are typed.
         fixed: see `fixed_settings`.
     """
     overrides = [*overrides, *_added(params, overrides)]
-    swept = sorted(keys := swept_keys(overrides))
-    if keys & set(BUDGET):
+    swept = swept_values(overrides)
+    if swept.keys() & set(BUDGET):
         raise ConfigError(
             f"a sweep cannot vary {' or '.join(BUDGET)}, which only extend a run: type one value for all jobs"
         )
     if name:
         return f"{parent}/{shortened(_safe(name))}"
-    readable = _safe("-".join(key.split("/")[-1].split(".")[-1] for key in swept))
-    by_text = f"{parent}/{shortened(readable + '-' + identity({'overrides': _scientific(overrides)}))}"
-    if fixed is None or Path(by_text).exists():
-        return by_text
-    varied = _scientific([override for override in overrides if _key(override) in keys])
-    return f"{parent}/{shortened(readable + '-' + identity({'fixed': fixed, 'varied': varied}))}"
+    for former in _former_sweep_dirs(parent, overrides, fixed):
+        if Path(former).exists():
+            return former
+    others = _scientific([override for override in overrides if key_of(override) not in swept])
+    varied = {key: values for key, values in swept.items() if not is_control(key)}
+    return _sweep_dir(parent, varied, {"fixed": others if fixed is None else fixed, "varied": varied})
+
+
+def _sweep_dir(parent: str, swept: Iterable[str], identified_by: dict[str, Any]) -> str:
+    readable = _safe("-".join(key.split("/")[-1].split(".")[-1] for key in sorted(swept)))
+    return f"{parent}/{shortened(f'{readable}-{identity(identified_by)}')}"
+
+
+def _former_sweep_dirs(parent: str, overrides: Sequence[str], fixed: str | None) -> Iterator[str]:
+    """Yield the folders in which earlier versions ran the sweep. They took a comma or a bracket for several values."""
+    keys = {key_of(override) for override in overrides if "," in override or "(" in override}
+    yield _sweep_dir(parent, keys, {"overrides": _scientific(overrides)})
+    if fixed is not None:
+        varied = _scientific([override for override in overrides if key_of(override) in keys])
+        yield _sweep_dir(parent, keys, {"fixed": fixed, "varied": varied})
 
 
 def name_apart(cfg: DictConfig, path: Path) -> None:
@@ -109,13 +126,36 @@ def fixed_settings(_root_: DictConfig) -> str | None:
 
 
 def _added(params: Mapping[str, str] | None, overrides: Sequence[str]) -> list[str]:
-    typed = {_key(override) for override in overrides}
+    typed = {key_of(override) for override in overrides}
     return [f"{key}={value}" for key, value in (params or {}).items() if key not in typed]
 
 
-def swept_keys(overrides: Sequence[str]) -> set[str]:
-    """Return the keys to which the overrides give several values."""
-    return {_key(override) for override in overrides if "," in override or "(" in override}
+def swept_values(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Return the keys to which the overrides give several values: key → an identity of each value, sorted."""
+    values = {key_of(override): _values(override) for override in overrides}  # the last override of a key counts
+    return {key: found for key, found in values.items() if found is not None}
+
+
+def key_of(override: str) -> str:
+    """Return the key of an override, such as `objective.beta` of `++objective.beta=2`."""
+    return override.lstrip("+~").split("=")[0]
+
+
+def _values(override: str) -> list[str] | None:
+    """Return an identity of each value of a sweep, sorted; None for an override that gives one value."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:  # Hydra refuses the override later
+        return [redact(override)] if "," in override else None
+    if not parsed.is_sweep_override():
+        return None
+    sweep: Any = parsed.value()
+    if isinstance(sweep, ChoiceSweep | RangeSweep):
+        values = list(parsed.sweep_iterator(Override._convert_value))  # pyright: ignore[reportArgumentType]
+    else:  # an interval, or a pattern of names in a group
+        values = [{name: value for name, value in vars(sweep).items() if name != "tags"}]
+    tags = [f"tag {tag}" for tag in getattr(sweep, "tags", ())]
+    return sorted({*tags, *(identity({"value": redacted(value)}) for value in values)})
 
 
 def chosen() -> DictConfig:
@@ -149,8 +189,4 @@ def _safe(text: str) -> str:
 
 def _scientific(overrides: Sequence[str]) -> list[str]:
     # sorted, so that names do not depend on the order of typing
-    return sorted(redact(override) for override in overrides if not is_control(_key(override)))
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=")[0]
+    return sorted(redact(override) for override in overrides if not is_control(key_of(override)))
