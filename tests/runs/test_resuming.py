@@ -29,6 +29,7 @@ from tests.helpers.commands import (
 from tests.helpers.training import configured, fit, plain, same, script_validations
 from vaelab import train
 from vaelab.errors import ConfigError
+from vaelab.runs.build import make_callbacks, make_trainer
 from vaelab.runs.folder.checkpoint_files import readable
 from vaelab.runs.folder.contents import loaded
 from vaelab.runs.processes.seeds import one_by_one, stacked, way_of
@@ -36,7 +37,7 @@ from vaelab.runs.rehearsal import rehearse
 from vaelab.security.checkpoint_scan import check_format
 from vaelab.signals import Interrupted
 from vaelab.training import Checkpoints, VAEModule
-from vaelab.training.other_callbacks import PER_STEP
+from vaelab.training.other_callbacks import PER_STEP, why_stopped
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
@@ -56,6 +57,9 @@ GIVEN: dict[str, Any] = {
     **{"dirpath": "elsewhere", "batch_size_fn": "{_target_: hydra.utils.get_method, path: builtins.id}"},
 }
 # for arguments whose default leaves them without effect, or out of a run of two epochs
+REFUSED = {
+    *("LBFGS", "Muon", "SparseAdam", "ChainedScheduler", "ReduceLROnPlateau", "SequentialLR"),
+}
 CHANGED = {"total_steps": 30, "unfreeze_backbone_at_epoch": 1, "duration": "00:01:00:00", "every_n_train_steps": 4}
 
 
@@ -113,7 +117,7 @@ def assert_resumes_or_is_refused(line: list[str], cwd: Path) -> bool:
 @pytest.mark.parametrize("optimizer", classes(torch.optim, Optimizer))
 def test_every_optimizer_resumes_or_is_refused(optimizer: type, tmp_path: Path) -> None:
     line = ["~optimizer.fused", *arguments("optimizer", optimizer)]
-    assert_resumes_or_is_refused(line, tmp_path)
+    assert assert_resumes_or_is_refused(line, tmp_path) == (optimizer.__name__ not in REFUSED)
 
 
 @pytest.mark.exhaustive
@@ -122,7 +126,7 @@ def test_every_optimizer_resumes_or_is_refused(optimizer: type, tmp_path: Path) 
 def test_every_scheduler_resumes_or_is_refused(interval: str, scheduler: type, tmp_path: Path) -> None:
     line = ["lr_schedule=decay", "~lr_schedule.scheduler.step_size", "~lr_schedule.scheduler.gamma"]
     line += [f"lr_schedule.interval={interval}", *arguments("lr_schedule.scheduler", scheduler)]
-    assert_resumes_or_is_refused(line, tmp_path)
+    assert assert_resumes_or_is_refused(line, tmp_path) == (scheduler.__name__ not in REFUSED)
 
 
 @pytest.mark.exhaustive
@@ -356,6 +360,17 @@ def test_seeds_with_a_callback_within_steps_train_apart(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert way_of(configured("accelerator=gpu", "seeds=2")) is stacked
     assert way_of(configured("accelerator=gpu", *WITHIN)) is one_by_one
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [([], "the module"), (["Forgets"], "Forgets"), (["Forgets", "Loads"], "a callback")],
+)
+def test_the_callback_that_ended_a_training_is_named_if_alone(names: list[str], said: str, tmp_path: Path) -> None:
+    cfg = configured(*(mine(name, name) for name in names))
+    trainer = make_trainer(cfg, tmp_path, make_callbacks(cfg, bar=False))
+    trainer.should_stop = True
+    assert why_stopped(trainer) == f"it was told to stop by {said}"
 
 
 def test_a_callback_of_epochs_leaves_the_steps_together(tmp_path: Path) -> None:

@@ -188,6 +188,21 @@ def test_the_record_holds_protocol_splits_hashes_and_versions(finished: Outcome)
     assert {"vaelab", "torch", "python"} <= set(record["environment"]["versions"])
 
 
+def test_a_damaged_config_does_not_hide_why_the_run_failed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {"trainer": {"max_epochs": 1}})
+    with folder.running({}):
+        folder.finish({})
+    folder = RunFolder(tmp_path, {"trainer": {"max_epochs": 2}})
+
+    def fail() -> None:
+        with folder.running({}):
+            (tmp_path / "config.yaml").write_text("{")
+            raise KeyError("why")
+
+    with pytest.raises(KeyError, match="why"):
+        fail()
+
+
 def test_a_failed_write_leaves_the_former_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.json"
     write_atomically(path, "former")
