@@ -1,9 +1,10 @@
-"""A display that is gone stops nothing, and says so to nobody."""
+"""A command whose output cannot be written goes on, without an error message."""
 
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,21 @@ def test_a_pipe_without_a_reader_is_quiet() -> None:
         display = Display(stream)
         assert display.write("line\n" * 10_000) == 50_000
         display.flush()
+        display.writelines(["more\n"] * 10_000)
         print("and again", file=display, flush=True)
     # closing writes what is buffered, without an error
+
+
+def test_a_slow_reader_gets_every_line() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(reader) as lines, open(writer, "w", buffering=1) as stream, ThreadPoolExecutor() as pool:
+        display = Display(stream)
+        assert os.get_blocking(writer)
+        read = pool.submit(lines.read)
+        display.write("line\n" * 100_000)
+        stream.close()
+        assert len(read.result()) == 500_000
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -3,25 +3,33 @@
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
 
 class Display:
-    """A text stream that goes quiet for good when `stream` cannot be written: its reader, its disk or its terminal is
-    gone. It escapes the characters that the encoding lacks; otherwise it behaves as `stream`.
+    """A text stream that raises no error when `stream` cannot be written.
+
+    It waits for a slow reader, and is quiet for good after an error: the reader, the terminal or the disk is gone. It
+    escapes the characters that the encoding lacks; otherwise it behaves as `stream`.
     """
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # it has no file descriptor, or that is closed
+                os.set_blocking(stream.fileno(), True)  # else a slow reader would look like one that is gone
 
     def write(self, text: str) -> int:
         with self._quiet_if_gone():
             self.stream.write(text)
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         with self._quiet_if_gone():
@@ -35,7 +43,7 @@ class Display:
         try:
             yield
         except OSError:
-            # the descriptor, because what is buffered is written again later, and child processes write to it too
+            # replace the descriptor itself, because Python writes its buffer again, and child processes share it
             with suppress(OSError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self.stream.fileno())
 

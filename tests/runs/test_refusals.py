@@ -158,7 +158,8 @@ def test_compiling_without_a_compiler_is_one_line(run_fast: Run, monkeypatch: py
 )
 def test_an_entry_point_names_missing_keys_and_refuses_sweeps(main: Any, key: str, tmp_path: Path) -> None:
     assert_one_line(run_main(main, tmp_path, code=USAGE), f"{key} is missing: type {key}=")
-    assert_one_line(run_main(main, tmp_path, "-m", f"{key}=a,b", code=USAGE), "-m works only with vaelab.train")
+    for flag in ("-m", "hydra.mode=MULTIRUN"):
+        assert_one_line(run_main(main, tmp_path, flag, f"{key}=a,b", code=USAGE), "-m works only with vaelab.train")
     assert left_behind(tmp_path) == []
 
 

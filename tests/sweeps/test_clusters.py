@@ -61,13 +61,18 @@ def test_slurms_own_words_say_why_jobs_wait(script: Script, tmp_path: Path, monk
     assert launcher.waiting_for() is None  # before the first look
     for lines, words in [
         ("7_0|None\n7_1|None", None),
-        ("7_0|PartitionConfig\n7_1|PartitionConfig\n8|Held", "PartitionConfig (scontrol show job 7 tells more, "),
+        (
+            "7_0|PartitionConfig\n7_1|PartitionConfig\n8|Held",
+            "PartitionConfig (scontrol show job 7 tells more, scancel --state=PENDING 7",
+        ),
+        ("7_0|None\n7_1|JobArrayTaskLimit", None),
         ("7_0|None\n7_1|(Nodes are DOWN | or reserved)", "queue: (Nodes are DOWN | or reserved) (scontrol"),
     ]:
         script("squeue", f"echo '{lines}'")
         assert launcher.ended() == []
         found = launcher.waiting_for()
-        assert found is words is None or (words or "") in (found or "")
+        assert (found is None) == (words is None)
+        assert (words or "") in (found or "")
 
 
 def test_a_reason_to_wait_is_told_when_it_changes(
@@ -140,4 +145,5 @@ def test_a_ray_job_that_no_machine_can_hold_fails(
     nodes += [{"Alive": False, "Resources": {"CPU": 99.0}}]
     monkeypatch.setattr(on_ray.ray, "nodes", lambda: nodes)
     found = on_ray.missing_for(options)
-    assert found is words is None or (words or "") in (found or "")
+    assert (found is None) == (words is None)
+    assert (words or "") in (found or "")

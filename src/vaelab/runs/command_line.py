@@ -1,6 +1,5 @@
 """What a user types, put as Hydra reads it."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,6 +15,7 @@ from omegaconf import OmegaConf
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import CONF, RUNTIME
 from vaelab.runs.folder.identity import Flat, flatten
+from vaelab.security.redaction import at_home
 
 
 def hydra_words(config: str, words: Sequence[str]) -> list[str]:
@@ -27,16 +27,17 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
     top, _ = _keys(config)
     for word in words:
         flag = re.match(r"--([\w.@/]+)(?:=(.*)|$)", word)
-        if flag and _depth(top, flag[1]) + _depth(top.get(RUNTIME, {}), flag[1]):
+        if flag and (_depth(top, flag[1]) or _depth(top.get(RUNTIME, {}), flag[1])):
             typed = f"{flag[1]}={flag[2] or 'VALUE'}"
             raise ConfigError(f"{word} must have no hyphens: type {typed}, and ${{args_no_hyphens}} in a W&B sweep")
     parser = get_args_parser()
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue] # instead of printing the usage of all flags
     typed = parser.parse_intermixed_args(list(words))
-    if typed.multirun and config != "train":
+    multirun = typed.multirun or "hydra.mode=MULTIRUN" in typed.overrides
+    if multirun and config != "train":
         raise ConfigError("-m works only with vaelab.train: leave out -m, and type the command once for each folder")
     flags = [word for word in words if word not in typed.overrides]
-    flags = [name + equals + _at_home(value) for name, equals, value in (flag.rpartition("=") for flag in flags)]
+    flags = [name + equals + at_home(value) for name, equals, value in (flag.rpartition("=") for flag in flags)]
     return [*hydra_overrides(config, typed.overrides), *flags]
 
 
@@ -71,17 +72,13 @@ def _literal(config: str, key: str, value: str) -> str:
     """Return a value, or each of several, in quotes where Hydra would not read it as the text that it is."""
 
     def literal(element: re.Match[str]) -> str:
-        text = _at_home(element[0])
+        text = at_home(element[0])
         if text == element[0] and (_reads_as_text(text) or not _is_text(config, key)):
             return text
         return QuotedString(text, Quote.single).with_quotes()
 
     quoted = re.search(r"['\"]|\$\{", value)
     return value if quoted else re.sub(r"[^\s,\[\](){}][^,\[\](){}]*", literal, value)
-
-
-def _at_home(text: str) -> str:
-    return os.path.expanduser(text) if re.match("~(/|$)", text) else text
 
 
 def _reads_as_text(text: str) -> bool:

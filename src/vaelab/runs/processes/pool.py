@@ -5,12 +5,15 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from vaelab.signals import Interrupted
 
 TICK = 0.25  # seconds between two looks at the processes
 PATIENCE = 30  # seconds that a process has to end after it has answered or was told to stop
@@ -31,7 +34,8 @@ class DiedError(Exception):
 class Pool:
     """Call a function in child processes, one for each item. Leaving the `with` block kills the running processes.
 
-    If an error of this process ends the block, the child processes are told to stop first.
+    If an error of this process ends the block, the child processes are told to stop first, and have `PATIENCE` seconds
+    to end. A Ctrl-C kills them at once.
 
     Args:
         context: starts the processes; from `multiprocessing.get_context`.
@@ -49,15 +53,20 @@ class Pool:
     def __enter__(self) -> "Pool":
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         processes = [process for _, process, _ in self.running.values()]
-        if isinstance(error, Exception):
-            self.stop()
-            wait([process.sentinel for process in processes], PATIENCE)
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.join()
+        try:
+            # an error of the caller is a GeneratorExit here, if a generator holds the block
+            if kind is not None and not issubclass(kind, Interrupted | KeyboardInterrupt):
+                self.stop()
+                deadline = time.monotonic() + PATIENCE
+                for process in processes:
+                    process.join(max(0, deadline - time.monotonic()))
+        finally:
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.join()
 
     def run(self, items: Sequence[Any]) -> Iterator[tuple[Any, Any] | None]:
         """Yield the item and the answer (or a `DiedError`) of each process that ends.

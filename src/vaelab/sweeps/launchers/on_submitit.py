@@ -129,11 +129,13 @@ class Submitit(JobsLauncher):
 
     def waiting_for(self) -> str | None:
         ids = [sent.job_id for sent in self.submitted.values()]
-        reasons = {id_.split("_")[0]: self.queue[id_] for id_ in ids if self.queue.get(id_, "None") != "None"}
-        if not reasons:
+        # "None" of a running job, JobArrayTaskLimit of one that waits because of `at_once`
+        waiting = {id_: why for id_ in ids if (why := self.queue.get(id_, "None")) not in ("None", "JobArrayTaskLimit")}
+        if not waiting:
             return None
-        told = f"scontrol show job {min(reasons)} tells more, scancel {min(reasons)} ends them"
-        return f"jobs wait in SLURM's queue: {', '.join(sorted(set(reasons.values())))} ({told})"
+        arrays = " ".join(dict.fromkeys(id_.split("_")[0] for id_ in waiting))
+        told = f"scontrol show job {arrays.split()[0]} tells more, scancel --state=PENDING {arrays} ends them"
+        return f"jobs wait in SLURM's queue: {', '.join(sorted(set(waiting.values())))} ({told})"
 
     def ended(self) -> list[JobSpec]:
         """Return the jobs that have ended, with a result or without."""
