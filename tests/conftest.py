@@ -28,6 +28,11 @@ settings.register_profile("vaelab", deadline=None, derandomize=True, database=No
 
 settings.load_profile("vaelab")
 
+# ignored if the tests run in the background of a shell, or under nohup; the processes of tests would inherit that
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give a test that may take minutes more time than pyproject.toml gives all."""

@@ -50,7 +50,7 @@ def wandb_run(run: RunFolder, group: str | None, options: dict[str, Any], sweep_
 
     for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
         if os.environ.pop(name, None):
-            log.warning("%s is ignored: with it W&B writes the API key into the run folder", name)
+            log.warning("%s is ignored, because it makes W&B write the API key into the run folder", name)
     # first, because W&B warns of arguments that Lightning passes
     setup(Settings(silent=True)).settings.sweep_id = None  # with it W&B would ignore our id and project
     logging.getLogger("wandb").setLevel(logging.WARNING)  # at lower levels, debug.log holds paths and arguments
