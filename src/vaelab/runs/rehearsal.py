@@ -1,5 +1,6 @@
 """Rehearse a training before it begins: would its callbacks resume from its checkpoints as if nothing had happened?"""
 
+import faulthandler
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -106,6 +107,9 @@ def train(cfg: DictConfig, chosen: Sequence[int], files: "InMemory", resume: str
         try:
             trainer.fit(module, data, ckpt_path=resume)
         finally:
+            if faulthandler.is_enabled():  # Lightning has reset the handlers of all signals, also that of a crash
+                faulthandler.disable()
+                faulthandler.enable(2)
             if data.batch_size != size:
                 names = names_of(callbacks)
                 raise ConfigError(f"the batch size is part of a run's identity: leave out {names}, type batch_size=")
