@@ -252,11 +252,14 @@ ENDS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ENDS)
-def test_a_run_that_a_callback_ended_trains_no_more(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script_validations(monkeypatch, lambda steps: -float(steps))  # the bound falls
-    words = fast("trainer.max_epochs=5", *ENDS[how])
+def told_to_stop(self: VAEModule) -> None:
+    raise Interrupted(15)
+
+
+def whole_and_interrupted_in_its_test(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
+    """Run a command once in one go, and once interrupted in its test and typed again; return both working folders."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
@@ -265,6 +268,15 @@ def test_a_run_that_a_callback_ended_trains_no_more(how: str, tmp_path: Path, mo
         patch.setattr(VAEModule, "on_test_start", told_to_stop)
         run_main(train.main, parts, *words, code=143)
     run_main(train.main, parts, *words)
+    return whole, parts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ENDS)
+def test_a_run_that_a_callback_ended_trains_no_more(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_validations(monkeypatch, lambda steps: -float(steps))  # the bound falls
+    words = fast("trainer.max_epochs=5", *ENDS[how])
+    whole, parts = whole_and_interrupted_in_its_test(words, tmp_path, monkeypatch)
     path = only_run(parts)
     assert_same_weights(path, only_run(whole))
     assert results(path) == results(only_run(whole))
@@ -272,10 +284,6 @@ def test_a_run_that_a_callback_ended_trains_no_more(how: str, tmp_path: Path, mo
     again = run_main(train.main, parts, *fast("trainer.max_epochs=9", *ENDS[how]))
     assert f"a callback ended it: {status(path)['ended_by']}" in again.out
     assert results(path) == results(only_run(whole))
-
-
-def told_to_stop(self: VAEModule) -> None:
-    raise Interrupted(15)
 
 
 def test_a_run_that_was_not_ended_goes_on(run_fast: Run) -> None:
@@ -288,14 +296,7 @@ def test_a_run_that_was_not_ended_goes_on(run_fast: Run) -> None:
 @pytest.mark.slow
 def test_averaged_weights_are_tested_after_an_interrupted_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = fast("+callbacks.mine._target_=pytorch_lightning.callbacks.EMAWeightAveraging", "+callbacks.mine.decay=0.5")
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir()
-    parts.mkdir()
-    run_main(train.main, whole, *words)
-    with monkeypatch.context() as patch:
-        patch.setattr(VAEModule, "on_test_start", told_to_stop)
-        run_main(train.main, parts, *words, code=143)
-    run_main(train.main, parts, *words)
+    whole, parts = whole_and_interrupted_in_its_test(words, tmp_path, monkeypatch)
     assert results(only_run(parts)) == results(only_run(whole))
 
 

@@ -1,10 +1,12 @@
 """Rehearse a training before it begins: would its callbacks resume from its checkpoints as if nothing had happened?"""
 
+import copy
 import faulthandler
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +29,7 @@ from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
 from vaelab.runs.folder.contents import loaded
 from vaelab.security.checkpoint_scan import check_format
 from vaelab.security.untrusted import reason_of
+from vaelab.training import VAEModule
 from vaelab.training.cuda_graph import uncapturable
 from vaelab.training.other_callbacks import names_of, others
 
@@ -40,7 +43,7 @@ SAVED = "after the first epoch"  # the name of a checkpoint
 def rehearse(cfg: DictConfig) -> None:
     """Train for two tiny epochs, once in one go, and once from the checkpoint after the first, on the CPU.
 
-    All callbacks take part that are not vaelab's; all else is known to resume exactly. The working folder is a
+    All callbacks that are not vaelab's take part; the rest is known to resume exactly. The working folder is a
     temporary one, for callbacks that write to it. An error of a callback is ignored if it also comes without a
     checkpoint: the training itself will show it, or does not have it, because it has more examples.
 
@@ -51,24 +54,28 @@ def rehearse(cfg: DictConfig) -> None:
     everyone = range(len(others(make_callbacks(cfg, bar=False))))
     if not everyone:
         return
+    short = OmegaConf.merge(cfg, {"compile": False, "trainer": LIMITS, "runtime": ON_CPU})
+    assert isinstance(short, DictConfig)
     with in_silence(), torch.random.fork_rng(devices=[]):
-        together = None
+        data, module = build(short)
+        shorten(data)
+        rehearsal, together = partial(try_out, short, data, module), None
         try:
-            if try_out(cfg, everyone):
+            if rehearsal(everyone):
                 return
         except ConfigError as error:
             together = error
         for one in everyone:  # one by one, to name the one that is refused, and to try the others of one that fails
-            try_out(cfg, [one])
+            rehearsal([one])
         if together is not None:
             raise together
 
 
-def try_out(cfg: DictConfig, chosen: Sequence[int]) -> bool:
+def try_out(cfg: DictConfig, data: ImageData, module: VAEModule, chosen: Sequence[int]) -> bool:
     """Rehearse with some of the callbacks only; return whether they trained without an error."""
     files = InMemory()
     try:
-        whole = train(cfg, chosen, files)
+        whole = train(cfg, *copy.deepcopy((data, module)), chosen, files)
     except ConfigError:
         raise
     except Exception:
@@ -76,7 +83,7 @@ def try_out(cfg: DictConfig, chosen: Sequence[int]) -> bool:
     if SAVED not in files.contents:
         return False
     try:
-        resumed = train(cfg, chosen, files, SAVED)
+        resumed = train(cfg, *copy.deepcopy((data, module)), chosen, files, SAVED)
     except Exception as error:
         how = f"failed ({type(error).__name__}: {reason_of(error)})"
     else:
@@ -93,16 +100,18 @@ def made(cfg: DictConfig, chosen: Sequence[int]) -> list[Callback]:
     return [callbacks[one] for one in chosen]
 
 
-def train(cfg: DictConfig, chosen: Sequence[int], files: "InMemory", resume: str | None = None) -> dict[str, Any]:
+def train(
+    cfg: DictConfig,
+    data: ImageData,
+    module: VAEModule,
+    chosen: Sequence[int],
+    files: "InMemory",
+    resume: str | None = None,
+) -> dict[str, Any]:
     """Return the weights after a training, and the state of its optimiser, by the paths to them."""
-    short = OmegaConf.merge(cfg, {"compile": False, "trainer": LIMITS, "runtime": ON_CPU})
-    assert isinstance(short, DictConfig)
-    data, module = build(short)
-    shorten(data)
-    size = data.batch_size
-    callbacks = made(short, chosen)
+    size, callbacks = data.batch_size, made(cfg, chosen)
     with TemporaryDirectory() as folder, chdir(folder):
-        trainer = make_trainer(short, Path(folder), [*callbacks, SaveOnce()], files)
+        trainer = make_trainer(cfg, Path(folder), [*callbacks, SaveOnce()], files)
         trainer.logger = None if cfg.runtime.logger["_target_"] == NO_LOGGER else DummyLogger()
         try:
             trainer.fit(module, data, ckpt_path=resume)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from vaelab.security.untrusted import CONFIG_LIMIT, JSON_LIMIT, LARGEST, opened,
 
 FORMAT_VERSION = 2
 START_OVER = "train it anew with rerun=true"
+Check = Callable[[dict[str, Any], Path], None]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -125,11 +127,35 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def find_checkpoint(folder: Path, check: Check) -> tuple[Path | None, int, list[str]]:
+    """Find the checkpoint that training resumes from: the last, or the previous one if the last is damaged.
+
+    Returns:
+        Its path and the training examples seen before it, or None and 0 if there is none; and warnings of damage.
+    """
+    damage: dict[Path, RunFolderError] = {}
+    for path in filter(Path.exists, (folder / f"{name}.ckpt" for name in ("last", "previous"))):
+        try:
+            checkpoint = load_checkpoint(path)
+        except RunFolderError as error:
+            damage[path] = error
+        else:
+            check(checkpoint, path)
+            for damaged in damage:
+                damaged.replace(damaged.with_suffix(".damaged"))  # keeps it from becoming previous.ckpt
+            reasons = [str(error).removesuffix(f"; {START_OVER}") for error in damage.values()]
+            warnings = [f"{reason}; resuming from {path.name}" for reason in reasons]
+            return path, checkpoint["counts"]["samples_seen"], warnings
+    if damage:
+        raise next(iter(damage.values()))
+    return None, 0, []
+
+
 def loaded(file: BinaryIO | BytesIO, size: int) -> Any:
     """Load what `torch.save` wrote, onto the CPU. Refuse all but plain data and tensors."""
     check_container(file, size)
     try:
-        with torch.serialization.safe_globals([bytes]):  # which an empty one is stored as a call of
+        with torch.serialization.safe_globals([bytes]):  # because torch.save stores b"" as a call of `bytes`
             return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:  # whose message advises weights_only=False
         raise ValueError("it holds more than tensors and plain data") from error

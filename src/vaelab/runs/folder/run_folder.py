@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -28,7 +28,6 @@ from vaelab.signals import slurm_job
 State = Literal["running", "done", "interrupted", "failed"]
 OUTPUT = "output.log"  # what all attempts of a sweep's job printed, with tracebacks
 
-Check = Callable[[dict[str, Any], Path], None]
 log = logging.getLogger(__name__)
 
 
@@ -84,7 +83,7 @@ class RunFolder:
 
     @property
     def _done(self) -> bool:
-        """Whether the run is done, with the limits of epochs and steps that it last had."""
+        """Return whether the run is done, with the limits of epochs and steps that it last had."""
         return self.status.get("state") == "done" and (self.path / "metrics.json").exists()
 
     @property
@@ -114,7 +113,7 @@ class RunFolder:
 
     @contextmanager
     def running(
-        self, record: dict[str, Any], num_processes: int = 1, check: Check = lambda checkpoint, path: None
+        self, record: dict[str, Any], num_processes: int = 1, check: contents.Check = lambda checkpoint, path: None
     ) -> Iterator[None]:
         """Hold the folder's lock during the run, and record how the run ended.
 
@@ -138,7 +137,8 @@ class RunFolder:
                 raise RunFolderError(f"{self.path} was finished by another process meanwhile; type the command again")
             if self.stored is not None:
                 contents.check_same_data(self.path, record.get("data"))
-            warnings = [*contents.other_environment(self.path, record["environment"]), *self._find_checkpoint(check)]
+            self.resumed_from, self.samples_seen, warnings = contents.find_checkpoint(self.checkpoints, check)
+            warnings = [*contents.other_environment(self.path, record["environment"]), *warnings]
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # left by a process that was killed
             self.status["run_id"] = self.given_id or self.status.get("run_id") or secrets.token_hex(4)
@@ -163,25 +163,6 @@ class RunFolder:
         stored = {"format_version": contents.FORMAT_VERSION} | self.config
         write_atomically(self.path / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
         write_atomically(self.path / "record.json", json.dumps(self.record, indent=2))
-
-    def _find_checkpoint(self, check: Check) -> list[str]:
-        """Find the checkpoint that training resumes from: the last, or the previous one if the last is damaged."""
-        damage: dict[Path, RunFolderError] = {}
-        for path in filter(Path.exists, (self.checkpoints / f"{name}.ckpt" for name in ("last", "previous"))):
-            try:
-                checkpoint = contents.load_checkpoint(path)
-            except RunFolderError as error:
-                damage[path] = error
-            else:
-                check(checkpoint, path)
-                self.resumed_from, self.samples_seen = path, checkpoint["counts"]["samples_seen"]
-                for damaged in damage:
-                    damaged.replace(damaged.with_suffix(".damaged"))  # keeps it from becoming previous.ckpt
-                reasons = [str(error).removesuffix(f"; {contents.START_OVER}") for error in damage.values()]
-                return [f"{reason}; resuming from {path.name}" for reason in reasons]
-        if damage:
-            raise next(iter(damage.values()))
-        return []
 
     @contextmanager
     def _telling_how_it_ends(self, former: dict[str, Any] | None) -> Iterator[None]:
