@@ -3,7 +3,7 @@
 | signal | sent by | exit code |
 |---|---|---|
 | SIGINT | Ctrl-C | 130 |
-| SIGHUP | a terminal that is closed, unless `nohup` has it ignored | 129 |
+| SIGHUP | a terminal that closes; stays ignored under `nohup` | 129 |
 | SIGTERM | `kill`; container engines and cluster schedulers at the end of a job | 143 |
 | SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`); the job is requeued | 138 |
 | SIGUSR2 | a program with its own handler, such as submitit; we call that handler after the checkpoint | |

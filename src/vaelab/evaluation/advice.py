@@ -12,7 +12,7 @@ NEGLIGIBLE = 0.01  # nats; a smaller bias is not worth a sentence
 CHANCE = 0.001  # how often an estimate that is no looser than the ELBO is called looser
 FEW = 5  # with fewer effective draws of the noise a mass is unreliable
 TIGHT = 0.1  # nats; bounds from both sides are tight if they differ by less
-NEAR = 0.5  # nats; a mutual information closer than this to its limit is saturated
+NEAR = 0.5  # nats; a mutual information this close to its limit, log N, may in truth be larger
 
 
 def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:

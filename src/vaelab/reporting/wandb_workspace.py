@@ -54,7 +54,7 @@ class LoggedSweep:
         """Read a sweep's folder.
 
         Args:
-            place: `group`, `entity` and `project`; empty for those that the jobs logged to.
+            place: `group`, `entity` and `project` in W&B; an empty one is read from the jobs.
 
         Raises:
             RunFolderError: see `jobs_of`; or no job has a W&B run, or the jobs logged to several places.

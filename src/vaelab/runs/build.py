@@ -40,7 +40,7 @@ def make_trainer(
     """Return the trainer of the run in `path`, without a logger. Also set the global precision of matrix products.
 
     Args:
-        files: where checkpoints are written to; None for files.
+        files: writes and reads the checkpoints; None for ordinary files.
     """
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # global until the next run
     ours = {

@@ -50,9 +50,9 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
 
     - `devices=2`, `~callbacks.figures`, `logger=csv` get the prefix `runtime.`: a key may be typed without it if more
       of its parts exist below the `runtime` node of `conf/CONFIG.yaml` than at the top.
-    - `trainer.detect_anomaly=true` adds an argument of Lightning's Trainer, whose constructor refuses what is none.
+    - `trainer.detect_anomaly=true` adds an argument of Lightning's Trainer, whose constructor refuses unknown ones.
     - `data_dir=~/data` names the home folder.
-    - `name=1e5` is a text, as each key is whose value in `conf/` is one.
+    - `name=1e5` stays a text, because the value of `name` in `conf/` is a text.
     """
     top, groups = _keys(config)
     below = top.get(RUNTIME, {})
@@ -82,7 +82,7 @@ def _literal(config: str, key: str, value: str) -> str:
 
 
 def _reads_as_text(text: str) -> bool:
-    """Return whether Hydra reads the text as one, or as null."""
+    """Return whether Hydra reads this as a text or as null, and not as a number or the like."""
     try:
         return isinstance(OverridesParser.create().parse_override(f"key={text}").value(), str | None)
     except HydraException:
@@ -90,7 +90,7 @@ def _reads_as_text(text: str) -> bool:
 
 
 def _is_text(config: str, key: str) -> bool:
-    """Return whether `conf/` has a text at the key, or an empty list, which is one of texts."""
+    """Return whether `conf/` has a text at the key, or an empty list, whose items are then texts."""
     values, parts = [flatten(_keys(config)[0]).get(key)], key.split(".")
     for i in range(1, len(parts)):  # files of a group
         for file in sorted(Path(CONF, *parts[:i]).glob("*.yaml")):
@@ -101,7 +101,7 @@ def _is_text(config: str, key: str) -> bool:
 
 @cache
 def _keys(config: str) -> tuple[dict[str, Any], set[str]]:
-    """Return the top level of a configuration, its groups included, and the groups."""
+    """Return a configuration as nested dicts, with its groups as empty dicts, and the groups."""
     top = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(CONF, f"{config}.yaml"))))
     groups = {group for entry in top.pop("defaults") if isinstance(entry, dict) for group in entry}
     below = {group.removeprefix(f"{RUNTIME}/") for group in groups if group.startswith(f"{RUNTIME}/")}
@@ -111,6 +111,6 @@ def _keys(config: str) -> tuple[dict[str, Any], set[str]]:
 
 
 def _depth(node: Any, key: str) -> int:
-    """Return how many parts of a dotted key, from the first on, lead down into the node."""
+    """Return how many parts at the beginning of a dotted key exist in the node."""
     first, _, rest = key.partition(".")
     return 1 + _depth(node[first], rest) if isinstance(node, Mapping) and first in node else 0

@@ -34,7 +34,7 @@ class _Value:
     """What the scan knows of a value on the stack.
 
     Attributes:
-        size: the work of making a set, a dict or bytes of it.
+        size: the work of copying it into a set, a dict or bytes.
         key: the work of hashing it.
         items: the items of a tuple; None if it is no tuple.
         name: what a global names; the text of a short string.

@@ -23,7 +23,7 @@ from vaelab.training.progress import PROGRESS_FILE
 
 EVERY = 1.0  # seconds between two looks at the folders
 SHOWN = 8  # maximum number of bars of running jobs
-PATIENCE = 10.0  # seconds that jobs must wait for the same reason before it is printed
+PATIENCE = 10.0  # seconds; the reason why jobs wait is printed once it has lasted this long
 ROWS = 50  # maximum number of rows of finished jobs in the table
 
 

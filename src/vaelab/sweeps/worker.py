@@ -39,7 +39,7 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
                 return Outcome("done", value_of(columns))
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and stop is not None and stop.asked is not None:
-                raise  # raised by the signal's own handler, such as submitit's
+                raise  # another handler of the signal raised it, such as submitit's
             show_traceback(error)
             return record_end(spec.path, Outcome("failed", error=one_line(error)))
 

@@ -1,4 +1,4 @@
-"""The checkpoint files of a run: plain data, looked through by the reader's rules before they replace other files."""
+"""The checkpoint files of a run: plain data, which pass the reader's scan before they replace other files."""
 
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
@@ -32,7 +32,7 @@ class CheckpointFiles(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         content = readable(checkpoint)
         self.before_write()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)  # of a callback that writes elsewhere
+        Path(path).parent.mkdir(parents=True, exist_ok=True)  # a callback may write elsewhere
         Path(path).write_bytes(content)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:

@@ -146,7 +146,7 @@ def in_processes(members: Sequence[Member], group: str | None, stop: Stop) -> No
 
 def _in_process(group: str | None, member: Member, bar: bool) -> tuple[str | None, bool]:
     torch.set_num_threads(1)  # one core each; more threads would also be unsafe after a fork
-    forked = bool(logging.getLogger().handlers)  # a forked process has the parent's console, a spawned one has none
+    forked = bool(logging.getLogger().handlers)  # and has the parent's console; a spawned process makes its own
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         if callable(signal.getsignal(number)):  # inherited from the parent by a fork
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

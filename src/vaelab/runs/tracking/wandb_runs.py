@@ -115,7 +115,7 @@ def sync_line(folder: Path, configs: Iterable[Mapping[str, Any]] = ()) -> str | 
 
     Args:
         folder: the run folder, or the sweep's.
-        configs: the configurations of its runs; their `logger.dir` may be elsewhere.
+        configs: the configurations of its runs, whose `logger.dir` may name folders elsewhere.
     """
     elsewhere = {os.path.expanduser(str(place)) for config in configs if (place := at(config, "runtime.logger.dir"))}
     places = [(folder, "*/wandb"), (folder, "wandb"), *((Path(place), "wandb") for place in sorted(elsewhere))]
