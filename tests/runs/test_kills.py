@@ -47,11 +47,16 @@ def kill() -> None:
 
 
 def in_child(function: Callable[[], int]) -> tuple[int, int]:
-    """Call a function in a forked process; return how that ended, and what the function returned, or -1."""
+    """Call a function in a forked process; return how that ended, and what the function returned, or -1.
+
+    The process has one thread, because PyTorch's others do not survive a fork, and it would wait for them.
+    """
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
+        os.environ["OMP_NUM_THREADS"] = "1"  # for commands
+        torch.set_num_threads(1)
         try:
             os.write(write, str(function()).encode())
             code = 0
