@@ -10,7 +10,7 @@ from vaelab.data import ImageData, Split
 from vaelab.data.pixels import MEASURES
 from vaelab.estimators import AnnealedImportanceSampling, ImportanceSampling
 from vaelab.evaluation.comparability import comparability, name_of, settings
-from vaelab.runs.stored_estimators import by_estimator
+from vaelab.runs.estimates import by_estimator
 
 
 class Made(ImageData):

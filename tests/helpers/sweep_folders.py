@@ -5,16 +5,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.helpers.commands import composing
+from vaelab.data.pixels import MEASURES
+from vaelab.evaluation.comparability import comparability, settings
+from vaelab.evaluation.per_example import Records
 from vaelab.runs.configuration import plain
+from vaelab.runs.evaluating.cache import TEST, KeptEvaluation
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.sweeps.folder import SweepFolder
 
 Numbers = dict[str, float]
+EXAMPLES = 179
 SHA256 = {name: name[0] * 64 for name in ("train", "val", "test")}
 SHARED = ("data=digits", "hidden_features=8", "trainer.max_epochs=1", "logger=none")
 
@@ -22,7 +31,7 @@ SHARED = ("data=digits", "hidden_features=8", "trainer.max_epochs=1", "logger=no
 def record(pixels: str, **more: Any) -> dict[str, Any]:
     """What the digits would have said of themselves."""
     protocol = {"pixels": pixels} | ({"binarize": "dynamic"} if pixels == "binary" else {})
-    shape = {"event_shape": [1, 8, 8], "num_levels": 17, "sizes": {"train": 1438, "val": 180, "test": 179}}
+    shape = {"event_shape": [1, 8, 8], "num_levels": 17, "sizes": {"train": 1438, "val": 180, "test": EXAMPLES}}
     return {"name": "digits", "seed": 0, **protocol, **shape, "sha256": SHA256, **more}
 
 
@@ -34,7 +43,7 @@ def metrics(log_likelihood: float, kl: float = 5.0, active: int = 2, pixels: str
     found |= {"log_likelihood": log_likelihood, "standard_error": 0.01, "pareto_k_bad": 0.25, "sampling_error": 0.5}
     if pixels != "binary":
         found["log_likelihood_bits_per_dim"] = -log_likelihood / (64 * math.log(2)) + math.log2(17)
-    return {f"test/{name}": value for name, value in found.items()}
+    return {f"test/{name}": value for name, value in found.items()} | {"val/elbo": elbo}
 
 
 def run_folder(sweep: Path, *overrides: str) -> RunFolder:
@@ -46,8 +55,12 @@ def run_folder(sweep: Path, *overrides: str) -> RunFolder:
 @contextmanager
 def running_job(sweep: Path, *overrides: str, pixels: str = "binary", **more: Any) -> Iterator[RunFolder]:
     """A job that runs while the block does, and ends as it does."""
-    folder = run_folder(sweep, *overrides)
-    with folder.running({"data": record(pixels, **more)}):
+    folder, data = run_folder(sweep, *overrides), record(pixels, **more)
+    estimator = instantiate(OmegaConf.create(folder.config["estimator"]))
+    chosen = getattr(estimator, "estimators", {estimator.name: estimator})
+    estimators = {name: settings(each) for name, each in chosen.items()}
+    key = comparability(data, "test", EXAMPLES, MEASURES[pixels], estimators)
+    with folder.running({"data": data, "comparability": key}):
         yield folder
 
 
@@ -55,10 +68,23 @@ def finished_job(sweep: Path, *overrides: str, value: float, pixels: str = "bina
     """A job that is done, with figures."""
     with running_job(sweep, *overrides, pixels=pixels) as folder:
         folder.finish(metrics(value, pixels=pixels, **more))
+        keep_values(folder.path, value)
         (folder.path / "figures").mkdir()
         for i, name in enumerate(("reconstructions", "samples", "manifold")):
             Image.new("RGB", (300, 100), (40 + 60 * i, 90, 120)).save(folder.path / "figures" / f"{name}.png")
     return folder.path
+
+
+def keep_values(path: Path, mean: float) -> None:
+    """Store values of single examples with this mean, which differ more between examples than between jobs."""
+    noise = torch.randn(EXAMPLES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    own = torch.randn(EXAMPLES, dtype=torch.float64, generator=torch.Generator().manual_seed(crc32(path.name.encode())))
+    values = 10 * (noise - noise.mean()) + 0.1 * (own - own.mean()) + mean
+    records = Records()
+    for number, start in enumerate(range(0, EXAMPLES, 100)):
+        part = values[start : start + 100]
+        records.add((number, 0), {"log_likelihood": part, "elbo": part - 1})
+    KeptEvaluation(path, TEST).finish(records)
 
 
 def stopped_job(sweep: Path, error: BaseException, *overrides: str) -> Path:

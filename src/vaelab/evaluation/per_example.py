@@ -41,6 +41,13 @@ class Records:
         blocks = [self.blocks[key] for key in sorted(self.blocks)]
         return torch.cat([values[name].double().cpu() for values in blocks if name in values])
 
+    def of_one_number(self) -> "Records":
+        """Return only the values that are one number per example."""
+        records = Records()
+        for key, values in self.blocks.items():
+            records.add(key, {name: value for name, value in values.items() if value.dim() == 1})
+        return records
+
     def mean(self, name: str) -> float:
         """Return the mean over examples of the values of a name."""
         return self.column(name).mean().item()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.errors import RunFolderError
+from vaelab.reporting.differences import Comparison, headline, to_the_best
 from vaelab.reporting.groups import Group, describe_differences, grouped
 from vaelab.reporting.reading import STATES, Entry, read
-from vaelab.reporting.settings import assign_settings, shared_settings
+from vaelab.reporting.settings import assign_settings, confounded, shared_settings
 from vaelab.reporting.table import Row, rows_of
 from vaelab.runs.folder.contents import FORMAT_VERSION
 from vaelab.security.redaction import presentable
@@ -28,6 +29,8 @@ class Report:
         columns: settings that differ between jobs, in the order of the table's columns.
         shared: settings that all jobs have in common.
         entries: the jobs, in the order of the plan.
+        comparisons: number of a group → the differences of its best setting to each other one.
+        confounded: sentences on settings that always vary together.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Report:
     shared: Mapping[str, Any]
     entries: Sequence[Entry]
     groups: Sequence[Group]
+    comparisons: Mapping[int, Sequence[Comparison]]
+    confounded: Sequence[str]
     rows: Sequence[Row]
 
     @property
@@ -55,11 +60,15 @@ class Report:
         names = dict.fromkeys(name for entry in self.entries for name in entry.versions)
         return {n: dict(Counter(e.versions[n] for e in self.entries if n in e.versions)) for n in names}
 
+    def headline(self, group: Group) -> list[str]:
+        """Return the sentences that answer which setting of a group is best, and how sure that is."""
+        return headline(group, self.comparisons[group.number]) if group.settings else []
+
     def as_json(self) -> str:
         """Return the content of `report.json`: the rows of `report.csv`, the groups, and the settings."""
         groups = [
             {"group": g.number, "title": g.title, "subtitle": g.subtitle, "ranked_by": g.by, "comparability": g.key}
-            | {"best_is": g.ranked[0].meaning}
+            | {"settings": settings_as_data(g, self.comparisons[g.number])}
             for g in self.groups
         ]
         data = {
@@ -72,11 +81,27 @@ class Report:
             "apart": describe_differences(self.groups),
             "rows": self.rows,
             "settings_that_differ": self.columns,
+            "confounded": self.confounded,
             "settings_held_equal": self.shared,
             "environments": self.environments,
         }
         finite = json.loads(json.dumps(data, default=str), parse_constant=lambda name: None)  # JSON has no infinity
         return json.dumps(finite, indent=2)
+
+
+def settings_as_data(group: Group, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return the settings of a group as plain data, each with its difference from the best one."""
+    found = {comparison.worse.rank: comparison for comparison in comparisons}
+    return [
+        {
+            **{name: getattr(setting, name) for name in ("rank", "values", "validation", "score", "error", "meaning")},
+            "seeds": [job.entry.flat.get("seed") for job in setting.jobs],
+            "failed": setting.failed,
+            "jobs": [job.entry.name for job in setting.jobs],
+            "best_compared_to_it": found[setting.rank].as_data() if setting.rank in found else None,
+        }
+        for setting in group.settings
+    ]
 
 
 def gather(path: Path) -> Report:
@@ -89,7 +114,9 @@ def gather(path: Path) -> Report:
     columns, shared = assign_settings(entries), shared_settings(entries)
     groups = grouped(entries)
     name = presentable(path.resolve().name)
-    return Report(name, datetime.now(UTC), columns, shared, entries, groups, rows_of(entries, groups))
+    comparisons = {group.number: to_the_best(group) for group in groups}
+    together, rows = confounded(entries, columns), rows_of(entries, groups)
+    return Report(name, datetime.now(UTC), columns, shared, entries, groups, comparisons, together, rows)
 
 
 def jobs_of(path: Path) -> list[Job]:

@@ -1,22 +1,28 @@
-"""Group the results that share a comparability key, and rank them within each group."""
+"""Group the results that share a comparability key, and rank the settings within each group."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any
 
 from vaelab.evaluation.comparability import Key, as_text, estimator_of
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.trust import error_of, in_words
 from vaelab.reporting.reading import Entry, Result
+from vaelab.reporting.settings import shown
+
+ENDED_BADLY = ("failed", "killed", "damaged")
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """One result with its place in its group.
+    """One result of a job, with its place in its group.
 
     Attributes:
-        rank: 1 for the best; None if the result has no score.
-        score: the value of the metric that ranks the group (higher is better); None if the result lacks it.
-        by: that metric.
+        rank: the rank of the job's setting; None if the job has no score or no validation.
+        score: the value of the metric `by` on the test (higher is better); None if the result lacks it.
+        by: the metric that the group shows: `log_likelihood`, or `elbo` if no result has an estimate.
     """
 
     rank: int | None
@@ -30,23 +36,73 @@ class Ranked:
         """The standard error of the score, and what it includes; see `vaelab.evaluation.trust.error_of`."""
         return error_of(self.result.numbers, self.by)
 
+
+@dataclass(frozen=True)
+class Setting:
+    """The jobs of a group that differ only in their seed.
+
+    Attributes:
+        rank: 1 for the setting whose seeds have the highest mean validation bound.
+        jobs: at least one, all with a score and a validation.
+        failed: the number of further seeds that ended without a result.
+    """
+
+    rank: int
+    jobs: list[Ranked]
+    failed: int
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The settings that differ between the jobs of the sweep, by name, without the seed."""
+        return {name: value for name, value in self.jobs[0].entry.settings.items() if name != "seed"}
+
+    @property
+    def label(self) -> str:
+        """The values as text, such as `gaussian, latent_dim=10`."""
+        return ", ".join(shown(name, value) for name, value in self.values.items()) or "all jobs"
+
+    @property
+    def validation(self) -> float:
+        """The mean validation bound over seeds, in nats."""
+        return validation_of(self.jobs)
+
+    @property
+    def score(self) -> float:
+        """The mean test score over seeds, in nats."""
+        return fmean(job.score for job in self.jobs if job.score is not None)
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the score over seeds; None for a single seed."""
+        scores = [job.score for job in self.jobs if job.score is not None]
+        return stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else None
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of another metric over seeds; None if a seed lacks it."""
+        values = [job.result.numbers.get(name) for job in self.jobs]
+        return None if None in values else fmean(value for value in values if value is not None)
+
     @property
     def meaning(self) -> str:
-        """What the score is, and how far it can be trusted; empty without a score."""
-        return "" if self.rank is None else in_words(self.result.numbers, self.by)
+        """What the score is, and how far it can be trusted."""
+        names = set.intersection(*(set(job.result.numbers) for job in self.jobs))
+        return in_words({name: self.mean(name) or 0.0 for name in names}, self.jobs[0].by)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Results that share a comparability key, best first.
+    """Results that share a comparability key, best settings first.
 
     Attributes:
-        by: the metric that ranks them: `log_likelihood`, or `elbo` if no result has an estimate.
+        by: the metric that it shows: `log_likelihood`, or `elbo` if no result has an estimate.
+        settings: chosen by validation, the best first.
+        ranked: the results of all jobs, setting by setting, then those without a rank.
     """
 
     number: int
     key: Key
     by: str
+    settings: list[Setting]
     ranked: list[Ranked]
 
     @property
@@ -62,14 +118,14 @@ class Group:
         """Names the split, examples, data seed, weights and source file."""
         key, of = self.key, self.key.get("of")
         part = f"{of} examples" if key.get("examples") == of else f"first {key.get('examples')} of {of} examples"
-        sources = sorted({ranked.result.source for ranked in self.ranked})
+        sources = sorted({ranked.result.source.partition("/")[0] for ranked in self.ranked})
         weights = sorted({ranked.result.weights for ranked in self.ranked})
         origin = f"{' and '.join(weights)} weights, from {' and '.join(sources)}"
         return f"{key.get('split')} split, {part}, data.seed={key.get('data_seed')}; {origin}"
 
     @property
     def score_name(self) -> str:
-        """The label of the metric that ranks the results."""
+        """The label of the metric that the group shows."""
         return metric_of(self.by).label
 
     @property
@@ -77,23 +133,45 @@ class Group:
         """A sentence that counts the jobs without a rank; empty if every job has one."""
         count = sum(ranked.rank is None for ranked in self.ranked)
         jobs = f"{count} of {len(self.ranked)} jobs {'has' if count == 1 else 'have'} no {self.score_name}"
-        return f"{jobs}, and so neither a rank nor a point in its plot." if count else ""
+        return f"{jobs} or no validation, and so neither a rank nor a point in its plot." if count else ""
 
 
-def grouped(entries: Iterable[Entry]) -> list[Group]:
+def grouped(entries: Sequence[Entry]) -> list[Group]:
     """Return the groups of results, the largest group first."""
     by_key: dict[str, list[tuple[Entry, Result]]] = {}
     for entry in entries:
         for result in entry.results:
             by_key.setdefault(as_text(result.key), []).append((entry, result))
-    groups = []
-    for number, members in enumerate(sorted(by_key.values(), key=len, reverse=True), 1):
-        by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
-        scored = [(result.numbers.get(by), entry, result) for entry, result in members]
-        scored.sort(key=lambda member: (member[0] is None, -(member[0] or 0), member[1].name))
-        ranked = [Ranked(None if member[0] is None else i, *member, by) for i, member in enumerate(scored, 1)]
-        groups.append(Group(number, members[0][1].key, by, ranked))
-    return groups
+    members = sorted(by_key.values(), key=len, reverse=True)
+    failed = Counter(setting_of(entry) for entry in entries if entry.state in ENDED_BADLY)
+    return [_group(number, group, failed) for number, group in enumerate(members, 1)]
+
+
+def _group(number: int, members: Sequence[tuple[Entry, Result]], failed: Mapping[str, int]) -> Group:
+    by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
+    jobs = [Ranked(None, result.numbers.get(by), entry, result, by) for entry, result in members]
+    by_setting: dict[str, list[Ranked]] = {}
+    for job in jobs:
+        if job.score is not None and job.result.validation is not None:
+            by_setting.setdefault(setting_of(job.entry), []).append(job)
+    ordered = sorted(by_setting.items(), key=lambda item: (-validation_of(item[1]), item[0]))
+    settings = []
+    for rank, (setting, found) in enumerate(ordered, 1):
+        seeds = sorted(found, key=lambda job: (job.entry.flat.get("seed", 0), job.entry.name))
+        settings.append(Setting(rank, [replace(job, rank=rank) for job in seeds], failed[setting]))
+    left = [job for job in jobs if job.score is None or job.result.validation is None]
+    left.sort(key=lambda job: job.entry.name)
+    return Group(number, members[0][1].key, by, settings, [job for each in settings for job in each.jobs] + left)
+
+
+def setting_of(entry: Entry) -> str:
+    """Return a text that is equal for jobs that differ only in their seed."""
+    return as_text({name: value for name, value in entry.flat.items() if name != "seed"})
+
+
+def validation_of(jobs: Sequence[Ranked]) -> float:
+    """Return the mean validation bound of jobs that have one, in nats."""
+    return fmean(job.result.validation for job in jobs if job.result.validation is not None)
 
 
 def describe_differences(groups: Sequence[Group]) -> str:

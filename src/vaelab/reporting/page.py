@@ -12,8 +12,9 @@ from vaelab.evaluation.declared import metric_of
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import describe_differences
 from vaelab.reporting.pictures import Pictures
-from vaelab.reporting.plots import MOST_LINES, Axes, lines_of, plots_of, shown
+from vaelab.reporting.plots import MOST_LINES, Axes, lines_of, plots_of
 from vaelab.reporting.reading import is_number
+from vaelab.reporting.settings import shown
 from vaelab.reporting.table import NUMBERS
 
 MOST_VALUES = 12  # a setting with more values has no filter

@@ -51,17 +51,15 @@ class Pictures:
 
 
 def pictures_of(report: Report) -> Pictures:
-    """Collect the figures of the ranked jobs, best first; if there are too many jobs, take the best of each setting."""
+    """Collect the figures of the ranked jobs, best settings first; of too many jobs, take one of each setting."""
     jobs: dict[str, tuple[int, Ranked]] = {}
-    best: dict[str, str] = {}
     for group in report.groups:
         for ranked in group.ranked:
-            name, settings = ranked.entry.name, ranked.entry.settings | {"seed": None}
-            jobs.setdefault(name, (group.number, ranked))
-            best.setdefault(str((group.number, settings)), name)
-    chosen = list(dict.fromkeys(best.values()))[:MOST_JOBS] if len(jobs) > MOST_JOBS else list(jobs)
+            jobs.setdefault(ranked.entry.name, (group.number, ranked))
+    firsts = [setting.jobs[0].entry.name for group in report.groups for setting in group.settings]
+    chosen = list(dict.fromkeys(firsts))[:MOST_JOBS] if len(jobs) > MOST_JOBS else list(jobs)
     shown = [picture for name in chosen for picture in _small_figures(*jobs[name])]
-    left_out = f"Pictures of {len(chosen)} of {len(jobs)} jobs: the best of each setting, up to {MOST_JOBS}; "
+    left_out = f"Pictures of {len(chosen)} of {len(jobs)} jobs: the first seed of each setting, up to {MOST_JOBS}; "
     left_out += "the other figures are in the run folders."
     return Pictures(shown, left_out if len(chosen) < len(jobs) else "")
 

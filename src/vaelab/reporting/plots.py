@@ -1,6 +1,5 @@
 """Make the plots of a group as data for plotly. The page's script adds colours, markers and error bars."""
 
-import json
 import statistics
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group, Ranked
 from vaelab.reporting.reading import is_number
+from vaelab.reporting.settings import shown
 
 MOST_LINES = 16
 Jobs = list[Ranked]  # jobs that differ only in their seed; a line has one point for them
@@ -152,11 +152,3 @@ def hover(name: str, jobs: Jobs, y: Axis) -> str:
 def number(name: str) -> Callable[[Ranked], float | None]:
     """Return a function that looks up the metric `name` in a job's result."""
     return lambda ranked: ranked.result.numbers.get(name)
-
-
-def shown(name: str, value: Any) -> str:
-    """Return `name=value`, or the value alone if it is a string."""
-    if isinstance(value, str):
-        return value
-    text = "–" if value is None else f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str)
-    return f"{name}={text}" if name else text

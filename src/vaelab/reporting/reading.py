@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import Key, as_text
 from vaelab.evaluation.declared import DECLARED
+from vaelab.runs.estimates import by_estimator
+from vaelab.runs.evaluating.cache import TEST, read_column
 from vaelab.runs.folder.contents import read_json
 from vaelab.runs.folder.identity import BUDGET, flatten, science
-from vaelab.runs.stored_estimators import by_estimator, of_run
 from vaelab.runs.tracking.wandb_runs import logs_to_wandb
 from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened, reason_of, shown
@@ -35,12 +38,29 @@ class Result:
         numbers: metric name → value, in the unit that the metric declares.
         weights: `last` or `best`.
         source: the file that holds the numbers.
+        validation: the validation's ELBO of these weights in nats, which chooses between settings.
+        values: the file that holds the values of each example.
     """
 
     key: Key
     numbers: dict[str, float]
     weights: str
     source: str
+    validation: float | None
+    values: Path
+
+    def of_examples(self, name: str) -> Tensor:
+        """Return the values of each example under the name of a metric that is a mean over examples.
+
+        Raises:
+            RunFolderError: the run folder does not store them.
+        """
+        (estimator,) = self.key["estimators"]
+        try:
+            return read_column(self.values, estimator, name)
+        except FileNotFoundError as error:
+            job = self.values.parent.parent.name
+            raise RunFolderError(f"{job} has no values of single examples: evaluate it again") from error
 
 
 @dataclass
@@ -77,7 +97,7 @@ class Entry:
 def read(job: Job) -> Entry:
     """Read what the report shows of a job."""
     entry = Entry(job.name, job.path, job.overrides)
-    for part in (_status, _config, _record, _metrics, _evaluation):
+    for part in (_status, _config, _record, _metrics, _evaluations):
         try:
             part(job, entry)
         except RunFolderError as error:
@@ -116,26 +136,41 @@ def _metrics(job: Job, entry: Entry) -> None:
     """Read `metrics.json` if the job is done. While a job trains on, the file has the metrics of a smaller budget."""
     files = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
     if entry.state == "done" and job.metrics:
-        key = of_run(job.config, job.record["data"], job.path / "config.yaml")
-        entry.results += results_of(key, job.metrics, "last", "metrics.json")
+        values = job.path / "evaluations" / f"{TEST}.safetensors"
+        validation = job.metrics.get("val/elbo")
+        entry.results += results_of(
+            job.record["comparability"], job.metrics, "last", "metrics.json", validation, values
+        )
     elif files and entry.state not in ("done", "damaged"):
         entry.notes.append(f"{' and '.join(files)} left out, because the job is {entry.state}, not done")
 
 
-def _evaluation(job: Job, entry: Entry) -> None:
-    """Read `evaluation.json`; skip it if training has continued since, so that `metrics.json` is from other weights."""
-    if entry.state != "done" or not (stored := read_json(job.path / "evaluation.json")):
-        return
-    results = list(results_of(stored["comparability"], stored, str(stored["checkpoint"])[:10], "evaluation.json"))
-    prefix = "best/" if stored["checkpoint"] == "best" else ""
-    if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in ("steps", "samples_seen")):
-        entry.notes.append("evaluation.json left out, because it has other weights than metrics.json: evaluate again")
-        return
-    known = [as_text(result.key) for result in entry.results]
-    entry.results += [result for result in results if as_text(result.key) not in known]
+def _evaluations(job: Job, entry: Entry) -> None:
+    """Read each evaluation, the latest first; leave out those of other weights, from before training went on."""
+    files = list((job.path / "evaluations").glob("*.json")) if entry.state == "done" else []
+    stale = 0
+    for file in sorted(files, key=lambda path: (path.lstat().st_mtime_ns, path.name), reverse=True):
+        stored = read_json(file)
+        prefix = "best/" if stored["checkpoint"] == "best" else ""
+        counts = {name: job.metrics.get(prefix + name) for name in ("steps", "samples_seen")}
+        if None in counts.values() or not counts.items() <= stored.items():
+            stale += 1
+            continue
+        weights, values = "best" if prefix else "last", file.with_suffix(".safetensors")
+        validation = job.metrics.get(f"{prefix}val/elbo")
+        found = results_of(stored["comparability"], stored, weights, f"evaluations/{file.name}", validation, values)
+        known = [as_text(result.key) for result in entry.results]
+        entry.results += [result for result in found if as_text(result.key) not in known]
+    if stale:
+        entry.notes.append(
+            f"{stale} of {len(files)} evaluations left out, because they have other weights than metrics.json: "
+            "evaluate again"
+        )
 
 
-def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) -> Iterator[Result]:
+def results_of(
+    key: Key, metrics: Mapping[str, Any], weights: str, source: str, validation: float | None, values: Path
+) -> Iterator[Result]:
     """Yield a result for each estimator of `key` that has an estimate.
 
     If `key` has a single estimator, any metric in `DECLARED` is enough.
@@ -143,7 +178,7 @@ def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) 
     for own_key, named in by_estimator(key, metrics):
         numbers = {short: value for short, value in named.items() if short in DECLARED and is_number(value)}
         if "log_likelihood" in numbers or (len(key["estimators"]) == 1 and numbers):
-            yield Result(own_key, numbers, weights, source)
+            yield Result(own_key, numbers, weights, source, validation, values)
 
 
 def is_number(value: Any) -> bool:

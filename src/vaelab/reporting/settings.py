@@ -1,5 +1,6 @@
 """Find the few settings in which the jobs of a sweep differ, and those that all jobs share."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,8 +12,8 @@ from vaelab.runs.folder.identity import BUDGET, is_control
 def assign_settings(entries: Sequence[Entry]) -> list[str]:
     """Set the `settings` of each entry, and return their keys: the table's columns. A missing value is None.
 
-    The overrides that differ come first. Other differences between the stored configurations follow, unless an earlier
-    column determines them. A part whose class differs is one column, which stands for everything below it. The seed is
+    The overrides that differ come first. Other differences between the stored configurations follow, unless they are
+    derived: copies of an earlier column, or values below a part that follow from the column of its class. The seed is
     the last column, because it numbers repetitions of one experiment.
     """
     typed = [dict(_parsed(override) for override in entry.overrides) for entry in entries]
@@ -28,12 +29,32 @@ def assign_settings(entries: Sequence[Entry]) -> list[str]:
     known = [i for i, entry in enumerate(entries) if entry.flat]
     for key in _differing(entries, columns):
         values = [_value(key, entry, {}, {}) for entry in entries]
-        if not ("." in key and any(_determines(before, values, known) for before in columns.values())):
+        if not any(_gives(name, columns[name], key, values, known) for name in columns):
             columns[key] = values
     order = sorted(columns, key=lambda key: key == "seed")
     for i, entry in enumerate(entries):
         entry.settings = {key: columns[key][i] for key in order}
     return order
+
+
+def confounded(entries: Sequence[Entry], columns: Sequence[str]) -> list[str]:
+    """Return a sentence for each setting that never varies while another is held: their effects cannot be told apart.
+
+    The seed is left out, because it numbers repetitions.
+    """
+    known = [entry.settings for entry in entries if entry.flat]
+    names = [name for name in columns if name != "seed"]
+    sentences, joined = [], set()
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            pairs = {(as_text(each[first]), as_text(each[second])) for each in known}
+            counts = [len({pair[side] for pair in pairs}) for side in (0, 1)]
+            if min(counts) > 1 and len(pairs) in counts and second not in joined:
+                follows, leads = (second, first) if counts[0] == len(pairs) else (first, second)
+                joined.add(follows)
+                why = "so a difference between these jobs may come from either"
+                sentences.append(f"{follows} never varies while {leads} is held, {why}")
+    return sentences
 
 
 def shared_settings(entries: Iterable[Entry]) -> dict[str, Any]:
@@ -42,6 +63,14 @@ def shared_settings(entries: Iterable[Entry]) -> dict[str, Any]:
     return {
         k: v for k, v in sorted(first.items()) if all(k in flat and as_text(flat[k]) == as_text(v) for flat in others)
     }
+
+
+def shown(name: str, value: Any) -> str:
+    """Return `name=value`, or the value alone if it is a string."""
+    if isinstance(value, str):
+        return value
+    text = "–" if value is None else f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str)
+    return f"{name}={text}" if name else text
 
 
 def _differing(entries: Iterable[Entry], columns: Iterable[str]) -> list[str]:
@@ -73,15 +102,14 @@ def _label(below: Mapping[str, Any]) -> str:
     return " ".join(inner or classes.values())
 
 
-def _determines(column: Sequence[Any], values: Sequence[Any], known: Sequence[int]) -> bool:
-    """Return whether jobs in `known` with equal values in `column` always have equal `values`.
+def _gives(name: str, column: Sequence[Any], key: str, values: Sequence[Any], known: Sequence[int]) -> bool:
+    """Return whether the column `name` already says what `values` say: as equal ones, or as the part that `key` is in.
 
-    A column whose value differs in every job, as a seed may, would determine everything. It counts only if `values`
-    differ in every job too.
+    Only the jobs in `known` count.
     """
     pairs = {(as_text(column[i]), as_text(values[i])) for i in known}
-    distinct = len({first for first, _ in pairs})
-    return distinct == len(pairs) and (distinct < len(known) or len({second for _, second in pairs}) == distinct)
+    within = key.startswith(f"{name}.") and len({first for first, _ in pairs}) == len(pairs)
+    return within or all(first == second for first, second in pairs)
 
 
 def _parsed(override: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Log the report to W&B, as a run in the sweep's group with the table of jobs and the best job of each group."""
+"""Log the report to W&B, as a run in the sweep's group with the table of jobs and the best setting of each group."""
 
 import os
 import secrets
@@ -40,9 +40,14 @@ def log_report(folder: Path, report: Report, mode: str) -> None:
 
 
 def best_of(group: Group) -> dict[str, Any]:
-    """Return the best job of a group with its numbers."""
-    first = group.ranked[0]
-    return {"title": group.title, "job": first.entry.name, "jobs": len(group.ranked), **first.result.numbers}
+    """Return the best setting of a group, with the means of its numbers over seeds."""
+    found: dict[str, Any] = {"title": group.title, "jobs": len(group.ranked)}
+    if group.settings:
+        best = group.settings[0]
+        numbers = {name: best.mean(name) for name in best.jobs[0].result.numbers}
+        found |= {"setting": best.label, "seeds": len(best.jobs), group.by: best.score}
+        found |= {name: value for name, value in numbers.items() if value is not None}
+    return found
 
 
 def as_columns(report: Report) -> tuple[list[str], list[list[Any]]]:

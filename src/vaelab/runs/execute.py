@@ -57,7 +57,8 @@ def complete(
         ended = f"a callback ended it: {folder.ended_by}; " if folder.ended_by else ""
         return folder.metrics, f"finished before: {os.path.relpath(path)} ({ended}rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
-    with folder.running({"data": data.record()}, num_processes, check=partial(check_resumable, module)):
+    record = {"data": data.record(), "comparability": module.comparability(data)}
+    with folder.running(record, num_processes, check=partial(check_resumable, module)):
         if num_processes == 1:
             metrics, ended_by = fit_and_evaluate(cfg, parts, folder, group, stop, together)
         else:
@@ -95,7 +96,7 @@ def fit_and_evaluate(
             if "InvalidCxxCompiler" not in str(error):
                 raise
             raise ConfigError("compile=true needs a C++ compiler: install g++, or type compile=false") from error
-        metrics = evaluate_last_and_best(trainer, module, data, folder.checkpoints / "best.ckpt")
+        metrics = evaluate_last_and_best(trainer, module, data, folder.path)
         with stop.excusing():
             summarize(trainer.logger, metrics, module.comparability(data))
         return metrics, module.ended_by

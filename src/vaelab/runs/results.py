@@ -13,6 +13,7 @@ from vaelab.errors import RunFolderError
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.per_example import Records
+from vaelab.runs.evaluating.cache import TEST, KeptEvaluation
 from vaelab.runs.folder.contents import START_OVER, load_checkpoint
 from vaelab.training import Checkpoints, VAEModule
 
@@ -28,9 +29,15 @@ def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> 
     return module.found
 
 
-def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best: Path) -> Metrics:
-    """Return the metrics of the last weights, and those of `best.ckpt` under names that begin with `best/`."""
+def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, folder: Path) -> Metrics:
+    """Return the metrics of the last weights, and those of `best.ckpt` under names that begin with `best/`.
+
+    The test's values of each example with the last weights are stored, so that runs can be compared in pairs.
+    """
     metrics = evaluate(trainer, module, data)
+    if trainer.is_global_zero:
+        KeptEvaluation(folder, TEST).finish(module.tested.of_one_number())
+    best = folder / "checkpoints" / "best.ckpt"
     epochs = -(-module.steps // data.batches_per_epoch)  # a partial last epoch counts as one
     counts = {"steps": module.steps, "samples_seen": module.samples_seen, "epochs": epochs}
     counts |= {"skipped_steps": module.guard.skipped} if module.guard.on_nan != "stop" else {}

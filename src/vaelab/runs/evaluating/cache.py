@@ -17,11 +17,12 @@ from vaelab.errors import RunFolderError
 from vaelab.evaluation.per_example import Records
 from vaelab.files import replacing
 from vaelab.runs.processes.cores import this_process
-from vaelab.security.untrusted import opened
+from vaelab.security.untrusted import opened, reason_of
 
 LIMIT = 2**30  # bytes
 SECONDS = 5.0  # minimum time between two writes
 LAYOUT = "blocks"  # a row for each block: number, part, then the number of its values of each name, sorted by name
+TEST = "test-last"  # the name under which a run stores the values of the test at its end
 Key = tuple[int, int]
 Needed = Mapping[Key, tuple[int, Collection[str]]]  # block → its size, and the names of its values
 
@@ -106,11 +107,35 @@ class KeptEvaluation:
         from safetensors.torch import save
 
         names, blocks = sorted(records.names), sorted(records.blocks.items())
+        path.parent.mkdir(exist_ok=True)
         layout = [[*key, *(len(values.get(name, ())) for name in names)] for key, values in blocks]
         columns = {name: torch.cat([values[name].cpu() for _, values in blocks if name in values]) for name in names}
         with replacing(path) as partial:
             partial.write_bytes(save(columns | {LAYOUT: torch.tensor(layout)}))
         self.written = time.monotonic()
+
+
+def read_column(path: Path, estimator: str, name: str) -> Tensor:
+    """Return the values of a metric in a file of `KeptEvaluation`, in the order of the examples, in float64.
+
+    If the evaluation had several estimators, the values of `estimator` have its name before theirs.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        RunFolderError: the file is damaged, or lacks these values.
+    """
+    from safetensors import safe_open
+
+    opened(path).close()
+    try:
+        with safe_open(path, framework="pt") as file:
+            own = f"{estimator}/{name}"
+            column = file.get_tensor(own if own in file.keys() else name)  # noqa: SIM118, not a dict
+    except Exception as error:  # safetensors and PyTorch each raise errors of their own
+        raise RunFolderError(f"{path} has no values of {name} ({reason_of(error)}): evaluate the run again") from error
+    if column.dim() != 1 or not column.is_floating_point():
+        raise RunFolderError(f"{path} has {name} of shape {tuple(column.shape)}, expected one number per example")
+    return column.double()
 
 
 def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:

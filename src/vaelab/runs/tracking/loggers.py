@@ -16,7 +16,6 @@ from vaelab.evaluation.comparability import Key
 from vaelab.files import replacing
 from vaelab.runs.folder.contents import read_config, read_json, read_status
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.stored_estimators import of_run
 from vaelab.runs.tracking.wandb_options import LONGEST_TAG, MODES, check_sweep, checked, fitting
 from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, summarize, tags_of, within
 from vaelab.security.redaction import redact, redacted
@@ -174,8 +173,7 @@ def log_finished(logger: Logger | None, run: RunFolder) -> None:
         if logger is not None:
             # a search of W&B's looks for its metric in the history
             logger.log_metrics(run.metrics, step=int(run.metrics["samples_seen"]))
-            record = read_json(run.path / "record.json")["data"]
-            summarize(logger, run.metrics, of_run(run.config, record, run.path / "config.yaml"))
+            summarize(logger, run.metrics, read_json(run.path / "record.json")["comparability"])
 
 
 def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str) -> None:

@@ -10,8 +10,8 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
 from vaelab.evaluation.comparability import Key, name_of
+from vaelab.runs.estimates import by_estimator
 from vaelab.runs.results import Metrics
-from vaelab.runs.stored_estimators import by_estimator
 from vaelab.runs.tracking.wandb_options import LONGEST_TAG, fitting
 
 BEST = {"val/elbo": max, "val/bits_per_dim": min}  # curves whose best value W&B's summary keeps
