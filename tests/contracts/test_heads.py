@@ -17,6 +17,7 @@ from tests.helpers.choices import (
 from tests.helpers.commands import composing
 from tests.helpers.distributions import assert_samples_have_its_moments, assert_total_is_one
 from vaelab.data.pixels import MEASURES
+from vaelab.evaluation.predictive import COVERAGES, NUM_BINS, predictive_summary, randomised_ranks
 from vaelab.runs.build import build
 
 HEADS = [(group, name) for group in ("encoder", "decoder") for name in choices(group)]
@@ -95,6 +96,18 @@ def test_what_it_learnt_is_saved_and_loaded(group, name):
 def test_each_trains_and_owns_its_layers_once(group, name):
     assert_each_parameter_is_owned_once(made(group, name))
     assert_it_trains(f"{group}={name}")
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_pixels_that_it_drew_have_uniform_ranks(name):
+    torch.manual_seed(0)
+    model = made("decoder", name).eval()
+    with torch.no_grad():
+        p = model(3 * torch.randn(200, 3))
+        bins = (randomised_ranks(p, p.sample()).flatten(1) * NUM_BINS).long()
+    found = predictive_summary(torch.nn.functional.one_hot(bins, NUM_BINS).double().mean(1))
+    for share, right in (*COVERAGES.items(), ("above_median", 0.5)):
+        assert abs(found[share] - right) < 4 * found[f"{share}_error"], share
 
 
 @pytest.mark.parametrize("name", choices("decoder"))
