@@ -64,7 +64,7 @@ def test_the_predictive_check_shows_ranks_and_coverage():
     x, y = of_coverage.lines[-1].get_data()
     np.testing.assert_allclose(x, np.arange(1, 11) / 10)
     np.testing.assert_allclose(y, [*np.arange(1, 10) / 18, 1], rtol=1e-5)
-    assert of_coverage.get_title() == "pixels inside intervals: 50%: 27.8%, 90%: 50.0%"
+    assert of_coverage.get_title() == "50% intervals hold 27.8%, 90% intervals hold 50.0%"
 
 
 def test_kl_bars_stand_largest_first_with_their_dimension():

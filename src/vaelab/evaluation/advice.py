@@ -13,7 +13,7 @@ NEGLIGIBLE = 0.01  # nats; a smaller bias is not worth a sentence
 CHANCE = 0.001  # how often an estimate that is no looser than the ELBO is called looser
 FEW = 5  # with fewer effective draws of the noise a mass is unreliable
 TIGHT = 0.1  # nats; bounds from both sides are tight if they differ by less
-MISFIT = 0.03  # a share of pixels this far from its nominal one is of practical size
+MISFIT = 0.05  # a share of pixels that is closer to its nominal value is not worth a sentence
 NEAR = 0.5  # nats; a mutual information this close to its limit, log N, may in truth be larger
 
 
@@ -23,13 +23,8 @@ def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own)]
-    return (
-        sentences
-        + on_bound(metrics, estimators)
-        + on_agreement(metrics, estimators)
-        + on_latent(metrics)
-        + on_predictions(metrics)
-    )
+    sentences += on_bound(metrics, estimators) + on_agreement(metrics, estimators)
+    return sentences + on_latent(metrics) + on_predictions(metrics)
 
 
 def on_estimate(own: Metrics) -> list[str]:
