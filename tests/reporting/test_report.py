@@ -109,7 +109,7 @@ def test_without_a_plan_settings_come_from_the_configurations(swept: Path, tmp_p
 
 def test_the_page_shows_each_jobs_figures(swept: Path) -> None:
     html = own_part(page(swept))
-    assert html.count('src="data:image/webp;base64,') == 2 * 5
+    assert html.count('src="data:image/webp;base64,') == 2 * 6
     for row in stored_report(swept)["rows"]:
         assert f'alt="reconstructions of {row["job"]} (' in html
         assert f'href="./{row["job"]}/"' in html
