@@ -125,9 +125,10 @@ def reduced(arrows: Arrows) -> Arrows:
 
 def metrics_table() -> str:
     """Return a table of the metrics of a validation and a test, as `vaelab.evaluation.declared` has them."""
-    from vaelab.evaluation.declared import OF_BOUND, OF_ESTIMATE, OF_LATENT, OF_TRAINING
+    from vaelab.evaluation.declared import OF_BOUND, OF_ESTIMATE, OF_LATENT, OF_PREDICTIONS, OF_TRAINING
 
-    groups = {"bound": OF_BOUND, "latent": OF_LATENT, "estimate of log p(x)": OF_ESTIMATE, "training": OF_TRAINING}
+    groups = {"bound": OF_BOUND, "latent": OF_LATENT, "predictive check": OF_PREDICTIONS}
+    groups |= {"estimate of log p(x)": OF_ESTIMATE, "training": OF_TRAINING}
     lines = ["| of the | name | unit | better | meaning |", "|---|---|---|---|---|"]
     for group, metrics in groups.items():
         for metric in metrics:

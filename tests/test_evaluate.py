@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.helpers.commands import ROOT, Outcome, Run, assert_one_line, fast, results, run_main
 from vaelab import train
 from vaelab.evaluation.comparability import name_of
 from vaelab.evaluation.lightning_module import EvaluationModule
+from vaelab.evaluation.predictive import RANK_HISTOGRAM, predictive_summary
 from vaelab.priors import StandardNormal
+from vaelab.runs.evaluating.cache import LAYOUT
 from vaelab.signals import Interrupted
 
 AIS = ("num_temperatures=5", "num_chains=4", "num_leapfrogs=2")
@@ -103,6 +105,8 @@ def test_each_evaluation_keeps_its_values_example_by_example(folder: Path, run_e
     assert columns["log_likelihood"].double().mean().item() == pytest.approx(told["test/log_likelihood"], rel=1e-12)
     run_evaluate("run_dir=run", "limit=100")  # the beginning of the split
     assert numbers(folder)["test/elbo"] == pytest.approx(columns["elbo"][:100].double().mean().item(), rel=1e-12)
+    check = predictive_summary(columns[RANK_HISTOGRAM][:100].double())
+    assert {name: numbers(folder)[f"test/{name}"] for name in check} == pytest.approx(check, rel=1e-12)
     run_evaluate("run_dir=run", "split=val")
     assert numbers(folder)["val/elbo"] == results(folder)["val/elbo"]
     files = sorted((folder / "evaluations").glob("*.json"))
@@ -134,7 +138,9 @@ def test_all_estimators_stand_side_by_side_under_one_prior(
     for text in ("KL of each latent dimension, largest first:", "of 2 units active", "posterior collapse", "apart"):
         assert text in outcome.out
     run_evaluate("run_dir=run", "estimator=importance", "num_samples=200")
-    assert numbers(folder)["test/log_likelihood"] == found["test/importance/log_likelihood"]
+    alone = numbers(folder)
+    assert alone["test/log_likelihood"] == found["test/importance/log_likelihood"]
+    assert alone["test/coverage_90"] == found["test/coverage_90"]
 
 
 def test_the_harmonic_estimator_is_refused_above_five_dimensions(
@@ -279,6 +285,22 @@ def test_an_evaluation_that_was_done_is_not_done_again(
     change_weights(folder, "vae.decoder.head.logits.linear.bias", 0.1)  # which makes it another evaluation
     assert "written:" in run_evaluate("run_dir=run").out
     assert evaluation(folder)["test/elbo"] != expected["test/elbo"]
+
+
+def test_stored_values_that_lack_the_check_are_evaluated_again(
+    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_evaluate("run_dir=run")
+    expected, (file,) = evaluation(folder), (folder / "evaluations").glob("*.safetensors")
+    columns = load_file(file)
+    position = 2 + sorted(columns.keys() - {LAYOUT}).index(RANK_HISTOGRAM)
+    kept = [i for i in range(columns[LAYOUT].shape[1]) if i != position]
+    columns[LAYOUT] = columns[LAYOUT][:, kept].contiguous()
+    save_file({name: column for name, column in columns.items() if name != RANK_HISTOGRAM}, file)
+    seen = interrupted_after(9, monkeypatch)
+    assert "its blocks do not fit" in run_evaluate("run_dir=run").err
+    assert seen == [(0, 0), (1, 0)]
+    assert evaluation(folder) == expected
 
 
 # several processes

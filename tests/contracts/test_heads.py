@@ -15,8 +15,9 @@ from tests.helpers.choices import (
     conditional,
 )
 from tests.helpers.commands import composing
-from tests.helpers.distributions import assert_samples_have_its_moments, assert_total_is_one
+from tests.helpers.distributions import assert_ranks_are_uniform, assert_samples_have_its_moments, assert_total_is_one
 from vaelab.data.pixels import MEASURES
+from vaelab.evaluation.predictive import rank_histogram
 from vaelab.runs.build import build
 
 HEADS = [(group, name) for group in ("encoder", "decoder") for name in choices(group)]
@@ -95,6 +96,15 @@ def test_what_it_learnt_is_saved_and_loaded(group, name):
 def test_each_trains_and_owns_its_layers_once(group, name):
     assert_each_parameter_is_owned_once(made(group, name))
     assert_it_trains(f"{group}={name}")
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_pixels_that_it_drew_have_uniform_ranks(name):
+    torch.manual_seed(0)
+    model = made("decoder", name).eval()
+    with torch.no_grad():
+        p = model(3 * torch.randn(400, *LATENT))
+        assert_ranks_are_uniform(rank_histogram(p, p.sample()))
 
 
 @pytest.mark.parametrize("name", choices("decoder"))

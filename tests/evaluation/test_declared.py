@@ -6,7 +6,15 @@ from tests.helpers.commands import Outcome, results
 from tests.helpers.linear_gaussian import linear_gaussian
 from vaelab.errors import ConfigError
 from vaelab.estimators import ImportanceSampling
-from vaelab.evaluation.declared import DECLARED, OF_BOUND, OF_ESTIMATE, OF_LATENT, OF_TRAINING, metric_of
+from vaelab.evaluation.declared import (
+    DECLARED,
+    OF_BOUND,
+    OF_ESTIMATE,
+    OF_LATENT,
+    OF_PREDICTIONS,
+    OF_TRAINING,
+    metric_of,
+)
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.metric import Metric
 from vaelab.objectives import ELBO
@@ -17,7 +25,7 @@ def test_every_metric_of_a_run_is_declared(finished: Outcome) -> None:
 
 
 def test_metrics_are_declared_once_and_say_what_they_mean() -> None:
-    assert len(DECLARED) == len(OF_BOUND) + len(OF_LATENT) + len(OF_ESTIMATE) + len(OF_TRAINING)
+    assert len(DECLARED) == sum(map(len, (OF_BOUND, OF_LATENT, OF_PREDICTIONS, OF_ESTIMATE, OF_TRAINING)))
     assert all(metric.label and metric.meaning for metric in DECLARED.values())
 
 

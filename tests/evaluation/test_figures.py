@@ -56,6 +56,17 @@ def test_the_scatter_of_more_dimensions_shows_the_principal_plane():
     np.testing.assert_allclose(spread, codes[:, [3, 1]].numpy().std(0), rtol=1e-4)
 
 
+def test_the_predictive_check_shows_ranks_and_coverage():
+    narrow = torch.full((3, 20), 0.5 / 18)
+    narrow[:, [0, -1]] = 0.25
+    of_ranks, of_coverage = figures.predictive_check(narrow).axes
+    np.testing.assert_allclose([bar.get_height() for bar in of_ranks.patches], 20 * narrow[0], rtol=1e-5)
+    x, y = of_coverage.lines[-1].get_data()
+    np.testing.assert_allclose(x, np.arange(1, 11) / 10)
+    np.testing.assert_allclose(y, [*np.arange(1, 10) / 18, 1], rtol=1e-5)
+    assert of_coverage.get_title() == "50% intervals hold 27.8%, 90% intervals hold 50.0%"
+
+
 def test_kl_bars_stand_largest_first_with_their_dimension():
     axes = figures.kl_bars(torch.tensor([0.5, 2.0, 0.0])).axes[0]
     assert [bar.get_height() for bar in axes.patches] == [2.0, 0.5, 0.0]

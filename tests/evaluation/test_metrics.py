@@ -12,6 +12,7 @@ from vaelab.evaluation.advice import on_bound, verdicts
 from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
 from vaelab.evaluation.per_example import Records
+from vaelab.evaluation.predictive import NUM_RANKS, RANK_HISTOGRAM
 from vaelab.heads import Bernoulli, Logistic
 from vaelab.networks import Network
 from vaelab.objectives import ELBO
@@ -23,6 +24,8 @@ FINE = {"log_likelihood": -90.0, "standard_error": 0.01, "bias": -0.001, "mutual
 FINE |= {"mutual_information_limit": 9.2, "active_units": 10, "latent_dim": 10, "num_samples": 5000}
 FINE |= {"elbo": -95.0, "gain": 5.0, "gain_error": 0.5, "num_examples": 100, "effective_sample_size": 900.0}
 FINE |= {"pareto_k": 0.3, "pareto_k_bad": 0.0}
+FINE |= {"coverage_50": 0.52, "coverage_90": 0.88, "above_median": 0.48}
+FINE |= dict.fromkeys(("coverage_50_error", "coverage_90_error", "above_median_error"), 0.004)
 
 
 def records(n=5, **more):
@@ -30,6 +33,7 @@ def records(n=5, **more):
     elbo = torch.tensor([-100.0, -90.0, -95.0, -105.0, -110.0])[:n]
     zeros = torch.zeros(n)
     latent = {"log_posterior": zeros, "log_aggregate": zeros, "log_prior": zeros}
+    latent |= {RANK_HISTOGRAM: torch.full((n, NUM_RANKS), 1 / NUM_RANKS)}
     found.add((0, 0), {"elbo": elbo, "reconstruction": elbo + 20, "kl": zeros + 20.0, **latent, **more})
     return found
 
@@ -105,6 +109,7 @@ def test_nothing_to_complain_of():
 
 
 GAP = {"simulated_gap": 0.05, "simulated_gap_error": 0.01}
+NARROW, HEAVY = {"coverage_50": 0.3, "coverage_90": 0.71}, {"coverage_50": 0.6, "coverage_90": 0.84}
 COMPLAINTS = {
     "a poor proposal for 20% of the examples (Pareto k above 0.70) / importance": {"pareto_k_bad": 0.2},
     "at least 0.001 nats, and its samples cannot tell by how much more: log p(x) is at least -90.02;": {
@@ -123,6 +128,12 @@ COMPLAINTS = {
     "posterior collapse: none of 10 latent dimensions is active": {"active_units": 0},
     "partial posterior collapse: 3 of 10": {"active_units": 3},
     "the mutual information is saturated": {"mutual_information": 9.0},
+    "intervals are too narrow: 50% intervals hold 30% of the pixels, 90% intervals 71%": NARROW,
+    "the predictive intervals are too wide: 50% intervals hold 60%": {"coverage_50": 0.6},
+    "the tails of p(x|z) are too light: 50% intervals hold 60% of the pixels, 90% intervals 84%": HEAVY,
+    "the tails of p(x|z) are too heavy: 50% intervals hold 40%": {"coverage_50": 0.4, "coverage_90": 0.96},
+    "p(x|z) are too low: 58% of the pixels lie above their median": {"above_median": 0.58},
+    "p(x|z) are too high: 42% of the pixels lie above their median": {"above_median": 0.42},
 }
 
 
@@ -130,6 +141,13 @@ COMPLAINTS = {
 def test_each_complaint(expected):
     assert expected in said(**COMPLAINTS[expected])
     assert expected not in said()
+
+
+def test_a_misfit_within_chance_or_of_one_example_is_not_told():
+    assert "too narrow" in said(coverage_90=0.83, num_examples=10)
+    assert "too narrow" not in said(coverage_90=0.83, coverage_90_error=0.02, num_examples=10)
+    assert "too narrow" not in said(coverage_90=0.83, num_examples=3)  # whose error is hardly known
+    assert "too narrow" not in without("coverage_90_error", "gain_error", coverage_90=0.0, num_examples=1)
 
 
 def without(*names, estimator=IMPORTANCE, **changed):

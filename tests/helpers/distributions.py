@@ -47,3 +47,12 @@ def assert_samples_have_its_moments(p: td.Distribution, num_samples: int = 20_00
     fourth = (draws - draws.mean(0)).pow(4).mean(0)
     error = ((fourth - variance.square()).clamp_min(0) / num_samples).sqrt()
     assert ((draws.var(0) - variance).abs() <= 6 * error + 1e-6 * variance)[known].all()
+
+
+def assert_ranks_are_uniform(histograms: torch.Tensor, expected: torch.Tensor | None = None) -> None:
+    """Assert it of the mean of per-example histograms, within their error; or that it is the expected one."""
+    histograms = histograms.double()
+    assert torch.allclose(histograms.sum(1), torch.ones_like(histograms[:, 0]), rtol=1e-5)
+    right = torch.full((histograms.shape[1],), 1 / histograms.shape[1]) if expected is None else expected
+    error = histograms.std(0) / math.sqrt(len(histograms))
+    assert ((histograms.mean(0) - right).abs() < 4 * error).all()

@@ -80,7 +80,8 @@ def test_rows_have_the_numbers_of_the_run_folders(swept: Path) -> None:
     assert [row["source"] for row in rows] == ["metrics.json"] * 2
     for row in rows:
         metrics = json.loads((swept / row["job"] / "metrics.json").read_text())
-        for column in ("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units"):
+        same = ("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units", "coverage_90")
+        for column in same:
             assert row[column] == metrics[f"test/{column}"]
         assert row["bits_per_dim"] == metrics.get("test/log_likelihood_bits_per_dim")
         assert row["seconds"] == json.loads((swept / row["job"] / "status.json").read_text())["seconds"]
@@ -108,7 +109,7 @@ def test_without_a_plan_settings_come_from_the_configurations(swept: Path, tmp_p
 
 def test_the_page_shows_each_jobs_figures(swept: Path) -> None:
     html = own_part(page(swept))
-    assert html.count('src="data:image/webp;base64,') == 2 * 5
+    assert html.count('src="data:image/webp;base64,') == 2 * 6
     for row in stored_report(swept)["rows"]:
         assert f'alt="reconstructions of {row["job"]} (' in html
         assert f'href="./{row["job"]}/"' in html
@@ -456,7 +457,8 @@ def test_page_csv_and_json_say_the_same(gridded: Path) -> None:
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == table
     columns = [
         *("rank", "setting:decoder", "setting:latent_dim", "setting:seed", "log_likelihood", "standard_error", "elbo"),
-        *("reconstruction", "kl", "active_units", "bits_per_dim", "pareto_k_bad", "seconds", "state", "job"),
+        *("reconstruction", "kl", "active_units", "bits_per_dim", "pareto_k_bad", "coverage_90"),
+        *("miscalibration", "seconds", "state", "job"),
     ]
     numbered = [row for row in table if row["rank"]]
     assert cells(page(gridded))[: len(numbered)] == [[row[column] for column in columns] for row in numbered]

@@ -22,7 +22,7 @@ from vaelab.training import VAEModule
 TRAIN = {"train/loss", "train/elbo", "train/reconstruction", "train/kl"}
 VAL = {"val/elbo", "val/reconstruction", "val/kl"}
 TEST = {"test/elbo", "test/reconstruction", "test/kl", "test/log_likelihood"}
-FIGURES = {"reconstructions", "samples", "latent", "manifold", "kl_per_dimension"}
+FIGURES = {"reconstructions", "predictive_check", "samples", "latent", "manifold", "kl_per_dimension"}
 EPOCH = 1438
 
 

@@ -17,7 +17,7 @@ from vaelab.runs.build import build
 from vaelab.runs.folder.contents import read_config
 from vaelab.training import Figures, VAEModule
 
-ALWAYS = {"reconstructions", "samples", "latent", "kl_per_dimension"}
+ALWAYS = {"reconstructions", "predictive_check", "samples", "latent", "kl_per_dimension"}
 
 
 # checkpoints

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from vaelab.estimators import Estimator
+from vaelab.evaluation.predictive import COVERAGES, NUM_EXAMPLES
 from vaelab.evaluation.trust import MIXED, POOR, knows_bias, on_bias, on_proposal
 
 Metrics = Mapping[str, float]
@@ -12,6 +13,7 @@ NEGLIGIBLE = 0.01  # nats; a smaller bias is not worth a sentence
 CHANCE = 0.001  # how often an estimate that is no looser than the ELBO is called looser
 FEW = 5  # with fewer effective draws of the noise a mass is unreliable
 TIGHT = 0.1  # nats; bounds from both sides are tight if they differ by less
+MISFIT = 0.05  # a share of pixels that is closer to its nominal value is not worth a sentence
 NEAR = 0.5  # nats; a mutual information this close to its limit, log N, may in truth be larger
 
 
@@ -21,7 +23,8 @@ def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own)]
-    return sentences + on_bound(metrics, estimators) + on_agreement(metrics, estimators) + on_latent(metrics)
+    sentences += on_bound(metrics, estimators) + on_agreement(metrics, estimators)
+    return sentences + on_latent(metrics) + on_predictions(metrics)
 
 
 def on_estimate(own: Metrics) -> list[str]:
@@ -140,4 +143,33 @@ def on_latent(metrics: Metrics) -> list[str]:
             f"the mutual information is saturated: N examples can show at most log N = {limit:.2f} nats, so the true "
             "value may be larger, and KL(q(z) || p(z)) smaller"
         )
+    return sentences
+
+
+def on_predictions(metrics: Metrics) -> list[str]:
+    """Return sentences on a misfit that the predictive check shows, if it is of practical size and more than chance.
+
+    Chance makes a share look wrong once in 500 times: Student's t of its per-example values.
+    """
+    from scipy.stats import t  # slow to import
+
+    examples = min(metrics["num_examples"], NUM_EXAMPLES)
+    if examples == 1:  # which has no error
+        return []
+    errors = t.isf(CHANCE, examples - 1)
+
+    def gap(name: str, nominal: float) -> float:
+        found = metrics[name] - nominal
+        return found if abs(found) > max(MISFIT, errors * metrics[f"{name}_error"]) else 0.0
+
+    inner, outer = (gap(name, level) for name, level in COVERAGES.items())
+    held = "50% intervals hold {coverage_50:.0%} of the pixels, 90% intervals {coverage_90:.0%}".format(**metrics)
+    sentences = []
+    if inner * outer < 0:
+        sentences.append(f"the tails of p(x|z) are too {'light' if inner > 0 else 'heavy'}: {held}")
+    elif inner or outer:
+        sentences.append(f"the predictive intervals are too {'narrow' if inner + outer < 0 else 'wide'}: {held}")
+    if above := gap("above_median", 0.5):
+        share = f"{metrics['above_median']:.0%} of the pixels lie above their median"
+        sentences.append(f"the predictions p(x|z) are too {'low' if above > 0 else 'high'}: {share}")
     return sentences

@@ -11,6 +11,8 @@ from vaelab.objectives.base import LOSS, OWN_BOUND
 _bits = partial(Metric, unit="bits/dim", form=".3f", better="lower")
 _count = partial(Metric, unit="", form=",.0f")
 _error = partial(Metric, form=".3f", better="lower")
+_share = partial(Metric, unit="", form=".1%")
+_share_error = partial(_share, label="error of it", better="lower")
 
 OF_BOUND = (
     *ELBO.metrics,
@@ -31,6 +33,21 @@ OF_LATENT = (
     _error("marginal_kl_error", "error of it", meaning="standard error of `marginal_kl` over examples"),
     _count("active_units", "active units", meaning="latent dimensions whose posterior mean varies"),
     _count("latent_dim", "latent dimensions", meaning="dimensions of z"),
+)
+OF_PREDICTIONS = (
+    _share("coverage_50", "inside 50 % intervals", meaning="share of pixels in the central 50 % interval of p(x|z)"),
+    _share_error("coverage_50_error", meaning="standard error of `coverage_50` over examples"),
+    _share("coverage_90", "inside 90 % intervals", meaning="share of pixels in the central 90 % interval of p(x|z)"),
+    _share_error("coverage_90_error", meaning="standard error of `coverage_90` over examples"),
+    _share("above_median", "above the median", meaning="share of pixels above the median of p(x|z)"),
+    _share_error("above_median_error", meaning="standard error of `above_median` over examples"),
+    _share(
+        "miscalibration",
+        "miscalibration",
+        better="lower",
+        meaning="share of pixels in ranks that hold too many",
+    ),
+    _share_error("miscalibration_error", meaning="standard error of `miscalibration` over examples"),
 )
 OF_ESTIMATE = (
     Metric("log_likelihood", "log p(x)", better="higher", meaning="estimate of log p(x), a mean over examples"),
@@ -67,7 +84,7 @@ OF_TRAINING = (
     _count("skipped_steps", "undone steps", meaning="steps undone by `on_nan`, because a number was not finite"),
     Metric("seconds", "seconds", unit="", form=".1f", meaning="time that the run took, over all attempts"),
 )
-DECLARED = {metric.name: metric for metric in (*OF_BOUND, *OF_LATENT, *OF_ESTIMATE, *OF_TRAINING)}
+DECLARED = {metric.name: metric for metric in (*OF_BOUND, *OF_LATENT, *OF_PREDICTIONS, *OF_ESTIMATE, *OF_TRAINING)}
 
 
 def metric_of(name: str, own: Sequence[Metric] = ()) -> Metric:

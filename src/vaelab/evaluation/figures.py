@@ -9,6 +9,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from vaelab.distributions import mean_or_sample
+from vaelab.evaluation.predictive import COVERAGES, NUM_RANKS, Histograms, coverage
 from vaelab.vae import VAE
 
 
@@ -85,3 +86,30 @@ def kl_bars(kl: Float[Tensor, " latent_dim"]) -> Figure:
     axes.bar([str(i) for i in order.tolist()], kl.cpu()[order].numpy())
     axes.set(xlabel="latent dimension", ylabel="KL (nats)", title=f"KL per dimension, {kl.sum():.2f} nats in all")
     return figure
+
+
+def predictive_check(histograms: Histograms) -> Figure:
+    """Draw the mean histogram of ranks, and the coverage of predictive intervals, with two standard errors each."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    of_ranks, of_coverage = figure.subplots(1, 2)
+    middles = (np.arange(NUM_RANKS) + 0.5) / NUM_RANKS
+    heights, errors = _mean_and_error(histograms * NUM_RANKS)
+    of_ranks.bar(middles, heights, 1 / NUM_RANKS, yerr=errors, edgecolor="white", linewidth=0.5)
+    of_ranks.axhline(1, color="black", linestyle="--", linewidth=1)
+    limits = {"xlim": (0, 1), "ylim": (0, max(2.5, heights.max() * 1.1))}
+    of_ranks.set(xlabel="rank of a pixel in its p(x|z)", ylabel="density", **limits)
+    of_ranks.set_title("dashed: if p(x|z) is right", fontsize=8)
+    probabilities = np.arange(2, NUM_RANKS + 1, 2) / NUM_RANKS
+    of_coverage.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
+    shares = torch.stack([coverage(histograms, probability) for probability in probabilities], 1)
+    of_coverage.errorbar(probabilities, *_mean_and_error(shares), marker=".")
+    of_coverage.set(xlabel="predictive interval", ylabel="pixels inside", xlim=(0, 1), ylim=(0, 1))
+    told = [f"{level:.0%} intervals hold {coverage(histograms, level).mean():.1%}" for level in COVERAGES.values()]
+    of_coverage.set_title(", ".join(told), fontsize=8)
+    return figure
+
+
+def _mean_and_error(shares: Float[Tensor, "examples n"]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return the means over examples, and two standard errors of them, which are 0 for a single example."""
+    error = 2 * shares.std(0, correction=min(1, len(shares) - 1)) / len(shares) ** 0.5
+    return shares.mean(0).numpy(), error.numpy()

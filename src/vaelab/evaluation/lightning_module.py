@@ -22,6 +22,7 @@ from vaelab.evaluation.declared import OF_TRAINING
 from vaelab.evaluation.latent_usage import Aggregate, latent_values
 from vaelab.evaluation.metrics import bound_summary, summary
 from vaelab.evaluation.per_example import Records
+from vaelab.evaluation.predictive import RANK_HISTOGRAM, is_checked, predictive_check
 from vaelab.objectives import ELBO, Objective, Terms
 from vaelab.objectives.base import OWN_BOUND
 from vaelab.randomness import seed_draws
@@ -139,6 +140,9 @@ class EvaluationModule(pl.LightningModule):
                     values[OWN_BOUND] = self.terms_of(self.objective, x).metrics[OWN_BOUND]
                 self.seed_for(split, block, "posterior")
                 values |= latent_values(self.vae, x, self.aggregate)
+                if is_checked(block):
+                    self.seed_for(split, block, RANK_HISTOGRAM)
+                    values[RANK_HISTOGRAM] = predictive_check(self.vae, x)
             for prefix, estimator in self.estimators_of(block).items():
                 estimates = self.estimate(estimator, prefix.removesuffix("/") or estimator.name, split, block)
                 values |= {prefix + name: value for name, value in estimates.items()}

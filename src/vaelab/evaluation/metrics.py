@@ -12,6 +12,7 @@ from vaelab.estimators.importance_weights import threshold
 from vaelab.evaluation.declared import OF_ESTIMATE
 from vaelab.evaluation.latent_usage import LATENT_VALUES, latent_summary, spread_of_mean
 from vaelab.evaluation.per_example import Records
+from vaelab.evaluation.predictive import RANK_HISTOGRAM, predictive_summary
 from vaelab.heads import Head
 from vaelab.objectives import ELBO
 from vaelab.objectives.base import OWN_BOUND
@@ -40,6 +41,7 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     spread = {"sampling_error": "elbo", "rate_error": "kl", "distortion_error": "reconstruction"}
     found |= {name: spread_of_mean(records.column(column)) for name, column in spread.items()}
     found |= latent_summary({name: records.column(name) for name in LATENT_VALUES if name in records.names})
+    found |= predictive_summary(records.column(RANK_HISTOGRAM))
     for prefix, estimator in estimators.items():
         names = [metric.name for metric in OF_ESTIMATE if prefix + metric.name in records.names]
         own = estimate_summary({name: records.column(prefix + name) for name in names}, estimator)

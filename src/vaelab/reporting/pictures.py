@@ -13,7 +13,8 @@ from vaelab.reporting.groups import Ranked
 from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened
 
-FIRST = ("reconstructions", "samples", "manifold", "latent")  # the kinds that the picker lists first, in this order
+# the kinds that the picker lists first, in this order
+FIRST = ("reconstructions", "predictive_check", "samples", "manifold", "latent")
 MOST_JOBS = 24
 MOST_KINDS = 8
 MOST_PIXELS = 5000  # on the longest side of a figure; larger figures are skipped

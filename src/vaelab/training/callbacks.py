@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from vaelab.distributions import mean_or_sample
 from vaelab.errors import DivergedError
 from vaelab.evaluation.declared import metric_of
+from vaelab.evaluation.predictive import RANK_HISTOGRAM
 from vaelab.files import replacing
 from vaelab.objectives import kl_per_dimension
 from vaelab.randomness import seed_draws
@@ -138,6 +139,7 @@ class Figures(Callback):
             means, kl = mean_or_sample(q), kl_per_dimension(q, vae.latent_prior())
             drawn = {
                 "reconstructions": figures.reconstructions(vae, data.draw("val", indices[: self.num_images])),
+                "predictive_check": figures.predictive_check(module.tested.column(RANK_HISTOGRAM)),
                 "samples": figures.samples(vae),
                 "latent": figures.latent_scatter(means, None if labels is None else labels[: len(means)]),
             }

@@ -47,6 +47,8 @@ def show_evaluation(title: str, metrics: Metrics, module: EvaluationModule, note
     add(metrics, "{}", "mutual_information", "mutual_information_error", note=limit)
     active = "{active_units:.0f} of {latent_dim:.0f} units active" if "active_units" in metrics else ""
     add(metrics, "{}", "marginal_kl", "marginal_kl_error", note=active.format(**metrics))
+    inside = f"{metrics['coverage_90']:.1%} of the pixels"
+    table.add_row(metric_of("coverage_90").label, *("" for _ in columns), inside)
     console = Console()
     console.print(table)
     for line in [*(f"- {note}" for note in notes), closing]:
