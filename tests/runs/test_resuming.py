@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -122,6 +123,14 @@ def test_what_a_callback_writes_in_a_rehearsal_is_lost(run_fast: Run, tmp_path: 
 @pytest.mark.parametrize("name", ["Breaks", "Writes"])
 def test_a_callback_that_resumes_is_accepted(name: str) -> None:
     rehearse(configured(mine(name)))
+
+
+def test_what_precedes_a_training_leaves_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    asked = Mock(side_effect=RuntimeError)  # on a GPU, this call creates a CUDA context
+    monkeypatch.setattr(torch.accelerator, "current_stream", asked)
+    rehearse(configured(mine("Breaks")))
+    assert not asked.called
 
 
 def test_a_rehearsal_that_diverges_refuses_nothing(run_fast: Run) -> None:
