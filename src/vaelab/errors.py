@@ -50,3 +50,9 @@ class SweepError(Exception):
 
 class RunFolderError(Exception):
     """A run folder cannot be used as asked; the message says what to type instead."""
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of an error, with its notes of one line; others hold tracebacks of other processes."""
+    notes = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
+    return "; ".join(filter(None, [str(error), *notes]))

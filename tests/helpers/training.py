@@ -16,7 +16,8 @@ from vaelab.data.splits import SplitName
 from vaelab.objectives import Objective
 from vaelab.randomness import generator, seed_draws
 from vaelab.runs.build import build, make_callbacks, make_trainer
-from vaelab.training import VAEModule
+from vaelab.signals import Interrupted
+from vaelab.training import Checkpoints, VAEModule
 from vaelab.vae import VAE
 
 
@@ -178,3 +179,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def interrupting(patch: pytest.MonkeyPatch, epoch: int = 0) -> None:
+    """Have a signal come right after an epoch's checkpoint."""
+    save = Checkpoints.on_train_epoch_end
+
+    def saved(self: Checkpoints, trainer: Any, *args: Any) -> None:
+        save(self, trainer, *args)
+        if trainer.current_epoch == epoch:
+            raise Interrupted(15)
+
+    patch.setattr(Checkpoints, "on_train_epoch_end", saved)

@@ -70,6 +70,7 @@ TRAIN = [
     ("gradient_clip=norm gradient_clip.max_norm=-1", USAGE, "gradient_clip", "limits must be positive"),
     ("lr_schedule=cosine lr_schedule.interval=batch", USAGE, "lr_schedule.interval", "validation", "'batch'"),
     ("lr_schedule=plateau lr_schedule.interval=epoch", USAGE, "metrics", "lr_schedule"),
+    ("+callbacks.one.scheduling={0:1}", USAGE, "vaelab: the keys of callbacks.one.scheduling must be texts, found 0"),
     ("+callbacks.collapse.foo=1", USAGE, "foo", "callbacks.collapse"),
     ("lr_schedule=plateau +lr_schedule.monitor=val/foo", USAGE, "monitor", "lr_schedule"),
     (
@@ -106,7 +107,7 @@ TRAIN = [
     ("data=array data_dir=damaged data.file=page.npy", FAILURE, "page.npy is not a whole .npy file", "numpy.save"),
     # sweeps
     ("sweep.name=mine", USAGE, "sweep.name=mine", "single run", "type -m"),
-    ("-m trainer.max_epochs=1,2", USAGE, "a sweep cannot vary trainer.max_epochs"),
+    ("-m trainer.max_epochs=1,2", USAGE, "vaelab: a sweep cannot vary trainer.max_epochs"),
     ("-m latent_dim=2,0", USAGE, "latent_dim must be a whole number of at least 1, found 0"),
     ("-m seed=1,2 +hydra.launcher.foo=3", USAGE, "hydra.launcher", "'foo'", "n_jobs"),
     ("-m seed=1,2 hydra.sweeper.max_batch_size=0", USAGE, "hydra.sweeper.max_batch_size", "at least 1", "found 0"),

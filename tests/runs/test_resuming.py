@@ -1,18 +1,12 @@
 """Whatever a run is made of, it resumes to the last bit, or it is refused before training begins."""
 
-import inspect
-import json
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import pytorch_lightning.callbacks as lightning_callbacks
 import torch
-from pytorch_lightning import Callback
-from torch.optim import Optimizer, lr_scheduler
-from torch.optim.lr_scheduler import LRScheduler
 
 from tests.helpers.callbacks import NOT_STORED, STORED, Records
 from tests.helpers.commands import (
@@ -26,7 +20,7 @@ from tests.helpers.commands import (
     run_main,
     status,
 )
-from tests.helpers.training import configured, fit, plain, same, script_validations
+from tests.helpers.training import configured, fit, interrupting, plain, same, script_validations
 from vaelab import train
 from vaelab.errors import ConfigError
 from vaelab.runs.build import make_callbacks, make_trainer
@@ -36,104 +30,10 @@ from vaelab.runs.processes.seeds import one_by_one, stacked, way_of
 from vaelab.runs.rehearsal import rehearse
 from vaelab.security.checkpoint_scan import check_format
 from vaelab.signals import Interrupted
-from vaelab.training import Checkpoints, VAEModule
+from vaelab.training import VAEModule
 from vaelab.training.other_callbacks import PER_STEP, why_stopped
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
-
-
-def classes(module: Any, base: type) -> list[type]:
-    """Return the public classes of a module that are derived from `base`."""
-    found = {cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base) and cls is not base}
-    return sorted((cls for cls in found if not cls.__name__.startswith("_")), key=lambda cls: cls.__name__)
-
-
-# for arguments without a default, by their names
-GIVEN: dict[str, Any] = {
-    **{"gamma": 0.5, "step_size": 1, "milestones": "[1,20]", "T_max": 30, "T_0": 7, "base_lr": 0.001, "max_lr": 0.01},
-    **{"lr_lambda": "{_target_: hydra.utils.get_method, path: tests.runs.test_resuming.halved}"},
-    **{"schedulers": "[{_target_: torch.optim.lr_scheduler.StepLR, _partial_: true, step_size: 1}]"},
-    **{"monitor": "val/elbo", "swa_lrs": 0.01, "pruning_fn": "l1_unstructured", "scheduling": "{0:1}"},
-    **{"dirpath": "elsewhere", "batch_size_fn": "{_target_: hydra.utils.get_method, path: builtins.id}"},
-}
-# for arguments whose default leaves them without effect, or out of a run of two epochs
-REFUSED = {
-    *("LBFGS", "Muon", "SparseAdam", "ChainedScheduler", "ReduceLROnPlateau", "SequentialLR"),
-}
-CHANGED = {"total_steps": 30, "unfreeze_backbone_at_epoch": 1, "duration": "00:01:00:00", "every_n_train_steps": 4}
-
-
-def halved(epoch: int) -> float:
-    return 0.5**epoch
-
-
-def arguments(node: str, cls: type) -> list[str]:
-    """Return overrides that choose a class, with lists where it has tuples."""
-    found = [f"{node}._target_={cls.__module__}.{cls.__name__}"]
-    for name, parameter in inspect.signature(cls).parameters.items():
-        default = parameter.default
-        if parameter.kind != parameter.VAR_KEYWORD and name not in ("params", "optimizer"):
-            if default is parameter.empty or name in CHANGED:
-                found.append(f"++{node}.{name}={CHANGED[name] if name in CHANGED else GIVEN[name]}")
-            elif isinstance(default, tuple) and default:
-                found.append(f"++{node}.{name}={json.dumps(default)}")
-    return found
-
-
-def interrupting(patch: pytest.MonkeyPatch, epoch: int = 0) -> None:
-    """Have a signal come right after an epoch's checkpoint."""
-    save = Checkpoints.on_train_epoch_end
-
-    def saved(self: Checkpoints, trainer: Any, *args: Any) -> None:
-        save(self, trainer, *args)
-        if trainer.current_epoch == epoch:
-            raise Interrupted(15)
-
-    patch.setattr(Checkpoints, "on_train_epoch_end", saved)
-
-
-def assert_resumes_or_is_refused(line: list[str], cwd: Path) -> bool:
-    """Train in one go, and with an interruption; return False if the run was refused, and left nothing behind."""
-    words = fast("trainer.max_epochs=2", *line)
-    whole, parts = cwd / "whole", cwd / "parts"
-    for folder in (whole, parts):
-        folder.mkdir()
-    try:
-        run_main(train.main, whole, *words)
-    except AssertionError:
-        assert_one_line(run_main(train.main, parts, *words, code=USAGE))
-        assert not [path for path in parts.rglob("*") if path.is_file()]
-        return False
-    with pytest.MonkeyPatch.context() as patch:
-        interrupting(patch)
-        run_main(train.main, parts, *words, code=143)
-    run_main(train.main, parts, *words)
-    assert_same_weights(only_run(parts), only_run(whole))
-    assert results(only_run(parts)) == results(only_run(whole))
-    return True
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("optimizer", classes(torch.optim, Optimizer))
-def test_every_optimizer_resumes_or_is_refused(optimizer: type, tmp_path: Path) -> None:
-    line = ["~optimizer.fused", *arguments("optimizer", optimizer)]
-    assert assert_resumes_or_is_refused(line, tmp_path) == (optimizer.__name__ not in REFUSED)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("scheduler", classes(lr_scheduler, LRScheduler))
-@pytest.mark.parametrize("interval", ["step", "epoch", "validation"])
-def test_every_scheduler_resumes_or_is_refused(interval: str, scheduler: type, tmp_path: Path) -> None:
-    line = ["lr_schedule=decay", "~lr_schedule.scheduler.step_size", "~lr_schedule.scheduler.gamma"]
-    line += [f"lr_schedule.interval={interval}", *arguments("lr_schedule.scheduler", scheduler)]
-    assert assert_resumes_or_is_refused(line, tmp_path) == (scheduler.__name__ not in REFUSED)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("callback", classes(lightning_callbacks, Callback))
-def test_every_callback_resumes_or_is_refused(callback: type, tmp_path: Path) -> None:
-    line = [word if word.startswith("++") else f"+{word}" for word in arguments("callbacks.one", callback)]
-    assert_resumes_or_is_refused(["logger=csv", *line], tmp_path)
 
 
 # what a checkpoint stores
@@ -180,6 +80,15 @@ def mine(name: str, key: str = "mine") -> str:
     return f"+callbacks.{key}._target_=tests.helpers.callbacks.{name}"
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_callback_that_fails_is_named(seeds: int, run_fast: Run) -> None:
+    outcome = run_fast("+callbacks.one._target_=pytorch_lightning.callbacks.SpikeDetection", f"seeds={seeds}", code=1)
+    told = "raised in the callback SpikeDetection, which you can leave out"
+    assert told in outcome.err.splitlines()[-1]
+    for file in outcome.cwd.glob("logs/runs/*/status.json"):
+        assert status(file.parent)["error"] == f"KeyError: 'loss'; {told}"
+
+
 SAVES = "+callbacks.saves._target_=pytorch_lightning.callbacks.ModelCheckpoint"
 UNFIT = {
     "forgets": ((mine("Forgets"),), "ended in other weights than a training in one go: leave out Forgets"),
@@ -216,6 +125,14 @@ def test_a_callback_that_resumes_is_accepted(name: str) -> None:
     rehearse(configured(mine(name)))
 
 
+def test_what_precedes_a_training_leaves_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    asked = Mock(side_effect=RuntimeError)  # on a GPU, this call creates a CUDA context
+    monkeypatch.setattr(torch.accelerator, "current_stream", asked)
+    rehearse(configured(mine("Breaks")))
+    assert not asked.called
+
+
 def test_a_rehearsal_that_diverges_refuses_nothing(run_fast: Run) -> None:
     line = (mine("Keeps"), "+callbacks.mine.kind=set")
     outcome = run_fast(*line, "decoder=gaussian", "optimizer.lr=1e30", code=1)
@@ -229,12 +146,6 @@ def test_lists_in_the_configuration_are_stored_as_lists() -> None:
     fitted = fit("lr_schedule=decay", *steps, *lists, "+optimizer.betas=[0.9,0.99]", "trainer.max_steps=1")
     assert type(fitted.optimizer.param_groups[0]["betas"]) is list
     readable(fitted.trainer._checkpoint_connector.dump_checkpoint(weights_only=False))
-
-
-@pytest.mark.slow
-def test_averaged_weights_resume_to_the_last_bit(tmp_path: Path) -> None:
-    line = ["+callbacks.mine._target_=pytorch_lightning.callbacks.EMAWeightAveraging"]
-    assert assert_resumes_or_is_refused(line, tmp_path)
 
 
 # a training that a callback ended

@@ -25,7 +25,7 @@ from vaelab.runs.model import build_objective, build_vae, build_weight_prior
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.validate import processes_of, refusing
 from vaelab.training import Checkpoints, Schedule, VAEModule
-from vaelab.training.cuda_graph import uncapturable
+from vaelab.training.cuda_graph import stay_on_cpu
 from vaelab.training.fit_loop import FitLoop
 from vaelab.training.step import check_clip
 from vaelab.vae import VAE
@@ -152,7 +152,7 @@ def try_out(optimizer: Callable[..., Optimizer], lr_schedule: Schedule | None, v
         parameter.grad = torch.ones_like(parameter)
     with refusing("the optimizer", (Exception,)):
         trial = optimizer(parameters)
-        uncapturable(trial.param_groups)
+        stay_on_cpu(trial)
         trial.step()
     state = {"optimizer_states": [trial.state_dict()]}
     if lr_schedule is not None:

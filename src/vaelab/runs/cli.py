@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vaelab import errors
-from vaelab.errors import ConfigError, DataError
+from vaelab.errors import ConfigError, DataError, message_of
 from vaelab.runs.command_line import hydra_words
 from vaelab.runs.configuration import CONF, contents
 from vaelab.runs.processes.cores import limit_threads
@@ -148,8 +148,10 @@ def show_traceback(error: BaseException) -> None:
 def one_line(error: BaseException) -> str:
     """Return the message of an error in one line, redacted. If Hydra wraps another error, use that error's message."""
     where = ""
-    if isinstance(error, InterpolationResolutionError) and isinstance(error.__cause__, ConfigError):
-        error = error.__cause__
+    inner: BaseException | None = error
+    while isinstance(inner, InterpolationResolutionError):
+        inner = inner.__cause__ or inner.__context__
+    error = inner if isinstance(inner, ConfigError) else error
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
         where = f" (in the configuration at {where.removeprefix('full_key: ')})" if where else ""
@@ -158,7 +160,7 @@ def one_line(error: BaseException) -> str:
         where = f" ({type(error).__name__})"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         where = "; nothing is lost: make room, and type the command again"
-    return printable(redact(" ".join(str(error).split()) + where))
+    return printable(redact(" ".join(message_of(error).split()) + where))
 
 
 def _is_for_console(record: logging.LogRecord) -> bool:

@@ -28,6 +28,7 @@ from vaelab.runs.validate import processes_of, refusing
 from vaelab.security.checkpoint_scan import check_resumable
 from vaelab.signals import Stop, heeding
 from vaelab.training import VAEModule
+from vaelab.training.other_callbacks import naming_callbacks
 from vaelab.training.step import Together
 
 Parts = tuple[ImageData, VAEModule, Trainer]
@@ -88,7 +89,7 @@ def fit_and_evaluate(
     cast(CheckpointFiles, trainer.strategy.checkpoint_io).before_write = folder.begin
     with refusing("the logger"):
         logger = instantiate(cfg.runtime.logger)(folder, group) if this_process()[0] == 0 else None
-    with loggers.closing(logger) as trainer.logger:
+    with loggers.closing(logger) as trainer.logger, naming_callbacks(trainer):
         try:
             with stop.patiently():
                 trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)

@@ -30,7 +30,7 @@ from vaelab.runs.folder.contents import loaded
 from vaelab.security.checkpoint_scan import check_format
 from vaelab.security.untrusted import reason_of
 from vaelab.training import VAEModule
-from vaelab.training.cuda_graph import uncapturable
+from vaelab.training.cuda_graph import stay_on_cpu
 from vaelab.training.other_callbacks import names_of, others
 
 EXAMPLES, BATCHES, EPOCHS = 10, 2, 2  # of a rehearsal: examples of a minibatch and minibatches of an epoch, at most
@@ -161,7 +161,7 @@ class SaveOnce(Checkpoint):
     """Saves a checkpoint after the first epoch."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        uncapturable(trainer.optimizers[0].param_groups)
+        stay_on_cpu(trainer.optimizers[0])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch == 0:

@@ -195,6 +195,13 @@ def uncapturable(groups: Sequence[dict[str, Any]]) -> None:
         group |= {"capturable": False} if "capturable" in group else {}
 
 
+def stay_on_cpu(optimizer: Optimizer) -> None:
+    """Make an optimiser take steps on a CPU, and create no CUDA context in this process."""
+    uncapturable(optimizer.param_groups)
+    # Adam would look for a capture on the current stream of a GPU
+    vars(optimizer)["_accelerator_graph_capture_health_check"] = lambda: None
+
+
 def plain_numbers(modules: nn.Module) -> list[Any]:
     """Return the numbers that modules hold as plain attributes."""
     values = [value for module in modules.modules() for value in vars(module).values()]

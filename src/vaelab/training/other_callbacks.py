@@ -1,7 +1,9 @@
-"""Callbacks that are not vaelab's: which of them act at every optimiser step, and why they ended a training."""
+"""Callbacks that are not vaelab's: which act at every optimiser step, which ended a training, which raised an error."""
 
 import logging
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
@@ -46,6 +48,18 @@ def why_stopped(trainer: Trainer) -> str | None:
     theirs = others(callbacks_of(trainer))
     who = names_of(theirs) if len(theirs) == 1 else "a callback"
     return said or f"it was told to stop by {who if theirs else 'the module'}"
+
+
+@contextmanager
+def naming_callbacks(trainer: Trainer) -> Iterator[None]:
+    """Add a note with the callback's name to an error that is raised in one of its methods."""
+    try:
+        yield
+    except Exception as error:
+        objects = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if found := [one for one in others(callbacks_of(trainer)) if any(one is other for other in objects)]:
+            error.add_note(f"raised in the callback {names_of(found)}, which you can leave out")
+        raise
 
 
 def with_single_steps(data: ImageData, trainer: Trainer) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from vaelab.errors import ConfigError
 from vaelab.runs.configuration import RUNTIME
 
 BUDGET = ("trainer.max_epochs", "trainer.max_steps")  # how long a run trains; a larger budget continues the run
@@ -12,9 +13,11 @@ Flat = dict[str, Any]
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Flat:
-    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`; lists and empty dicts are values."""
+    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`; lists and empty dicts are values. Refuse a key that is no text."""
     flat: Flat = {}
     for key, value in config.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"the keys of {prefix.rstrip('.')} must be texts, found {key!r}")
         nested = isinstance(value, dict) and value
         flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return flat

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from vaelab.errors import DivergedError, ProcessError, RunFolderError
+from vaelab.errors import DivergedError, ProcessError, RunFolderError, message_of
 from vaelab.files import write_atomically
 from vaelab.runs.configuration import RUNTIME
 from vaelab.runs.folder import contents
@@ -174,7 +174,7 @@ class RunFolder:
             # Lightning raises a SystemExit of its own while it handles a KeyboardInterrupt
             own = type(error) is SystemExit and not isinstance(error.__context__, KeyboardInterrupt)
             state = "failed" if own or isinstance(error, Exception) else "interrupted"
-            line = redact(f"{type(error).__name__}: {error}").splitlines()[0]
+            line = redact(f"{type(error).__name__}: {message_of(error)}").splitlines()[0]
             details = error.details if isinstance(error, DivergedError | ProcessError) else None
             with suppress(OSError, RunFolderError):  # on a full disk the status stays as it is
                 if former is not None and budget(contents.read_config(self.path)) != budget(self.config):
