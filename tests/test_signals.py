@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.commands import Run, assert_same_weights, only_run, results, status, steps_in
 from tests.helpers.training import script_validations
-from vaelab.runs.tracking.loggers import CSV
+from vaelab.runs.tracking.curves import Curves
 from vaelab.signals import Interrupted, heeding
 from vaelab.sweeps.progress import SweepProgress
 from vaelab.training import Checkpoints, VAEModule
@@ -73,7 +73,7 @@ def test_a_signal_may_come_during_an_evaluation(
 
 @pytest.mark.slow
 def test_many_interruptions_change_nothing(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = ("trainer.val_check_interval=4", "lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "logger=csv")
+    line = ("trainer.val_check_interval=4", "lr_schedule=plateau", "lr_schedule.scheduler.patience=0")
     line = (*line, "trainer.max_epochs=3", "steps_per_call=3")
     script_validations(monkeypatch)
     steps = []
@@ -91,7 +91,7 @@ def test_many_interruptions_change_nothing(run_fast: Run, tmp_path: Path, monkey
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    header, *rows = (path / "csv" / "metrics.csv").read_text().splitlines()
+    header, *rows = (path / "curves.csv").read_text().splitlines()
     return [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
 
 
@@ -225,15 +225,15 @@ def test_a_logger_that_the_signal_ended_costs_no_checkpoint(
 
     def told(*args: Any) -> None:
         if next(calls) == 22:
-            monkeypatch.setattr(CSV, "log_metrics", gone)
-            monkeypatch.setattr(CSV, "save", gone)
+            monkeypatch.setattr(Curves, "log_metrics", gone)
+            monkeypatch.setattr(Curves, "save", gone)
             os.kill(os.getpid(), signal.SIGTERM)
         step(*args)
 
     step, calls = Step.__call__, iter(range(1, 1000))
     monkeypatch.setattr(Step, "__call__", told)
-    monkeypatch.setattr(CSV, "finalize", lambda *_: None)
-    outcome = run_fast(*FOUR, "logger=csv", code=143)
+    monkeypatch.setattr(Curves, "finalize", lambda *_: None)
+    outcome = run_fast(*FOUR, code=143)
     assert "after SIGTERM: Connection lost" in outcome.err
     assert steps_in(only_run(tmp_path)) == 22
 

@@ -8,7 +8,7 @@ import torch
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
 from vaelab.estimators import AnnealedImportanceSampling, Estimator, ImportanceSampling
 from vaelab.evaluation.metrics import estimate_summary
-from vaelab.evaluation.trust import error_of, in_words, interval, knows_bias
+from vaelab.evaluation.trust import in_words, interval, knows_bias
 
 EXAMPLES, REPEATS = 20, 50
 
@@ -72,11 +72,3 @@ def test_a_score_is_named_for_what_it_is() -> None:
         "a lower bound of log p(x) with K = 1; q(z|x) is not"
     )
     assert in_words({"log_likelihood": -3.0, "bias": 0.1}, "log_likelihood") == "an estimate of log p(x)"
-
-
-def test_the_error_of_a_score_includes_what_is_known() -> None:
-    own = {"standard_error": 0.01, "log_likelihood_sampling_error": 0.4, "sampling_error": 0.5}
-    assert error_of(own, "log_likelihood") == (0.4, "over examples and draws")
-    assert error_of(own, "elbo") == (0.5, "over examples and draws")
-    assert error_of({"standard_error": 0.01}, "log_likelihood") == (0.01, "over draws")
-    assert error_of({}, "elbo")[0] is None

@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
+from torch import Tensor
 
 from tests.helpers.commands import composing
 from vaelab.data.pixels import MEASURES
@@ -35,15 +36,24 @@ def record(pixels: str, **more: Any) -> dict[str, Any]:
     return {"name": "digits", "seed": 0, **protocol, **shape, "sha256": SHA256, **more}
 
 
-def metrics(log_likelihood: float, kl: float = 5.0, active: int = 2, pixels: str = "binary") -> Numbers:
-    """The part of a run's `metrics.json` that the report reads."""
+def metrics(
+    log_likelihood: float,
+    kl: float = 5.0,
+    active: int = 2,
+    pixels: str = "binary",
+    bad: float = 0.01,
+    validation: float | None = None,
+) -> Numbers:
+    """The part of a run's `metrics.json` that the report reads; `validation` is the ELBO unless told."""
     elbo = log_likelihood - 1
     found = {"elbo": elbo, "kl": kl, "reconstruction": elbo + kl, "active_units": active, "latent_dim": active}
     found |= {"rate": kl, "distortion": -elbo - kl}
-    found |= {"log_likelihood": log_likelihood, "standard_error": 0.01, "pareto_k_bad": 0.25, "sampling_error": 0.5}
+    found |= {"log_likelihood": log_likelihood, "standard_error": 0.01, "pareto_k_bad": bad, "sampling_error": 0.5}
+    found |= {"num_samples": 100}
     if pixels != "binary":
         found["log_likelihood_bits_per_dim"] = -log_likelihood / (64 * math.log(2)) + math.log2(17)
-    return {f"test/{name}": value for name, value in found.items()} | {"val/elbo": elbo}
+    counts = {"steps": 20, "samples_seen": 2000, "val/elbo": elbo if validation is None else validation}
+    return {f"test/{name}": value for name, value in found.items()} | counts
 
 
 def run_folder(sweep: Path, *overrides: str) -> RunFolder:
@@ -64,25 +74,30 @@ def running_job(sweep: Path, *overrides: str, pixels: str = "binary", **more: An
         yield folder
 
 
-def finished_job(sweep: Path, *overrides: str, value: float, pixels: str = "binary", **more: Any) -> Path:
-    """A job that is done, with figures."""
+def finished_job(
+    sweep: Path, *overrides: str, value: float, pixels: str = "binary", scores: Tensor | None = None, **more: Any
+) -> Path:
+    """A job that is done, with figures, and with scores of single examples whose mean is `value` unless told."""
     with running_job(sweep, *overrides, pixels=pixels) as folder:
         folder.finish(metrics(value, pixels=pixels, **more))
-        keep_values(folder.path, value)
+        keep_scores(folder.path, scores_around(value, folder.path.name) if scores is None else scores)
         (folder.path / "figures").mkdir()
         for i, name in enumerate(("reconstructions", "samples", "manifold")):
             Image.new("RGB", (300, 100), (40 + 60 * i, 90, 120)).save(folder.path / "figures" / f"{name}.png")
     return folder.path
 
 
-def keep_values(path: Path, mean: float) -> None:
-    """Store values of single examples with this mean, which differ more between examples than between jobs."""
+def scores_around(mean: float, name: str) -> Tensor:
+    """Make scores of single examples, which differ more between examples than between jobs of several names."""
     noise = torch.randn(EXAMPLES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    own = torch.randn(EXAMPLES, dtype=torch.float64, generator=torch.Generator().manual_seed(crc32(path.name.encode())))
-    values = 10 * (noise - noise.mean()) + 0.1 * (own - own.mean()) + mean
+    own = torch.randn(EXAMPLES, dtype=torch.float64, generator=torch.Generator().manual_seed(crc32(name.encode())))
+    return 10 * (noise - noise.mean()) + 0.1 * (own - own.mean()) + mean
+
+
+def keep_scores(path: Path, scores: Tensor) -> None:
+    """Store scores of single examples as a run does."""
     records = Records()
-    for number, start in enumerate(range(0, EXAMPLES, 100)):
-        part = values[start : start + 100]
+    for number, part in enumerate(scores.split(100)):
         records.add((number, 0), {"log_likelihood": part, "elbo": part - 1})
     KeptEvaluation(path, TEST).finish(records)
 

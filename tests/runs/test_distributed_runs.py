@@ -43,14 +43,14 @@ def assert_close(path: Path, other: Path, rel: float = 1e-5) -> None:
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_is_that_of_one(run_fast: Run, tmp_path: Path) -> None:
-    alone = run_fast(*WITHOUT_NOISE, "logger=csv", "name=one", figures=True).path
-    shared = run_fast(*WITHOUT_NOISE, "logger=csv", "name=two", TWO, figures=True).path
+    alone = run_fast(*WITHOUT_NOISE, "name=one", figures=True).path
+    shared = run_fast(*WITHOUT_NOISE, "name=two", TWO, figures=True).path
     assert_close(shared, alone)
     assert results(shared)["steps"] == 8
     assert results(shared)["samples_seen"] == 2 * 1438
     assert files(shared) == files(alone)
     assert len(list(tmp_path.glob("logs/*/*"))) == 2
-    tables = [np.genfromtxt(path / "csv" / "metrics.csv", delimiter=",", skip_header=1) for path in (shared, alone)]
+    tables = [np.genfromtxt(path / "curves.csv", delimiter=",", skip_header=1) for path in (shared, alone)]
     np.testing.assert_allclose(*tables, rtol=1e-5, atol=1e-5)
     assert shared.name.removeprefix("two") == alone.name.removeprefix("one")  # the number of devices is not science
     record = json.loads((shared / "record.json").read_text())

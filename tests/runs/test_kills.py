@@ -39,7 +39,7 @@ CHUNKS = ("steps_per_call=4", "checkpoint_every_n_steps=3")
 
 
 def command(line: tuple[str, ...]) -> list[str]:
-    return fast("trainer.max_epochs=3", "logger=csv", *line)
+    return fast("trainer.max_epochs=3", *line)
 
 
 def kill() -> None:
@@ -102,7 +102,7 @@ def outcome(cwd: Path) -> dict[str, Any]:
         checkpoint = torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)
         keys = ("state_dict", "optimizer_states", "lr_schedulers", "counts", "guard", "callbacks")
         found[name] = {key: plain(checkpoint[key]) for key in keys}
-    with (path / "csv" / "metrics.csv").open() as file:
+    with (path / "curves.csv").open() as file:
         found["validations"] = [row for row in csv.DictReader(file) if row["val/elbo"]]
     return found
 

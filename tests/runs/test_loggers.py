@@ -1,6 +1,5 @@
-"""Curves: what W&B, CSV and TensorBoard hold after a run, read back from their files."""
+"""Curves: what W&B and TensorBoard hold after a run, read back from their files."""
 
-import csv
 import os
 import re
 import signal
@@ -194,38 +193,6 @@ def test_sync_line_is_one_command_or_none_if_all_sent(tmp_path: Path, monkeypatc
     assert sync_line(sweep, configs) == "wandb sync 'else where'/wandb/offline-run-*"
 
 
-# CSV
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with (path / "csv" / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def curve(path: Path, name: str) -> dict[int, float]:
-    return {int(row["step"]): float(row[name]) for row in rows(path) if row[name]}
-
-
-def test_csv_has_the_curves_at_samples_seen(run_fast: Run) -> None:
-    path = run_fast("trainer.max_epochs=2", "logger=csv").path
-    assert set(rows(path)[0]) >= TRAIN | VAL | TEST | {"step", "samples_seen"}
-    assert all(row["step"] == row["samples_seen"] for row in rows(path))
-    assert list(curve(path, "train/loss")) == [EPOCH, 2 * EPOCH]
-    assert list(curve(path, "test/elbo")) == [2 * EPOCH]
-    for name in VAL | TEST:
-        assert curve(path, name)[2 * EPOCH] == results(path)[name]
-
-
-def test_csv_keeps_the_curves_of_the_former_attempts(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(VAEModule, "test_step", lambda *_: 1 / 0)
-        run_fast("trainer.max_epochs=2", "logger=csv", code=1)
-    path = run_fast("trainer.max_epochs=3", "logger=csv").path
-    whole = run_fast("trainer.max_epochs=3", "logger=csv", "name=whole").path
-    for name in TRAIN | VAL | TEST:
-        assert curve(path, name) == curve(whole, name)
-
-
 # TensorBoard
 
 
@@ -246,14 +213,7 @@ def test_tensorboard_has_the_curves_of_all_attempts_and_the_figures(run_fast: Ru
 
 
 @pytest.mark.slow
-def test_no_logger_leaves_no_curves_and_the_same_numbers(run_fast: Run) -> None:
+def test_no_logger_leaves_no_files_and_the_same_numbers(run_fast: Run) -> None:
     none = run_fast("logger=none", "name=none").path
-    assert not {file.name for file in none.iterdir()} & {"wandb", "csv", "tensorboard", "lightning_logs"}
-    assert results(none) == results(run_fast("logger=csv", "name=csv").path)
-
-
-@pytest.mark.slow
-def test_the_logger_may_change_when_a_run_goes_on(run_fast: Run) -> None:
-    run_fast("trainer.max_epochs=1", "logger=none")
-    path = run_fast("trainer.max_epochs=2", "logger=csv").path
-    assert list(curve(path, "train/loss")) == [2 * EPOCH]
+    assert not {file.name for file in none.iterdir()} & {"wandb", "tensorboard", "lightning_logs"}
+    assert results(none) == results(run_fast("logger=wandb", "name=wandb").path)

@@ -115,8 +115,8 @@ def train_below(home: Path, *overrides: str, figures: bool = False, **environmen
     ("overrides", "files"),
     [
         (("logger=tensorboard",), ("tensorboard",)),
-        (("-m", "seed=1,2", "logger=csv"), ("sweep.json", "csv/metrics.csv")),
-        (("seeds=2", "logger=csv"), ("csv/metrics.csv",)),
+        (("-m", "seed=1,2"), ("sweep.json", "curves.csv")),
+        (("seeds=2",), ("curves.csv",)),
     ],
     ids=["tensorboard", "sweep", "seeds"],
 )

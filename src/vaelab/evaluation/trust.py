@@ -63,17 +63,6 @@ def on_proposal(own: Metrics) -> str:
     return f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})"
 
 
-def error_of(own: Metrics, by: str) -> tuple[float | None, str]:
-    """Return the standard error of a score, `log_likelihood` or `elbo`, and in words what it includes.
-
-    The spread over examples includes the noise of the draws, because each example has draws of its own.
-    """
-    over_examples = own.get("sampling_error" if by == "elbo" else f"{by}_sampling_error")
-    if over_examples is not None:
-        return over_examples, "over examples and draws"
-    return (None, "") if by == "elbo" else (own.get("standard_error"), "over draws")
-
-
 def in_words(own: Metrics, by: str) -> str:
     """Say what a score is, `log_likelihood` or `elbo`, and how far it can be trusted."""
     if by == "elbo":

@@ -1,6 +1,5 @@
 """Compare settings in pairs, example by example, and say in a sentence which is better and how sure that is."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -114,43 +113,3 @@ def _compared(better: Setting, worse: Setting, by: str, a: Scores | str, b: Scor
         return Comparison(better, worse, difference(a, b))
     except ValueError as error:
         return Comparison(better, worse, None, str(error))
-
-
-def headline(group: Group, comparisons: Sequence[Comparison]) -> list[str]:
-    """Return sentences on the best setting of a group: its score, its lead over the others, and what the score is."""
-    best = group.settings[0]
-    seeds = f"mean of {len(best.jobs)} seeds" if len(best.jobs) > 1 else "one seed"
-    error = "" if best.error is None else f", standard error {best.error:.2g}"
-    chosen = f"the best of {len(group.settings)} settings by validation" if comparisons else "the only setting"
-    found = [f"{best.label} is {chosen}: {group.score_name} {best.score:.2f} nats on the test ({seeds}{error})"]
-    if comparisons:
-        found.append(on_lead(comparisons))
-        found += list(dict.fromkeys(filter(None, (each.advice for each in comparisons))))[:1]
-    found.append(f"this number is {best.meaning}")
-    if failed := [f"{setting.failed} of {setting.label}" for setting in group.settings if setting.failed]:
-        found.append(f"seeds that failed, and are missing from the means: {', '.join(failed)}")
-    return found
-
-
-def on_lead(comparisons: Sequence[Comparison]) -> str:
-    """Say whether the best setting is better on the test than the others, and which it cannot be told apart from."""
-    of: dict[Outcome, list[Comparison]] = {"better": [], "worse": [], "open": [], "missing": []}
-    for each in comparisons:
-        of[each.outcome].append(each)
-    if of["worse"]:
-        return f"on the test it is worse than {_listed(of['worse'])}"
-    if of["open"]:
-        rest = f", and is better than {len(of['better'])} others" if of["better"] else ""
-        return f"it cannot be told apart from {_listed(of['open'])}{rest}"
-    if of["better"]:
-        closest = min(of["better"], key=lambda each: each.difference.mean if each.difference else 0.0)
-        others = f"the {len(of['better'])} others; the closest is " if len(comparisons) > 1 else ""
-        return f"it is better than {others}{_listed([closest])}"
-    return f"it is not compared with the others: {of['missing'][0].reason}"
-
-
-def _listed(comparisons: Sequence[Comparison]) -> str:
-    """Name the other settings, at most three, each with its difference."""
-    more = f" and {len(comparisons) - 3} more" if len(comparisons) > 3 else ""
-    named = [f"{each.worse.label} ({each.size} nats)" for each in comparisons[:3]]
-    return ", ".join(named) + more

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.errors import RunFolderError
-from vaelab.reporting.differences import Comparison, headline, to_the_best
+from vaelab.reporting.differences import Comparison, to_the_best
 from vaelab.reporting.groups import Group, describe_differences, grouped
+from vaelab.reporting.headline import headline, on_jobs
 from vaelab.reporting.reading import STATES, Entry, read
 from vaelab.reporting.settings import assign_settings, confounded, shared_settings
 from vaelab.reporting.table import Row, rows_of
 from vaelab.runs.folder.contents import FORMAT_VERSION
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
+
+SHOWN = ("rank", "values", "validation", "score", "error", "bounds", "meaning", "seconds")  # of a setting, in the JSON
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Report:
         shared: settings that all jobs have in common.
         entries: the jobs, in the order of the plan.
         comparisons: number of a group → the differences of its best setting to each other one.
-        confounded: sentences on settings that always vary together.
+        cautions: sentences on settings that always vary together, and on jobs without a result.
     """
 
     name: str
@@ -40,7 +43,7 @@ class Report:
     entries: Sequence[Entry]
     groups: Sequence[Group]
     comparisons: Mapping[int, Sequence[Comparison]]
-    confounded: Sequence[str]
+    cautions: Sequence[str]
     rows: Sequence[Row]
 
     @property
@@ -68,7 +71,7 @@ class Report:
         """Return the content of `report.json`: the rows of `report.csv`, the groups, and the settings."""
         groups = [
             {"group": g.number, "title": g.title, "subtitle": g.subtitle, "ranked_by": g.by, "comparability": g.key}
-            | {"settings": settings_as_data(g, self.comparisons[g.number])}
+            | {"headline": self.headline(g), "settings": settings_as_data(g, self.comparisons[g.number])}
             for g in self.groups
         ]
         data = {
@@ -81,7 +84,7 @@ class Report:
             "apart": describe_differences(self.groups),
             "rows": self.rows,
             "settings_that_differ": self.columns,
-            "confounded": self.confounded,
+            "cautions": self.cautions,
             "settings_held_equal": self.shared,
             "environments": self.environments,
         }
@@ -94,7 +97,7 @@ def settings_as_data(group: Group, comparisons: Sequence[Comparison]) -> list[di
     found = {comparison.worse.rank: comparison for comparison in comparisons}
     return [
         {
-            **{name: getattr(setting, name) for name in ("rank", "values", "validation", "score", "error", "meaning")},
+            **{name: getattr(setting, name) for name in SHOWN},
             "seeds": [job.entry.flat.get("seed") for job in setting.jobs],
             "failed": setting.failed,
             "jobs": [job.entry.name for job in setting.jobs],
@@ -115,8 +118,8 @@ def gather(path: Path) -> Report:
     groups = grouped(entries)
     name = presentable(path.resolve().name)
     comparisons = {group.number: to_the_best(group) for group in groups}
-    together, rows = confounded(entries, columns), rows_of(entries, groups)
-    return Report(name, datetime.now(UTC), columns, shared, entries, groups, comparisons, together, rows)
+    cautions, rows = on_jobs(entries) + confounded(entries, columns), rows_of(entries, groups)
+    return Report(name, datetime.now(UTC), columns, shared, entries, groups, comparisons, cautions, rows)
 
 
 def jobs_of(path: Path) -> list[Job]:

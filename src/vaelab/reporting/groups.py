@@ -8,9 +8,9 @@ from typing import Any
 
 from vaelab.evaluation.comparability import Key, as_text, estimator_of
 from vaelab.evaluation.declared import metric_of
-from vaelab.evaluation.trust import error_of, in_words
+from vaelab.evaluation.trust import POOR, in_words
 from vaelab.reporting.reading import Entry, Result
-from vaelab.reporting.settings import shown
+from vaelab.reporting.settings import label_of
 
 ENDED_BADLY = ("failed", "killed", "damaged")
 
@@ -32,9 +32,9 @@ class Ranked:
     by: str
 
     @property
-    def error(self) -> tuple[float | None, str]:
-        """The standard error of the score, and what it includes; see `vaelab.evaluation.trust.error_of`."""
-        return error_of(self.result.numbers, self.by)
+    def bounds(self) -> bool:
+        """Whether the score is only a lower bound of log p(x), because q(z|x) is too often a poor proposal."""
+        return self.result.numbers.get("pareto_k_bad", 0.0) > POOR
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """The values as text, such as `gaussian, latent_dim=10`."""
-        return ", ".join(shown(name, value) for name, value in self.values.items()) or "all jobs"
+        """The values as text, such as `decoder=gaussian, latent_dim=10`."""
+        return label_of(self.values)
 
     @property
     def validation(self) -> float:
@@ -76,6 +76,16 @@ class Setting:
         """The standard error of the score over seeds; None for a single seed."""
         scores = [job.score for job in self.jobs if job.score is not None]
         return stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else None
+
+    @property
+    def bounds(self) -> bool:
+        """Whether the score of a seed is only a lower bound of log p(x)."""
+        return any(job.bounds for job in self.jobs)
+
+    @property
+    def seconds(self) -> float:
+        """The mean run time of a seed."""
+        return fmean(job.entry.seconds for job in self.jobs)
 
     def mean(self, name: str) -> float | None:
         """Return the mean of another metric over seeds; None if a seed lacks it."""
@@ -122,6 +132,11 @@ class Group:
         weights = sorted({ranked.result.weights for ranked in self.ranked})
         origin = f"{' and '.join(weights)} weights, from {' and '.join(sources)}"
         return f"{key.get('split')} split, {part}, data.seed={key.get('data_seed')}; {origin}"
+
+    @property
+    def split(self) -> str:
+        """The name of the split that gives the scores, such as `test`."""
+        return {"val": "validation"}.get(self.key["split"], str(self.key["split"]))
 
     @property
     def score_name(self) -> str:

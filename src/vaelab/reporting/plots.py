@@ -9,7 +9,7 @@ from typing import Any
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group, Ranked
 from vaelab.reporting.reading import is_number
-from vaelab.reporting.settings import shown
+from vaelab.reporting.settings import label_of, shown
 
 MOST_LINES = 16
 Jobs = list[Ranked]  # jobs that differ only in their seed; a line has one point for them
@@ -36,7 +36,7 @@ class Axes:
 
     def line(self, ranked: Ranked) -> str:
         """Return the name of the line that a job belongs to."""
-        return ", ".join(shown(name, ranked.entry.settings.get(name)) for name in self.lines) or "all jobs"
+        return label_of({name: ranked.entry.settings.get(name) for name in self.lines})
 
     def position(self, ranked: Ranked) -> Any:
         """Return a job's position on the x-axis, as a number or as text."""
@@ -50,12 +50,10 @@ class Axis:
 
     Attributes:
         value: returns a job's value, or None.
-        error: returns the standard error of a job's value, or None; drawn as an error bar if a point is a single job.
     """
 
     title: str
     value: Callable[[Ranked], Any]
-    error: Callable[[Ranked], float | None] = lambda ranked: None
 
     def values(self, jobs: Jobs) -> list[Any]:
         """Return the jobs' values; leave out jobs without a value."""
@@ -67,15 +65,15 @@ class Axis:
         return statistics.fmean(values) if len(set(values)) > 1 else next(iter(values), None)
 
     def spread(self, jobs: Jobs) -> float | None:
-        """Return the standard deviation over seeds; for a single seed, the standard error of its value, or None."""
+        """Return the standard error of the mean over seeds; None for a single seed."""
         values = [value for value in self.values(jobs) if is_number(value)]
-        return statistics.stdev(values) if len(values) > 1 else self.error(jobs[0])
+        return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
 
 
 def lines_of(group: Group, axes: Axes) -> dict[str, list[Jobs]]:
-    """Return name → points of each line, the line with the best job first; points are sorted by x."""
+    """Return name → points of each line, the line with the best setting first; points are sorted by x."""
     lines: dict[str, dict[Any, Jobs]] = {}
-    for ranked in group.ranked:
+    for ranked in (job for setting in group.settings for job in setting.jobs):
         lines.setdefault(axes.line(ranked), {}).setdefault(axes.position(ranked), []).append(ranked)
     by_x = {name: sorted(points.items(), key=lambda p: (isinstance(p[0], str), p[0])) for name, points in lines.items()}
     return {name: [jobs for _, jobs in points] for name, points in by_x.items()}
@@ -84,7 +82,7 @@ def lines_of(group: Group, axes: Axes) -> dict[str, list[Jobs]]:
 def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
     """Return title → plot: the score and active units over x, and rate against distortion.
 
-    At most `MOST_LINES` lines are drawn, those with the best jobs.
+    At most `MOST_LINES` lines are drawn, those with the best settings.
     """
     lines = dict(sorted(list(lines_of(group, axes).items())[:MOST_LINES]))
     positions = {axes.position(jobs[0]) for points in lines.values() for jobs in points}
@@ -96,7 +94,7 @@ def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
         titles = [{"title": {"text": axis.title}} for axis in (x, y)]
         return {"data": data, "layout": {"xaxis": titles[0] | scale, "yaxis": titles[1]}}
 
-    score = Axis(f"{group.score_name}, nats", number(group.by), lambda ranked: ranked.error[0])
+    score = Axis(f"{group.score_name}, nats", number(group.by))
     rate = Axis("rate: KL, nats", number("rate"))
     distortion = Axis("distortion: −reconstruction, nats", number("distortion"))
     used = plot(over, Axis("active units", number("active_units")))
@@ -111,7 +109,7 @@ def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
 
 
 def traces(name: str, points: Sequence[Jobs], style: int, x: Axis, y: Axis) -> list[dict[str, Any]]:
-    """Return a line of means over seeds with their standard deviations, and a dot for each job behind a mean."""
+    """Return a line of means over seeds with their standard errors, and a dot for each job behind a mean."""
     points = [jobs for jobs in points if y.values(jobs)]
     single = [ranked for jobs in points if len(jobs) > 1 for ranked in jobs if y.values([ranked])]
     line = {
@@ -142,8 +140,8 @@ def scale_of(positions: Collection[Any]) -> dict[str, Any]:
 def hover(name: str, jobs: Jobs, y: Axis) -> str:
     """Return the text of a point: its line, its value and its jobs."""
     values, spread = y.values(jobs), y.spread(jobs)
-    kind, seeds = ("sd", f" mean of {len(values)} seeds") if len(values) > 1 else ("standard error", "")
-    value = f"{y.mean(jobs):.4g}" + ("" if spread is None else f" ± {spread:.3g} ({kind})") + seeds
+    value = f"{y.mean(jobs):.4g}"
+    value += "" if spread is None else f" ± {spread:.2g} (standard error), mean of {len(values)} seeds"
     names = [escape(ranked.entry.name) for ranked in jobs]
     more = [f"and {len(names) - 6} more"] if len(names) > 6 else []
     return "<br>".join([f"<b>{escape(name)}</b>", value, *names[:6], *more])

@@ -19,6 +19,7 @@ from vaelab.evaluation.declared import DECLARED
 from vaelab.runs.estimates import by_estimator
 from vaelab.runs.evaluating.cache import TEST, read_column
 from vaelab.runs.folder.contents import read_json
+from vaelab.runs.folder.curves import read_curves
 from vaelab.runs.folder.identity import BUDGET, flatten, science
 from vaelab.runs.tracking.wandb_runs import logs_to_wandb
 from vaelab.security.redaction import presentable
@@ -27,6 +28,7 @@ from vaelab.sweeps.folder import Job
 
 STATES = ("done", "running", "waiting", "interrupted", "failed", "killed", "damaged")
 LOG_BYTES = 2**15  # read from the end of a log
+OF_KEY = {"data": str, "split": str, "measure": str, "examples": int, "of": int, "event_shape": list, "num_levels": int}
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Entry:
         flat: the scientific configuration and the budget, by dotted keys.
         logger: the configuration of its W&B logger, if it has one.
         versions: the versions of the packages, and the platform, of the run.
+        curve: the validation's bound in nats after so many training samples.
         log: the end of `train.log`, if the job did not end well.
         settings: the settings that differ between jobs; see `vaelab.reporting.settings`.
     """
@@ -90,6 +93,7 @@ class Entry:
     logger: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
+    curve: list[tuple[float, float]] = field(default_factory=list)
     log: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -97,7 +101,7 @@ class Entry:
 def read(job: Job) -> Entry:
     """Read what the report shows of a job."""
     entry = Entry(job.name, job.path, job.overrides)
-    for part in (_status, _config, _record, _metrics, _evaluations):
+    for part in (_status, _config, _record, _metrics, _evaluations, _curve):
         try:
             part(job, entry)
         except RunFolderError as error:
@@ -146,7 +150,11 @@ def _metrics(job: Job, entry: Entry) -> None:
 
 
 def _evaluations(job: Job, entry: Entry) -> None:
-    """Read each evaluation, the latest first; leave out those of other weights, from before training went on."""
+    """Read each evaluation, the latest first; leave out those of other weights, from before training went on.
+
+    Where an evaluation scores a density over D dequantised pixels as a mass over L levels, the validation's bound minus
+    D log L is a bound on that mass (Theis et al. 2016, section 3.1), so that it can be ranked with other masses.
+    """
     files = list((job.path / "evaluations").glob("*.json")) if entry.state == "done" else []
     stale = 0
     for file in sorted(files, key=lambda path: (path.lstat().st_mtime_ns, path.name), reverse=True):
@@ -157,8 +165,10 @@ def _evaluations(job: Job, entry: Entry) -> None:
             stale += 1
             continue
         weights, values = "best" if prefix else "last", file.with_suffix(".safetensors")
-        validation = job.metrics.get(f"{prefix}val/elbo")
-        found = results_of(stored["comparability"], stored, weights, f"evaluations/{file.name}", validation, values)
+        key, validation = stored["comparability"], job.metrics.get(f"{prefix}val/elbo")
+        if validation is not None and key["measure"] != job.record["comparability"]["measure"]:
+            validation -= math.prod(key["event_shape"]) * math.log(key["num_levels"])
+        found = results_of(key, stored, weights, f"evaluations/{file.name}", validation, values)
         known = [as_text(result.key) for result in entry.results]
         entry.results += [result for result in found if as_text(result.key) not in known]
     if stale:
@@ -168,6 +178,11 @@ def _evaluations(job: Job, entry: Entry) -> None:
         )
 
 
+def _curve(job: Job, entry: Entry) -> None:
+    """Read the validation's bound in the course of training, without values that are not finite."""
+    entry.curve = [point for point in read_curves(job.path).get("val/elbo", []) if math.isfinite(point[1])]
+
+
 def results_of(
     key: Key, metrics: Mapping[str, Any], weights: str, source: str, validation: float | None, values: Path
 ) -> Iterator[Result]:
@@ -175,6 +190,9 @@ def results_of(
 
     If `key` has a single estimator, any metric in `DECLARED` is enough.
     """
+    for name, kind in OF_KEY.items():
+        if not isinstance(key[name], kind):
+            raise RunFolderError(f"the comparability key in {source} has {name}={shown(key[name])}")
     for own_key, named in by_estimator(key, metrics):
         numbers = {short: value for short, value in named.items() if short in DECLARED and is_number(value)}
         if "log_likelihood" in numbers or (len(key["estimators"]) == 1 and numbers):

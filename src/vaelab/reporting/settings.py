@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import combinations, pairwise
 from typing import Any
 
-from vaelab.reporting.reading import Entry, as_text
+from vaelab.reporting.reading import Entry, as_text, is_number
 from vaelab.runs.folder.identity import BUDGET, is_control
 
 
@@ -40,21 +41,32 @@ def assign_settings(entries: Sequence[Entry]) -> list[str]:
 def confounded(entries: Sequence[Entry], columns: Sequence[str]) -> list[str]:
     """Return a sentence for each setting that never varies while another is held: their effects cannot be told apart.
 
-    The seed is left out, because it numbers repetitions.
+    The seed is left out, because it numbers repetitions. So are a part and a value within it, and numbers of which the
+    values of the other setting take turns, because a trend tells these apart; a random search draws such numbers.
     """
     known = [entry.settings for entry in entries if entry.flat]
-    names = [name for name in columns if name != "seed"]
     sentences, joined = [], set()
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            pairs = {(as_text(each[first]), as_text(each[second])) for each in known}
-            counts = [len({pair[side] for pair in pairs}) for side in (0, 1)]
-            if min(counts) > 1 and len(pairs) in counts and second not in joined:
-                follows, leads = (second, first) if counts[0] == len(pairs) else (first, second)
-                joined.add(follows)
-                why = "so a difference between these jobs may come from either"
-                sentences.append(f"{follows} never varies while {leads} is held, {why}")
+    for first, second in combinations([name for name in columns if name != "seed"], 2):
+        pairs = list({as_text([each[first], each[second]]): (each[first], each[second]) for each in known}.values())
+        counts = [len({as_text(pair[side]) for pair in pairs}) for side in (0, 1)]
+        if min(counts) == 1 or len(pairs) not in counts or second in joined or second.startswith(f"{first}."):
+            continue
+        leads, follows = (first, second) if counts[0] == len(pairs) else (second, first)
+        if not _take_turns(pairs if leads == first else [(b, a) for a, b in pairs]):
+            joined.add(follows)
+            why = "so a difference between these jobs may come from either"
+            sentences.append(f"{follows} only changes where {leads} does, {why}")
     return sentences
+
+
+def _take_turns(pairs: Sequence[tuple[Any, Any]]) -> bool:
+    """Return whether the second values alternate, or rise and fall, while the first ones, if they are numbers, rise."""
+    if not all(is_number(lead) for lead, _ in pairs):
+        return False
+    values = [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
+    if all(map(is_number, values)):
+        return values not in (sorted(values), sorted(values, reverse=True))
+    return sum(a != b for a, b in pairwise(values)) >= len(set(map(as_text, values)))
 
 
 def shared_settings(entries: Iterable[Entry]) -> dict[str, Any]:
@@ -66,11 +78,15 @@ def shared_settings(entries: Iterable[Entry]) -> dict[str, Any]:
 
 
 def shown(name: str, value: Any) -> str:
-    """Return `name=value`, or the value alone if it is a string."""
-    if isinstance(value, str):
-        return value
-    text = "–" if value is None else f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str)
+    """Return `name=value`, or the value alone if the name is empty; a missing value is a dash."""
+    text = "–" if value is None else f"{value:g}" if isinstance(value, float) else value
+    text = text if isinstance(text, str) else json.dumps(text, default=str)
     return f"{name}={text}" if name else text
+
+
+def label_of(settings: Mapping[str, Any]) -> str:
+    """Return settings as text, such as `decoder=gaussian, latent_dim=10`, without the seed."""
+    return ", ".join(shown(name, value) for name, value in settings.items() if name != "seed") or "all jobs"
 
 
 def _differing(entries: Iterable[Entry], columns: Iterable[str]) -> list[str]:

@@ -20,9 +20,10 @@ def show_report(report: Report, closing: str) -> None:
             table.add_row(title, jobs, "", "", "")
             continue
         best = group.settings[0]
-        error = "" if best.error is None else f"{best.error:.3f}"
+        error = "bound" if best.bounds else "" if best.error is None else f"{best.error:.2f}"
         table.add_row(title, jobs, f"{best.score:.2f}", error, Text(best.label))
-    lines = [f"- {entry.name}: {reason}" for entry in report.entries for reason in [*entry.damage[:1], *entry.notes]]
+    lines = [f"- {caution}" for caution in report.cautions]
+    lines += [f"- {entry.name}: {reason}" for entry in report.entries for reason in [*entry.damage[:1], *entry.notes]]
     for group in report.groups:
         said = report.headline(group)
         lines += [f"- group {group.number}: {text}" for text in (*said, group.unranked) if text]

@@ -23,6 +23,7 @@ from vaelab.runs.processes.cores import this_process
 from vaelab.runs.processes.distributed import launch
 from vaelab.runs.results import Metrics, evaluate_last_and_best
 from vaelab.runs.tracking import loggers
+from vaelab.runs.tracking.curves import Curves
 from vaelab.runs.tracking.wandb_runs import summarize, sync_line
 from vaelab.runs.validate import processes_of, refusing
 from vaelab.security.checkpoint_scan import check_resumable
@@ -89,7 +90,9 @@ def fit_and_evaluate(
     cast(CheckpointFiles, trainer.strategy.checkpoint_io).before_write = folder.begin
     with refusing("the logger"):
         logger = instantiate(cfg.runtime.logger)(folder, group) if this_process()[0] == 0 else None
-    with loggers.closing(logger) as trainer.logger, naming_callbacks(trainer):
+    with loggers.closing(logger), naming_callbacks(trainer):
+        if this_process()[0] == 0:
+            trainer.loggers = [*([logger] if logger else []), Curves(folder.path, folder.samples_seen, module)]
         try:
             with stop.patiently():
                 trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
@@ -99,7 +102,7 @@ def fit_and_evaluate(
             raise ConfigError("compile=true needs a C++ compiler: install g++, or type compile=false") from error
         metrics = evaluate_last_and_best(trainer, module, data, folder.path)
         with stop.excusing():
-            summarize(trainer.logger, metrics, module.comparability(data))
+            summarize(logger, metrics, module.comparability(data))
         return metrics, module.ended_by
 
 

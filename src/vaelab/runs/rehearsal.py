@@ -36,7 +36,6 @@ from vaelab.training.other_callbacks import names_of, others
 EXAMPLES, BATCHES, EPOCHS = 10, 2, 2  # of a rehearsal: examples of a minibatch and minibatches of an epoch, at most
 LIMITS = {"max_epochs": EPOCHS, "max_steps": -1}
 ON_CPU = {"accelerator": "cpu", "devices": 1, "profiler": None}
-NO_LOGGER = "vaelab.runs.tracking.none"
 SAVED = "after the first epoch"  # the name of a checkpoint
 
 
@@ -112,7 +111,7 @@ def train(
     size, callbacks = data.batch_size, made(cfg, chosen)
     with TemporaryDirectory() as folder, chdir(folder):
         trainer = make_trainer(cfg, Path(folder), [*callbacks, SaveOnce()], files)
-        trainer.logger = None if cfg.runtime.logger["_target_"] == NO_LOGGER else DummyLogger()
+        trainer.logger = DummyLogger()
         try:
             trainer.fit(module, data, ckpt_path=resume)
         finally:

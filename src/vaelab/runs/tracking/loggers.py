@@ -1,10 +1,9 @@
-"""Make the logger that writes to a run's folder. W&B is offline by default, and then needs no account."""
+"""Make the logger that a run has beside `Curves`. W&B is offline by default, and then needs no account."""
 
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from csv import DictReader, DictWriter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytorch_lightning.loggers as pl_loggers
 from pytorch_lightning.loggers.logger import Logger
 
 from vaelab.evaluation.comparability import Key
-from vaelab.files import replacing
 from vaelab.runs.folder.contents import read_config, read_json, read_status
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.tracking.wandb_options import LONGEST_TAG, MODES, check_sweep, checked, fitting
@@ -77,69 +75,13 @@ def _logs_of(wandb_run: Any) -> Path:
     return Path(wandb_run.dir).with_name("logs")
 
 
-class CSV(Logger):
-    """Writes a table, with a row for each call of `log_metrics`, atomically at every checkpoint and at the end.
-
-    Lightning's own logger rewrites the table in place, and deletes the rows of an earlier attempt.
-
-    Args:
-        file: the table. Its rows are kept, except those that training will repeat.
-        samples_seen: how many training examples the run had seen where training resumes.
-    """
-
-    def __init__(self, file: Path, samples_seen: int) -> None:
-        super().__init__()
-        self.file = file
-        former = DictReader(file.read_text().splitlines()) if file.exists() else []
-        rows = [{name: _number(value) for name, value in row.items() if value} for row in former]
-        self.rows = {_text(row): row for row in rows if row["step"] <= samples_seen}
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {**metrics, "step": step or 0}
-        self.rows.setdefault(_text(row), row)  # an evaluation may be repeated after an interruption
-
-    @property
-    def name(self) -> str:
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing, because the run folder has the hyperparameters."""
-
-    def save(self) -> None:
-        self.file.parent.mkdir(exist_ok=True)
-        with replacing(self.file) as partial, partial.open("x", newline="", encoding="utf-8") as file:
-            writer = DictWriter(file, sorted(set().union(*self.rows.values())))
-            writer.writeheader()
-            writer.writerows(self.rows.values())
-
-    def finalize(self, status: str) -> None:
-        self.save()
-
-
-def _text(row: dict[str, float]) -> str:
-    return repr(sorted(row.items()))
-
-
-def _number(text: str) -> float:
-    return int(text) if text.isdigit() else float(text)
-
-
-def csv(run: RunFolder, group: str | None) -> Logger:
-    """Make a logger that writes `csv/metrics.csv` in the run folder."""
-    return CSV(run.path / "csv" / "metrics.csv", run.samples_seen)
-
-
 def tensorboard(run: RunFolder, group: str | None) -> Logger:
     """Make a logger that writes TensorBoard's event files in the run folder."""
     return pl_loggers.TensorBoardLogger(run.path, name=None, version="tensorboard")
 
 
 def none(run: RunFolder, group: str | None) -> None:
-    """Make no logger."""
+    """Make no other logger than `Curves`."""
 
 
 @contextmanager

@@ -1,0 +1,91 @@
+"""Say in sentences which setting of a group is best, and how sure that is."""
+
+from collections.abc import Sequence
+
+from vaelab.reporting.differences import Comparison, Outcome
+from vaelab.reporting.groups import ENDED_BADLY, Group, Setting
+from vaelab.reporting.reading import Entry
+from vaelab.reporting.settings import label_of
+
+MOST_NAMED = 3  # in one sentence
+
+
+def headline(group: Group, comparisons: Sequence[Comparison]) -> list[str]:
+    """Return sentences on the best setting of a group; the first one can be quoted alone.
+
+    Args:
+        comparisons: of the best setting to each other one, in the order of their ranks.
+    """
+    best, *others = group.settings
+    kind = f"best of {len(group.settings)} settings by validation" if others else "only setting with a result"
+    found = [f"the {kind} is {best.label}: {on_score(group, best)}{on_next(comparisons)}"]
+    if len(comparisons) > 1:
+        found.append(on_others(group, comparisons))
+    if any(each.outcome == "worse" for each in comparisons):
+        found.append(
+            "keep to the choice of validation, because a setting that is chosen by its test score looks too good"
+        )
+    found += list(filter(None, (each.advice for each in comparisons)))[:1]
+    found.append(f"its score is {best.meaning}")
+    if others and any(setting.bounds for setting in group.settings):
+        found.append("a difference of lower bounds is one of log p(x) only if the bounds are equally tight")
+    if failed := [f"{setting.failed} of {setting.label}" for setting in group.settings if setting.failed]:
+        found.append(f"seeds that failed, and are missing from the means: {listed(failed)}")
+    return found
+
+
+def on_score(group: Group, setting: Setting) -> str:
+    """Say the score of a setting, with its standard error over seeds unless it is only a lower bound."""
+    seeds = len(setting.jobs)
+    over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    least, error = ("at least ", "") if setting.bounds else ("", "")
+    if setting.bounds:
+        over = f"a lower bound, {over}"
+    elif setting.error is not None:
+        error, over = f" ± {setting.error:.2f}", f"{over} ± standard error"
+    what = f"its {group.score_name} on the {group.split} split is {least}{setting.score:.2f}{error} nats"
+    return f"{what} per example ({over})"
+
+
+def on_next(comparisons: Sequence[Comparison]) -> str:
+    """Say the lead over the setting that validation ranks second, as the end of a sentence; empty without one."""
+    if not comparisons:
+        return ""
+    first = comparisons[0]
+    size, label = first.size.lstrip("+-"), first.worse.label
+    return {
+        "better": f", better than the next one, {label}, by {size} (95 % interval)",
+        "worse": f", worse than the next one, {label}, by {size} (95 % interval)",
+        "open": f"; the next one, {label}, cannot be told apart from it (difference {first.size}, 95 % interval)",
+        "missing": f"; it is not compared with the next one, {label}: {first.reason}",
+    }[first.outcome]
+
+
+def on_others(group: Group, comparisons: Sequence[Comparison]) -> str:
+    """Say how many settings the best one is better than, and name those that are not worse, with the differences."""
+    of: dict[Outcome, list[Comparison]] = {"better": [], "worse": [], "open": [], "missing": []}
+    for each in comparisons:
+        of[each.outcome].append(each)
+    named = {outcome: listed([f"{each.worse.label} ({each.size})" for each in found]) for outcome, found in of.items()}
+    said = [f"it is better than {len(of['better'])} of the {len(comparisons)} others"]
+    said += [f"worse than {named['worse']}"] if of["worse"] else []
+    said += [f"cannot be told apart from {named['open']}"] if of["open"] else []
+    said += [f"is not compared with {len(of['missing'])}, because {of['missing'][0].reason}"] if of["missing"] else []
+    return f"on the {group.split} split {', '.join(said)}; each 95 % interval holds for its own pair"
+
+
+def on_jobs(entries: Sequence[Entry]) -> list[str]:
+    """Return sentences on jobs that are not done yet, and on settings of which no job has a result."""
+    left = [entry for entry in entries if entry.state not in ("done", *ENDED_BADLY)]
+    found = [f"{len(left)} of {len(entries)} jobs are not done yet, so the ranking may change"] if left else []
+    by_setting: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_setting.setdefault(label_of(entry.settings), []).append(entry)
+    lost = [label for label, jobs in by_setting.items() if all(job.state in ENDED_BADLY for job in jobs)]
+    return found + ([f"all jobs of these settings failed: {listed(lost)}"] if lost else [])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names; count those beyond the first few."""
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return "; ".join([*names[:MOST_NAMED], *more])
