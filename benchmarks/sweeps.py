@@ -78,7 +78,7 @@ def again(options: argparse.Namespace, cwd: Path) -> tuple[float, float]:
 
     from vaelab.runs.command_line import hydra_overrides
     from vaelab.runs.configuration import CONF, plain
-    from vaelab.runs.folder.names import register_resolvers
+    from vaelab.runs.resolvers import register_resolvers
 
     timed(cwd, *STEP, "seed=0", "sweep.name=finished")
     (done,) = cwd.glob("logs/sweeps/finished/*/")

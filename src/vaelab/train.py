@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from vaelab.errors import ConfigError
 from vaelab.runs.cli import command
 from vaelab.runs.complete import complete_runs, value_of
-from vaelab.runs.folder.names import register_resolvers
+from vaelab.runs.resolvers import register_resolvers
 from vaelab.runs.results import show
 from vaelab.signals import heeding
 

@@ -22,11 +22,11 @@ from vaelab.heads import Bernoulli, DiagonalGaussian
 from vaelab.runs.cli import console
 from vaelab.runs.configuration import CONF, plain
 from vaelab.runs.folder.identity import identity
-from vaelab.runs.folder.names import LONGEST, name_apart, run_name, shortened, sweep_dir
+from vaelab.runs.folder.names import LONGEST, run_name, shortened, sweep_dir
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.seeds import members_of
 from vaelab.runs.tracking import wandb
-from vaelab.runs.tracking.wandb_options import check_sweep
+from vaelab.runs.tracking.wandb_options import check_sweep, name_apart
 from vaelab.runs.tracking.wandb_runs import tags_of
 
 Compose = Callable[..., DictConfig]

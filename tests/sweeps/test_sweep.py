@@ -21,8 +21,8 @@ from vaelab import train
 from vaelab.errors import SweepError
 from vaelab.runs.command_line import hydra_overrides
 from vaelab.runs.configuration import CONF
-from vaelab.runs.folder.names import register_resolvers
 from vaelab.runs.processes.cores import CORES
+from vaelab.runs.resolvers import register_resolvers
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers import on_submitit

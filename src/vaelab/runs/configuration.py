@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
@@ -52,6 +53,13 @@ def choices() -> str:
     order = sorted(lines, key=lambda group: (group.startswith("hydra"), group))
     text = "\n".join(line for group in order for line in lines[group])
     return text.replace("$", "$$")  # because Hydra substitutes $NAME in the text
+
+
+def chosen() -> DictConfig:
+    """Return the name of the YAML that was chosen for each part of the model and of its training."""
+    made = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    found = {str(group): choice for group, choice in made.items() if choice and not re.search("[/@]", str(group))}
+    return OmegaConf.create(found)  # not plain data, on which `--resolve` would fail
 
 
 def short_key(key: str) -> str:

@@ -15,8 +15,9 @@ from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.identity import identity
-from vaelab.runs.folder.names import fixed_settings, key_of, name_apart, swept_values
+from vaelab.runs.folder.names import fixed_settings, key_of, swept_values
 from vaelab.runs.processes.seeds import members_of, over_seeds
+from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.signals import heeding
 from vaelab.sweeps.folder import Job, SweepFolder, record_end

@@ -1,20 +1,18 @@
 """Name folders: a readable part, then a hash. A name has no `/`, `=` or `,`, and fits on every file system."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vaelab.errors import ConfigError
-from vaelab.runs.configuration import choices, plain
+from vaelab.runs.configuration import plain
 from vaelab.runs.folder.identity import BUDGET, digest, identity, is_control
 from vaelab.security.redaction import redact, redacted
 
@@ -100,13 +98,6 @@ def _former_sweep_dirs(parent: str, overrides: Sequence[str], fixed: str | None)
         yield _sweep_dir(parent, keys, {"fixed": fixed, "varied": varied})
 
 
-def name_apart(cfg: DictConfig, path: Path) -> None:
-    """Add the folder's name to `WANDB_NAME`, because several runs of one command would share it."""
-    name = OmegaConf.select(cfg, "runtime.logger.name")
-    if name and name == os.environ.get("WANDB_NAME"):
-        cfg.runtime.logger.name = f"{name}-{path.name}"
-
-
 def fixed_settings(_root_: DictConfig) -> str | None:
     """Return the identity of a sweep's configuration without what is swept.
 
@@ -156,31 +147,6 @@ def _values(override: str) -> list[str] | None:
         values = [{name: value for name, value in vars(sweep).items() if name != "tags"}]
     tags = [f"tag {tag}" for tag in getattr(sweep, "tags", ())]
     return sorted({*tags, *(identity({"value": redacted(value)}) for value in values)})
-
-
-def chosen() -> DictConfig:
-    """Return the name of the YAML that was chosen for each part of the model and of its training."""
-    made = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    found = {str(group): choice for group, choice in made.items() if choice and not re.search("[/@]", str(group))}
-    return OmegaConf.create(found)  # not plain data, on which `--resolve` would fail
-
-
-def wandb_mode() -> str:
-    """Return W&B's mode: `WANDB_MODE`, or online for a trial of `wandb agent`, or offline."""
-    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
-
-
-def wandb_tags() -> ListConfig:
-    """Return the tags in `WANDB_TAGS`, which separates them by commas."""
-    return OmegaConf.create([tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip()])
-
-
-def register_resolvers() -> None:
-    """Register the functions that `conf/` calls: choices, the names of folders, and W&B's environment variables."""
-    for resolver in (choices, chosen, run_name, job_name, fixed_settings, wandb_mode, wandb_tags):
-        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-    # cached, because a job sees only its own overrides and would compute another name
-    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, use_cache=True, replace=True)
 
 
 def _safe(text: str) -> str:

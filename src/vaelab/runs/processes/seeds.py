@@ -21,11 +21,12 @@ from vaelab.runs.cli import WANTS_TRACEBACK, console, is_usage, one_line, show_t
 from vaelab.runs.configuration import plain
 from vaelab.runs.execute import complete
 from vaelab.runs.folder.contents import read_metrics
-from vaelab.runs.folder.names import folder_of_seed, name_apart
+from vaelab.runs.folder.names import folder_of_seed
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import cores
 from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.runs.results import Metrics
+from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import processes_of
 from vaelab.signals import Interrupted, Stop, heeding
 from vaelab.training.other_callbacks import IN_STEPS, names_of, others

@@ -1,4 +1,4 @@
-"""The options of the W&B logger: W&B's own rules, applied before anything is written."""
+"""The options of the W&B logger: what its environment says, and W&B's own rules, applied before anything is written."""
 
 import inspect
 import os
@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.runs.folder.contents import is_run_id
@@ -19,6 +21,23 @@ OURS = ("config", "settings", "reinit", "save_dir", "version", "experiment", "pr
 OF_SWEEP = {"project": "WANDB_PROJECT", "entity": "WANDB_ENTITY", "id": "WANDB_RUN_ID"}  # set by `wandb agent`
 LONGEST_NAME, LONGEST_TAG = 128, 64  # characters; W&B refuses more
 FORBIDDEN = r"[/\\#?%:]"  # in the name of a project
+
+
+def wandb_mode() -> str:
+    """Return W&B's mode: `WANDB_MODE`, or online for a trial of `wandb agent`, or offline."""
+    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
+
+
+def wandb_tags() -> ListConfig:
+    """Return the tags in `WANDB_TAGS`, which separates them by commas."""
+    return OmegaConf.create([tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip()])
+
+
+def name_apart(cfg: DictConfig, path: Path) -> None:
+    """Add the folder's name to `WANDB_NAME`, because several runs of one command would share it."""
+    name = OmegaConf.select(cfg, "runtime.logger.name")
+    if name and name == os.environ.get("WANDB_NAME"):
+        cfg.runtime.logger.name = f"{name}-{path.name}"
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
