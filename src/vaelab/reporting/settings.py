@@ -15,7 +15,7 @@ def assign_settings(entries: Sequence[Entry]) -> list[str]:
     column determines them. A part whose class differs is one column, which stands for everything below it. The seed is
     the last column, because it numbers repetitions of one experiment.
     """
-    typed = [dict(_parsed(override) for override in entry.overrides) for entry in entries]
+    typed = [dict(parsed(override) for override in entry.overrides) for entry in entries]
     pairs = list(zip(entries, typed, strict=True))
     # configuration of a part → the override that chose it, to label jobs whose overrides are unknown
     labels = {as_text(_below(key, entry)): overrides[key] for entry, overrides in pairs for key in overrides}
@@ -84,7 +84,8 @@ def _determines(column: Sequence[Any], values: Sequence[Any], known: Sequence[in
     return distinct == len(pairs) and (distinct < len(known) or len({second for _, second in pairs}) == distinct)
 
 
-def _parsed(override: str) -> tuple[str, Any]:
+def parsed(override: str) -> tuple[str, Any]:
+    """Return the key and the value of an override; a value that is not a number stays a text."""
     key, _, text = override.lstrip("+~").partition("=")
     for kind in (int, float):
         with suppress(ValueError):
