@@ -28,7 +28,7 @@ def commands_of(entry_point: str, *pages: Path) -> list[str]:
     """Return what these pages, or all, type after `python -m vaelab.ENTRY_POINT` in their blocks of bash, each once."""
     start = f"python -m vaelab.{entry_point} "
     lines = [line for page in pages or PAGES for line in shell_lines(page)]
-    return list(dict.fromkeys(line.removeprefix(start) for line in lines if line.startswith(start)))
+    return list(dict.fromkeys(line[len(start) :] for line in lines if f"{line} ".startswith(start)))
 
 
 def write_files_shown(folder: Path) -> None:

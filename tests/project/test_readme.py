@@ -9,6 +9,7 @@ import pytest
 from tests.helpers.commands import ROOT, run_main
 from tests.helpers.pages import PAGES, SWEEPS_PAGE, commands_of, shell_lines, write_files_shown
 from vaelab import evaluate, export, report
+from vaelab import list as listing
 
 QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidden_features=8")
 TRAIN = [command for command in commands_of("train") if command not in commands_of("train", SWEEPS_PAGE)]
@@ -58,6 +59,12 @@ def test_evaluations_run(command, copied, run_fast, tmp_path):
 @pytest.mark.parametrize("command", commands_of("export"))
 def test_exports_run(command, copied, tmp_path):
     run_main(export.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("command", commands_of("list"))
+def test_lists_run(command, tmp_path):
+    assert run_main(listing.main, tmp_path, *shlex.split(command), "yes=true").out
 
 
 @pytest.mark.slow

@@ -88,6 +88,24 @@ def test_overrides_may_stand_on_both_sides_of_a_flag() -> None:
     assert hydra_words("train", typed) == [*read, "--config-path=/home/j e/d"]
 
 
+@pytest.mark.parametrize(
+    ("config", "typed", "read"),
+    [
+        ("reporting/list", "--json", "json=true"),
+        ("train", "--rerun", "runtime.rerun=true"),
+        ("train", "--compile", "compile=true"),
+    ],
+)
+def test_a_flag_switches_a_setting_on_that_is_off(config: str, typed: str, read: str) -> None:
+    assert hydra_words(config, [typed]) == [read]
+
+
+@pytest.mark.parametrize("word", ["--seed=1", "--seed", "--json=true", "--prune", "--cuda_graphs"])
+def test_hyphens_before_another_setting_are_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="must have no hyphens: type"):
+        hydra_words("reporting/list" if word.startswith(("--json", "--prune")) else "train", [word])
+
+
 @pytest.mark.parametrize("words", [["--foo"], ["--config-dir"], ["--cfg", "x"], ["seed=1", "-x", "seed=2"]])
 def test_an_unknown_flag_is_refused_without_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="--hydra-help lists the flags"):

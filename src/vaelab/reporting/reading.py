@@ -6,10 +6,10 @@ All texts are redacted and printable.
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -98,25 +98,36 @@ class Entry:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
+
+
 def read(job: Job) -> Entry:
     """Read what the report shows of a job."""
     entry = Entry(job.name, job.path, job.overrides)
-    for part in (_status, _config, _record, _metrics, _evaluations, _curve):
-        try:
-            part(job, entry)
-        except RunFolderError as error:
-            entry.damage.append(str(error).replace(f"{job.path}{os.sep}", ""))
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            entry.damage.append(f"unexpected structure of the job's {part.__name__[1:]} ({reason_of(error)})")
-    if entry.damage:
-        entry.state = "damaged"
+    entry = filled(entry, job, (status, config, _record, _metrics, _evaluations, _curve))
     if entry.state not in ("done", "running", "waiting"):
         entry.log = last_lines(job.path / "train.log")
     texts = ("name", "overrides", "error", "damage", "notes", "flat", "versions", "log")
     return replace(entry, **presentable({name: getattr(entry, name) for name in texts}))
 
 
-def _status(job: Job, entry: Entry) -> None:
+def filled(entry: AnyEntry, job: Job, parts: Sequence[Callable[[Job, AnyEntry], None]]) -> AnyEntry:
+    """Return the entry after each part has added to it. A part that fails makes its reason one of `entry.damage`."""
+    for part in parts:
+        try:
+            part(job, entry)
+        except RunFolderError as error:
+            entry.damage.append(str(error).replace(f"{job.path}{os.sep}", ""))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            name = part.__name__.removeprefix("_")
+            entry.damage.append(f"unexpected structure of the job's {name} ({reason_of(error)})")
+    if entry.damage:
+        entry.state = "damaged"
+    return entry
+
+
+def status(job: Job, entry: Entry) -> None:
+    """Add the state, the seconds and the error."""
     stored = job.status.get("state", "waiting")
     if stored not in STATES:
         raise RunFolderError(f"status.json has state {shown(stored)}, expected {', '.join(STATES[:-1])}")
@@ -124,7 +135,8 @@ def _status(job: Job, entry: Entry) -> None:
     entry.error = None if job.error is None else str(job.error)[:1000]
 
 
-def _config(job: Job, entry: Entry) -> None:
+def config(job: Job, entry: Entry) -> None:
+    """Add the configuration."""
     budget = {key: value for key, value in flatten(job.config).items() if key in BUDGET and value is not None}
     entry.flat = science(job.config) | budget
     entry.logger = job.config["runtime"]["logger"] if logs_to_wandb(job.config) else None

@@ -17,7 +17,7 @@ def assign_settings(entries: Sequence[Entry]) -> list[str]:
     derived: copies of an earlier column, or values below a part that follow from the column of its class. The seed is
     the last column, because it numbers repetitions of one experiment.
     """
-    typed = [dict(_parsed(override) for override in entry.overrides) for entry in entries]
+    typed = [dict(parsed(override) for override in entry.overrides) for entry in entries]
     pairs = list(zip(entries, typed, strict=True))
     # configuration of a part → the override that chose it, to label jobs whose overrides are unknown
     labels = {as_text(_below(key, entry)): overrides[key] for entry, overrides in pairs for key in overrides}
@@ -128,7 +128,8 @@ def _gives(name: str, column: Sequence[Any], key: str, values: Sequence[Any], kn
     return within or all(first == second for first, second in pairs)
 
 
-def _parsed(override: str) -> tuple[str, Any]:
+def parsed(override: str) -> tuple[str, Any]:
+    """Return the key and the value of an override; a value that is not a number stays a text."""
     key, _, text = override.lstrip("+~").partition("=")
     for kind in (int, float):
         with suppress(ValueError):

@@ -25,6 +25,7 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
         ConfigError: a flag is unknown, lacks its value, or is not for this command.
     """
     top, _ = _keys(config)
+    words = [_switched_on(top, word) for word in words]
     for word in words:
         flag = re.match(r"--([\w.@/]+)(?:=(.*)|$)", word)
         if flag and (_depth(top, flag[1]) or _depth(top.get(RUNTIME, {}), flag[1])):
@@ -39,6 +40,13 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
     flags = [word for word in words if word not in typed.overrides]
     flags = [name + equals + at_home(value) for name, equals, value in (flag.rpartition("=") for flag in flags)]
     return [*hydra_overrides(config, typed.overrides), *flags]
+
+
+def _switched_on(top: Flat, word: str) -> str:
+    """Return `--json` as `json=true`, and the same for every setting that is false."""
+    key = word.removeprefix("--")
+    off = top.get(key, top.get(RUNTIME, {}).get(key)) is False
+    return f"{key}=true" if off and word != key else word
 
 
 def _refuse(message: str) -> NoReturn:

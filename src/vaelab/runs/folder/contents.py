@@ -151,6 +151,19 @@ def find_checkpoint(folder: Path, check: Check) -> tuple[Path | None, int, list[
     return None, 0, []
 
 
+def spare_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints that a finished run can do without: all but `best.ckpt`, if that exists."""
+    own = folder / "checkpoints"
+    if own.is_symlink() or not _is_file(own / "best.ckpt"):
+        return []
+    names = [f"{name}.{ending}" for name in ("last", "previous") for ending in ("ckpt", "damaged")]
+    return [own / name for name in names if _is_file(own / name)]
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
 def loaded(file: BinaryIO | BytesIO, size: int) -> Any:
     """Load what `torch.save` wrote, onto the CPU. Refuse all but plain data and tensors."""
     check_container(file, size)

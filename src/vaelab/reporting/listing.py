@@ -1,0 +1,233 @@
+"""List run folders: find them, read a row of each, choose among the rows, sort them.
+
+The folders may be untrusted, and their runs may be in any state; see `vaelab.reporting.reading`.
+"""
+
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vaelab.data.pixels import MEASURES
+from vaelab.errors import RunFolderError
+from vaelab.evaluation.comparability import as_text, comparability
+from vaelab.evaluation.declared import metric_of
+from vaelab.reporting.reading import Entry, config, filled, is_number, status
+from vaelab.reporting.settings import parsed
+from vaelab.runs.folder.curves import read_curves
+from vaelab.runs.folder.identity import is_control
+from vaelab.runs.folder.names import key_of
+from vaelab.runs.tracking.wandb_runs import at
+from vaelab.security.redaction import presentable
+from vaelab.sweeps.folder import Job, SweepFolder
+
+COLUMNS = ("state", "bound", "epochs", "size", "date", "data", "run", "setting")
+BEST_FIRST = ("bound", "epochs", "size", "date")  # sorted from the largest value; the others by the alphabet
+BOUND = "val/elbo"
+FILES = ("status.json", "record.json")  # a folder with one of these is a run folder; other programs write config.yaml
+log = logging.getLogger(__name__)
+DEPTH = 3  # levels below the folder at which run folders are looked for
+
+
+@dataclass
+class Listed(Entry):
+    """A row: what is listed of one run folder.
+
+    Attributes:
+        run: the run folder, relative to the working folder.
+        bound: the validation bound of the last weights in nats; while a run is not done, of its last validation.
+        size: bytes on disk.
+        date: when the run's state last changed.
+        data: the data set and its pixels.
+        comparable: runs in which it is equal have comparable bounds.
+        known: the settings that a run can be found by.
+        written: when `status.json` was written, in nanoseconds.
+    """
+
+    run: str = ""
+    bound: float | None = None
+    epochs: int | None = None
+    size: int = 0
+    date: datetime | None = None
+    data: str = ""
+    comparable: str = ""
+    known: Mapping[str, Any] = field(default_factory=dict)
+    written: int | None = None
+
+    @property
+    def setting(self) -> str:
+        """The overrides of a job of a sweep that can change its result, or what the folder's name says."""
+        return " ".join(self.told) or re.sub("-[0-9a-f]{8}$", "", self.name)
+
+    @property
+    def told(self) -> list[str]:
+        """The overrides that can change the result."""
+        return [override for override in self.overrides if not is_control(key_of(override))]
+
+    @property
+    def problem(self) -> str | None:
+        """Why the folder is damaged, or why the run stopped."""
+        return "; ".join(dict.fromkeys(self.damage)) or self.error
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row as plain data: size in bytes, bound in nats, date in UTC."""
+        values = {name: getattr(self, name) for name in COLUMNS}
+        return values | {"date": self.date and self.date.isoformat(timespec="seconds"), "problem": self.problem}
+
+    def matches(self, word: str) -> bool:
+        """Return whether `key=value` is a setting of the run, or another word is part of the folder's name."""
+        if "=" not in word:
+            return word.lower() in f"{self.run} {self.setting}".lower()
+        key, value = parsed(word)
+        return key in self.known and _typed(self.known[key]) == _typed(value)
+
+
+def listed(folder: Path) -> list[Listed]:
+    """Return a row for each run folder in `folder`, in alphabetical order.
+
+    Raises:
+        RunFolderError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is not a folder: give the one that holds your run folders, folder=logs")
+    return [_read(job) for job in _jobs(folder, DEPTH)]
+
+
+def chosen(
+    runs: Sequence[Listed], state: str | None, find: Sequence[str], at_least: float | None, sort: str, best: bool
+) -> list[Listed]:
+    """Return the rows that match, sorted by a column; rows without a value come last.
+
+    Bounds are compared only where data, split and pixels agree: `sort="bound"` sorts within each of these groups, and
+    `best` leaves the best row of each.
+    """
+    sort = "bound" if best else sort
+    found = [run for run in runs if state in (None, run.state) and all(map(run.matches, find))]
+    if at_least is not None:
+        found = [run for run in found if run.bound is not None and run.bound >= at_least]
+    known = [run for run in found if getattr(run, sort) is not None]
+    known.sort(key=lambda run: getattr(run, sort), reverse=sort in BEST_FIRST)
+    if sort == "bound":
+        known.sort(key=lambda run: (run.data, run.comparable))
+    if best:
+        return list({run.comparable: run for run in reversed(known)}.values())[::-1]
+    return known + [run for run in found if getattr(run, sort) is None]
+
+
+def as_lines(runs: Sequence[Listed]) -> list[str]:
+    """Return the rows as a table, one line each, and a line that adds them up."""
+    rows = [list(COLUMNS), *(_cells(run) for run in runs)]
+    rows = [[" ".join(cell.split()) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = [name in ("bound", "epochs", "size") for name in COLUMNS]
+    aligned = [
+        [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
+        for row in rows
+    ]
+    total = f"{len(runs):,} runs, {in_megabytes(sum(run.size for run in runs))}"
+    return [*("  ".join(row).rstrip() for row in aligned), total]
+
+
+def _cells(run: Listed) -> list[str]:
+    date = "" if run.date is None else f"{run.date.astimezone():%Y-%m-%d %H:%M}"
+    epochs = "" if run.epochs is None else f"{run.epochs:,}"
+    unnamed = [override for override in run.told if override.replace("=", "_") not in run.name]
+    said = " ".join(filter(None, [*unnamed, run.problem]))
+    numbers = [metric_of(BOUND).shown(run.bound), epochs, in_megabytes(run.size)]
+    return [run.state, *numbers, date, run.data, run.run, said]
+
+
+def in_megabytes(size: int) -> str:
+    """Return a number of bytes as text."""
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _jobs(folder: Path, depth: int) -> Iterator[Job]:
+    """Yield the run folders at and below a folder. Follow no links."""
+    if any(os.path.lexists(folder / name) for name in FILES):
+        yield Job(folder)
+    elif depth:
+        plan = _plan(folder)
+        for path in sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)):
+            if not path.name.startswith("."):
+                for job in _jobs(path, depth - 1):
+                    yield replace(job, overrides=tuple(plan.get(job.name, job.overrides)))
+
+
+def _plan(folder: Path) -> Mapping[str, Sequence[str]]:
+    try:
+        return SweepFolder(folder).plan
+    except RunFolderError as error:
+        log.warning("the overrides of the jobs are unknown: %s", error)
+        return {}
+
+
+def _read(job: Job) -> Listed:
+    run = Listed(job.name, job.path, job.overrides, run=os.path.relpath(job.path))
+    run = filled(run, job, (_files, status, config, _data, _numbers))
+    texts = ("name", "overrides", "error", "damage", "run", "data")
+    return replace(run, **presentable({name: getattr(run, name) for name in texts}))
+
+
+def _files(job: Job, run: Listed) -> None:
+    run.written = written(job.path)
+    run.size = size_of(job.path)
+    updated = job.status.get("updated")
+    when = datetime.fromtimestamp(job.path.stat().st_mtime) if updated is None else datetime.fromisoformat(updated)
+    run.date = when.astimezone(UTC)
+
+
+def written(folder: Path) -> int | None:
+    """Return when `status.json` was written, in nanoseconds; None if there is no such file."""
+    with suppress(OSError):
+        return (folder / "status.json").lstat().st_mtime_ns
+    return None
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder. Follow no links."""
+    total = 0
+    for file in [path] if path.is_file() else (Path(top, name) for top, _, names in os.walk(path) for name in names):
+        with suppress(FileNotFoundError):  # a run that is running may remove a file at any time
+            total += file.lstat().st_size
+    return total
+
+
+def _data(job: Job, run: Listed) -> None:
+    run.known = run.flat | (at(job.config, "runtime.choices") or {}) | dict(map(parsed, job.overrides))
+    if record := job.record.get("data"):
+        key = comparability(record, "val", record["sizes"]["val"], MEASURES[record["pixels"]], {})
+        run.data = " ".join(filter(None, [key["data"], key["pixels"], key.get("binarize")]))
+        run.comparable = as_text(key)
+
+
+def _numbers(job: Job, run: Listed) -> None:
+    if run.state == "done":
+        if not (job.config and job.metrics):
+            raise RunFolderError("it is done, but has no config.yaml or no metrics.json")
+        bound, run.epochs = job.metrics.get(BOUND), _whole(job.metrics.get("epochs"))
+    else:
+        curve = read_curves(job.path).get(BOUND) or [(0, None)]
+        seen, bound = curve[-1]
+        run.epochs = _whole(seen and seen / job.record["data"]["sizes"]["train"])
+    run.bound = bound if is_number(bound) else None
+
+
+def _whole(epochs: float | None) -> int | None:
+    """Return a number of epochs, of which a begun one counts as a whole one."""
+    return None if not epochs else math.ceil(epochs)
+
+
+def _typed(value: Any) -> str:
+    """Return a value as text, in which equal settings are equal however they are typed."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    return str(float(value)) if isinstance(value, int | float) else "".join(str(value).split())
