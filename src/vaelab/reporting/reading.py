@@ -59,8 +59,10 @@ class Result:
         try:
             return read_column(self.values, estimator, name)
         except FileNotFoundError as error:
-            job = self.values.parent.parent.name
-            raise RunFolderError(f"{job} has no values of single examples: evaluate it again") from error
+            job = self.values.parent.parent
+            raise RunFolderError(
+                f"{job.name} has no values of single examples: type python -m vaelab.evaluate run_dir={job}"
+            ) from error
 
 
 @dataclass
@@ -159,8 +161,13 @@ def _evaluations(job: Job, entry: Entry) -> None:
         weights, values = "best" if prefix else "last", file.with_suffix(".safetensors")
         validation = job.metrics.get(f"{prefix}val/elbo")
         found = results_of(stored["comparability"], stored, weights, f"evaluations/{file.name}", validation, values)
-        known = [as_text(result.key) for result in entry.results]
-        entry.results += [result for result in found if as_text(result.key) not in known]
+        known = {as_text(result.key): i for i, result in enumerate(entry.results)}
+        for result in found:
+            if (i := known.get(as_text(result.key))) is None:
+                entry.results.append(result)
+            elif entry.results[i].weights == weights and not entry.results[i].values.exists():
+                # the run is older than the storing of its values
+                entry.results[i] = replace(entry.results[i], values=values)
     if stale:
         entry.notes.append(
             f"{stale} of {len(files)} evaluations left out, because they have other weights than metrics.json: "
