@@ -61,8 +61,10 @@ class Result:
         try:
             return read_column(self.values, estimator, name)
         except FileNotFoundError as error:
-            job = self.values.parent.parent.name
-            raise RunFolderError(f"{job} has no values of single examples: evaluate it again") from error
+            job = self.values.parent.parent
+            raise RunFolderError(
+                f"{job.name} has no values of single examples: type python -m vaelab.evaluate run_dir={job}"
+            ) from error
 
 
 @dataclass
