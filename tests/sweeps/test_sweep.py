@@ -6,14 +6,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import ray
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from tests.helpers.commands import ROOT, Run, assert_one_line, fast, run_main, wait_until
 from tests.helpers.faults import FAULT
@@ -26,7 +27,9 @@ from vaelab.runs.resolvers import register_resolvers
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers import on_submitit
+from vaelab.sweeps.launchers.base import Running
 from vaelab.sweeps.launchers.local import Local, slots_for
+from vaelab.sweeps.progress import SweepProgress
 from vaelab.sweeps.sweep import Sweep
 
 LAUNCHERS = ("basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "submitit_local", "ray")))
@@ -263,6 +266,23 @@ def test_a_job_is_found_by_what_it_is(tmp_path: Path) -> None:
     sweep.names = [f"x-{first[-8:]}", first]
     assert sweep.name_of(job("data=digits", "latent_dim=2")) == first
     assert sweep.name_of(job("data=digits", "latent_dim=2", "hydra.sweep.subdir=own")) == "own"
+
+
+def test_an_error_of_the_display_ends_the_launcher(tmp_path: Path) -> None:
+    ended: list[str] = []
+
+    class Launcher(Local):
+        def run(self, jobs: Sequence[JobSpec]) -> Running:
+            try:
+                yield None
+            finally:
+                ended.append("its processes")
+
+    sweep = Sweep(OmegaConf.create({"hydra": {"sweep": {"dir": "s"}}}), None, Launcher())
+    display = MagicMock(spec=SweepProgress, **{"refresh.side_effect": ZeroDivisionError})
+    with pytest.raises(ZeroDivisionError):
+        sweep.run([MagicMock(spec=JobSpec)], display)
+    assert ended == ["its processes"]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,8 +20,9 @@ def warnings_of(
     monkeypatch.setattr(pace, "SCHEDULED", file)
     monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     callback: Any = PaceWarning(period=10)
+    file.write_text("0 0 1\n")
+    callback.on_train_start(None, module)
     for steps, *spent in chunks:
-        file.write_text(f"{clock[1] * 1e9:.0f} {clock[2] * 1e9:.0f} 1\n")
         callback.on_train_batch_start(None, module)
         module.steps += steps
         clock[:] = [before + more for before, more in zip(clock, spent, strict=True)]
@@ -52,6 +54,16 @@ def test_a_slow_training_says_so_once(
     found = warnings_of(chunks, caplog, tmp_path, monkeypatch)
     assert len(found) == len(words)
     assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_the_waiting_is_read_once_a_period(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Mock(side_effect=pace.scheduled)
+    monkeypatch.setattr(pace, "scheduled", read)
+    warnings_of([(50, 5, 5, 0.5)] * 8, caplog, tmp_path, monkeypatch)
+    assert read.call_count == 1 + 4  # at the start, and every 10 seconds
 
 
 def test_times_are_unknown_where_the_system_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

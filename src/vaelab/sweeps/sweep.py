@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,8 @@ class Sweep:
     def run(self, jobs: Sequence[JobSpec], display: SweepProgress) -> None:
         """Run jobs until they have ended, or until a signal has stopped them."""
         stopping = False
-        with heeding() as stop, display, stop.patiently():
-            for ended in self.launcher.run(jobs) if jobs else ():
+        with heeding() as stop, display, stop.patiently(), closing(self.launcher.run(jobs)) as running:
+            for ended in running if jobs else ():
                 if ended is not None:
                     job, outcome = ended
                     job.outcome = outcome if outcome.state == "done" else record_end(job.path, outcome)

@@ -31,20 +31,25 @@ class PaceWarning(Callback):
         self.period = period
         self.warned = False
         self.fastest = float("inf")  # seconds of a step
-        self.spent = [0.0] * 4  # steps, seconds, time on a core and time of waiting in this period
+        self.steps, self.seconds = 0, 0.0  # of training in this period
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.scheduled = scheduled()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        self.before = (cast(VAEModule, pl_module).steps, time.perf_counter(), *scheduled())
+        self.before = cast(VAEModule, pl_module).steps, time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
-        after = (cast(VAEModule, pl_module).steps, time.perf_counter(), *scheduled())
-        self.spent = [spent + b - a for spent, a, b in zip(self.spent, self.before, after, strict=True)]
-        steps, seconds, on_core, waiting = self.spent
-        if seconds >= self.period and steps > 0 and not self.warned:
-            self.judge(seconds / steps, waiting / max(1, on_core + waiting))
-            self.spent = [0.0] * 4
+        steps, seconds = self.before
+        self.steps += cast(VAEModule, pl_module).steps - steps
+        self.seconds += time.perf_counter() - seconds
+        if self.seconds >= self.period and self.steps > 0 and not self.warned:
+            former, self.scheduled = self.scheduled, scheduled()
+            on_core, waiting = (now - before for now, before in zip(self.scheduled, former, strict=True))
+            self.judge(self.seconds / self.steps, waiting / max(1, on_core + waiting))
+            self.steps, self.seconds = 0, 0.0
 
     def judge(self, step: float, waiting: float) -> None:
         """Warn if a step of the period took too many seconds, or the thread waited too large a share of its time."""

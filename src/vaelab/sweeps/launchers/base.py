@@ -1,11 +1,11 @@
 """The contract of a launcher."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from vaelab.sweeps.job import JobSpec, Outcome
 
-Ended = tuple[JobSpec, Outcome]
+Running = Generator[tuple[JobSpec, Outcome] | None, None, None]
 
 
 class JobsLauncher(ABC):
@@ -18,8 +18,11 @@ class JobsLauncher(ABC):
         """
 
     @abstractmethod
-    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
-        """Run the jobs; yield each job that has ended with its outcome, and None at short intervals."""
+    def run(self, jobs: Sequence[JobSpec]) -> Running:
+        """Run the jobs; yield each job that has ended with its outcome, and None at short intervals.
+
+        The caller closes the generator.
+        """
 
     def waiting_for(self) -> str | None:
         """Return why jobs have not begun, in the cluster's own words; None if none waits, or nobody knows why."""

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -10,7 +10,7 @@ from vaelab.runs.processes.cores import CORES, cores
 from vaelab.runs.processes.pool import DiedError, Pool
 from vaelab.runs.validate import check_whole, processes_of
 from vaelab.sweeps.job import JobSpec, Outcome
-from vaelab.sweeps.launchers.base import Ended, JobsLauncher
+from vaelab.sweeps.launchers.base import JobsLauncher, Running
 from vaelab.sweeps.worker import perform_or_interrupted
 
 PRELOADED = [__name__, "vaelab.training.callbacks", "vaelab.runs.tracking.loggers"]
@@ -32,7 +32,7 @@ class Local(JobsLauncher):
         self.n_jobs = n_jobs
         self.jobs_per_gpu = jobs_per_gpu
 
-    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+    def run(self, jobs: Sequence[JobSpec]) -> Running:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         shares = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)

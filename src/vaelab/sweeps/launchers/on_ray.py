@@ -13,7 +13,7 @@ from vaelab.errors import ConfigError
 from vaelab.runs.processes.cores import CORES, THREADS, cores
 from vaelab.runs.validate import check_whole, processes_of
 from vaelab.sweeps.job import JobSpec, Outcome
-from vaelab.sweeps.launchers.base import Ended, JobsLauncher
+from vaelab.sweeps.launchers.base import JobsLauncher, Running
 from vaelab.sweeps.worker import perform_or_interrupted
 
 TICK = 0.5  # seconds
@@ -56,7 +56,7 @@ class Ray(JobsLauncher):
             token = "; type export RAY_AUTH_MODE=token" if "InvalidAuthToken" in str(error.__cause__) else ""
             raise ConfigError(f"Ray refuses hydra.launcher.{option}: {error}{token}") from error
 
-    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+    def run(self, jobs: Sequence[JobSpec]) -> Running:
         for job in jobs:
             options = self.options(job)
             if (missing := missing_for(options)) is None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
@@ -28,7 +28,7 @@ from vaelab.runs.validate import check_whole, processes_of
 from vaelab.signals import Interrupted
 from vaelab.sweeps.folder import Job
 from vaelab.sweeps.job import JobSpec, Outcome
-from vaelab.sweeps.launchers.base import Ended, JobsLauncher
+from vaelab.sweeps.launchers.base import JobsLauncher, Running
 from vaelab.sweeps.launchers.local import slots_for, visible_gpus
 from vaelab.sweeps.worker import perform
 
@@ -109,7 +109,7 @@ class Submitit(JobsLauncher):
         known = {job.path.name: sent.job_id for job, sent in self.submitted.items()}
         write_atomically(folder / JOBS, json.dumps(read_json(folder / JOBS) | known, indent=2))
 
-    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+    def run(self, jobs: Sequence[JobSpec]) -> Running:
         waiting = deque(job for job in jobs if job not in self.submitted)  # on SLURM none
         free = deque(slots_for(jobs, self.limit, 1) if waiting else ())  # submitit would start all at once
         # submitit hides the GPUs that it was not asked for
