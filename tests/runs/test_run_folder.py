@@ -188,9 +188,10 @@ def test_the_record_holds_protocol_splits_hashes_and_versions(finished: Outcome)
     assert {"vaelab", "torch", "python"} <= set(record["environment"]["versions"])
 
 
-def test_a_damaged_config_does_not_hide_why_the_run_failed(tmp_path: Path) -> None:
+def test_a_damaged_config_does_not_hide_why_the_run_failed(finished: Outcome, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, {"trainer": {"max_epochs": 1}})
     with folder.running({}):
+        shutil.copy(finished.path / "checkpoints" / "last.ckpt", folder.checkpoints)
         folder.finish({})
     folder = RunFolder(tmp_path, {"trainer": {"max_epochs": 2}})
 

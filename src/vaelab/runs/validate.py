@@ -25,6 +25,7 @@ CHOICES = {
     "trainer.precision": (None, "32-true", "bf16-mixed", "32", 32),
     "runtime.rerun": (False, True),
     "runtime.retry_failed": (True, False),
+    "runtime.keep": ("all", "best"),
     "runtime.cuda_graphs": (True, False),
     "runtime.stacked": (None, True, False),
 }

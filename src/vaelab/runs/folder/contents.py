@@ -114,9 +114,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         file = opened(path)
     except FileNotFoundError as error:
-        raise RunFolderError(
-            f"{path} does not exist: train the run first, or choose checkpoint=last or best"
-        ) from error
+        there = [name for name in ("last", "best") if path.with_name(f"{name}.ckpt").exists()]
+        instead = f"type checkpoint={there[0]}" if there else "train the run first"
+        raise RunFolderError(f"{path} does not exist: {instead}") from error
     with file:
         size = os.fstat(file.fileno()).st_size
         try:
@@ -127,6 +127,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def resumable(folder: Path) -> list[Path]:
+    """Return the checkpoints that training may resume from, the first choice first, whether they exist or not."""
+    return [folder / "last.ckpt", folder / "previous.ckpt"]
+
+
 def find_checkpoint(folder: Path, check: Check) -> tuple[Path | None, int, list[str]]:
     """Find the checkpoint that training resumes from: the last, or the previous one if the last is damaged.
 
@@ -134,7 +139,7 @@ def find_checkpoint(folder: Path, check: Check) -> tuple[Path | None, int, list[
         Its path and the training examples seen before it, or None and 0 if there is none; and warnings of damage.
     """
     damage: dict[Path, RunFolderError] = {}
-    for path in filter(Path.exists, (folder / f"{name}.ckpt" for name in ("last", "previous"))):
+    for path in filter(Path.exists, resumable(folder)):
         try:
             checkpoint = load_checkpoint(path)
         except RunFolderError as error:
@@ -156,8 +161,8 @@ def spare_checkpoints(folder: Path) -> list[Path]:
     own = folder / "checkpoints"
     if own.is_symlink() or not _is_file(own / "best.ckpt"):
         return []
-    names = [f"{name}.{ending}" for name in ("last", "previous") for ending in ("ckpt", "damaged")]
-    return [own / name for name in names if _is_file(own / name)]
+    spare = [path.with_suffix(ending) for path in resumable(own) for ending in (".ckpt", ".damaged")]
+    return [path for path in spare if _is_file(path)]
 
 
 def _is_file(path: Path) -> bool:

@@ -26,18 +26,18 @@ def read_curves(folder: Path) -> dict[str, Curve]:
         text = read_text(path, LIMIT)
         whole = text[: text.rfind("\n") + 1]  # the last line may be half written
         header, *rows = csv.reader(whole.splitlines() or [""])
-        names = header[len(COUNTS) :]
-        if tuple(header[: len(COUNTS)]) != COUNTS or not all(map(str.isprintable, names)):
+        if tuple(header[: len(COUNTS)]) != COUNTS or not all(map(str.isprintable, header)):
             raise ValueError(f"the columns are {shown(','.join(header))}, expected {','.join(COUNTS)},...")
-        curves: dict[str, Curve] = {name: [] for name in names}
-        for seen, _, *values in rows:
-            if not math.isfinite(x := float(seen)):
-                raise ValueError(f"samples_seen is {shown(seen)}, expected a number")
-            for name, value in zip(names, values, strict=True):
-                if value:
-                    curves[name].append((x, float(value)))
+        columns = {name: values for name, *values in zip(header, *rows, strict=True)}
+        samples_seen = list(map(float, columns.pop("samples_seen")))
+        if not all(map(math.isfinite, samples_seen)):
+            raise ValueError("samples_seen is infinite or NaN")
+        return {
+            name: [(seen, float(value)) for seen, value in zip(samples_seen, values, strict=True) if value]
+            for name, values in columns.items()
+            if name != "steps"
+        }
     except FileNotFoundError:
         return {}
     except (ValueError, csv.Error) as error:
         raise RunFolderError(f"{path} is damaged ({reason_of(error)}); delete it to go without curves") from error
-    return curves

@@ -74,6 +74,11 @@ class RunFolder:
         self.seconds_before: float = self.status.get("seconds", 0.0)
         if self.stored is not None:
             self._check_identity(self.stored)
+        if self._done and not self.finished and not any(map(Path.exists, contents.resumable(self.checkpoints))):
+            raise RunFolderError(
+                f"{self.path} is done, and has no last.ckpt to continue from (keep=best and vaelab.list remove it): "
+                "start over with rerun=true, and keep=all"
+            )
 
     @property
     def finished(self) -> bool:
@@ -183,6 +188,9 @@ class RunFolder:
                     self._set(state, error=line, details=details)
             raise
         self._set("done", ended_by=self.ended_by)
+        if self.config.get(RUNTIME, {}).get("keep") == "best":
+            for path in contents.spare_checkpoints(self.path):
+                path.unlink()
 
     def _locked(self) -> AcquireReturnProxy:
         """Make the folder and acquire its lock, which the end of the `with` block releases."""

@@ -1,0 +1,97 @@
+"""`keep=best`: what a finished run keeps, and that whatever reads it gives the right answer or one clear line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.commands import (
+    FAILURE,
+    Outcome,
+    Run,
+    assert_one_line,
+    assert_same_weights,
+    only_run,
+    results,
+    run_main,
+    status,
+)
+from tests.helpers.training import script_validations
+from vaelab import evaluate, export, report
+from vaelab.training import VAEModule
+
+BEST = ("keep=best", "trainer.max_epochs=5")  # with scripted validations, of which the third is the best
+
+
+def checkpoints(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+@pytest.fixture
+def kept(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    """A finished run that kept its best checkpoint alone."""
+    script_validations(monkeypatch)
+    return run_fast(*BEST)
+
+
+def test_only_the_best_checkpoint_stays_and_nothing_else_changes(kept: Outcome, run_fast: Run) -> None:
+    whole = run_fast("trainer.max_epochs=5", "name=whole").path
+    assert checkpoints(kept.path) == ["best.ckpt"]
+    assert checkpoints(whole) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
+    assert_same_weights(kept.path, whole, "best")
+    assert results(kept.path) == results(whole)
+    assert kept.path.name.removeprefix("digits-bernoulli-z2-s0") == whole.name.removeprefix("whole")
+    for line in (BEST, ("trainer.max_epochs=5",)):
+        table, finished_before, _ = run_fast(*line).out.partition("finished before")
+        assert finished_before
+        assert table in kept.out
+
+
+def test_a_run_without_its_last_checkpoint_is_not_continued(kept: Outcome, run_fast: Run) -> None:
+    before = status(kept.path)
+    for keep in ("best", "all"):
+        refused = run_fast("trainer.max_epochs=6", f"keep={keep}", code=FAILURE)
+        assert_one_line(refused, "no last.ckpt to continue from", "rerun=true")
+    assert status(kept.path) == before
+    again = run_fast("trainer.max_epochs=6", "rerun=true").path
+    assert checkpoints(again) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
+
+
+def test_the_best_weights_are_evaluated_and_exported(kept: Outcome, tmp_path: Path) -> None:
+    for main in (evaluate.main, export.main):
+        refused = run_main(main, tmp_path, f"run_dir={kept.path}", code=FAILURE)
+        assert_one_line(refused, "last.ckpt does not exist: type checkpoint=best")
+    run_main(export.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best")
+    run_main(evaluate.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best")
+    assert checkpoints(kept.path) == ["best.ckpt", "best.safetensors"]
+    found = json.loads((kept.path / "evaluation.json").read_text())
+    for name in ("elbo", "kl", "log_likelihood"):
+        assert found[f"test/{name}"] == results(kept.path)[f"best/test/{name}"]
+
+
+def test_a_run_that_is_not_done_keeps_what_it_resumes_from(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("keep=best", "trainer.max_epochs=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(VAEModule, "test_step", lambda *_: 1 / 0)
+        run_fast(*line, code=FAILURE)
+    assert checkpoints(only_run(tmp_path)) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
+    path = run_fast(*line).path
+    assert checkpoints(path) == ["best.ckpt"]
+    assert results(path) == results(run_fast(*line, "name=whole").path)
+
+
+def test_a_run_without_a_best_checkpoint_keeps_its_last(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_validations(monkeypatch, lambda steps: float("nan"))
+    assert checkpoints(run_fast("keep=best").path) == ["last.ckpt"]
+
+
+@pytest.mark.slow
+def test_jobs_and_seeds_keep_their_best_checkpoint(run_fast: Run, tmp_path: Path) -> None:
+    run_fast("-m", "keep=best", "latent_dim=2,3", "seeds=2", "sweep.name=look")
+    sweep = tmp_path / "logs" / "sweeps" / "look"
+    runs = [path.parent for path in sweep.glob("*/metrics.json")]
+    assert [checkpoints(run) for run in runs] == [["best.ckpt"]] * 4
+    assert "4 done" in run_main(report.main, tmp_path, f"sweep={sweep}").out
+    assert "2 of 2 jobs need not run" in run_fast("-m", "keep=best", "latent_dim=2,3", "seeds=2", "sweep.name=look").out
