@@ -2,8 +2,9 @@
 
     python benchmarks/report_pages.py [--jobs 1000] [--like logs/sweeps/NAME/JOB]
 
-The sweep consists of copies of one finished run folder that differ in decoder, latent dimension and seed. The run is
-trained first, unless `--like` names one. The whole process that makes the report is measured.
+The sweep consists of copies of one finished run folder that differ in decoder, latent dimension and seed, each with
+learning curves of 200 epochs. The run is trained first, unless `--like` names one. The whole process that makes the
+report is measured.
 """
 
 import argparse
@@ -26,6 +27,8 @@ TRAIN = ("data=digits", "decoder=gaussian", "latent_dim=2", "trainer.max_epochs=
 def make_sweep(job: Path, sweep: Path, jobs: int) -> None:
     """Write a sweep of `jobs` run folders like `job`."""
     config, metrics = (job / "config.yaml").read_text(), json.loads((job / "metrics.json").read_text())
+    header, *_, last = (job / "curves.csv").read_text().splitlines(keepends=True)
+    rest = last.split(",", 2)[2]
     plan = {}
     for i in range(jobs):
         decoder = DECODERS[i % len(DECODERS)]
@@ -34,7 +37,9 @@ def make_sweep(job: Path, sweep: Path, jobs: int) -> None:
         folder.mkdir(parents=True)
         for name in ("record.json", "status.json", "train.log"):
             shutil.copy(job / name, folder)
-        shutil.copytree(job / "figures", folder / "figures")
+        for name in ("figures", "evaluations"):
+            shutil.copytree(job / name, folder / name)
+        (folder / "curves.csv").write_text("".join([header, *(f"{100 * k},{k},{rest}" for k in range(1, 201))]))
         own = config.replace("\nlatent_dim: 2\n", f"\nlatent_dim: {size}\n").replace("\nseed: 0\n", f"\nseed: {seed}\n")
         (folder / "config.yaml").write_text(own)
         own_metrics = metrics | {"test/log_likelihood": metrics["test/log_likelihood"] + size + i % 7}

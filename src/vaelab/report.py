@@ -21,7 +21,7 @@ from vaelab.runs.validate import EVALUATION, check_choice
 
 @command("reporting/report")
 def main(cfg: DictConfig) -> None:
-    """Write `report.html`, `report.csv` and `report.json` to the sweep's folder."""
+    """Write `report.html`, and its numbers as `.csv`, `.json`, `.md` and `.tex`, to the sweep's folder."""
     check_choice("wandb_mode", cfg.wandb_mode, EVALUATION["wandb_mode"])
     folder = Path(cfg.sweep)
     report = gather(folder)
@@ -29,10 +29,14 @@ def main(cfg: DictConfig) -> None:
         "html": render(report, pictures_of(report)),
         "csv": as_csv(report.rows),
         "json": report.as_json(),
+        "md": "\n".join(table.markdown for table in report.tables.values()),
+        "tex": "\n".join(["% needs booktabs", *(table.latex for table in report.tables.values())]),
     }
     for ending, content in contents.items():
         write_atomically(folder / f"report.{ending}", content)
-    show_report(report, f"written: {os.path.relpath(folder / 'report.html')}, report.csv and report.json")
+    show_report(
+        report, f"written: {os.path.relpath(folder / 'report.html')}, report.csv, report.json, report.md and report.tex"
+    )
     log_report(folder, report, cfg.wandb_mode)
 
 

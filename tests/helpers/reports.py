@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.reporting.gathering import Report
-from vaelab.reporting.plots import Axes, Plot, plots_of
+from vaelab.reporting.plots import Axes, Plot, panel_of
 
 
 def stored_report(sweep: Path) -> dict[str, Any]:
@@ -24,11 +24,12 @@ def own_part(html: str) -> str:
 
 
 def plots(report: Report, group: int = 0) -> dict[str, Plot]:
-    return plots_of(report.groups[group], Axes(report))
+    return panel_of(report.groups[group], Axes(report)).plots
 
 
 def cells(html: str) -> list[list[str]]:
     """Return the values of the page's table, row by row."""
-    table = html[html.index("<table") : html.index("</table>")]
+    start = html.index('<table id="table"')
+    table = html[start : html.index("</table>", start)]
     rows = re.findall(r"<tr data-state.*?</tr>", table, flags=re.DOTALL)
     return [[unescape(value) for value in re.findall(r'<td[^>]*data-value="([^"]*)"', row)] for row in rows]

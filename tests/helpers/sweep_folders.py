@@ -102,6 +102,12 @@ def keep_scores(path: Path, scores: Tensor) -> None:
     KeptEvaluation(path, TEST).finish(records)
 
 
+def keep_curve(path: Path, points: Sequence[tuple[float, float]]) -> None:
+    """Store the validation's bound after so many training samples as a run does."""
+    rows = [f"{seen:.0f},{seen / 100:.0f},{bound}" for seen, bound in points]
+    (path / "curves.csv").write_text("\n".join(["samples_seen,steps,val/elbo", *rows, ""]))
+
+
 def stopped_job(sweep: Path, error: BaseException, *overrides: str) -> Path:
     """A job that stopped with an error."""
     with pytest.raises(type(error)), running_job(sweep, *overrides) as folder:

@@ -60,7 +60,7 @@ def test_settings_that_cannot_be_told_apart_are_said_with_advice(sweep: Path) ->
     assert first.endswith(
         f"; the next one, latent_dim=3, cannot be told apart from it (difference {found.size}, 95 % interval)"
     )
-    assert advice == found.advice
+    assert advice == f"as for latent_dim=3, {found.advice}"
     assert "seeds of each" in advice
     assert "would tell a difference of 0.2 nats" in advice
 

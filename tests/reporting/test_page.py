@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.sweep_folders import grid, plan, stopped_job
+from tests.helpers.sweep_folders import grid, keep_curve, plan, stopped_job
 from vaelab.reporting.gathering import gather
 from vaelab.reporting.page import render
 from vaelab.reporting.pictures import pictures_of
@@ -33,6 +33,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sweep = tmp_path_factory.mktemp("browsed") / "sweep"
     sweep.mkdir()
     grid(sweep)
+    for job in sweep.iterdir():
+        keep_curve(job, [(100.0 * epoch, -40.0 - 30 / epoch) for epoch in range(1, 9)])
     stopped_job(sweep, ValueError("<b>the loss</b>"), "decoder=gaussian", "latent_dim=9", "seed=0")
     plan(sweep, ("decoder=bernoulli", "latent_dim=9", "seed=1"))
     report = gather(sweep)
@@ -80,7 +82,7 @@ def column(page: Any, place: int) -> list[list[str]]:
 
 def test_a_header_sorts_within_each_group(opened: Any) -> None:
     page = opened()
-    heads = page.locator("thead th")
+    heads = page.locator("#table thead th")
     names = [text.split("\n")[0].strip() for text in heads.all_inner_texts()]
     place = names.index("KL")
     heads.nth(place).locator("button").focus()
@@ -120,8 +122,10 @@ def test_the_picker_shows_one_figure_at_a_time(opened: Any) -> None:
         page.locator(f"input[name=kind][value={kind}]").check()
         shown = page.locator(".card:visible")
         assert {shown.nth(i).get_attribute("data-kind") for i in range(shown.count())} == {kind}
-        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-        assert all(image.get_attribute("alt") for image in page.locator("img").all())
+        assert page.evaluate(
+            "[...document.querySelectorAll('.card img')].every(image => image.complete && image.naturalWidth > 0)"
+        )
+        assert all(image.get_attribute("alt") for image in page.locator(".card img").all())
 
 
 def test_hovering_over_a_point_names_its_jobs(opened: Any) -> None:
@@ -136,12 +140,60 @@ def test_hovering_over_a_point_names_its_jobs(opened: Any) -> None:
     assert "latent_dim_2-seed_" in (hover.first.text_content() or "")
 
 
+def test_a_picture_opens_large_and_closes_by_keyboard(opened: Any) -> None:
+    page = opened()
+    picture = page.locator(".zoom:visible").nth(1)
+    picture.focus()
+    page.keyboard.press("Enter")
+    large = page.locator("dialog img")
+    assert large.get_attribute("src") == picture.locator("img").get_attribute("src")
+    assert large.bounding_box()["width"] > 2 * picture.bounding_box()["width"]
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    picture.click()
+    page.get_by_role("button", name="Close").click()
+    assert not page.locator("dialog").is_visible()
+
+
+def test_a_name_in_the_legend_hides_its_line_in_all_plots(opened: Any) -> None:
+    page = opened()
+    panel = page.locator(".panel").first
+    before = page.evaluate(LINES)
+    button = panel.locator(".legend button").first
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert before > 1
+    page.wait_for_function(f"{LINES} === 1")  # of all units
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    page.wait_for_function(f"{LINES} === {before}")
+
+
+def test_the_legend_covers_no_plot(opened: Any) -> None:
+    page = opened()
+    script = """() => [...document.querySelectorAll('.panel')].map(panel => {
+        const bottoms = [...panel.querySelectorAll('.plot .main-svg')].map(e => e.getBoundingClientRect().bottom);
+        return panel.querySelector('.legend').getBoundingClientRect().top - Math.max(...bottoms);
+    })"""
+    assert min(page.evaluate(script)) >= 0
+
+
+def test_a_table_is_copied_as_markdown_and_latex(opened: Any) -> None:
+    page = opened(permissions=["clipboard-read", "clipboard-write"])
+    for kind, start in (("Markdown", "**digits"), ("LaTeX", "\\begin{table}")):
+        page.get_by_text(f"Table as {kind}").first.click()
+        page.get_by_role("button", name=f"Copy {kind}").first.click()
+        page.get_by_role("button", name="Copied").nth(0).wait_for()
+        assert page.evaluate("navigator.clipboard.readText()").startswith(start)
+
+
 def test_page_and_plots_follow_the_theme(opened: Any) -> None:
     page = opened(color_scheme="dark")
     ink = "getComputedStyle(document.body).color"
     text = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"
     dark = page.evaluate(ink)
     assert page.evaluate(text) == dark
+    assert page.evaluate(PAPER) != "rgb(255, 255, 255)"  # the white of figures is dimmed
     button = page.locator("#theme")
     button.click()
     light = page.evaluate(ink)
@@ -155,6 +207,8 @@ def test_page_and_plots_follow_the_theme(opened: Any) -> None:
     page.wait_for_function(f"light => {text} === light", arg=light, timeout=60_000)
 
 
+LINES = "document.querySelector('.panel').querySelectorAll('.scatterlayer .trace').length"
+PAPER = "getComputedStyle(document.querySelector('.zoom')).backgroundColor"
 LOW_CONTRAST = """() => {
     const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
     const linear = (c) => c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
@@ -187,13 +241,16 @@ def test_text_has_enough_contrast(scheme: str, opened: Any) -> None:
 
 @pytest.mark.slow
 def test_on_a_phone_the_table_scrolls_and_keeps_its_header(opened: Any) -> None:
-    page = opened(viewport={"width": 390, "height": 844}, has_touch=True)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.scroll'))")
-    wide = "[...document.querySelectorAll('main > *, .plot, .card')].filter(e => e.getBoundingClientRect().right > 390)"
+    page = opened(viewport={"width": 360, "height": 740}, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.tall'))")
+    wide = "[...document.querySelectorAll('main > *, .plot, .card')].filter(e => e.getBoundingClientRect().right > 360)"
     assert page.evaluate(f"{wide}.length") == 0
-    page.evaluate("(e => { e.style.maxHeight = '200px'; e.scrollTop = 150; })(document.querySelector('.scroll'))")
-    tops = page.evaluate("['.scroll', 'thead th'].map(s => document.querySelector(s).getBoundingClientRect().top)")
+    for table in ("#table", ".settings"):
+        score = page.locator(f"{table} thead th", has_text="log p(x)").first.bounding_box()
+        assert score["x"] + score["width"] <= 344
+    page.evaluate("(e => { e.style.maxHeight = '200px'; e.scrollTop = 150; })(document.querySelector('.tall'))")
+    tops = page.evaluate("['.tall', '#table thead th'].map(s => document.querySelector(s).getBoundingClientRect().top)")
     assert tops[1] - tops[0] < 3
 
 

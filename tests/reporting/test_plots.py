@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.reports import plots
-from tests.helpers.sweep_folders import finished_job, plan
+from tests.helpers.sweep_folders import finished_job, keep_curve, plan
+from vaelab.reporting import learning
 from vaelab.reporting.gathering import gather
-from vaelab.reporting.plots import Axes
+from vaelab.reporting.plots import MOST_LINES, Axes, panel_of
 
 
 def test_a_point_is_the_mean_and_standard_error_over_seeds(sweep: Path) -> None:
@@ -33,7 +34,9 @@ def test_each_decoder_has_its_line(sweep: Path) -> None:
     lines = {trace["name"]: trace["style"] for trace in drawn["log p(x) by latent_dim"]["data"]}
     assert set(lines) == {"decoder=DiagonalGaussian PerPixelScale", "decoder=Logistic PerPixelScale"}
     assert {trace["name"]: trace["style"] for trace in drawn["Rate and distortion"]["data"]} == lines
-    assert [trace["y"] for trace in drawn["Active units by latent_dim"]["data"]] == [[2, 5]] * 3  # the last: all units
+    assert [trace["y"] for trace in drawn["Active units by latent_dim (dotted: all units)"]["data"]] == [
+        [2, 5]
+    ] * 3  # the last: all units
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,50 @@ def test_x_is_latent_dim_or_else_a_number_that_differs(
     plan(sweep, *jobs)
     axes = Axes(gather(sweep))
     assert (axes.x, axes.lines) == (x, lines)
+
+
+def test_the_lines_of_the_best_settings_are_drawn(sweep: Path) -> None:
+    for i in range(MOST_LINES + 2):
+        finished_job(sweep, f"optimizer.lr={i + 1}", "latent_dim=2", value=-float(i))
+        finished_job(sweep, f"optimizer.lr={i + 1}", "latent_dim=5", value=-float(i))
+    report = gather(sweep)
+    panel = panel_of(report.groups[0], Axes(report))
+    assert set(panel.legend) == {f"optimizer.lr={i + 1}" for i in range(MOST_LINES)}
+    assert panel.left_out == f"Drawn are {MOST_LINES} of {MOST_LINES + 2} lines, those of the best settings."
+
+
+# learning curves
+
+
+def test_a_setting_has_a_curve_for_each_seed(sweep: Path) -> None:
+    for seed in (0, 1):
+        job = finished_job(sweep, "latent_dim=2", f"seed={seed}", value=-1)
+        keep_curve(job, [(100, -9.0), (200, -5.0 - seed), (300, math.inf)])
+    finished_job(sweep, "latent_dim=3", "seed=0", value=-2)  # has no curve
+    panel = learning.panel_of(gather(sweep).groups[0])
+    assert panel is not None
+    assert panel.legend == {"latent_dim=2": 0}
+    (trace,) = panel.plots["Learning curves"]["data"]
+    assert list(trace["x"]) == [100, 200, None, 100, 200]
+    assert list(trace["y"]) == [-9, -5, None, -9, -6]
+
+
+def test_without_curves_there_is_no_plot_of_them(sweep: Path) -> None:
+    finished_job(sweep, value=-1)
+    assert learning.panel_of(gather(sweep).groups[0]) is None
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
+    curve = [(float(x), -float(x)) for x in range(12_345)]
+    found = learning.thinned(curve)
+    assert len(found) == learning.MOST_POINTS
+    assert (found[0], found[-1]) == (curve[0], curve[-1])
+
+
+def test_the_axis_leaves_out_the_first_steep_rise(sweep: Path) -> None:
+    keep_curve(finished_job(sweep, value=-1), [(x, -1000.0 if x < 2 else -100.0 + x) for x in range(20)])
+    panel = learning.panel_of(gather(sweep).groups[0])
+    assert panel is not None
+    low, high = panel.plots["Learning curves"]["layout"]["yaxis"]["range"]
+    assert -100 < low < -98
+    assert -81 < high < -80

@@ -13,7 +13,9 @@ from vaelab.reporting.differences import Comparison, to_the_best
 from vaelab.reporting.groups import Group, Setting, describe_differences, grouped
 from vaelab.reporting.headline import headline, on_jobs
 from vaelab.reporting.reading import STATES, Entry, read
+from vaelab.reporting.rising import still_rising
 from vaelab.reporting.settings import assign_settings, confounded, shared_settings
+from vaelab.reporting.settings_table import SettingsTable, table_of
 from vaelab.reporting.table import Row, rows_of
 from vaelab.runs.folder.contents import FORMAT_VERSION
 from vaelab.security.redaction import presentable
@@ -33,6 +35,7 @@ class Report:
         shared: settings that all jobs have in common.
         entries: the jobs, in the order of the plan.
         comparisons: number of a group → the differences of its best setting to each other one.
+        tables: number of a group → the table of its settings.
         cautions: sentences on settings that always vary together, and on jobs without a result.
     """
 
@@ -43,6 +46,7 @@ class Report:
     entries: Sequence[Entry]
     groups: Sequence[Group]
     comparisons: Mapping[int, Sequence[Comparison]]
+    tables: Mapping[int, SettingsTable]
     cautions: Sequence[str]
     rows: Sequence[Row]
 
@@ -65,7 +69,8 @@ class Report:
 
     def headline(self, group: Group) -> list[str]:
         """Return the sentences that answer which setting of a group is best, and how sure that is."""
-        return headline(group, self.comparisons[group.number]) if group.settings else []
+        found = headline(group, self.comparisons[group.number]) if group.settings else []
+        return [*found, *filter(None, [still_rising(group)])]
 
     def as_json(self) -> str:
         """Return the content of `report.json`: the rows of `report.csv`, the groups, and the settings."""
@@ -127,8 +132,9 @@ def gather(path: Path) -> Report:
     groups = grouped(entries)
     name = presentable(path.resolve().name)
     comparisons = {group.number: to_the_best(group) for group in groups}
-    cautions, rows = on_jobs(entries) + confounded(entries, columns), rows_of(entries, groups)
-    return Report(name, datetime.now(UTC), columns, shared, entries, groups, comparisons, cautions, rows)
+    tables = {group.number: table_of(group, comparisons[group.number]) for group in groups}
+    cautions, rows = on_jobs(entries) + confounded(entries, columns), rows_of(entries, list(tables.values()))
+    return Report(name, datetime.now(UTC), columns, shared, entries, groups, comparisons, tables, cautions, rows)
 
 
 def jobs_of(path: Path) -> list[Job]:

@@ -25,7 +25,9 @@ def headline(group: Group, comparisons: Sequence[Comparison]) -> list[str]:
         found.append(
             "keep to the choice of validation, because a setting that is chosen by its test score looks too good"
         )
-    found += list(filter(None, (each.advice for each in comparisons)))[:1]
+    advised = next((each for each in comparisons if each.advice), None)
+    if advised is not None:
+        found.append(f"as for {advised.worse.label}, {advised.advice}")
     found.append(f"its score is {best.meaning}")
     if others and any(setting.bounds for setting in group.settings):
         found.append("a difference of lower bounds is one of log p(x) only if the bounds are equally tight")
@@ -67,7 +69,8 @@ def on_others(group: Group, comparisons: Sequence[Comparison]) -> str:
     for each in comparisons:
         of[each.outcome].append(each)
     named = {outcome: listed([f"{each.worse.label} ({each.size})" for each in found]) for outcome, found in of.items()}
-    said = [f"it is better than {len(of['better'])} of the {len(comparisons)} others"]
+    many = "all" if len(of["better"]) == len(comparisons) else f"{len(of['better'])} of the"
+    said = [f"it is better than {many} {len(comparisons)} others"]
     said += [f"worse than {named['worse']}"] if of["worse"] else []
     said += [f"cannot be told apart from {named['open']}"] if of["open"] else []
     said += [f"is not compared with {len(of['missing'])}, because {of['missing'][0].reason}"] if of["missing"] else []

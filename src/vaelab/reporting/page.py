@@ -9,15 +9,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from vaelab.evaluation.declared import metric_of
+from vaelab.metric import Metric
+from vaelab.reporting import learning
 from vaelab.reporting.gathering import Report
-from vaelab.reporting.groups import describe_differences
+from vaelab.reporting.groups import Group, describe_differences
 from vaelab.reporting.pictures import Pictures
-from vaelab.reporting.plots import MOST_LINES, Axes, lines_of, plots_of
+from vaelab.reporting.plots import Axes, panel_of
 from vaelab.reporting.reading import is_number
 from vaelab.reporting.settings import shown
+from vaelab.reporting.settings_table import NOTE, number
 from vaelab.reporting.table import NUMBERS
 
 MOST_VALUES = 12  # a setting with more values has no filter
+OF_SETTINGS = ("rate", "distortion", "active_units", "log_likelihood_bits_per_dim", "pareto_k_bad")  # beside the score
 
 
 def render(report: Report, pictures: Pictures) -> str:
@@ -43,22 +47,25 @@ def render(report: Report, pictures: Pictures) -> str:
         differences=describe_differences(report.groups),
         bits=bits,
         metrics=[metric_of(name) for name in NUMBERS.values() if bits or name != "log_likelihood_bits_per_dim"],
-        plots={group.number: plots_of(group, axes) for group in report.groups},
-        crowded=[group.number for group in report.groups if len(lines_of(group, axes)) > MOST_LINES],
-        most_lines=MOST_LINES,
+        own_metrics={group.number: metrics_of(group) for group in report.groups},
+        panels={
+            group.number: list(filter(None, [panel_of(group, axes), learning.panel_of(group)]))
+            for group in report.groups
+        },
+        note=NOTE,
         plotly=get_plotlyjs(),
         nonce=secrets.token_urlsafe(),  # the page runs only scripts with this nonce: ours
     )
 
 
+def metrics_of(group: Group) -> list[Metric]:
+    """Return the metrics of the table of settings that a setting of the group has."""
+    return [metric_of(name) for name in OF_SETTINGS if any(s.mean(name) is not None for s in group.settings)]
+
+
 def texts(settings: dict[str, Any]) -> dict[str, str]:
     """Return settings with each value as a text."""
     return {name: shown("", value) for name, value in settings.items()}
-
-
-def number(value: float | None, form: str = ".2f") -> str:
-    """Format a number with a true minus sign; None becomes an empty text."""
-    return "" if value is None else format(value, form).replace("-", "−")
 
 
 def error(value: float | None) -> str:

@@ -18,7 +18,7 @@ FIRST = ("reconstructions", "predictive_check", "samples", "manifold", "latent")
 MOST_JOBS = 24
 MOST_KINDS = 8
 MOST_PIXELS = 5000  # on the longest side of a figure; larger figures are skipped
-SIDE = 480  # pixels on the page
+SIDE = 800  # pixels, on the longest side of a picture
 
 
 @dataclass(frozen=True)

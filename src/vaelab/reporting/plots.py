@@ -1,4 +1,4 @@
-"""Make the plots of a group as data for plotly. The page's script adds colours, markers and error bars."""
+"""Make the plots of a group as data for plotly. The page adds a legend; its script, colours, markers and error bars."""
 
 import statistics
 from collections.abc import Callable, Collection, Sequence
@@ -14,6 +14,23 @@ from vaelab.reporting.settings import label_of, shown
 MOST_LINES = 16
 Jobs = list[Ranked]  # jobs that differ only in their seed; a line has one point for them
 Plot = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Plots that share a legend.
+
+    Attributes:
+        plots: title → plot.
+        legend: name of a line → number of its colour and marker.
+        marked: whether the lines have markers.
+        left_out: a sentence that counts the lines that are not drawn; empty if all are.
+    """
+
+    plots: dict[str, Plot]
+    legend: dict[str, int]
+    left_out: str
+    marked: bool = True
 
 
 class Axes:
@@ -79,12 +96,10 @@ def lines_of(group: Group, axes: Axes) -> dict[str, list[Jobs]]:
     return {name: [jobs for _, jobs in points] for name, points in by_x.items()}
 
 
-def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
-    """Return title → plot: the score and active units over x, and rate against distortion.
-
-    At most `MOST_LINES` lines are drawn, those with the best settings.
-    """
-    lines = dict(sorted(list(lines_of(group, axes).items())[:MOST_LINES]))
+def panel_of(group: Group, axes: Axes) -> Panel:
+    """Return the score and active units over x, and rate against distortion, with the lines of the best settings."""
+    found = lines_of(group, axes)
+    lines = dict(sorted(list(found.items())[:MOST_LINES]))
     positions = {axes.position(jobs[0]) for points in lines.values() for jobs in points}
     over, along = Axis(escape(axes.x or ""), axes.position), f" by {axes.x}" if axes.x else ""
 
@@ -101,11 +116,17 @@ def plots_of(group: Group, axes: Axes) -> dict[str, Plot]:
     if axes.x == "latent_dim":
         ends = sorted({size for trace in used["data"] for size in trace["x"] if is_number(size)})
         used["data"].append({"name": "all units", "x": ends, "y": ends})
-    return {
+    plots = {
         f"{group.score_name}{along}": plot(over, score),
         "Rate and distortion": plot(rate, distortion),
-        f"Active units{along}": used,
+        f"Active units{along}{' (dotted: all units)' if axes.x == 'latent_dim' else ''}": used,
     }
+    return Panel(plots, {name: axes.styles[name] for name in lines}, left_out(len(found)))
+
+
+def left_out(count: int) -> str:
+    """Say how many of so many lines are drawn; empty if all are."""
+    return f"Drawn are {MOST_LINES} of {count} lines, those of the best settings." if count > MOST_LINES else ""
 
 
 def traces(name: str, points: Sequence[Jobs], style: int, x: Axis, y: Axis) -> list[dict[str, Any]]:

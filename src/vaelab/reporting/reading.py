@@ -194,7 +194,8 @@ def _evaluations(job: Job, entry: Entry) -> None:
 
 def _curve(job: Job, entry: Entry) -> None:
     """Read the validation's bound in the course of training, without values that are not finite."""
-    entry.curve = [point for point in read_curves(job.path).get("val/elbo", []) if math.isfinite(point[1])]
+    curve = read_curves(job.path).get("val/elbo", [])
+    entry.curve = sorted({seen: bound for seen, bound in curve if math.isfinite(bound)}.items())
 
 
 def results_of(

@@ -5,30 +5,44 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from vaelab.reporting.groups import Group
-from vaelab.reporting.reading import Entry, Result
+from vaelab.reporting.groups import Group, Ranked
+from vaelab.reporting.reading import Entry
+from vaelab.reporting.settings_table import SettingRow, SettingsTable
 
 METRICS = (
     *("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units"),
     *("log_likelihood_bits_per_dim", "pareto_k_bad", "coverage_90", "miscalibration"),
 )
 NUMBERS = {name.removeprefix("log_likelihood_"): name for name in METRICS}  # column of the files → declared metric
+OF_SETTING = ("seeds", "failed_seeds", "mean", "mean_error", "difference_from_best", "half_width")  # columns
 Row = dict[str, Any]
 
 
-def rows_of(entries: Sequence[Entry], groups: Sequence[Group]) -> list[Row]:
+def rows_of(entries: Sequence[Entry], tables: Sequence[SettingsTable]) -> list[Row]:
     """Return a row for each result, group by group and best first, and then one for each job without results."""
-    rows = [_row(r.entry, r.result, group.number, r.rank) for group in groups for r in group.ranked]
+    rows = []
+    for table in tables:
+        of_rank: dict[int | None, Row] = {row.setting.rank: _of_setting(row) for row in table.rows}
+        rows += [_row(job.entry, table.group, job, of_rank.get(job.rank, {})) for job in table.group.ranked]
     return rows + [_row(entry) for entry in entries if not entry.results]
 
 
-def _row(entry: Entry, result: Result | None = None, group: int | None = None, rank: int | None = None) -> Row:
+def _of_setting(row: SettingRow) -> Row:
+    setting, found = row.setting, row.comparison and row.comparison.difference
+    numbers = (len(setting.jobs), setting.failed, setting.score, setting.error)
+    return dict(zip(OF_SETTING, (*numbers, *((-found.mean, found.half_width) if found else (None, None))), strict=True))
+
+
+def _row(entry: Entry, group: Group | None = None, job: Ranked | None = None, of_setting: Row | None = None) -> Row:
+    result = job and job.result
     return {
-        "group": group,
-        "rank": rank,
+        "group": group and group.number,
+        "rank": job and job.rank,
+        **(dict.fromkeys(OF_SETTING) | (of_setting or {})),
         "job": entry.name,
         "state": entry.state,
         **{f"setting:{key}": value for key, value in entry.settings.items()},
+        "validation": result and result.validation,
         **{column: result and result.numbers.get(name) for column, name in NUMBERS.items()},
         "seconds": entry.seconds,
         "weights": result and result.weights,

@@ -64,22 +64,29 @@
   // draw the plots: data come from data-plot, colours from the style sheet
   const symbols = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon"];
   const dashes = ["solid", "dash", "dot"];
-  const themed = (plot) => {
-    const style = getComputedStyle(root);
-    const colour = (name) => style.getPropertyValue(name).trim();
+  const probe = document.body.appendChild(document.createElement("span"));  // resolves light-dark()
+  const colour = (name) => {
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
+  };
+  const themed = (plot, hidden) => {
     const look = (trace) => {
       if (trace.style === undefined) {
         return { mode: "lines", line: { width: 1, dash: "dot", color: colour("--soft") }, hoverinfo: "skip" };
       }
       const color = colour(`--s${trace.style % 8}`);
-      const common = { legendgroup: trace.name, hovertemplate: "%{text}<extra></extra>" };
-      if (trace.single) {
-        return { ...common, mode: "markers", marker: { size: 4, opacity: 0.55, color }, showlegend: false };
+      const dash = dashes[Math.floor(trace.style / 8) % 3];
+      const visible = !hidden.has(trace.style);
+      if (trace.curve) {
+        const hovertemplate = `<b>${trace.name}</b><br>%{y:.2f} after %{x:,} samples<extra></extra>`;
+        return { visible, hovertemplate, mode: "lines", line: { width: 1.3, dash, color } };
       }
+      const common = { visible, hovertemplate: "%{text}<extra></extra>" };
+      if (trace.single) return { ...common, mode: "markers", marker: { size: 4, opacity: 0.55, color } };
       const bars = (array) => (array.some(Boolean) ? { array, type: "data", thickness: 1.2, width: 4, color } : null);
       return {
         ...common, mode: "lines+markers",
-        line: { width: 1.8, dash: dashes[Math.floor(trace.style / 8) % 3], color },
+        line: { width: 1.8, dash, color },
         marker: { size: 8, symbol: symbols[trace.style % 8], color },
         error_x: bars(trace.x_spread), error_y: bars(trace.y_spread),
       };
@@ -93,21 +100,51 @@
     const layout = {
       ...plot.layout,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: style.getPropertyValue("--text"), size: 12, color: colour("--ink") },
+      font: { family: getComputedStyle(root).getPropertyValue("--text"), size: 12, color: colour("--ink") },
       margin: { l: 8, r: 12, t: 10, b: 8 },
       xaxis: axis(plot.layout.xaxis), yaxis: axis(plot.layout.yaxis),
-      showlegend: true,
-      legend: { orientation: "h", y: -0.24, yanchor: "top", x: 0, font: { size: 12 } },
+      showlegend: false,
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--soft"), font: { color: colour("--ink"), size: 12 }, align: "left" },
       hovermode: "closest",
     };
     return [data, layout];
   };
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  const plots = all(".plot").map((element) => [element, JSON.parse(element.dataset.plot)]);
-  const draw = () => plots.forEach(([element, plot]) => Plotly.react(element, ...themed(plot), config));
-  draw();
+  const plots = all(".panel").flatMap((panel) => {
+    const hidden = new Set();  // the styles of lines that the legend hides
+    const own = all(".plot", panel).map((element) => [element, JSON.parse(element.dataset.plot), hidden]);
+    all(".legend button", panel).forEach((button) => button.addEventListener("click", () => {
+      const style = Number(button.dataset.style);
+      if (!hidden.delete(style)) hidden.add(style);
+      button.setAttribute("aria-pressed", String(!hidden.has(style)));
+      draw(own);
+    }));
+    return own;
+  });
+  const draw = (some) => some.forEach(([element, plot, hidden]) => Plotly.react(element, ...themed(plot, hidden), config));
+  draw(plots);
   window.addEventListener("beforeprint", () => plots.forEach(([element]) => Plotly.Plots.resize(element)));
+
+  // enlarge a picture; Escape closes it
+  const dialog = document.getElementById("enlarged");
+  all(".zoom").forEach((button) => button.addEventListener("click", () => {
+    const caption = document.createElement("p");
+    caption.textContent = button.firstElementChild.alt;
+    dialog.lastElementChild.replaceChildren(button.firstElementChild.cloneNode(), caption);
+    dialog.showModal();
+  }));
+  dialog?.addEventListener("click", (event) => event.target.matches("dialog, button") && dialog.close());
+
+  // copy a table; where the browser refuses, select it
+  all(".copy").forEach((button) => button.addEventListener("click", async () => {
+    const text = button.nextElementSibling;
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(text);
+    }
+  }));
 
   // follow the system's theme until the button chooses one
   const button = document.getElementById("theme");
@@ -117,8 +154,8 @@
     else root.dataset.theme = theme;
     button.textContent = `Theme: ${theme}`;
     button.setAttribute("aria-label", `Theme: ${theme === "system" ? "same as the system" : theme}`);
-    draw();
+    draw(plots);
   };
   button.addEventListener("click", () => choose(themes[(themes.indexOf(root.dataset.theme ?? "system") + 1) % 3]));
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(plots));
 })();
