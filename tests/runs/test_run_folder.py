@@ -143,16 +143,6 @@ def test_a_list_is_not_several_values() -> None:
     assert set(swept) == {"seed", "bad"}
 
 
-@pytest.mark.parametrize("more", [[], ["runtime.devices=[0,1]"]])
-@pytest.mark.parametrize(("fixed", "ending"), [(None, "017de6ef"), ("0a1b2c3d", "017de6ef"), ("0a1b2c3d", "b09c49f8")])
-def test_a_sweep_that_was_named_by_its_text_is_found(
-    fixed: str | None, ending: str, more: list[str], tmp_path: Path
-) -> None:
-    former = tmp_path / f"latent_dim{'-devices' if more else ''}-{ending}"
-    former.mkdir()
-    assert sweep_dir(str(tmp_path), "", ["data=digits", "latent_dim=2,3", *more], None, fixed) == str(former)
-
-
 @pytest.mark.parametrize("name", ["a/b=c,d é", ".."])
 def test_a_users_own_name_is_a_folder_below_runs(name: str, run_fast: Run, tmp_path: Path) -> None:
     path = run_fast(f'name="{name}"', "trainer.max_steps=1").path

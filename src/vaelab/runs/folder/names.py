@@ -1,7 +1,7 @@
 """Name folders: a readable part, then a hash. A name has no `/`, `=` or `,`, and fits on every file system."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,7 @@ def sweep_dir(
 ) -> str:
     """Return the folder of a sweep below `parent`: `sweep.name`, or a name made from what is swept and what is not.
 
-    The same sweep gets the same name, however it is typed: `seed=1,2` is `seed=choice(2, 1)`. A folder that an earlier
-    version named by the text of the overrides is found.
+    The same sweep gets the same name, however it is typed: `seed=1,2` is `seed=choice(2, 1)`.
 
     Args:
         params: the values of the sweeper itself, unless they are typed.
@@ -76,26 +75,11 @@ def sweep_dir(
         )
     if name:
         return f"{parent}/{shortened(_safe(name))}"
-    for former in _former_sweep_dirs(parent, overrides, fixed):
-        if Path(former).exists():
-            return former
     others = _scientific([override for override in overrides if key_of(override) not in swept])
     varied = {key: values for key, values in swept.items() if not is_control(key)}
-    return _sweep_dir(parent, varied, {"fixed": others if fixed is None else fixed, "varied": varied})
-
-
-def _sweep_dir(parent: str, swept: Iterable[str], identified_by: dict[str, Any]) -> str:
-    readable = _safe("-".join(key.split("/")[-1].split(".")[-1] for key in sorted(swept)))
-    return f"{parent}/{shortened(f'{readable}-{identity(identified_by)}')}"
-
-
-def _former_sweep_dirs(parent: str, overrides: Sequence[str], fixed: str | None) -> Iterator[str]:
-    """Yield the folders in which earlier versions ran the sweep. They took a comma or a bracket for several values."""
-    keys = {key_of(override) for override in overrides if "," in override or "(" in override}
-    yield _sweep_dir(parent, keys, {"overrides": _scientific(overrides)})
-    if fixed is not None:
-        varied = _scientific([override for override in overrides if key_of(override) in keys])
-        yield _sweep_dir(parent, keys, {"fixed": fixed, "varied": varied})
+    readable = _safe("-".join(key.split("/")[-1].split(".")[-1] for key in sorted(varied)))
+    digits = identity({"fixed": others if fixed is None else fixed, "varied": varied})
+    return f"{parent}/{shortened(f'{readable}-{digits}')}"
 
 
 def fixed_settings(_root_: DictConfig) -> str | None:
