@@ -1,11 +1,14 @@
 """A command whose output cannot be written goes on, without an error message."""
 
+import errno
+import io
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +47,33 @@ def test_a_full_disk_is_quiet() -> None:
         display = Display(stream)
         display.write("kept in the buffer until the flush")
         display.flush()
+        display.finish()
+
+
+class Disk(io.RawIOBase):
+    """A file on a disk that has no room at first."""
+
+    full = True
+    content = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.content += bytes(content)
+        return len(content)
+
+
+@pytest.mark.parametrize("line_buffering", [True, False])
+def test_a_disk_that_has_room_again_is_written_to(line_buffering: bool) -> None:
+    disk = Disk()
+    display = Display(io.TextIOWrapper(io.BufferedWriter(disk), line_buffering=line_buffering))
+    print("one", file=display, flush=True)
+    disk.full = False
+    print("two", file=display, flush=True)
+    assert disk.content == b"one\ntwo\n"
 
 
 def test_characters_that_the_encoding_lacks_are_escaped(tmp_path: Path) -> None:

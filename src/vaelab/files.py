@@ -1,9 +1,12 @@
 """Write files atomically."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # numbers of the errors of a disk without room
 
 
 @contextmanager

@@ -3,16 +3,19 @@
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
+
+from vaelab.files import FULL
 
 
 class Display:
     """A text stream that raises no error when `stream` cannot be written.
 
-    It waits for a slow reader, and is quiet for good after an error: the reader, the terminal or the disk is gone. It
-    escapes the characters that the encoding lacks; otherwise it behaves as `stream`.
+    It waits for a slow reader. On a full disk it keeps what fits into the buffer, and tries again at each write. After
+    another error it is quiet for good, because the reader or the terminal is gone. It escapes the characters that the
+    encoding lacks; otherwise it behaves as `stream`.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -38,11 +41,18 @@ class Display:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
+    def finish(self) -> None:
+        """Flush for the last time, and give up what cannot be written."""
+        with self._quiet_if_gone(retry=()):
+            self.stream.flush()
+
     @contextmanager
-    def _quiet_if_gone(self) -> Iterator[None]:
+    def _quiet_if_gone(self, retry: Sequence[int] = FULL) -> Iterator[None]:
         try:
             yield
-        except OSError:
+        except OSError as error:
+            if error.errno in retry:
+                return
             # replace the descriptor itself, because Python writes its buffer again, and child processes share it
             with suppress(OSError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self.stream.fileno())
@@ -57,10 +67,10 @@ def displayed_output() -> Iterator[None]:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        out, err = (cast(TextIO, Display(stream or nowhere)) for stream in (sys.stdout, sys.stderr))
-        with redirect_stdout(out), redirect_stderr(err):
+        out, err = (Display(stream or nowhere) for stream in (sys.stdout, sys.stderr))
+        with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, err)):
             try:
                 yield
             finally:
-                out.flush()
-                err.flush()
+                out.finish()
+                err.finish()

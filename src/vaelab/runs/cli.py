@@ -1,6 +1,5 @@
 """Turn functions into commands. An error that the user can fix is one line on stderr, and leaves no files behind."""
 
-import errno
 import functools
 import logging
 import multiprocessing
@@ -23,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from vaelab import errors
 from vaelab.errors import ConfigError, DataError, message_of
+from vaelab.files import FULL
 from vaelab.runs.command_line import hydra_words
 from vaelab.runs.configuration import CONF, contents
 from vaelab.runs.processes.cores import limit_threads
@@ -158,7 +158,7 @@ def one_line(error: BaseException) -> str:
         error = error.__cause__
     elif not isinstance(error, (*USAGE, *FAILURE)):
         where = f" ({type(error).__name__})"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         where = "; nothing is lost: make room, and type the command again"
     return printable(redact(" ".join(message_of(error).split()) + where))
 

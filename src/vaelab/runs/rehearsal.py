@@ -86,7 +86,7 @@ def try_out(cfg: DictConfig, data: ImageData, module: VAEModule, chosen: Sequenc
     except Exception as error:
         how = f"failed ({type(error).__name__}: {reason_of(error)})"
     else:
-        if whole.keys() == resumed.keys() and all(map(same, whole.values(), resumed.values())):
+        if whole.keys() == resumed.keys() and all(same(leaf, resumed[path]) for path, leaf in whole.items()):
             return True
         how = "ended in other weights than a training in one go"
     names = names_of(made(cfg, chosen))
@@ -123,7 +123,7 @@ def train(
                 raise ConfigError(f"the batch size is part of a run's identity: leave out {names}, type batch_size=")
     states = [optimizer.state_dict() for optimizer in trainer.optimizers]
     leaves, _ = tree_flatten_with_path([dict(module.state_dict()), states, module.steps])
-    return {keystr(path): leaf for path, leaf in sorted(leaves, key=lambda leaf: keystr(leaf[0]))}
+    return {keystr(path): leaf for path, leaf in leaves}
 
 
 def same(one: Any, other: Any) -> bool:
