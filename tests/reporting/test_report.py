@@ -7,6 +7,7 @@ import shutil
 from html import unescape
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from PIL import Image
 from tests.helpers.commands import FAILURE, USAGE, Run, assert_one_line
 from tests.helpers.reports import cells, own_part, page, plots, stored_report
 from tests.helpers.sweep_folders import finished_job, plan, stopped_job
-from tests.helpers.wandb_files import only
+from tests.helpers.wandb_files import Read, only, wandb_files
 from vaelab.reporting import pictures
 from vaelab.reporting.gathering import gather
 from vaelab.reporting.page import render
@@ -75,6 +76,29 @@ def test_the_report_is_a_wandb_run_in_the_sweeps_group(swept: Path) -> None:
     (table,) = (swept / "wandb").rglob("*.table.json")
     assert len(json.loads(table.read_text())["data"]) == 2
     assert gather(swept).counts == {"done": 2}  # W&B's folder is not a job
+
+
+def test_a_later_report_is_the_same_wandb_run(swept: Path, tmp_path: Path, run_report: Run) -> None:
+    shutil.copytree(swept, tmp_path / "look")
+    run_report("sweep=look")
+    first, second = map(Read, wandb_files(tmp_path / "look"))
+    assert first.run["run_id"] == second.run["run_id"]
+
+
+def test_online_a_later_report_resumes_its_run(
+    swept: Path, tmp_path: Path, run_report: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(swept, tmp_path / "look")
+    asked: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> Any:
+        asked.append(options)
+        return MagicMock(dir=str(tmp_path / "run" / "files"))
+
+    monkeypatch.setattr("wandb.init", init)
+    run_report("sweep=look", "wandb_mode=online")
+    (options,) = asked
+    assert (options["id"], options["resume"]) == (only(swept).run["run_id"], "allow")
 
 
 # what a stranger wrote

@@ -77,6 +77,7 @@ class Entry:
         notes: the numbers that are left out, with reasons.
         flat: the scientific configuration and the budget, by dotted keys.
         logger: the configuration of its W&B logger, if it has one.
+        run_id: the id of its run in W&B, if it has one.
         versions: the versions of the packages, and the platform, of the run.
         curve: the validation's bound in nats after so many training samples.
         log: the end of `train.log`, if the job did not end well.
@@ -93,6 +94,7 @@ class Entry:
     seconds: float = 0.0
     flat: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] | None = None
+    run_id: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     curve: list[tuple[float, float]] = field(default_factory=list)
@@ -141,7 +143,8 @@ def config(job: Job, entry: Entry) -> None:
     """Add the configuration."""
     budget = {key: value for key, value in flatten(job.config).items() if key in BUDGET and value is not None}
     entry.flat = science(job.config) | budget
-    entry.logger = job.config["runtime"]["logger"] if logs_to_wandb(job.config) else None
+    if logs_to_wandb(job.config):
+        entry.logger, entry.run_id = job.config["runtime"]["logger"], str(job.status.get("run_id", ""))
 
 
 def _record(job: Job, entry: Entry) -> None:

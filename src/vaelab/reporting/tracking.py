@@ -1,7 +1,6 @@
 """Log the report to W&B, as a run in the sweep's group with the table of jobs and the best setting of each group."""
 
 import os
-import secrets
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -10,7 +9,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group
-from vaelab.runs.folder.identity import flatten
+from vaelab.runs.folder.identity import digest, flatten
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.tracking import loggers
 from vaelab.runs.tracking.wandb_options import checked
@@ -19,17 +18,20 @@ from vaelab.runs.tracking.wandb_options import checked
 def log_report(folder: Path, report: Report, mode: str) -> None:
     """Log the report to the W&B project of the sweep's runs, unless no run logs to W&B.
 
+    Its id follows from the sweep's name and its first run, so that a later report of the sweep updates the same run.
+
     Args:
         folder: the sweep's folder.
         mode: `offline`, `online` or `disabled`.
     """
-    node = next((entry.logger for entry in report.entries if entry.logger), None)
-    if node is None or mode == "disabled" or (folder / "wandb").is_symlink():
+    first = next((entry for entry in report.entries if entry.logger), None)
+    if first is None or first.logger is None or mode == "disabled" or (folder / "wandb").is_symlink():
         return
-    place = {name: node[name] for name in ("project", "entity") if isinstance(node.get(name), str)}
+    names = ("project", "entity")
+    place = {name: first.logger[name] for name in names if isinstance(first.logger.get(name), str)}
     # the logger needs a run folder; making this one writes nothing
     run = RunFolder(folder, {"sweep": report.name, "jobs": report.counts})
-    run.status["run_id"] = secrets.token_hex(4)
+    run.status["run_id"] = digest(f"{report.name} {first.run_id}")
     kwargs: dict[str, Any] = {"name": f"{report.name}-report", "job_type": "report", "mode": mode} | place
     kwargs |= {"dir": os.environ.get("WANDB_DIR")}  # not a stored one, because the folder may be a stranger's
     with loggers.closing(loggers.wandb_run(run, report.name, checked(kwargs))) as logger:
