@@ -30,7 +30,7 @@ def render(report: Report, pictures: Pictures) -> str:
     )
     environment.filters |= {"duration": duration, "number": number, "error": error, "texts": texts}
     axes = Axes(report)
-    bits = any(row["bits_per_dim"] is not None for row in report.rows)
+    known = [name for column, name in NUMBERS.items() if any(row[column] is not None for row in report.rows)]
     values = {name: {texts(entry.settings)[name] for entry in report.entries} for name in report.columns}
     return environment.get_template("page.html.jinja").render(
         report=report,
@@ -40,8 +40,8 @@ def render(report: Report, pictures: Pictures) -> str:
         most_values=MOST_VALUES,
         numeric=[c for c in report.columns if all(is_number(e.settings[c]) for e in report.entries)],
         differences=describe_differences(report.groups),
-        bits=bits,
-        metrics=[metric_of(name) for name in NUMBERS.values() if bits or name != "log_likelihood_bits_per_dim"],
+        bits="log_likelihood_bits_per_dim" in known,
+        metrics=[metric_of(name) for name in known or NUMBERS.values()],
         plots={group.number: plots_of(group, axes) for group in report.groups},
         crowded=[group.number for group in report.groups if len(lines_of(group, axes)) > MOST_LINES],
         most_lines=MOST_LINES,

@@ -131,8 +131,12 @@ def _evaluation(job: Job, entry: Entry) -> None:
     if any(name not in stored or stored[name] != job.metrics.get(prefix + name) for name in ("steps", "samples_seen")):
         entry.notes.append("evaluation.json left out, because it has other weights than metrics.json: evaluate again")
         return
-    known = [as_text(result.key) for result in entry.results]
-    entry.results += [result for result in results if as_text(result.key) not in known]
+    known = {as_text(result.key): result for result in entry.results}
+    for result in results:
+        if (same := known.get(as_text(result.key))) is None:
+            entry.results.append(result)
+        elif same.weights == result.weights:
+            same.numbers.update(result.numbers)  # the same, and the inference gap
 
 
 def results_of(key: Key, metrics: Mapping[str, Any], weights: str, source: str) -> Iterator[Result]:

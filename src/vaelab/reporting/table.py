@@ -10,7 +10,7 @@ from vaelab.reporting.reading import Entry, Result
 
 METRICS = (
     *("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units"),
-    *("log_likelihood_bits_per_dim", "pareto_k_bad"),
+    *("log_likelihood_bits_per_dim", "pareto_k_bad", "amortization_gap", "approximation_gap"),
 )
 NUMBERS = {name.removeprefix("log_likelihood_"): name for name in METRICS}  # column of the files → declared metric
 Row = dict[str, Any]
