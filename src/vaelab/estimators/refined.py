@@ -34,7 +34,7 @@ class RefinedImportanceSampling(ImportanceSampling):
 
     num_steps: int = 20
     num_refining: int = 2
-    rate: float = 0.06
+    rate: float = 0.1
     widening: float = 1.1
     name: ClassVar[str] = "refined"
     label: ClassVar[str] = "refined importance sampling"

@@ -10,7 +10,7 @@ from vaelab.estimators.fitting import fit
 from vaelab.evaluation.latent_usage import diagonal_normal, spread_of_mean
 from vaelab.vae import VAE, Image
 
-STEPS, SAMPLES, RATE = 100, 4, 0.06  # of the fit
+STEPS, SAMPLES, RATE = 100, 4, 0.1  # of the fit
 CHOOSING, REPORTING = 20, 50  # samples to choose between the two ends of the fit, and to report the chosen one
 GAP_VALUES = ("fitted_elbo", "fitted_rate", "amortization_gap")
 MEMORY = ImportanceSampling.max_batch_elements
