@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.commands import ROOT, Outcome, Run, assert_one_line, fast, results, run_main
 from vaelab import train
+from vaelab.evaluation import trust
 from vaelab.evaluation.comparability import name_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, predictive_summary
@@ -116,6 +118,33 @@ def test_each_evaluation_keeps_its_values_example_by_example(folder: Path, run_e
     assert told in [json.loads(file.read_text()) for file in files]
 
 
+def test_the_inference_gap_is_split_unless_told_otherwise(folder: Path, run_evaluate: Run) -> None:
+    out = run_evaluate("run_dir=run", "estimator=refined", "num_samples=30").out
+    found = numbers(folder)
+    gaps = [found[f"test/{name}_gap"] for name in ("amortization", "approximation")]
+    error = math.hypot(*(found[f"test/{name}_error"] for name in ("amortization_gap", "gain")))
+    assert sum(gaps) == pytest.approx(found["test/gain"], abs=4 * error)
+    assert values(folder)["amortization_gap"].shape == (179,)
+    assert found["test/fitted_elbo"] > found["test/elbo"] - 4 * error
+    assert "amortisation gap" in out
+    assert "approximation gap" in out
+    assert "the encoder loses " in out
+    assert "amortisation gap" not in run_evaluate("run_dir=run", "num_samples=30", "inference_gap=false").out
+    assert "test/amortization_gap" not in numbers(folder)
+
+
+def test_a_poor_proposal_gives_a_lower_bound_without_an_error(
+    folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run_dir=run", "num_samples=30", "inference_gap=false")
+    for poor, label in ((2.0, "log p(x)"), (-1.0, "lower bound")):  # more than every example, and than none
+        monkeypatch.setattr(trust, "POOR", poor)
+        row = re.search(rf"{re.escape(label)}, importance .*", run_evaluate(*command).out)
+        assert row
+        error = f"{numbers(folder)['test/standard_error']:.3f}"
+        assert (error in row[0].split()) == (poor > 0)
+
+
 # estimators
 
 
@@ -130,9 +159,9 @@ def test_all_estimators_stand_side_by_side_under_one_prior(
         outcome = run_evaluate("run_dir=run", *QUICK_ALL, "num_samples=200")
     assert len(calls) == 1
     found = numbers(folder)
-    for name in ("importance", "ais", "hmc"):
+    for name in ("refined", "importance", "ais", "hmc"):
         assert math.isfinite(found[f"test/{name}/log_likelihood"])
-        assert f"log p(x), {name}" in outcome.out
+        assert f", {name} " in outcome.out
     gap = found["test/ais/simulated_upper"] - found["test/ais/simulated_lower"]
     assert found["test/ais/simulated_gap"] == pytest.approx(gap)
     for text in ("KL of each latent dimension, largest first:", "of 2 units active", "posterior collapse", "apart"):
@@ -202,11 +231,12 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
         ("measure=mass", "binary"),
         ("dequantizations=3", "found estimator=importance and binary pixels: type dequantizations=1"),
         ("dequantizations=3 estimator=ais", "dequantizations above 1 need importance sampling"),
+        ("inference_gap=2", "inference_gap must be true or false, found 2"),
         ("limit=0", "limit must be a whole number of at least 1"),
         ("split=train", "test or val"),
         ("devices=0", "devices must be a whole number of at least 1"),
         ("estimator=guess", "guess"),
-        ("+estimator.num_chains=3", "also type estimator=importance, ais, hmc or all"),
+        ("+estimator.num_chains=3", "also type estimator=refined, importance, ais, hmc or all"),
         ("estimator.num_chains=3 estimator=hmc", "must be even"),
         ("estimator=ais num_samples=10", "num_samples needs importance sampling"),
     ],

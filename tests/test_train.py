@@ -14,9 +14,10 @@ import pytest
 import torch
 import yaml
 
-from tests.helpers.commands import Outcome, Run, assert_same_weights, fast, results
+from tests.helpers.commands import Outcome, Run, assert_same_weights, composing, fast, results
 from tests.helpers.training import script_validations, scripted_bound
 from vaelab.runs.configuration import CONF
+from vaelab.runs.results import show
 from vaelab.training.step import Step
 
 VALIDATED = ("val/elbo", "val/reconstruction", "val/kl")
@@ -81,6 +82,29 @@ def test_the_table_at_the_end_shows_the_stored_numbers(finished: Outcome) -> Non
     assert "nats" in finished.out
     for name, form in {"test/elbo": ".2f", "test/kl": ".2f", "test/log_likelihood": ".2f", "samples_seen": ","}.items():
         assert format(metrics[name], form) in finished.out
+
+
+def test_the_table_at_the_end_says_how_far_to_trust_the_estimate(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"log_likelihood": -90.12, "num_samples": 100, "pareto_k_bad": 0.2, "standard_error": 0.01, "bias": -0.02}
+    metrics = {f"test/{name}": value for name, value in found.items()} | {"samples_seen": 7}
+    show({"last weights": metrics, "best weights": metrics}, "closing")
+    out = capsys.readouterr().out
+    assert "lower bound of log p(x), importance-weighted │ -90.12" in out
+    assert (
+        "importance-weighted, last weights: the proposal is poor for 20% of the examples (Pareto k above 0.50)" in out
+    )
+    assert "importance-weighted, last weights: it is too low by at least 0.02 nats" in out
+    show({"last weights": metrics | {"test/pareto_k_bad": 0.0}}, "closing")
+    assert "lower bound" not in capsys.readouterr().out
+
+
+def test_the_estimate_is_refined_unless_told_otherwise(run_fast: Run, run_evaluate: Run) -> None:
+    assert composing().estimator._target_ == "vaelab.estimators.RefinedImportanceSampling"
+    outcome = run_fast("estimator=refined", "estimator.num_samples=30")
+    assert "importance-weighted, last weights: the proposal is " in outcome.out
+    run_evaluate(f"run_dir={outcome.path}", "inference_gap=false")
+    name = "test/log_likelihood"
+    assert evaluation(outcome.path)[name] == results(outcome.path)[name]
 
 
 def test_the_same_command_elsewhere_gives_the_same_numbers(run_fast: Run, finished: Outcome) -> None:
@@ -152,7 +176,7 @@ def test_evaluate_reproduces_the_metrics_of_the_last_weights(
 ) -> None:
     path = Path(shutil.copytree(finished.path, tmp_path / "moved" / "here"))
     before = results(path)
-    outcome = run_evaluate("run_dir=moved/here")
+    outcome = run_evaluate("run_dir=moved/here", "inference_gap=false")
     found = evaluation(path)
     assert found["checkpoint"] == "last"
     for name in (*TESTED, "samples_seen", "steps"):

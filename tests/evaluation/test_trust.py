@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
-from vaelab.estimators import AnnealedImportanceSampling, Estimator, ImportanceSampling
+from vaelab.estimators import AnnealedImportanceSampling, Estimator, ImportanceSampling, RefinedImportanceSampling
 from vaelab.evaluation.metrics import estimate_summary
 from vaelab.evaluation.trust import in_words, interval, knows_bias
 
@@ -30,6 +30,7 @@ def ais(chains: int, temperatures: int) -> AnnealedImportanceSampling:
 CASES = [  # the estimator, the latent's size, how wrong q is, and whether the bias is known in most evaluations
     *((ImportanceSampling(k), 2, 0.1, True) for k in (20, 100, 500)),
     (ImportanceSampling(1000), 7, 0.2, True),
+    (RefinedImportanceSampling(100), 7, 0.5, True),
     (ImportanceSampling(10), 7, 0.2, False),
     (ImportanceSampling(100), 7, 0.5, False),
     (ImportanceSampling(1000), 7, -0.3, False),
@@ -69,6 +70,6 @@ def test_an_estimate_that_is_too_high_has_its_bias_on_the_other_side() -> None:
 def test_a_score_is_named_for_what_it_is() -> None:
     assert in_words({}, "elbo") == "the ELBO, a lower bound of log p(x)"
     assert in_words({"num_samples": 1}, "log_likelihood").startswith(
-        "a lower bound of log p(x) with K = 1; q(z|x) is not"
+        "a lower bound of log p(x) with K = 1; the proposal is not checked"
     )
     assert in_words({"log_likelihood": -3.0, "bias": 0.1}, "log_likelihood") == "an estimate of log p(x)"

@@ -57,6 +57,24 @@ def linear_gaussian(latent_dim: int, event_shape=(1, 4, 5), scale: float = 0.5, 
     return vae, log_evidence
 
 
+def correlate(vae: VAE) -> Tensor:
+    """Rotate the latent of a `linear_gaussian`, which leaves p(x) as it is; return the precision P of p(z|x).
+
+    q becomes the best diagonal Gaussian: its means are those of p(z|x), and its variances are 1 / P_jj.
+    """
+    decoder, encoder = vae.decoder.head, vae.encoder.head
+    latent_dim = vae.latent_dim
+    rng = torch.Generator().manual_seed(1)
+    rotation = torch.linalg.qr(torch.randn(latent_dim, latent_dim, generator=rng, dtype=torch.float64)).Q
+    with torch.no_grad():
+        precision = rotation.T @ torch.diag(1 / encoder.scale.layer.linear.bias.exp()) @ rotation
+        decoder.loc.linear.weight.copy_(decoder.loc.linear.weight @ rotation)
+        for parameter in (encoder.loc.linear.weight, encoder.loc.linear.bias):
+            parameter.copy_(rotation.T @ parameter)
+        encoder.scale.layer.linear.bias.copy_(-precision.diagonal().log())
+    return precision
+
+
 def draw_data(vae: VAE, n: int) -> Tensor:
     """x ~ p(x)."""
     with torch.no_grad():

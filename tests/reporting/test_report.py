@@ -45,6 +45,7 @@ def test_only_an_evaluation_with_another_k_adds_a_group(copied: Path, run_report
         run_report(f"sweep={copied.parent}")
         report = stored_report(copied.parent)
         assert [(row["source"].split("/")[0], row["rank"]) for row in report["rows"]] == [(s, 1) for s in sources]
+        assert all(row["amortization_gap"] is not None for row in report["rows"])
     ks = [group["comparability"]["estimators"]["importance"]["num_samples"] for group in report["groups"]]
     assert ks == [2, 7]
 

@@ -4,6 +4,7 @@ from vaelab.estimators.annealed import AnnealedImportanceSampling
 from vaelab.estimators.base import Estimate, Estimator, Several
 from vaelab.estimators.harmonic import HarmonicMean
 from vaelab.estimators.importance import ImportanceSampling
+from vaelab.estimators.refined import RefinedImportanceSampling
 
 __all__ = [
     "AnnealedImportanceSampling",
@@ -11,5 +12,6 @@ __all__ = [
     "Estimator",
     "HarmonicMean",
     "ImportanceSampling",
+    "RefinedImportanceSampling",
     "Several",
 ]

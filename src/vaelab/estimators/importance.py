@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.distributions as td
 
 from vaelab.distributions import sample_and_log_prob
 from vaelab.estimators.base import Estimate, at_least_1, at_least_one_example
@@ -21,7 +22,7 @@ class ImportanceSampling:
     `log p(x) ~ log (1/K) sum_k w_k`, `w_k = p(x, z_k) / q(z_k|x)`, `z_k ~ q(z|x)`. The estimate is, on
     average, a lower bound of log p(x) that rises with K. `vaelab.estimators.base.of_weights` computes the standard
     error, bias and effective sample size. Do not trust them if `pareto_k` is large, because q(z|x) is then a poor
-    proposal.
+    proposal; `RefinedImportanceSampling` has a better one.
 
     Args:
         num_samples: K.
@@ -49,9 +50,13 @@ class ImportanceSampling:
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:
         at_least_one_example(x)
-        q = vae.encode(x)
+        q = self.proposal(vae, x)
         sizes = (min(ROUND, self.num_samples - start) for start in range(0, self.num_samples, ROUND))
         draws = (sample_and_log_prob(q, (size,)) for size in sizes)
         prior, limit = vae.latent_prior(), self.max_batch_elements
         weights = (prior.log_prob(z) + log_likelihood(vae, x, z, limit) - log_q for z, log_q in draws)
         return of_parts(weights, self.num_samples)
+
+    def proposal(self, vae: VAE, x: Image) -> td.Distribution:
+        """Return the distribution of each example that z is drawn from."""
+        return vae.encode(x)

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 
 from vaelab.estimators import Estimator
 from vaelab.evaluation.predictive import COVERAGES, NUM_EXAMPLES
-from vaelab.evaluation.trust import MIXED, POOR, knows_bias, on_bias, on_proposal
+from vaelab.evaluation.trust import MIXED, is_poor, knows_bias, on_bias, on_proposal
 
 Metrics = Mapping[str, float]
-MORE = "a larger num_samples=, or estimator=ais, which does not need q(z|x)"
+MORE = "a larger num_samples=, or another estimator= (refined, ais)"
 NEGLIGIBLE = 0.01  # nats; a smaller bias is not worth a sentence
 CHANCE = 0.001  # how often an estimate that is no looser than the ELBO is called looser
 FEW = 5  # with fewer effective draws of the noise a mass is unreliable
 TIGHT = 0.1  # nats; bounds from both sides are tight if they differ by less
 MISFIT = 0.05  # a share of pixels that is closer to its nominal value is not worth a sentence
+SMALL = 0.5  # nats; gaps that are surely smaller are not worth a change of the model
 NEAR = 0.5  # nats; a mutual information this close to its limit, log N, may in truth be larger
 
 
@@ -23,7 +24,8 @@ def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own)]
-    sentences += on_bound(metrics, estimators) + on_agreement(metrics, estimators)
+    across = [on_bound, on_agreement, on_gaps]
+    sentences += [sentence for on in across for sentence in on(metrics, estimators)]
     return sentences + on_latent(metrics) + on_predictions(metrics)
 
 
@@ -33,7 +35,7 @@ def on_estimate(own: Metrics) -> list[str]:
     if "undefined" in own:
         sentences.append(f"it gives no estimate for {own['undefined']:.0f} examples, which its mean leaves out")
     sentences += filter(None, [on_proposal(own)])
-    if (bias := on_bias(own)) and (own.get("pareto_k_bad", 0) > POOR or matters(own)):
+    if (bias := on_bias(own)) and (is_poor(own) or matters(own)):
         sentences.append(f"it is {bias}; use {MORE if 'num_samples' in own else 'a larger estimator.num_chains='}")
     if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
         sentences.append(
@@ -91,10 +93,8 @@ def on_bound(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]
 def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
     """Return sentences on whether several estimators agree; of two lower bounds, the lower one is looser."""
     estimators = {prefix: e for prefix, e in estimators.items() if f"{prefix}log_likelihood" in metrics}
-    bounds = [prefix for prefix, estimator in estimators.items() if estimator.unbiased]
-    if not bounds:
+    if (best := tightest(metrics, estimators)) is None:
         return []
-    best = max(bounds, key=lambda prefix: metrics[f"{prefix}log_likelihood"])
     sentences = []
     for prefix, other in estimators.items():
         if prefix == best:
@@ -117,6 +117,12 @@ def on_agreement(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[
     return sentences
 
 
+def tightest(metrics: Metrics, estimators: Mapping[str, Estimator]) -> str | None:
+    """Return the prefix of the highest of the estimates that are lower bounds on average; None if there are none."""
+    bounds = [prefix for prefix, e in estimators.items() if e.unbiased and f"{prefix}log_likelihood" in metrics]
+    return max(bounds, key=lambda prefix: metrics[f"{prefix}log_likelihood"], default=None)
+
+
 def _why(metrics: Metrics, prefix: str) -> str:
     share, gap, bias = (metrics.get(prefix + name, 0.0) for name in ("pareto_k_bad", "simulated_gap", "bias"))
     if share > 0:
@@ -126,6 +132,27 @@ def _why(metrics: Metrics, prefix: str) -> str:
     return f", with a bias of about {bias:+.3f} nats" if bias else ""
 
 
+def on_gaps(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
+    """Return a sentence on the two parts of the inference gap, and on what would close the larger one."""
+    best = tightest(metrics, estimators)
+    if "amortization_gap_error" not in metrics or best is None or f"{best}approximation_gap_error" not in metrics:
+        return []
+    encoder, error = metrics["amortization_gap"], metrics["amortization_gap_error"]
+    family, family_error = metrics[f"{best}approximation_gap"], metrics[f"{best}approximation_gap_error"]
+    lost = f"the encoder loses {encoder:.2f} +- {error:.2f} nats of the ELBO (amortisation gap)"
+    if family < -2 * family_error:
+        return [f"{lost}; the loss by the family of q(z|x) is unknown, because the estimate of log p(x) is too loose"]
+    if max(encoder + 2 * error, family + 2 * family_error) < SMALL:
+        verdict = "both are too small to matter"
+    elif abs(encoder - family) <= 2 * math.hypot(error, family_error):
+        verdict = "a better encoder and a richer posterior would help about as much"
+    elif encoder > family:
+        verdict = "a larger encoder, or one trained longer, would help more than a richer posterior"
+    else:
+        verdict = "a richer posterior would help more than a larger encoder"
+    return [f"{lost}, and the family of q(z|x) {family:.2f} +- {family_error:.2f} (approximation gap): {verdict}"]
+
+
 def on_latent(metrics: Metrics) -> list[str]:
     """Return sentences on posterior collapse, and on saturation of the mutual information."""
     sentences = []
@@ -133,7 +160,7 @@ def on_latent(metrics: Metrics) -> list[str]:
         active, size = int(metrics["active_units"]), int(metrics["latent_dim"])
         verdict = f"partial posterior collapse: {active} of {size} latent dimensions are active"
         if active == 0:
-            verdict = f"posterior collapse: none of {size} latent dimensions is active; the decoder ignores z"
+            verdict = f"posterior collapse: none of {size} latent dimensions is active{why_collapsed(metrics)}"
         elif active == size:
             verdict = f"no posterior collapse: all {size} latent dimensions are active"
         sentences.append(verdict)
@@ -144,6 +171,17 @@ def on_latent(metrics: Metrics) -> list[str]:
             "value may be larger, and KL(q(z) || p(z)) smaller"
         )
     return sentences
+
+
+def why_collapsed(metrics: Metrics) -> str:
+    """Say whose fault a posterior collapse is: the decoder's, or the encoder's, which lags behind the best q(z|x)."""
+    if "amortization_gap_error" not in metrics:
+        return ""
+    rates = f"the best q(z|x) has a rate of {metrics['fitted_rate']:.2f} nats, the encoder's {metrics['rate']:.2f}"
+    gap, error = metrics["amortization_gap"], metrics["amortization_gap_error"]
+    if gap - 2 * error > NEGLIGIBLE:
+        return f", because the encoder lags: {rates}, and its ELBO is higher by {gap:.2f} +- {error:.2f}"
+    return f", because the decoder ignores z: {rates}"
 
 
 def on_predictions(metrics: Metrics) -> list[str]:

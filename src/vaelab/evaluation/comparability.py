@@ -51,12 +51,11 @@ def name_of(key: Key) -> str:
 
 
 def estimator_of(key: Key) -> str:
-    """Describe the only estimator of a key by its name with K, or with all its settings if it has no K."""
+    """Describe the only estimator of a key by its name, with K if it has one, and its other settings."""
     ((name, settings),) = key["estimators"].items()
-    if "num_samples" in settings:
-        return f"{name} K={settings['num_samples']}"
-    listed = ", ".join(f"{setting} {value}" for setting, value in settings.items())
-    return f"{name} ({listed})" if listed else name
+    named = f"{name} K={settings['num_samples']}" if "num_samples" in settings else name
+    listed = ", ".join(f"{setting} {value}" for setting, value in settings.items() if setting != "num_samples")
+    return f"{named} ({listed})" if listed else named
 
 
 def settings(estimator: Estimator) -> dict[str, Any]:

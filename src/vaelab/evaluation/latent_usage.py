@@ -27,7 +27,7 @@ class Aggregate:
     def __init__(self, vae: VAE, blocks: Iterable[Tensor]) -> None:
         posteriors = [vae.encode(x) for x in blocks]
         self.num_examples = sum(q.batch_shape[0] for q in posteriors)
-        normals = [normal for q in posteriors if (normal := _diagonal_normal(q)) is not None]
+        normals = [normal for q in posteriors if (normal := diagonal_normal(q)) is not None]
         if len(normals) == len(posteriors):
             starts = range(0, len(normals), GROUP)
             self.log_densities = [_log_density_of_normals(normals[start : start + GROUP]) for start in starts]
@@ -40,7 +40,8 @@ class Aggregate:
         return torch.stack(log_sums).logsumexp(0) - math.log(self.num_examples)
 
 
-def _diagonal_normal(q: td.Distribution) -> td.Normal | None:
+def diagonal_normal(q: td.Distribution) -> td.Normal | None:
+    """Return the elements of q if it is a batch of diagonal Gaussians, else None."""
     if not isinstance(q, td.Independent) or not len(q.batch_shape) == len(q.event_shape) == 1:
         return None
     return q.base_dist if isinstance(q.base_dist, td.Normal) else None

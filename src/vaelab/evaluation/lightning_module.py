@@ -19,6 +19,7 @@ from vaelab.estimators import Estimator, Several
 from vaelab.estimators.base import of_weights
 from vaelab.evaluation.comparability import Key, comparability, settings
 from vaelab.evaluation.declared import OF_TRAINING
+from vaelab.evaluation.inference_gap import gap_values
 from vaelab.evaluation.latent_usage import Aggregate, latent_values
 from vaelab.evaluation.metrics import bound_summary, summary
 from vaelab.evaluation.per_example import Records
@@ -46,6 +47,7 @@ class EvaluationModule(pl.LightningModule):
         dequantizations: how often the test dequantises an example; more than once also bounds its mass.
 
     Attributes:
+        inference_gap: whether the test also splits the inference gap, which takes longer than the rest.
         steps: the number of optimiser steps behind the weights.
         samples_seen: the number of training examples behind them, the x-axis of every curve.
         weights: which weights are evaluated; loggers get the metrics of the best ones as `best/...`.
@@ -70,6 +72,7 @@ class EvaluationModule(pl.LightningModule):
             )
         self.vae, self.objective, self.estimator = vae, objective, estimator
         self.seed, self.dequantizations = seed, dequantizations
+        self.inference_gap = False
         self.steps = self.samples_seen = 0
         self.weights: Literal["last", "best"] = "last"
         self.validated, self.tested = Records(), Records()
@@ -143,6 +146,9 @@ class EvaluationModule(pl.LightningModule):
                 if is_checked(block):
                     self.seed_for(split, block, RANK_HISTOGRAM)
                     values[RANK_HISTOGRAM] = predictive_check(self.vae, x)
+                if self.inference_gap:
+                    self.seed_for(split, block, "inference gap")
+                    values |= gap_values(self.vae, x)
             for prefix, estimator in self.estimators_of(block).items():
                 estimates = self.estimate(estimator, prefix.removesuffix("/") or estimator.name, split, block)
                 values |= {prefix + name: value for name, value in estimates.items()}

@@ -10,6 +10,7 @@ from vaelab.data.pixels import bits_per_dim
 from vaelab.estimators import Estimator
 from vaelab.estimators.importance_weights import threshold
 from vaelab.evaluation.declared import OF_ESTIMATE
+from vaelab.evaluation.inference_gap import GAP_VALUES, gap_summary
 from vaelab.evaluation.latent_usage import LATENT_VALUES, latent_summary, spread_of_mean
 from vaelab.evaluation.per_example import Records
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, predictive_summary
@@ -42,12 +43,15 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     found |= {name: spread_of_mean(records.column(column)) for name, column in spread.items()}
     found |= latent_summary({name: records.column(name) for name in LATENT_VALUES if name in records.names})
     found |= predictive_summary(records.column(RANK_HISTOGRAM))
+    found |= gap_summary({name: records.column(name) for name in GAP_VALUES if name in records.names})
     for prefix, estimator in estimators.items():
         names = [metric.name for metric in OF_ESTIMATE if prefix + metric.name in records.names]
         own = estimate_summary({name: records.column(prefix + name) for name in names}, estimator)
-        gain = records.column(f"{prefix}log_likelihood") - records.column("elbo")
-        gain = gain[~gain.isnan()]
-        own |= {"gain": gain.mean().item(), "gain_error": spread_of_mean(gain)}
+        for name, bound in {"gain": "elbo", "approximation_gap": "fitted_elbo"}.items():
+            if bound in records.names:
+                above = records.column(f"{prefix}log_likelihood") - records.column(bound)
+                above = above[~above.isnan()]
+                own |= {name: above.mean().item(), f"{name}_error": spread_of_mean(above)}
         own |= _in_bits("log_likelihood_bits_per_dim", own["log_likelihood"], data, head.pixels)
         if "log_mass" in own:
             own |= _in_bits("log_mass_bits_per_dim", own["log_mass"], data, "levels")

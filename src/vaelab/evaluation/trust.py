@@ -11,13 +11,18 @@ MIXED = 1.1  # chains have mixed if R-hat is below
 ENOUGH = 10  # effective samples per example from which unchecked weights tell their bias
 
 
+def is_poor(own: Metrics) -> bool:
+    """Return whether the proposal fails on so many examples that the standard error means nothing."""
+    return own.get("pareto_k_bad", 0) > POOR
+
+
 def knows_bias(own: Metrics) -> bool:
     """Return whether `bias` is about the true bias; if not, the true one is larger, by an unknown amount.
 
     Weights with a heavy tail, or too few of them, have not shown the rare large weights that make up the bias.
     """
     if "pareto_k_bad" in own:
-        return own["pareto_k_bad"] <= POOR
+        return not is_poor(own)
     return own.get("r_hat", 1.0) <= MIXED and own.get("effective_sample_size", 0) >= ENOUGH
 
 
@@ -49,18 +54,17 @@ def on_bias(own: Metrics) -> str:
 
 
 def on_proposal(own: Metrics) -> str:
-    """Say how good q(z|x) is as a proposal; empty for an estimator that has no such check."""
+    """Say how good the proposal is; empty for an estimator that has no such check."""
     num_samples = int(own.get("num_samples", FEWEST))
     if num_samples < FEWEST:
-        return f"q(z|x) is not checked as a proposal, because that needs num_samples={FEWEST} or more"
+        return f"the proposal is not checked, because that needs num_samples={FEWEST} or more"
     if "pareto_k_bad" not in own:
         return ""
     share, limit = own["pareto_k_bad"], threshold(num_samples)
-    if share > POOR:
-        return f"q(z|x) is a poor proposal for {share:.0%} of the examples (Pareto k above {limit:.2f})"
     if share > 0:
-        return f"q(z|x) is a poor proposal for only {share:.2%} of the examples (Pareto k above {limit:.2f})"
-    return f"q(z|x) is a good proposal for every example (Pareto k below {limit:.2f})"
+        part = f"{share:.0%}" if is_poor(own) else f"only {share:.2%}"
+        return f"the proposal is poor for {part} of the examples (Pareto k above {limit:.2f})"
+    return f"the proposal is good for every example (Pareto k below {limit:.2f})"
 
 
 def in_words(own: Metrics, by: str) -> str:

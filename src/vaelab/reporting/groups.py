@@ -8,8 +8,8 @@ from typing import Any
 
 from vaelab.evaluation.comparability import Key, as_text, estimator_of
 from vaelab.evaluation.declared import metric_of
-from vaelab.evaluation.trust import POOR
 from vaelab.evaluation.trust import in_words as meaning_of
+from vaelab.evaluation.trust import is_poor
 from vaelab.reporting.keys import in_words, parts_that_differ
 from vaelab.reporting.reading import Entry, Result
 from vaelab.reporting.settings import label_of
@@ -35,8 +35,8 @@ class Ranked:
 
     @property
     def bounds(self) -> bool:
-        """Whether the score is only a lower bound of log p(x), because q(z|x) is too often a poor proposal."""
-        return self.result.numbers.get("pareto_k_bad", 0.0) > POOR
+        """Whether the score is only a lower bound of log p(x), because the proposal is poor for too many examples."""
+        return is_poor(self.result.numbers)
 
 
 @dataclass(frozen=True)

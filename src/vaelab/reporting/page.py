@@ -21,7 +21,10 @@ from vaelab.reporting.settings_table import NOTE, number
 from vaelab.reporting.table import NUMBERS
 
 MOST_VALUES = 12  # a setting with more values has no filter
-OF_SETTINGS = ("rate", "distortion", "active_units", "log_likelihood_bits_per_dim", "pareto_k_bad")  # beside the score
+OF_SETTINGS = (  # beside the score
+    *("rate", "distortion", "active_units", "log_likelihood_bits_per_dim", "pareto_k_bad"),
+    *("amortization_gap", "approximation_gap"),
+)
 
 
 def render(report: Report, pictures: Pictures) -> str:
@@ -35,7 +38,7 @@ def render(report: Report, pictures: Pictures) -> str:
     )
     environment.filters |= {"duration": duration, "number": number, "error": error, "texts": texts}
     axes = Axes(report)
-    bits = any(row["bits_per_dim"] is not None for row in report.rows)
+    known = [name for column, name in NUMBERS.items() if any(row[column] is not None for row in report.rows)]
     values = {name: {texts(entry.settings)[name] for entry in report.entries} for name in report.columns}
     return environment.get_template("page.html.jinja").render(
         report=report,
@@ -45,8 +48,8 @@ def render(report: Report, pictures: Pictures) -> str:
         most_values=MOST_VALUES,
         numeric=[c for c in report.columns if all(is_number(e.settings[c]) for e in report.entries)],
         differences=describe_differences(report.groups),
-        bits=bits,
-        metrics=[metric_of(name) for name in NUMBERS.values() if bits or name != "log_likelihood_bits_per_dim"],
+        bits="log_likelihood_bits_per_dim" in known,
+        metrics=[metric_of(name) for name in known or NUMBERS.values()],
         own_metrics={group.number: metrics_of(group) for group in report.groups},
         panels={
             group.number: list(filter(None, [panel_of(group, axes), learning.panel_of(group)]))

@@ -185,9 +185,12 @@ def _evaluations(job: Job, entry: Entry) -> None:
         key, validation = stored["comparability"], job.metrics.get(f"{prefix}val/elbo")
         if validation is not None and key["measure"] != job.record["comparability"]["measure"]:
             validation -= math.prod(key["event_shape"]) * math.log(key["num_levels"])
-        found = results_of(key, stored, weights, f"evaluations/{file.name}", validation, values)
-        known = [as_text(result.key) for result in entry.results]
-        entry.results += [result for result in found if as_text(result.key) not in known]
+        known = {as_text(result.key): result for result in entry.results}
+        for result in results_of(key, stored, weights, f"evaluations/{file.name}", validation, values):
+            if (same := known.get(as_text(result.key))) is None:
+                entry.results.append(result)
+            elif same.weights == weights:
+                same.numbers.update(result.numbers | same.numbers)  # which adds the inference gap
     if stale:
         entry.notes.append(
             f"{stale} of {len(files)} evaluations left out, because they have other weights than metrics.json: "

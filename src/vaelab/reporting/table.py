@@ -11,7 +11,8 @@ from vaelab.reporting.settings_table import SettingRow, SettingsTable
 
 METRICS = (
     *("log_likelihood", "standard_error", "elbo", "reconstruction", "kl", "active_units"),
-    *("log_likelihood_bits_per_dim", "pareto_k_bad", "coverage_90", "miscalibration"),
+    *("log_likelihood_bits_per_dim", "pareto_k_bad", "amortization_gap", "approximation_gap"),
+    *("coverage_90", "miscalibration"),
 )
 NUMBERS = {name.removeprefix("log_likelihood_"): name for name in METRICS}  # column of the files → declared metric
 OF_SETTING = ("seeds", "failed_seeds", "mean", "mean_error", "difference_from_best", "half_width")  # columns

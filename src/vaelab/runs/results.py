@@ -10,9 +10,11 @@ from rich.table import Table
 
 from vaelab.data import ImageData
 from vaelab.errors import RunFolderError
+from vaelab.evaluation.advice import on_estimate
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.per_example import Records
+from vaelab.evaluation.trust import is_poor
 from vaelab.runs.evaluating.cache import TEST, KeptEvaluation
 from vaelab.runs.folder.contents import START_OVER, load_checkpoint
 from vaelab.training import Checkpoints, VAEModule
@@ -81,14 +83,19 @@ def show(columns: dict[str, Metrics], closing: str) -> None:
 
     for name in ("elbo", "reconstruction", "kl", "bound"):
         add(f"test/{name}")
-    for name in sorted(next(iter(columns.values()))):
-        if estimated := re.fullmatch(r"test/(?:(\w+)/)?log_likelihood", name):  # `fullmatch` leaves out best/test/...
-            samples = name.replace("log_likelihood", "num_samples")
-            weighted = samples in next(iter(columns.values()))
-            add(name, f"log p(x), {estimated[1] or ('importance-weighted' if weighted else 'estimated')}")
-            add(samples, "  samples per example")
+    weights, first = next(iter(columns.items()))
+    notes = []
+    for name in sorted(first):
+        if estimated := re.fullmatch(r"test/((?:\w+/)?)log_likelihood", name):  # `fullmatch` leaves out best/test/...
+            prefix = f"test/{estimated[1]}"
+            own = {name.removeprefix(prefix): value for name, value in first.items() if name.startswith(prefix)}
+            way = estimated[1].rstrip("/") or ("importance-weighted" if "num_samples" in own else "estimated")
+            add(name, f"{'lower bound of ' if is_poor(own) else ''}log p(x), {way}")
+            add(f"{prefix}num_samples", "  samples per example")
+            notes += [f"- {way}, {weights}: {sentence}" for sentence in on_estimate(own)]
     add("test/bits_per_dim")
     add("samples_seen")
     console = Console()
     console.print(table)
-    console.print(closing, highlight=False, soft_wrap=True)
+    for line in [*notes, closing]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)

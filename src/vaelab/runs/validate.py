@@ -33,6 +33,7 @@ EVALUATION = {
     "checkpoint": ("last", "best"),
     "split": ("test", "val"),
     "measure": (None, "mass"),
+    "inference_gap": (True, False),
     "runtime.rerun": (False, True),
     "wandb_mode": ("offline", "online", "disabled"),
 }
@@ -111,7 +112,8 @@ def check_evaluation(cfg: DictConfig) -> None:
         check_choice(key, OmegaConf.select(cfg, key), allowed)
     if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:
         raise ConfigError(
-            f"estimator.{next(iter(estimator))} needs an estimator: also type estimator=importance, ais, hmc or all"
+            f"estimator.{next(iter(estimator))} needs an estimator: also type estimator=refined, importance, ais, hmc or "
+            "all"
         )
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":

@@ -62,7 +62,7 @@ class Evaluation:
                     "dequantizations above 1 need importance sampling and unit pixels, found "
                     f"estimator={self.module.estimator.name} and {self.data.pixels} pixels: type dequantizations=1"
                 )
-            self.module.dequantizations = cfg.dequantizations
+            self.module.dequantizations, self.module.inference_gap = cfg.dequantizations, cfg.inference_gap
             self.data.tested = Tested(cfg.split, cfg.limit)
             self.trainer = make_trainer(own, self.folder, [ProgressBar()])
         self.comparability = self.module.comparability(self.data)
@@ -70,6 +70,7 @@ class Evaluation:
         told = [name for name in (*MODEL_PARTS, "latent_dim", "seed") if name != "estimator"]
         identity = {
             "comparability": self.comparability,
+            "inference_gap": cfg.inference_gap,
             "parts": OmegaConf.to_container(OmegaConf.masked_copy(own, told), resolve=True),
             "device": self.trainer.strategy.root_device.type,  # devices draw different random numbers
             "data": self.data.record(),

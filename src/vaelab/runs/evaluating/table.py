@@ -7,6 +7,7 @@ from rich.table import Column, Table
 
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
+from vaelab.evaluation.trust import is_poor
 
 Metrics = Mapping[str, float]
 DIAGNOSTICS = {"num_samples": "K={:.0f}", "effective_sample_size": "ESS {:.1f}", "pareto_k": "k {:.2f}"}
@@ -32,12 +33,16 @@ def show_evaluation(title: str, metrics: Metrics, module: EvaluationModule, note
     add(metrics, "  {}", "distortion", "distortion_error", note="-E log p(x|z)")
     add(metrics, "  {}", "rate", "rate_error", note="KL(q(z|x) || p(z))")
     add(metrics, "{}", "bound")
+    add(metrics, "{}", "fitted_elbo", "fitted_elbo_error", note="fitted to each example")
+    add(metrics, "  {}", "amortization_gap", "amortization_gap_error", note="best q - encoder's")
     for prefix, estimator in module.estimators.items():
         table.add_section()
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         note = " ".join(text.format(own[name]) for name, text in DIAGNOSTICS.items() if name in own)
         bits = "log_likelihood_bits_per_dim"
-        add(own, f"{{}}, {estimator.name}", "log_likelihood", "standard_error", bits, note)
+        label, error = ("lower bound", "") if is_poor(own) else ("{}", "standard_error")
+        add(own, f"{label}, {estimator.name}", "log_likelihood", error, bits, note)
+        add(own, "  {}", "approximation_gap", "approximation_gap_error", note="log p(x) - best q")
         add(own, "  {}", "log_mass", "log_mass_standard_error", "log_mass_bits_per_dim", "over dequantisations")
         add(own, "  {}", "simulated_lower", note="of examples that the")
         add(own, "  {}", "simulated_upper", note="model itself drew")

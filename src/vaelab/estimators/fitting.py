@@ -1,0 +1,127 @@
+"""Fit a Gaussian to the posterior p(z|x) of each example: variational inference without an encoder."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import torch
+import torch.distributions as td
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import constraints
+
+import vaelab.distributions as vd
+from vaelab.errors import PointMassError
+from vaelab.estimators.decoder_batches import Samples
+from vaelab.estimators.hamiltonian import Hamiltonian
+from vaelab.vae import VAE, Image
+
+Codes = Float[Tensor, "batch latent_dim"]
+PRIOR = 5.0  # number of gradients that the assumption of no correlations is worth
+LARGEST = 5.0  # of the factors by which a correlated precision may differ from the diagonal one
+FROM_SAMPLES = 100  # number of samples for the moments of a posterior that has no closed form of them
+
+
+class Fit(NamedTuple):
+    """Diagonal Gaussians N(loc, scale^2), and the points z with the gradients of log p(x, z) that led to them."""
+
+    loc: Codes
+    scale: Codes
+    z: Samples
+    gradient: Samples
+
+    def diagonal(self) -> td.Independent:
+        """Return the diagonal Gaussians."""
+        return td.Independent(vd.Normal(self.loc, self.scale, validate_args=False), 1, validate_args=False)
+
+    def correlated(self, widening: float) -> "Correlated":
+        """Return Gaussians with full covariances, from a linear regression of the gradients on z.
+
+        For a Gaussian posterior, `scale * gradient = a - B u` with `u = (z - loc) / scale`; its precision is B and its
+        mean is `B^-1 a`, both in units of `loc` and `scale`: Salimans & Knowles (2013). The regression is a ridge
+        regression towards B = I, which is what the diagonal fit says. If there are fewer equations than unknowns in B,
+        it remains I, and the mean remains `loc`. Scales are multiplied by `widening`.
+        """
+        u = ((self.z - self.loc) / self.scale).movedim(0, 1)  # [batch, gradients, latent_dim]
+        gradient = (self.scale * self.gradient).movedim(0, 1)
+        identity = torch.eye(u.shape[2], dtype=u.dtype, device=u.device)
+        if 2 * u.shape[1] <= u.shape[2]:
+            return Correlated(self.loc, widening * torch.diag_embed(self.scale))
+        mean_u, mean_gradient = u.mean(1, keepdim=True), gradient.mean(1, keepdim=True)
+        centred, rest = u - mean_u, gradient - mean_gradient + u - mean_u
+        slope = torch.linalg.solve(centred.mT @ centred + PRIOR * identity, centred.mT @ rest)
+        values, vectors = torch.linalg.eigh(identity - (slope + slope.mT) / 2)
+        values = values.clamp(1 / LARGEST, LARGEST).unsqueeze(1)
+        precision, covariance = (vectors * values) @ vectors.mT, (vectors / values) @ vectors.mT
+        mean = ((mean_gradient + mean_u @ precision) @ covariance).squeeze(1)
+        tril = self.scale.unsqueeze(2) * torch.linalg.cholesky(covariance)
+        return Correlated(self.loc + self.scale * mean, widening * tril)
+
+
+class Correlated(td.MultivariateNormal):
+    """`torch.distributions.MultivariateNormal`, without a copy of the covariance for each sample."""
+
+    def __init__(self, loc: Codes, scale_tril: Tensor) -> None:
+        super().__init__(loc, scale_tril=scale_tril, validate_args=False)
+
+    def rsample_and_log_prob(self, sample_shape: Sequence[int]) -> tuple[Samples, Float[Tensor, "samples batch"]]:
+        """Draw z, and return z and log q(z) in nats."""
+        noise = torch.randn(*sample_shape, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
+        z = self.loc + torch.einsum("bij,sbj->sbi", self.scale_tril, noise)
+        log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return z, td.Normal(0.0, 1.0).log_prob(noise).sum(-1) - log_det
+
+
+@torch.no_grad()
+def fit(
+    vae: VAE, x: Image, q: td.Distribution, num_steps: int, num_samples: int, rate: float, max_batch_elements: int
+) -> Fit:
+    """Maximise the ELBO of a diagonal Gaussian for each example by itself, beginning at the moments of q.
+
+    Adam takes `num_steps` steps on loc and log scale, from `rate` down to 0. The gradient is that of `num_samples`
+    samples with its score term left out, so that it has no noise where q is the posterior: Roeder, Wu & Duvenaud
+    (2017).
+    """
+    loc, scale = moments(q)
+    log_scale = scale.log()
+    optimizer = torch.optim.Adam([loc, log_scale], maximize=True)
+    dynamics, taken = Hamiltonian(vae, x, 1, max_batch_elements), []
+    for step in range(num_steps):
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / num_steps)
+        scale = log_scale.exp()
+        noise = torch.randn(num_samples, *loc.shape, dtype=loc.dtype, device=loc.device)
+        at = dynamics.at(loc + scale * noise)
+        gradient = at.gradient(1).nan_to_num(0, 0, 0)  # where p(x|z) is 0
+        taken.append((at.z, gradient))
+        of_z = gradient + noise / scale
+        loc.grad, log_scale.grad = of_z.mean(0), (of_z * scale * noise).mean(0)
+        optimizer.step()
+    z, gradients = map(torch.cat, zip(*taken, strict=True))
+    return Fit(loc, log_scale.exp(), z, gradients)
+
+
+def moments(q: td.Distribution) -> tuple[Codes, Codes]:
+    """Return the mean and standard deviation of each q(z|x), estimated from samples if it has no closed form of them.
+
+    Raises:
+        ValueError: z does not range over the real numbers.
+        PointMassError: a standard deviation is 0.
+    """
+    with suppress(NotImplementedError):  # a flow does not say
+        support = q.support
+        while hasattr(support, "base_constraint"):
+            support = support.base_constraint
+        if support is not constraints.real:
+            raise ValueError(
+                f"refined importance sampling needs a latent of real numbers, found {support}: type estimator=importance"
+            )
+    try:
+        loc, scale = q.mean.clone(), q.stddev
+    except NotImplementedError:
+        z = q.sample(torch.Size([FROM_SAMPLES]))
+        loc, scale = z.mean(0), z.std(0)
+    if not (scale > 0).all():
+        raise PointMassError(
+            "a posterior q(z|x) of scale 0 has no density and no finite KL; give the encoder's head a min_scale"
+        )
+    return loc, scale
