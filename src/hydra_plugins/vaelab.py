@@ -31,7 +31,11 @@ class SweepLauncher(Launcher):
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         from vaelab.sweeps.sweep import Sweep
 
-        self.sweep = Sweep(config, hydra_context.config_loader, call("hydra.launcher", self.jobs, self.options))
+        self.sweep = Sweep(config, hydra_context.config_loader, self.make())
+
+    def make(self) -> Any:
+        """Return the `JobsLauncher`."""
+        return call("hydra.launcher", self.jobs, self.options)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Refuse the sweeper: `JobSweeper` never calls this method, and other sweepers are not supported."""
@@ -60,14 +64,20 @@ class JobSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        from vaelab.errors import ConfigError
         from vaelab.runs.command_line import hydra_overrides
 
-        if not isinstance(self.launcher, SweepLauncher):
-            raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=local")
-        with self.launcher.sweep as sweep:
+        with ours(self.launcher).sweep as sweep:
             params = hydra_overrides("train", [f"{key}={value}" for key, value in self.params.items()])
             call("hydra.sweeper", self.choose, self.options, sweep, parse([*params, *arguments], sweep.loader))
+
+
+def ours(launcher: Any) -> SweepLauncher:
+    """Return a launcher if it is one of vaelab's own, or refuse it."""
+    from vaelab.errors import ConfigError
+
+    if not isinstance(launcher, SweepLauncher):
+        raise ConfigError("hydra/launcher must be one of vaelab's own: type hydra/launcher=local")
+    return launcher
 
 
 def parse(lines: list[str], loader: Any = None) -> dict[str, Override]:

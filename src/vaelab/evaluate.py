@@ -1,48 +1,29 @@
-"""Evaluate a run again, from its folder and the data alone: `python -m vaelab.evaluate run_dir=logs/runs/NAME`.
+"""Evaluate a run again, or all finished runs of a sweep, from their folders and the data alone.
 
-The folder may be untrusted: see `vaelab.runs.evaluating.reopen`.
+`python -m vaelab.evaluate run_dir=logs/runs/NAME` or `sweep=logs/sweeps/NAME`. The folders may be untrusted: see
+`vaelab.runs.evaluating.reopen`.
 """
 
-import json
-import math
-from typing import Any
-
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vaelab.files import write_atomically
+from hydra_plugins.vaelab import ours
 from vaelab.runs.cli import command
-from vaelab.runs.evaluating.session import Evaluation
-from vaelab.runs.evaluating.table import show_evaluation
-from vaelab.runs.tracking.loggers import log_evaluation
+from vaelab.runs.evaluating.complete import complete_evaluation
 from vaelab.runs.validate import check_evaluation
+from vaelab.sweeps.evaluating import evaluate_sweep
 
 
 @command("evaluate")
-def main(cfg: DictConfig) -> float:
-    """Complete the evaluation that `cfg` describes; return the bound in nats."""
+def main(cfg: DictConfig) -> None:
+    """Complete the evaluation of a run, or one for each finished run of a sweep."""
     check_evaluation(cfg)
-    evaluation = Evaluation(cfg)
-    module, split, own = evaluation.module, cfg.split, evaluation.comparability
-    begun = "written" if evaluation.complete() else "evaluated before (rerun=true evaluates again)"
-    metrics = module.test_summary(evaluation.data)
-    notes, per_dimension = evaluation.notes(metrics), evaluation.kl_per_dimension
-    named = {f"{split}/{name}": value for name, value in metrics.items()}
-    named |= {"steps": module.steps, "samples_seen": module.samples_seen}
-    write(evaluation, named, {"kl_per_dimension": per_dimension, "comparability": own, "notes": notes})
-    part = "all" if own["examples"] == own["of"] else f"first {own['examples']:,} of"
-    title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
-    show_evaluation(title, metrics, module, notes, f"{begun}: {evaluation.folder / 'evaluation.json'}")
-    named |= {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(per_dimension)}
-    log_evaluation(evaluation.folder, named, own, cfg.wandb_mode)
-    return metrics["elbo"]
-
-
-def write(evaluation: Evaluation, metrics: dict[str, float], more: dict[str, Any]) -> None:
-    """Write `evaluation.json`, and the same content under the evaluation's own name in `evaluations/`."""
-    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON has no NaN
-    content = json.dumps(numbers | {"checkpoint": evaluation.cfg.checkpoint} | more, indent=2, default=str)
-    for file in (evaluation.kept.whole.with_suffix(".json"), evaluation.folder / "evaluation.json"):
-        write_atomically(file, content)
+    if cfg.runtime.sweep:
+        hydra = HydraConfig.get()
+        evaluate_sweep(cfg, ours(instantiate(hydra.launcher)).make(), hydra.job.env_set)
+    else:
+        complete_evaluation(cfg)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ QUICKLY = {  # settings that make an estimator quick
 def test_evaluations_run(command, copied, run_fast, tmp_path):
     density = any(word in command for word in ("dequantizations", "measure"))
     path = run_fast("decoder=gaussian").path if density else copied
-    arguments = shlex.split(command.replace("logs/runs/NAME", str(path)), comments=True)
+    named = command.replace("logs/runs/NAME", str(path)).replace("logs/sweeps/NAME", str(path.parent))
+    arguments = shlex.split(named, comments=True)
     quick = [
         f"estimator.{name}.{setting}" if "estimator=all" in command else f"estimator.{setting}"
         for name, settings in QUICKLY.items()

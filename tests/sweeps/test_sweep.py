@@ -25,12 +25,12 @@ from vaelab.runs.configuration import CONF
 from vaelab.runs.processes.cores import CORES
 from vaelab.runs.resolvers import register_resolvers
 from vaelab.sweeps.folder import Job, SweepFolder
-from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers import on_submitit
 from vaelab.sweeps.launchers.base import Running
 from vaelab.sweeps.launchers.local import Local, slots_for
 from vaelab.sweeps.progress import SweepProgress
 from vaelab.sweeps.sweep import Sweep
+from vaelab.sweeps.training import TrainingJob
 
 LAUNCHERS = ("basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "submitit_local", "ray")))
 CRASHED = r"SIG|ended without a result|worker died"  # as the launcher knows it
@@ -310,8 +310,8 @@ def test_the_preset_finds_the_sweep_of_the_plain_line(tmp_path: Path) -> None:
 # processes and devices
 
 
-def spec(path: Path = Path(), devices: object = 1, accelerator: str = "auto") -> JobSpec:
-    return JobSpec({"runtime": {"devices": devices, "accelerator": accelerator}}, path, Path(), {}, [], "")
+def spec(path: Path = Path(), devices: object = 1, accelerator: str = "auto") -> TrainingJob:
+    return TrainingJob({"runtime": {"devices": devices, "accelerator": accelerator}}, path, Path(), {}, "")
 
 
 @pytest.mark.parametrize(

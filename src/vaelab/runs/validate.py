@@ -108,6 +108,10 @@ def check_logger(node: DictConfig, several: bool) -> None:
 
 def check_evaluation(cfg: DictConfig) -> None:
     """Refuse an invalid value on the command line of an evaluation."""
+    if not (cfg.run_dir or cfg.runtime.sweep):
+        raise ConfigError("run_dir is missing: type run_dir=logs/runs/NAME, or sweep=logs/sweeps/NAME")
+    if cfg.run_dir and cfg.runtime.sweep:
+        raise ConfigError(f"run_dir={cfg.run_dir} is one run, and sweep={cfg.runtime.sweep} several: type one of them")
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
     if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:

@@ -1,6 +1,5 @@
 """Show a sweep: a line for each job that ends, the progress of the others, and a table at the end."""
 
-import json
 import os
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from vaelab.errors import RunFolderError
+from vaelab.runs.folder.contents import read_json
 from vaelab.runs.folder.run_folder import OUTPUT
 from vaelab.runs.tracking.wandb_runs import sync_line
 from vaelab.security.redaction import printable
@@ -64,7 +64,7 @@ class SweepProgress:
         """Print how a job ended."""
         assert job.outcome is not None
         self.number += 1
-        value = "" if job.outcome.value is None else f"val/elbo {job.outcome.value:.2f}"
+        value = "" if job.outcome.value is None else f"{job.metric} {job.outcome.value:.2f}"
         text = f"{job.outcome.state:11} {job.label}  {value or job.outcome.error or ''}"
         _print(self.console, f"[{self.number}/{len(self.planned)}] {text}")
 
@@ -115,14 +115,19 @@ def show_sweep(folder: Path, jobs: Sequence[JobSpec]) -> None:
     console.print(table)
     if len(done) > ROWS:
         console.print(f"and {len(done) - ROWS} more that are done")
-    for job in others:
-        if job.outcome is not None:
-            log = job.path / (OUTPUT if (job.path / OUTPUT).exists() else "train.log")
-            _print(console, f"{job.outcome.state}: {job.label}\n  {job.outcome.error}\n  {os.path.relpath(log)}")
+    show_failures(console, jobs)
     path = os.path.relpath(folder)
     _print(console, f"sweep folder: {path}\nreport: python -m vaelab.report sweep={path}")
     if line := sync_line(folder, [job.config for job in jobs]):
         _print(console, f"send it to W&B: {line}")
+
+
+def show_failures(console: Console, jobs: Sequence[JobSpec]) -> None:
+    """Print why jobs have ended without being done, each with its log."""
+    for job in jobs:
+        if job.outcome is not None and job.outcome.state != "done":
+            log = job.path / (OUTPUT if (job.path / OUTPUT).exists() else "train.log")
+            _print(console, f"{job.outcome.state}: {job.label}\n  {job.outcome.error}\n  {os.path.relpath(log)}")
 
 
 def _print(console: Console, text: str) -> None:
@@ -130,8 +135,8 @@ def _print(console: Console, text: str) -> None:
 
 
 def _read(path: Path, began: float) -> dict[str, Any] | None:
-    with suppress(OSError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(OSError, RunFolderError):
+        found = read_json(path)
         if path.stat().st_mtime >= began and found["total"] > 0:  # an older file was left by a killed job
             return found
     return None

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from vaelab.runs.folder.names import fixed_settings, key_of, swept_values
 from vaelab.runs.processes.seeds import members_of, over_seeds
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
-from vaelab.signals import heeding
-from vaelab.sweeps.folder import Job, SweepFolder, record_end
-from vaelab.sweeps.job import JobSpec, Outcome
+from vaelab.sweeps.folder import Job, SweepFolder
+from vaelab.sweeps.job import Outcome
 from vaelab.sweeps.launchers.base import JobsLauncher
 from vaelab.sweeps.progress import SweepProgress, show_sweep
+from vaelab.sweeps.running import prepare, run_jobs
+from vaelab.sweeps.training import TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Sweep:
         self.loader = loader
         self.launcher = launcher
         self.folder = SweepFolder(Path(str(config.hydra.sweep.dir)).absolute())
-        self.jobs: list[JobSpec] = []
+        self.jobs: list[TrainingJob] = []
         self.names: list[str] = []  # of the run folders that are there or planned
 
     def __enter__(self) -> "Sweep":
@@ -72,39 +72,22 @@ class Sweep:
         """
         self.names = [job.name for job in self.folder.jobs()]
         planned = [self.plan(line, first + i) for i, line in enumerate(lines)]
-        unique: dict[Path, JobSpec] = {}
+        unique: dict[Path, TrainingJob] = {}
         for job in planned:
             same = unique.setdefault(job.path, job)
             if same is not job and job.outcome is None:
                 pair = f"{' '.join(same.overrides)}; {' '.join(job.overrides)}"
                 log.warning("two jobs of the sweep are the same run, which runs once: %s", pair)
         left = [job for job in unique.values() if job.outcome is None]
-        if left:
-            with heeding() as stop, stop.patiently():  # because submitted jobs must be noted
-                self.launcher.prepare(left)
+        prepare(left, self.launcher)
         self.jobs += planned
         self.folder.add({job.path.name: job.overrides for job in planned})
-        self.run(left, SweepProgress(self.folder.path.name, planned))
+        run_jobs(left, self.launcher, SweepProgress(self.folder.path.name, planned))
         for job in planned:
             job.outcome = unique[job.path].outcome
         return [job.outcome for job in planned]
 
-    def run(self, jobs: Sequence[JobSpec], display: SweepProgress) -> None:
-        """Run jobs until they have ended, or until a signal has stopped them."""
-        stopping = False
-        with heeding() as stop, display, stop.patiently(), closing(self.launcher.run(jobs)) as running:
-            for ended in running if jobs else ():
-                if ended is not None:
-                    job, outcome = ended
-                    job.outcome = outcome if outcome.state == "done" else record_end(job.path, outcome)
-                    display.ended(job)
-                display.refresh()
-                display.waiting(self.launcher.waiting_for())
-                if stop.asked is not None and not stopping:
-                    stopping = True
-                    self.launcher.stop()
-
-    def plan(self, overrides: Sequence[str], number: int) -> JobSpec:
+    def plan(self, overrides: Sequence[str], number: int) -> TrainingJob:
         """Compose a job as Hydra's own launchers do, check its configuration, and find out whether it is done."""
         composed = self.loader.load_sweep_config(self.config, list(overrides))
         with open_dict(composed):
@@ -125,7 +108,7 @@ class Sweep:
         swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
         swept |= set(self.config.hydra.sweeper.get("params") or {})
         label = " ".join(override for override in task if key_of(override) in swept) or path.name
-        return JobSpec(config, path, Path.cwd(), environment, task, label, outcome_before(cfg, path))
+        return TrainingJob(config, path, Path.cwd(), environment, label, outcome_before(cfg, path), task)
 
     def name_of(self, composed: DictConfig) -> str:
         """Return the name of a job's run folder: if the job is there already, typed in other words, that folder's."""

@@ -8,11 +8,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 
 from vaelab.runs.cli import console, one_line, show_traceback
-from vaelab.runs.complete import complete_runs, value_of
 from vaelab.runs.folder.run_folder import OUTPUT
 from vaelab.runs.processes.cores import limit_threads
 from vaelab.signals import Interrupted, heeding
-from vaelab.sweeps.folder import record_end
 from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.training.progress import PROGRESS_IN_FILE
 
@@ -35,13 +33,12 @@ def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
         stop = None
         try:
             with heeding(answerable) as stop:
-                columns, _ = complete_runs(spec.cfg, spec.path, spec.path.parent.name, stop)
-                return Outcome("done", value_of(columns))
+                return spec.work(stop)
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and stop is not None and stop.asked is not None:
                 raise  # another handler of the signal raised it, such as submitit's
             show_traceback(error)
-            return record_end(spec.path, Outcome("failed", error=one_line(error)))
+            return spec.record(Outcome("failed", error=one_line(error)))
 
 
 def perform_or_interrupted(spec: JobSpec, answerable: bool = True) -> Outcome:

@@ -52,7 +52,9 @@ class ProgressBar(Callback):
             shown = {"description": task.description, "total": task.total, "completed": task.completed, **task.fields}
             new = self.file.with_suffix(".new")
             with suppress(OSError):  # only the display needs the file
-                new.write_text(json.dumps(shown), encoding="utf-8")
+                new.unlink(missing_ok=True)  # which may be a link that a stranger planted
+                with new.open("x", encoding="utf-8") as file:
+                    json.dump(shown, file)
                 new.replace(self.file)
 
     def note(self, stage: str, name: str, value: float, **fields: Any) -> None:

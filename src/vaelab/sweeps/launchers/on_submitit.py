@@ -106,7 +106,7 @@ class Submitit(JobsLauncher):
             reason = "; ".join(str(error).splitlines())
             raise ConfigError(f"SLURM refuses the jobs ({reason}): change hydra.launcher") from error
         self.submitted |= dict(zip(batch, sent, strict=True))
-        known = {job.path.name: sent.job_id for job, sent in self.submitted.items()}
+        known = {job.name: sent.job_id for job, sent in self.submitted.items()}
         write_atomically(folder / JOBS, json.dumps(read_json(folder / JOBS) | known, indent=2))
 
     def run(self, jobs: Sequence[JobSpec]) -> Running:
@@ -182,13 +182,13 @@ class Submitit(JobsLauncher):
 
 def folder_for(jobs: Sequence[JobSpec]) -> Path:
     """Return the folder of submitit's own files."""
-    return jobs[0].path.parent / ".submitit"
+    return jobs[0].place / ".submitit"
 
 
 def in_queue(jobs: Sequence[JobSpec]) -> "dict[JobSpec, submitit.Job[Outcome]]":
     """Return the jobs that an earlier command has submitted and that are still in SLURM's queue."""
     ids = read_json(folder_for(jobs) / JOBS)
-    found = {job: ids[job.path.name] for job in jobs if job.path.name in ids}
+    found = {job: ids[job.name] for job in jobs if job.name in ids}
     queued = queued_jobs() if found else {}
     if queued is None:
         raise SweepError(

@@ -1,0 +1,152 @@
+"""Evaluate all finished runs of a sweep, each in a process of its own.
+
+The sweep's folder may be untrusted: see `vaelab.runs.evaluating.reopen`.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vaelab.errors import RunFolderError, SweepError
+from vaelab.evaluation.trust import is_poor
+from vaelab.runs.configuration import contents
+from vaelab.runs.evaluating.complete import complete_evaluation
+from vaelab.runs.folder.identity import digest
+from vaelab.runs.folder.run_folder import OUTPUT
+from vaelab.security.allow_list import trusted_packages
+from vaelab.security.redaction import presentable
+from vaelab.security.untrusted import opened
+from vaelab.signals import Stop
+from vaelab.sweeps.folder import Job, SweepFolder
+from vaelab.sweeps.job import JobSpec, Outcome
+from vaelab.sweeps.launchers.base import JobsLauncher
+from vaelab.sweeps.progress import SweepProgress, show_failures
+from vaelab.sweeps.running import prepare, run_jobs
+
+
+@dataclass(eq=False)
+class EvaluationJob(JobSpec):
+    """Evaluates the finished run in `path`. The run folder keeps the results, and never the outcome of the job."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.name}-{digest(json.dumps(self.config, sort_keys=True, default=str))}"
+
+    @property
+    def place(self) -> Path:
+        return self.cwd  # not the sweep's folder, because a launcher unpickles its own files
+
+    @property
+    def metric(self) -> str:
+        return f"{self.config['split']}/elbo"
+
+    def work(self, stop: Stop) -> Outcome:
+        metrics = complete_evaluation(self.cfg)
+        return Outcome("done", metrics["elbo"], metrics=metrics)
+
+    def record(self, outcome: Outcome) -> Outcome:
+        return outcome
+
+
+def evaluate_sweep(cfg: DictConfig, launcher: JobsLauncher, environment: Mapping[str, str]) -> None:
+    """Complete the evaluation of each finished run of the sweep `cfg.runtime.sweep`, and show a table of them.
+
+    Raises:
+        RunFolderError: the folder is no sweep's, or has no finished run.
+        SweepError: some evaluations are not done.
+        Interrupted: a signal stopped the evaluations; each has kept its results.
+    """
+    trusted_packages(cfg.trust)
+    folder = Path(cfg.runtime.sweep)
+    states = {job: _state(job) for job in SweepFolder(folder).jobs()}
+    finished = [job for job, state in states.items() if state == "done"]
+    if not finished:
+        raise RunFolderError(f"{folder} has no finished runs to evaluate: give sweep=logs/sweeps/NAME")
+    jobs = planned(cfg, finished, environment)
+    left = [job for job in jobs if job.outcome is None]
+    prepare(left, launcher)
+    try:
+        run_jobs(left, launcher, SweepProgress(presentable(folder.resolve().name), jobs))
+    finally:
+        show_evaluations(folder, jobs)
+        if others := Counter(state for state in states.values() if state != "done"):
+            listed = ", ".join(f"{count} {state}" for state, count in others.items())
+            print(f"left out, because they are not trained to the end: {listed}")
+    if bad := sum(job.state != "done" for job in jobs):
+        raise SweepError(f"{bad} of {len(jobs)} evaluations are not done; type the same command to go on")
+
+
+def planned(cfg: DictConfig, finished: Sequence[Job], environment: Mapping[str, str]) -> list[EvaluationJob]:
+    """Return the evaluation of each run; refuse one whose output would go through a link out of its folder."""
+    common = set.intersection(*(set(job.overrides) for job in finished))
+    shared = contents(cfg)
+    shared["runtime"]["sweep"] = ""
+    jobs = []
+    for job in finished:
+        label = presentable(" ".join(o for o in job.overrides if o not in common) or job.name)
+        config = shared | {"run_dir": str(job.path.absolute())}
+        outcome = None
+        with suppress(FileNotFoundError):
+            try:
+                opened(job.path / OUTPUT).close()
+            except RunFolderError as error:
+                outcome = Outcome("failed", error=str(error))
+        jobs.append(EvaluationJob(config, job.path.absolute(), Path.cwd(), dict(environment), label, outcome))
+    return jobs
+
+
+def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
+    """Print a table of the evaluations, and why some are not done."""
+    names = [name for job in jobs if job.outcome for name in job.outcome.metrics if name.endswith("log_likelihood")]
+    scores = ["elbo", *dict.fromkeys(names)]
+    table = Table(
+        "job", "state", title=_title(folder, jobs[0].config), caption="+-: standard error over examples and draws"
+    )
+    table.title_justify = table.caption_justify = "left"
+    for score in scores:
+        estimator = score.rpartition("/")[0]
+        label = "ELBO" if score == "elbo" else ", ".join(filter(None, ["log p(x)", estimator]))
+        for header in (label, "+-"):
+            table.add_column(header, justify="right")
+    for job in jobs:
+        metrics = job.outcome.metrics if job.outcome else {}
+        numbers = [number for score in scores for number in _with_error(metrics, score)]
+        table.add_row(Text(job.label), job.state or "not done", *("" if n is None else f"{n:.3f}" for n in numbers))
+    console = Console()
+    console.print(table)
+    show_failures(console, jobs)
+    path = os.path.relpath(folder)
+    closing = "in each run folder, evaluation.json says how far its numbers can be trusted\n"
+    closing += f"report: python -m vaelab.report sweep={path}"
+    console.print(closing, highlight=False, soft_wrap=True, markup=False)
+
+
+def _title(folder: Path, config: Mapping[str, Any]) -> Text:
+    first = "" if config["limit"] is None else f", first {config['limit']:,} examples"
+    name = folder.resolve().name
+    return Text(presentable(f"sweep {name}: {config['split']} split{first}, {config['checkpoint']} weights"))
+
+
+def _with_error(metrics: Mapping[str, float], score: str) -> tuple[float | None, float | None]:
+    """Return a score and its standard error, if it has them. A lower bound of log p(x) has no error."""
+    prefix, _, name = score.rpartition("/")
+    own = {key.removeprefix(f"{prefix}/"): value for key, value in metrics.items()} if prefix else metrics
+    error = "sampling_error" if name == "elbo" else f"{name}_sampling_error"
+    return metrics.get(score), None if name != "elbo" and is_poor(own) else own.get(error)
+
+
+def _state(job: Job) -> str:
+    try:
+        return presentable(job.state)
+    except RunFolderError:
+        return "damaged"
