@@ -14,7 +14,7 @@ import pytest
 import ray
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tests.helpers.commands import ROOT, Run, assert_one_line, fast, run_main, wait_until
 from tests.helpers.faults import FAULT
@@ -25,10 +25,12 @@ from vaelab.runs.configuration import CONF
 from vaelab.runs.processes.cores import CORES
 from vaelab.runs.resolvers import register_resolvers
 from vaelab.sweeps.folder import Job, SweepFolder
+from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers import on_submitit
 from vaelab.sweeps.launchers.base import Running
 from vaelab.sweeps.launchers.local import Local, slots_for
 from vaelab.sweeps.progress import SweepProgress
+from vaelab.sweeps.running import run_jobs
 from vaelab.sweeps.sweep import Sweep
 from vaelab.sweeps.training import TrainingJob
 
@@ -268,7 +270,7 @@ def test_a_job_is_found_by_what_it_is(tmp_path: Path) -> None:
     assert sweep.name_of(job("data=digits", "latent_dim=2", "hydra.sweep.subdir=own")) == "own"
 
 
-def test_an_error_of_the_display_ends_the_launcher(tmp_path: Path) -> None:
+def test_an_error_of_the_display_ends_the_launcher() -> None:
     ended: list[str] = []
 
     class Launcher(Local):
@@ -278,10 +280,9 @@ def test_an_error_of_the_display_ends_the_launcher(tmp_path: Path) -> None:
             finally:
                 ended.append("its processes")
 
-    sweep = Sweep(OmegaConf.create({"hydra": {"sweep": {"dir": "s"}}}), None, Launcher())
     display = MagicMock(spec=SweepProgress, **{"refresh.side_effect": ZeroDivisionError})
     with pytest.raises(ZeroDivisionError):
-        sweep.run([MagicMock(spec=JobSpec)], display)
+        run_jobs([MagicMock(spec=TrainingJob)], Launcher(), display)
     assert ended == ["its processes"]
 
 
