@@ -8,7 +8,8 @@ import pytest
 
 from tests.helpers.commands import ROOT, run_main
 from tests.helpers.pages import PAGES, SWEEPS_PAGE, commands_of, shell_lines, write_files_shown
-from vaelab import evaluate, export, report
+from tests.helpers.sweep_folders import finished_job
+from vaelab import compare, evaluate, export, report
 
 QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidden_features=8")
 TRAIN = [command for command in commands_of("train") if command not in commands_of("train", SWEEPS_PAGE)]
@@ -65,6 +66,18 @@ def test_exports_run(command, copied, tmp_path):
 def test_reports_run(command, copied, tmp_path):
     arguments = shlex.split(re.sub(r"logs/sweeps/\w+", str(copied.parent), command), comments=True)
     assert "report.html" in run_main(report.main, tmp_path, *arguments).out
+
+
+@pytest.mark.parametrize("command", commands_of("compare"))
+def test_comparisons_run(command, tmp_path):
+    for size in (5, 10):
+        for seed in (0, 1):
+            finished_job(tmp_path / "logs" / "sweeps" / "NAME", f"latent_dim={size}", f"seed={seed}", value=-30 + size)
+    for name, seed in (("A", 0), ("B", 1)):
+        job = finished_job(tmp_path / "logs" / "runs", "latent_dim=5", f"seed={seed}", value=-30)
+        job.rename(job.with_name(name))
+    printed = run_main(compare.main, tmp_path, *shlex.split(command, comments=True)).out
+    assert "written: comparison.md and comparison.json" in printed
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ def test_an_override_is_read_as_typed(typed: str, read: str) -> None:
         ("evaluate", "trainer.foo=1", "trainer.foo=1"),
         ("reporting/report", "sweep=2024", "sweep='2024'"),
         ("reporting/dashboard", "project=0", "project='0'"),
+        ("reporting/compare", "runs=[a/*_2-*,~/b,1]", "runs=[a/*_2-*,'/home/j e/b','1']"),
     ],
 )
 def test_other_commands_read_texts_as_typed(config: str, typed: str, read: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, run_main
-from vaelab import dashboard, evaluate, export, report
+from vaelab import compare, dashboard, evaluate, export, report
 from vaelab.estimators import ImportanceSampling
 from vaelab.runs import cli
 
@@ -155,7 +155,11 @@ def test_compiling_without_a_compiler_is_one_line(run_fast: Run, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("main", "key"),
-    [(evaluate.main, "run_dir"), (export.main, "run_dir"), (report.main, "sweep"), (dashboard.main, "sweep")],
+    [
+        *((main, "run_dir") for main in (evaluate.main, export.main)),
+        *((main, "sweep") for main in (report.main, dashboard.main)),
+        (compare.main, "runs"),
+    ],
 )
 def test_an_entry_point_names_missing_keys_and_refuses_sweeps(main: Any, key: str, tmp_path: Path) -> None:
     assert_one_line(run_main(main, tmp_path, code=USAGE), f"{key} is missing: type {key}=")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.paired import Difference, difference
-from vaelab.reporting.groups import Group, Setting
+from vaelab.reporting.groups import Group, Setting, setting_of
 from vaelab.security.redaction import presentable
 
 Outcome = Literal["better", "worse", "open", "missing"]
@@ -51,19 +51,30 @@ class Comparison:
         return words.get(self.outcome, f"{self.outcome} by {self.size.lstrip('+-')} nats")
 
     @property
-    def advice(self) -> str:
-        """Say which more seeds or examples would tell the two apart; empty if they are told apart over seeds."""
+    def scope(self) -> str:
+        """Say that the difference is one of trained models, not of settings; empty if it is over seeds."""
+        if self.difference is None or self.difference.of_seeds is not None:
+            return ""
+        if setting_of(self.better.jobs[0].entry) == setting_of(self.worse.jobs[0].entry):
+            return "this compares trained models of one setting, which differ in their seed"
+        return "this compares these trained models, not their settings: train each setting with two or more seeds"
+
+    @property
+    def needed(self) -> str:
+        """Say which more seeds or examples would tell the two apart; empty if they are told apart."""
         found = self.difference
-        if found is None:
+        if found is None or found.tells:
             return ""
-        if found.of_seeds is None:
-            return "this compares these trained models, not their settings: train each setting with two or more seeds"
-        if found.tells:
-            return ""
-        enough = [("seeds of each", found.enough_seeds()), ("test examples", found.enough_examples())]
-        told = [f"about {n:,} {what}" for what, n in enough if n is not None]
-        who = " or ".join(told) or "neither more seeds nor more examples"
-        return f"{who} would tell a difference of {abs(found.mean):.2g} nats"
+        enough = [("seeds of each", None if found.of_seeds is None else found.enough_seeds())]
+        enough.append(("test examples", found.enough_examples()))
+        told = " or ".join(f"about {n:,} {what}" for what, n in enough if n is not None)
+        none = "no number of examples" if found.of_seeds is None else "neither more seeds nor more examples alone"
+        return f"{told or none} would tell a difference of {abs(found.mean):.2g} nats"
+
+    @property
+    def advice(self) -> str:
+        """Say what the difference is about, and what would tell more; empty if nothing is left to say."""
+        return "; ".join(filter(None, [self.scope, self.needed]))
 
     def as_data(self) -> dict[str, Any]:
         """Return the comparison as plain data."""
@@ -86,7 +97,7 @@ def scores_of(setting: Setting, by: str) -> Scores:
 def compare(a: Setting, b: Setting, by: str) -> Comparison:
     """Compare two settings of a group, the one that validation prefers first."""
     better, worse = sorted((a, b), key=lambda setting: setting.rank)
-    return _compared(better, worse, by, *(_scores_or_reason(setting, by) for setting in (better, worse)))
+    return _compared(better, worse, *(_scores_or_reason(setting, by) for setting in (better, worse)))
 
 
 def to_the_best(group: Group) -> list[Comparison]:
@@ -95,7 +106,7 @@ def to_the_best(group: Group) -> list[Comparison]:
         return []
     best, *others = group.settings
     scores = _scores_or_reason(best, group.by)
-    return [_compared(best, other, group.by, scores, _scores_or_reason(other, group.by)) for other in others]
+    return [_compared(best, other, scores, _scores_or_reason(other, group.by)) for other in others]
 
 
 def _scores_or_reason(setting: Setting, by: str) -> Scores | str:
@@ -105,10 +116,9 @@ def _scores_or_reason(setting: Setting, by: str) -> Scores | str:
         return presentable(str(error))
 
 
-def _compared(better: Setting, worse: Setting, by: str, a: Scores | str, b: Scores | str) -> Comparison:
-    for scores in (a, b):
-        if isinstance(scores, str):
-            return Comparison(better, worse, None, scores)
+def _compared(better: Setting, worse: Setting, a: Scores | str, b: Scores | str) -> Comparison:
+    if isinstance(a, str) or isinstance(b, str):
+        return Comparison(better, worse, None, next(reason for reason in (a, b) if isinstance(reason, str)))
     try:
         return Comparison(better, worse, difference(a, b))
     except ValueError as error:

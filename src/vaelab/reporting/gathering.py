@@ -10,7 +10,7 @@ from typing import Any
 
 from vaelab.errors import RunFolderError
 from vaelab.reporting.differences import Comparison, to_the_best
-from vaelab.reporting.groups import Group, describe_differences, grouped
+from vaelab.reporting.groups import Group, Setting, describe_differences, grouped
 from vaelab.reporting.headline import headline, on_jobs
 from vaelab.reporting.reading import STATES, Entry, read
 from vaelab.reporting.rising import still_rising
@@ -21,7 +21,7 @@ from vaelab.runs.folder.contents import FORMAT_VERSION
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
 
-SHOWN = ("rank", "values", "validation", "score", "error", "bounds", "meaning", "seconds")  # of a setting, in the JSON
+OF_SETTING = ("rank", "values", "validation", "score", "error", "bounds", "meaning", "seconds")  # in the JSON
 
 
 @dataclass(frozen=True)
@@ -93,23 +93,32 @@ class Report:
             "settings_held_equal": self.shared,
             "environments": self.environments,
         }
-        finite = json.loads(json.dumps(data, default=str), parse_constant=lambda name: None)  # JSON has no infinity
-        return json.dumps(finite, indent=2)
+        return finite_json(data)
+
+
+def finite_json(data: Any) -> str:
+    """Return plain data as JSON, with null in place of a number that is not finite, because JSON has none."""
+    return json.dumps(json.loads(json.dumps(data, default=str), parse_constant=lambda name: None), indent=2)
 
 
 def settings_as_data(group: Group, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     """Return the settings of a group as plain data, each with its difference from the best one."""
     found = {comparison.worse.rank: comparison for comparison in comparisons}
     return [
-        {
-            **{name: getattr(setting, name) for name in SHOWN},
-            "seeds": [job.entry.flat.get("seed") for job in setting.jobs],
-            "failed": setting.failed,
-            "jobs": [job.entry.name for job in setting.jobs],
-            "best_compared_to_it": found[setting.rank].as_data() if setting.rank in found else None,
-        }
+        setting_as_data(setting)
+        | {"best_compared_to_it": found[setting.rank].as_data() if setting.rank in found else None}
         for setting in group.settings
     ]
+
+
+def setting_as_data(setting: Setting) -> dict[str, Any]:
+    """Return a setting as plain data."""
+    return {
+        **{name: getattr(setting, name) for name in OF_SETTING},
+        "seeds": [job.entry.flat.get("seed") for job in setting.jobs],
+        "failed": setting.failed,
+        "jobs": [job.entry.name for job in setting.jobs],
+    }
 
 
 def gather(path: Path) -> Report:

@@ -1,14 +1,16 @@
 """Group the results that share a comparability key, and rank the settings within each group."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
 from vaelab.evaluation.comparability import Key, as_text, estimator_of
 from vaelab.evaluation.declared import metric_of
-from vaelab.evaluation.trust import POOR, in_words
+from vaelab.evaluation.trust import POOR
+from vaelab.evaluation.trust import in_words as meaning_of
+from vaelab.reporting.keys import in_words, parts_that_differ
 from vaelab.reporting.reading import Entry, Result
 from vaelab.reporting.settings import label_of
 
@@ -96,7 +98,7 @@ class Setting:
     def meaning(self) -> str:
         """What the score is, and how far it can be trusted."""
         names = set.intersection(*(set(job.result.numbers) for job in self.jobs))
-        return in_words({name: self.mean(name) or 0.0 for name in names}, self.jobs[0].by)
+        return meaning_of({name: self.mean(name) or 0.0 for name in names}, self.jobs[0].by)
 
 
 @dataclass(frozen=True)
@@ -151,37 +153,39 @@ class Group:
         return f"{jobs} or no validation, and so neither a rank nor a point in its plot." if count else ""
 
 
-def grouped(entries: Sequence[Entry]) -> list[Group]:
-    """Return the groups of results, the largest group first."""
+def setting_of(entry: Entry) -> str:
+    """Return a text that is equal for jobs that differ only in their seed."""
+    return as_text({name: value for name, value in entry.flat.items() if name != "seed"})
+
+
+def grouped(entries: Sequence[Entry], of: Callable[[Entry], str] = setting_of) -> list[Group]:
+    """Return the groups of results, the largest group first; jobs with the same text `of` are one setting."""
     by_key: dict[str, list[tuple[Entry, Result]]] = {}
     for entry in entries:
         for result in entry.results:
             by_key.setdefault(as_text(result.key), []).append((entry, result))
     members = sorted(by_key.values(), key=len, reverse=True)
-    failed = Counter(setting_of(entry) for entry in entries if entry.state in ENDED_BADLY)
-    return [_group(number, group, failed) for number, group in enumerate(members, 1)]
+    failed = Counter(of(entry) for entry in entries if entry.state in ENDED_BADLY)
+    return [_group(number, group, failed, of) for number, group in enumerate(members, 1)]
 
 
-def _group(number: int, members: Sequence[tuple[Entry, Result]], failed: Mapping[str, int]) -> Group:
+def _group(
+    number: int, members: Sequence[tuple[Entry, Result]], failed: Mapping[str, int], of: Callable[[Entry], str]
+) -> Group:
     by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
     jobs = [Ranked(None, result.numbers.get(by), entry, result, by) for entry, result in members]
     by_setting: dict[str, list[Ranked]] = {}
     for job in jobs:
         if job.score is not None and job.result.validation is not None:
-            by_setting.setdefault(setting_of(job.entry), []).append(job)
+            by_setting.setdefault(of(job.entry), []).append(job)
     ordered = sorted(by_setting.items(), key=lambda item: (-validation_of(item[1]), item[0]))
     settings = []
     for rank, (setting, found) in enumerate(ordered, 1):
-        seeds = sorted(found, key=lambda job: (job.entry.flat.get("seed", 0), job.entry.name))
+        seeds = sorted(found, key=lambda job: (len(seed := str(job.entry.flat.get("seed"))), seed, job.entry.name))
         settings.append(Setting(rank, [replace(job, rank=rank) for job in seeds], failed[setting]))
     left = [job for job in jobs if job.score is None or job.result.validation is None]
     left.sort(key=lambda job: job.entry.name)
     return Group(number, members[0][1].key, by, settings, [job for each in settings for job in each.jobs] + left)
-
-
-def setting_of(entry: Entry) -> str:
-    """Return a text that is equal for jobs that differ only in their seed."""
-    return as_text({name: value for name, value in entry.flat.items() if name != "seed"})
 
 
 def validation_of(jobs: Sequence[Ranked]) -> float:
@@ -193,13 +197,7 @@ def describe_differences(groups: Sequence[Group]) -> str:
     """Return a sentence that says how the groups' keys differ; empty for fewer than two groups."""
     if len(groups) < 2:
         return ""
-    keys = [group.key | {"estimators": estimator_of(group.key)} for group in groups]
-    differing = []
-    for name in dict.fromkeys(name for key in keys for name in key if name not in ("sha256", "of")):
-        values = dict.fromkeys(str(key.get(name, "none")) for key in keys)
-        if len(values) > 1:
-            differing.append(f"{name.replace('_', ' ')} ({', '.join(values)})")
     return (
-        f"These {len(groups)} groups differ in {'; '.join(differing) or 'the images'}. "
+        f"These {len(groups)} groups differ in {in_words(parts_that_differ([group.key for group in groups]))}. "
         "Numbers are ranked, and share an axis, within a group only."
     )

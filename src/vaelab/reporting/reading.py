@@ -61,8 +61,10 @@ class Result:
         try:
             return read_column(self.values, estimator, name)
         except FileNotFoundError as error:
-            job = self.values.parent.parent.name
-            raise RunFolderError(f"{job} has no values of single examples: evaluate it again") from error
+            job = self.values.parent.parent
+            raise RunFolderError(
+                f"{job.name} has no values of single examples: type python -m vaelab.evaluate run_dir={job}"
+            ) from error
 
 
 @dataclass
@@ -171,9 +173,13 @@ def _evaluations(job: Job, entry: Entry) -> None:
         key, validation = stored["comparability"], job.metrics.get(f"{prefix}val/elbo")
         if validation is not None and key["measure"] != job.record["comparability"]["measure"]:
             validation -= math.prod(key["event_shape"]) * math.log(key["num_levels"])
-        found = results_of(key, stored, weights, f"evaluations/{file.name}", validation, values)
-        known = [as_text(result.key) for result in entry.results]
-        entry.results += [result for result in found if as_text(result.key) not in known]
+        known = {as_text(result.key): i for i, result in enumerate(entry.results)}
+        for result in results_of(key, stored, weights, f"evaluations/{file.name}", validation, values):
+            if (i := known.get(as_text(result.key))) is None:
+                entry.results.append(result)
+            elif entry.results[i].weights == weights and not entry.results[i].values.exists():
+                # the run is older than the storing of its values
+                entry.results[i] = replace(entry.results[i], values=values)
     if stale:
         entry.notes.append(
             f"{stale} of {len(files)} evaluations left out, because they have other weights than metrics.json: "
