@@ -80,7 +80,7 @@ def finished_job(
     """A job that is done, with figures, and with scores of single examples whose mean is `value` unless told."""
     with running_job(sweep, *overrides, pixels=pixels) as folder:
         folder.finish(metrics(value, pixels=pixels, **more))
-        keep_scores(folder.path, scores_around(value, folder.path.name) if scores is None else scores)
+        keep_values(folder.path, value) if scores is None else keep_scores(folder.path, scores)
         (folder.path / "figures").mkdir()
         for i, name in enumerate(("reconstructions", "samples", "manifold")):
             Image.new("RGB", (300, 100), (40 + 60 * i, 90, 120)).save(folder.path / "figures" / f"{name}.png")
@@ -92,6 +92,11 @@ def scores_around(mean: float, name: str) -> Tensor:
     noise = torch.randn(EXAMPLES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     own = torch.randn(EXAMPLES, dtype=torch.float64, generator=torch.Generator().manual_seed(crc32(name.encode())))
     return 10 * (noise - noise.mean()) + 0.1 * (own - own.mean()) + mean
+
+
+def keep_values(path: Path, mean: float) -> None:
+    """Store scores of single examples with this mean."""
+    keep_scores(path, scores_around(mean, path.name))
 
 
 def keep_scores(path: Path, scores: Tensor) -> None:

@@ -93,7 +93,7 @@ def test_two_seeds_of_a_setting_are_two_trained_models(sweep: Path, run_compare:
     first, second = (f"sweep/latent_dim_2-seed_{seed}" for seed in (0, 1))
     printed = run_compare(f"runs=[{first},{second}]").out
     (found,) = comparisons(sweep.parent)
-    assert (found["setting"], found["against"], found["over_seeds"]) == (first, second, False)
+    assert (found["setting"], found["against"], found["over_seeds"]) == (f"runs={first}", f"runs={second}", False)
     assert found["half_width"] == pytest.approx(0.02, abs=0.01)  # the noise of examples that the two do not share
     assert "this compares trained models of one setting, which differ in their seed" in printed
 

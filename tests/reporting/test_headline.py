@@ -102,10 +102,10 @@ def test_missing_values_are_said(content: bytes | None, sweep: Path) -> None:
     seeded(sweep, 3, -4.0)
     file = sweep / "latent_dim_3-seed_0" / "evaluations" / f"{TEST}.safetensors"
     file.unlink() if content is None else file.write_bytes(content)
-    _, (first, *_) = said(sweep)
-    reason = "has no values of single examples: evaluate" if content is None else "has no values of log_likelihood"
-    assert "; it is not compared with the next one, latent_dim=3: " in first
-    assert reason in first
+    _, (first, second, *_) = said(sweep)
+    assert first.endswith("; it is not compared with the next one, latent_dim=3")
+    assert second.startswith("what is missing for a comparison: ")
+    assert ("has no values of single examples" if content is None else "has no values of log_likelihood") in second
 
 
 def test_a_poor_proposal_gives_a_lower_bound_without_an_error(sweep: Path, run_report: Run) -> None:

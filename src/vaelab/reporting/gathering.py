@@ -21,7 +21,7 @@ from vaelab.runs.folder.contents import FORMAT_VERSION
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
 
-SHOWN = ("rank", "values", "validation", "score", "error", "bounds", "meaning", "seconds")  # of a setting, in the JSON
+OF_SETTING = ("rank", "values", "validation", "score", "error", "bounds", "meaning", "seconds")  # in the JSON
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def settings_as_data(group: Group, comparisons: Sequence[Comparison]) -> list[di
 def setting_as_data(setting: Setting) -> dict[str, Any]:
     """Return a setting as plain data."""
     return {
-        **{name: getattr(setting, name) for name in SHOWN},
+        **{name: getattr(setting, name) for name in OF_SETTING},
         "seeds": [job.entry.flat.get("seed") for job in setting.jobs],
         "failed": setting.failed,
         "jobs": [job.entry.name for job in setting.jobs],

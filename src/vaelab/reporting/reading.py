@@ -185,12 +185,13 @@ def _evaluations(job: Job, entry: Entry) -> None:
         key, validation = stored["comparability"], job.metrics.get(f"{prefix}val/elbo")
         if validation is not None and key["measure"] != job.record["comparability"]["measure"]:
             validation -= math.prod(key["event_shape"]) * math.log(key["num_levels"])
-        known = {as_text(result.key): result for result in entry.results}
+        known = {as_text(result.key): i for i, result in enumerate(entry.results)}
         for result in results_of(key, stored, weights, f"evaluations/{file.name}", validation, values):
-            if (same := known.get(as_text(result.key))) is None:
+            if (i := known.get(as_text(result.key))) is None:
                 entry.results.append(result)
-            elif same.weights == weights:
-                same.numbers.update(result.numbers | same.numbers)  # which adds the inference gap
+            elif (same := entry.results[i]).weights == weights:  # it may add the inference gap, or values
+                kept = same.values if same.values.exists() else values
+                entry.results[i] = replace(same, numbers=result.numbers | same.numbers, values=kept)
     if stale:
         entry.notes.append(
             f"{stale} of {len(files)} evaluations left out, because they have other weights than metrics.json: "

@@ -12,7 +12,7 @@ from pathlib import Path
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.reporting.groups import setting_of
 from vaelab.reporting.reading import Entry, as_text, read
-from vaelab.reporting.settings import assign_settings, shown
+from vaelab.reporting.settings import assign_settings, label_of, shown
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
 
@@ -32,7 +32,7 @@ class Side:
     @property
     def label(self) -> str:
         """The settings that differ between the sides."""
-        return ", ".join(shown(name, value) for name, value in self.entries[0].settings.items() if name != "seed")
+        return label_of(self.entries[0].settings)
 
 
 def sides_of(runs: Sequence[str]) -> list[Side]:
