@@ -49,7 +49,7 @@ def numbers(path: Path) -> dict[str, float]:
 
 def values(path: Path) -> dict[str, torch.Tensor]:
     """The values of each example, of the only evaluation."""
-    (file,) = (path / "evaluations").glob("*.safetensors")
+    (file,) = (path / "evaluations").glob("test-last-*.safetensors")
     return load_file(file)
 
 
@@ -177,7 +177,7 @@ def test_the_harmonic_estimator_is_refused_above_five_dimensions(
 ) -> None:
     outcome = run_evaluate("run_dir=run", "estimator=hmc", code=2)
     assert_one_line(outcome, "at most 5 dimensions, found latent_dim=7: type estimator=importance or estimator=ais")
-    assert not (gaussian / "evaluations").exists()
+    assert {file.name for file in (gaussian / "evaluations").iterdir()} == {"test-last.safetensors"}
     run_train(*without_samples("latent_dim=6", "estimator=hmc"), code=2)
     outcome = run_evaluate("run_dir=run", *QUICK_ALL, "limit=10")
     assert "HMC with the harmonic identity was left out: it fits a density" in outcome.out
@@ -321,7 +321,7 @@ def test_stored_values_that_lack_the_check_are_evaluated_again(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_evaluate("run_dir=run")
-    expected, (file,) = evaluation(folder), (folder / "evaluations").glob("*.safetensors")
+    expected, (file,) = evaluation(folder), (folder / "evaluations").glob("test-last-*.safetensors")
     columns = load_file(file)
     position = 2 + sorted(columns.keys() - {LAYOUT}).index(RANK_HISTOGRAM)
     kept = [i for i in range(columns[LAYOUT].shape[1]) if i != position]

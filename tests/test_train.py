@@ -16,6 +16,7 @@ import yaml
 
 from tests.helpers.commands import Outcome, Run, assert_same_weights, composing, fast, results
 from tests.helpers.training import script_validations, scripted_bound
+from vaelab.evaluation.declared import OF_PREDICTIONS
 from vaelab.runs.configuration import CONF
 from vaelab.runs.results import show
 from vaelab.training.step import Step
@@ -29,6 +30,7 @@ TESTED = (
     *("test/active_units", "test/latent_dim"),
     *("test/log_likelihood", "test/log_likelihood_sampling_error", "test/standard_error", "test/bias"),
     *("test/gain", "test/gain_error", "test/effective_sample_size", "test/num_samples"),
+    *(f"test/{metric.name}" for metric in OF_PREDICTIONS),
 )
 TOLD = ("checkpoint", "comparability", "kl_per_dimension", "notes")
 

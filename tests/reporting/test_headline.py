@@ -35,7 +35,7 @@ def test_the_first_sentence_can_be_quoted(sweep: Path) -> None:
         "(95 % interval)"
     )
     assert len(others) == 1  # what the number is
-    assert others[0].startswith("its score is a lower bound of log p(x) with K = 100; q(z|x) is a poor proposal for")
+    assert others[0].startswith("its score is a lower bound of log p(x) with K = 100; the proposal is poor for")
 
 
 def test_the_page_says_that_another_is_better_on_the_test(sweep: Path, run_report: Run) -> None:
@@ -124,7 +124,7 @@ def test_the_best_number_says_what_it_is(sweep: Path, run_report: Run) -> None:
     with running_job(sweep, "latent_dim=2") as folder:
         folder.finish({f"test/{name}": value for name, value in numbers.items()} | {"val/elbo": -107.0})
     printed = run_report("sweep=sweep").out
-    words = "its score is a lower bound of log p(x) with K = 100; q(z|x) is a poor proposal for 93% of the examples "
+    words = "its score is a lower bound of log p(x) with K = 100; the proposal is poor for 93% of the examples "
     words += "(Pareto k above 0.50); too low by at least 0.31 nats, and its samples cannot tell by how much more: "
     words += "log p(x) is at least -105.50"
     assert f"- group 1: {words}" in printed

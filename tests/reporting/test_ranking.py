@@ -51,7 +51,7 @@ def test_each_estimator_is_a_group_of_its_own(sweep: Path) -> None:
         with running_job(sweep, "estimator=all", f"seed={seed}") as folder:
             values = {"elbo": -4.0, "importance/log_likelihood": -3.0 - seed, "ais/log_likelihood": -2.5 + seed}
             folder.finish({f"test/{name}": value for name, value in values.items()} | {"val/elbo": -4.0})
-    finished_job(sweep, "estimator.num_samples=20", value=-3)
+    finished_job(sweep, "estimator=importance", "estimator.num_samples=20", value=-3)
     report = gather(sweep)
     scores = {group.title.split(" · ")[-1].split(" (")[0]: [r.score for r in group.ranked] for group in report.groups}
     assert scores == {"importance K=100": [-3.0, -4.0], "ais": [-2.5, -1.5], "importance K=20": [-3.0]}

@@ -3,7 +3,7 @@
 import json
 import pickle
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from vaelab.signals import Stop
 from vaelab.sweeps.evaluating import EvaluationJob, evaluate_sweep
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.job import Outcome as Ending
-from vaelab.sweeps.launchers.base import Ended, JobsLauncher
+from vaelab.sweeps.launchers.base import JobsLauncher, Running
 from vaelab.sweeps.launchers.on_submitit import folder_for
 
 QUICK = ("limit=20", "num_samples=3")
@@ -30,7 +30,7 @@ class Here(JobsLauncher):
     def __init__(self, n_jobs: int | None = None, jobs_per_gpu: int = 1) -> None:
         """Take the options of `local`."""
 
-    def run(self, jobs: Sequence[JobSpec]) -> Iterator[Ended | None]:
+    def run(self, jobs: Sequence[JobSpec]) -> Running:
         for job in jobs:
             try:
                 yield job, pickle.loads(pickle.dumps(job)).work(Stop())
@@ -103,7 +103,7 @@ def test_all_runs_take_the_options_of_the_line(sweep: Path, capsys: pytest.Captu
     for name in "ab":
         found = json.loads((sweep / name / "evaluation.json").read_text())
         assert (found["checkpoint"], found["comparability"]["examples"]) == ("best", 10)
-        assert found["comparability"]["estimators"].keys() == {"importance", "ais", "hmc"}
+        assert found["comparability"]["estimators"].keys() == {"importance", "refined", "ais", "hmc"}
     printed = capsys.readouterr().out
     assert "sweep sweep: val split, first 10 examples, best weights" in printed
     assert "val/elbo" in printed

@@ -123,7 +123,9 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
         numbers = [number for score in scores for number in _with_error(metrics, score)]
         table.add_row(Text(job.label), job.state or "not done", *("" if n is None else f"{n:.3f}" for n in numbers))
     console = Console()
-    console.print(table)
+    options = console.options.update(max_width=10_000)
+    # a terminal wraps a wide table, and rich would cut its numbers
+    console.print(table, width=max(console.width, table.__rich_measure__(console, options).minimum))
     show_failures(console, jobs)
     path = os.path.relpath(folder)
     closing = "in each run folder, evaluation.json says how far its numbers can be trusted\n"
