@@ -88,7 +88,7 @@ def test_the_table_at_the_end_shows_the_stored_numbers(finished: Outcome) -> Non
 
 def test_the_table_at_the_end_says_how_far_to_trust_the_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     found = {"log_likelihood": -90.12, "num_samples": 100, "pareto_k_bad": 0.2, "standard_error": 0.01, "bias": -0.02}
-    metrics = {f"test/{name}": value for name, value in found.items()} | {"samples_seen": 7}
+    metrics = {f"test/{name}": value for name, value in found.items()} | {"samples_seen": 7.0}
     show({"last weights": metrics, "best weights": metrics}, "closing")
     out = capsys.readouterr().out
     assert "lower bound of log p(x), importance-weighted │ -90.12" in out

@@ -158,7 +158,7 @@ def test_a_copied_run_is_no_second_seed(sweep: Path, run_compare: Run) -> None:
             {"sha256": dict.fromkeys(("train", "val", "test"), "0" * 64)},
             ("the images: train both with the same data=",),
         ),
-        (("estimator.num_samples=7",), {}, ("K=7)", "vaelab.evaluate", "the same estimator=")),
+        (("estimator.num_samples=7",), {}, ("refined K=7 (", "vaelab.evaluate", "the same estimator=")),
         (("decoder=gaussian",), {"pixels": "unit"}, ("pixels (binary, unit)", "decoders for the same pixels")),
     ],
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributions as td
@@ -42,8 +42,8 @@ class Fit(NamedTuple):
         regression towards B = I, which is what the diagonal fit says. If there are fewer equations than unknowns in B,
         it remains I, and the mean remains `loc`. Scales are multiplied by `widening`.
         """
-        u = ((self.z - self.loc) / self.scale).movedim(0, 1)  # [batch, gradients, latent_dim]
-        gradient = (self.scale * self.gradient).movedim(0, 1)
+        loc, scale, z, gradient = (part.double() for part in self)  # because squares of u may overflow in float32
+        u, gradient = ((z - loc) / scale).movedim(0, 1), (scale * gradient).movedim(0, 1)  # [batch, N, latent_dim]
         identity = torch.eye(u.shape[2], dtype=u.dtype, device=u.device)
         if 2 * u.shape[1] <= u.shape[2]:
             return Correlated(self.loc, widening * torch.diag_embed(self.scale))
@@ -54,8 +54,8 @@ class Fit(NamedTuple):
         values = values.clamp(1 / LARGEST, LARGEST).unsqueeze(1)
         precision, covariance = (vectors * values) @ vectors.mT, (vectors / values) @ vectors.mT
         mean = ((mean_gradient + mean_u @ precision) @ covariance).squeeze(1)
-        tril = self.scale.unsqueeze(2) * torch.linalg.cholesky(covariance)
-        return Correlated(self.loc + self.scale * mean, widening * tril)
+        tril = widening * scale.unsqueeze(2) * torch.linalg.cholesky(covariance)
+        return Correlated((loc + scale * mean).to(self.loc.dtype), tril.to(self.loc.dtype))
 
 
 class Correlated(td.MultivariateNormal):
@@ -108,13 +108,12 @@ def moments(q: td.Distribution) -> tuple[Codes, Codes]:
         PointMassError: a standard deviation is 0.
     """
     with suppress(NotImplementedError):  # a flow does not say
-        support = q.support
+        support: Any = q.support
         while hasattr(support, "base_constraint"):
             support = support.base_constraint
         if support is not constraints.real:
-            raise ValueError(
-                f"refined importance sampling needs a latent of real numbers, found {support}: type estimator=importance"
-            )
+            found = f"refined importance sampling needs a latent of real numbers, found {support}"
+            raise ValueError(f"{found}: type estimator=importance")
     try:
         loc, scale = q.mean.clone(), q.stddev
     except NotImplementedError:

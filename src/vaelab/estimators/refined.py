@@ -35,7 +35,7 @@ class RefinedImportanceSampling(ImportanceSampling):
     num_steps: int = 20
     num_refining: int = 2
     rate: float = 0.1
-    widening: float = 1.1
+    widening: float = 1.15
     name: ClassVar[str] = "refined"
     label: ClassVar[str] = "refined importance sampling"
 

@@ -115,10 +115,8 @@ def check_evaluation(cfg: DictConfig) -> None:
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
     if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:
-        raise ConfigError(
-            f"estimator.{next(iter(estimator))} needs an estimator: also type estimator=refined, importance, ais, hmc or "
-            "all"
-        )
+        which = "type estimator=refined, importance, ais, hmc or all"
+        raise ConfigError(f"estimator.{next(iter(estimator))} needs an estimator: also {which}")
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":
             check_whole(key, cfg[key], 1)

@@ -33,7 +33,7 @@ def show_evaluation(title: str, metrics: Metrics, module: EvaluationModule, note
     add(metrics, "  {}", "distortion", "distortion_error", note="-E log p(x|z)")
     add(metrics, "  {}", "rate", "rate_error", note="KL(q(z|x) || p(z))")
     add(metrics, "{}", "bound")
-    add(metrics, "{}", "fitted_elbo", "fitted_elbo_error", note="fitted to each example")
+    add(metrics, "{}", "fitted_elbo", "fitted_elbo_error", note="fitted per example")
     add(metrics, "  {}", "amortization_gap", "amortization_gap_error", note="best q - encoder's")
     for prefix, estimator in module.estimators.items():
         table.add_section()
