@@ -2,7 +2,7 @@
 
     python benchmarks/report_pages.py [--jobs 1000] [--like logs/sweeps/NAME/JOB]
 
-The sweep consists of copies of one finished run folder that differ in decoder, latent dimension and seed, each with
+The sweep consists of copies of one finished run folder that differ in batch size, latent dimension and seed, each with
 learning curves of 200 epochs. The run is trained first, unless `--like` names one. The whole process that makes the
 report is measured.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vaelab.runs.folder.contents import FORMAT_VERSION
 
-DECODERS = ("gaussian", "gaussian_shared", "gaussian_fixed", "logistic")
+BATCH_SIZES = (50, 100, 200, 400)
 LATENT_DIMS = (2, 5, 10, 20, 50)
 TRAIN = ("data=digits", "decoder=gaussian", "latent_dim=2", "trainer.max_epochs=1", "logger=none", "hydra.run.dir=run")
 
@@ -31,9 +31,9 @@ def make_sweep(job: Path, sweep: Path, jobs: int) -> None:
     rest = last.split(",", 2)[2]
     plan = {}
     for i in range(jobs):
-        decoder = DECODERS[i % len(DECODERS)]
-        size, seed = LATENT_DIMS[i // len(DECODERS) % len(LATENT_DIMS)], i // len(DECODERS) // len(LATENT_DIMS)
-        folder = sweep / f"decoder_{decoder}-latent_dim_{size}-seed_{seed}-{i:08x}"
+        batch = BATCH_SIZES[i % len(BATCH_SIZES)]
+        size, seed = LATENT_DIMS[i // len(BATCH_SIZES) % len(LATENT_DIMS)], i // len(BATCH_SIZES) // len(LATENT_DIMS)
+        folder = sweep / f"batch_size_{batch}-latent_dim_{size}-seed_{seed}-{i:08x}"
         folder.mkdir(parents=True)
         for name in ("record.json", "status.json", "train.log"):
             shutil.copy(job / name, folder)
@@ -41,10 +41,11 @@ def make_sweep(job: Path, sweep: Path, jobs: int) -> None:
             shutil.copytree(job / name, folder / name)
         (folder / "curves.csv").write_text("".join([header, *(f"{100 * k},{k},{rest}" for k in range(1, 201))]))
         own = config.replace("\nlatent_dim: 2\n", f"\nlatent_dim: {size}\n").replace("\nseed: 0\n", f"\nseed: {seed}\n")
+        own = own.replace("\nbatch_size: 100\n", f"\nbatch_size: {batch}\n")
         (folder / "config.yaml").write_text(own)
         own_metrics = metrics | {"test/log_likelihood": metrics["test/log_likelihood"] + size + i % 7}
         (folder / "metrics.json").write_text(json.dumps(own_metrics))
-        plan[folder.name] = [f"decoder={decoder}", f"latent_dim={size}", f"seed={seed}"]
+        plan[folder.name] = [f"batch_size={batch}", f"latent_dim={size}", f"seed={seed}"]
     (sweep / "sweep.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "jobs": plan}))
 
 

@@ -92,8 +92,8 @@ def test_without_curves_there_is_no_plot_of_them(sweep: Path) -> None:
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
     curve = [(float(x), -float(x)) for x in range(12_345)]
-    found = learning.thinned(curve)
-    assert len(found) == learning.MOST_POINTS
+    found = learning.thinned(curve, 100)
+    assert len(found) == 100
     assert (found[0], found[-1]) == (curve[0], curve[-1])
 
 

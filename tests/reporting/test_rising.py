@@ -43,6 +43,10 @@ def test_the_size_is_that_of_the_line_over_the_last_fifth() -> None:
     assert rise_at_the_end([straight, straight]) == pytest.approx(2.0 * 19)
 
 
+def test_a_flat_curve_does_not_rise() -> None:
+    assert rise_at_the_end([[(100.0 * x, -99.7) for x in range(200)]]) is None
+
+
 def test_too_few_validations_say_nothing() -> None:
     assert rise_at_the_end([[(1.0, -5.0), (2.0, -3.0)]]) is None
     assert rise_at_the_end([]) is None

@@ -40,15 +40,13 @@ def headline(group: Group, comparisons: Sequence[Comparison]) -> list[str]:
 
 def on_score(group: Group, setting: Setting) -> str:
     """Say the score of a setting, with its standard error over seeds unless it is only a lower bound."""
-    seeds = len(setting.jobs)
-    over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
-    least, error = ("at least ", "") if setting.bounds else ("", "")
+    name, over = group.score_name, f"mean of {len(setting.jobs)} seeds" if len(setting.jobs) > 1 else "one seed"
+    score = f"{setting.score:.2f}"
     if setting.bounds:
-        over = f"a lower bound, {over}"
+        name = f"lower bound of {name}"
     elif setting.error is not None:
-        error, over = f" ± {setting.error:.2f}", f"{over} ± standard error"
-    what = f"its {group.score_name} on the {group.split} split is {least}{setting.score:.2f}{error} nats"
-    return f"{what} per example ({over})"
+        score, over = f"{score} ± {setting.error:.2f}", f"{over} ± standard error"
+    return f"its {name} on the {group.split} split is {score} nats per example ({over})"
 
 
 def on_next(comparisons: Sequence[Comparison]) -> str:
@@ -71,12 +69,14 @@ def on_others(group: Group, comparisons: Sequence[Comparison]) -> str:
     for each in comparisons:
         of[each.outcome].append(each)
     named = {outcome: listed([f"{each.worse.label} ({each.size})" for each in found]) for outcome, found in of.items()}
-    many = "all" if len(of["better"]) == len(comparisons) else f"{len(of['better'])} of the"
-    said = [f"it is better than {many} {len(comparisons)} others"]
-    said += [f"worse than {named['worse']}"] if of["worse"] else []
+    if len(of["better"]) == len(comparisons):
+        said = [f"is better than all {len(comparisons)} others"]
+    else:
+        said = [f"is better than {len(of['better'])} of the {len(comparisons)} others"] if of["better"] else []
+    said += [f"is worse than {named['worse']}"] if of["worse"] else []
     said += [f"cannot be told apart from {named['open']}"] if of["open"] else []
     said += [f"is not compared with {len(of['missing'])}"] if of["missing"] else []
-    return f"on the {group.split} split {', '.join(said)}; each 95 % interval holds for its own pair"
+    return f"on the {group.split} split it {', '.join(said)}; each 95 % interval holds for its own pair"
 
 
 def on_jobs(entries: Sequence[Entry]) -> list[str]:

@@ -9,6 +9,7 @@ from vaelab.reporting.plots import MOST_LINES, Panel, left_out
 from vaelab.runs.folder.curves import Curve
 
 MOST_POINTS = 100  # of a curve in the plot
+ALL_POINTS = 10_000  # of all curves, so that a browser draws them in a moment
 
 
 def panel_of(group: Group) -> Panel | None:
@@ -17,7 +18,8 @@ def panel_of(group: Group) -> Panel | None:
     drawn = dict(list(settings.items())[:MOST_LINES])
     if not drawn:
         return None
-    data = [_trace(setting, style) for style, setting in enumerate(drawn.values())]
+    most = min(MOST_POINTS, max(2, ALL_POINTS // sum(len(setting.jobs) for setting in drawn.values())))
+    data = [_trace(setting, style, most) for style, setting in enumerate(drawn.values())]
     starts = [job.entry.curve[len(job.entry.curve) // 10 :] for s in drawn.values() for job in s.jobs]
     values = [value for curve in starts for _, value in curve]
     pad = 0.04 * (max(values) - min(values)) or 1.0
@@ -27,17 +29,17 @@ def panel_of(group: Group) -> Panel | None:
     return Panel(plots, {name: style for style, name in enumerate(drawn)}, left_out(len(settings)), marked=False)
 
 
-def _trace(setting: Setting, style: int) -> dict[str, object]:
-    """Return the curves of all seeds as one line with gaps."""
+def _trace(setting: Setting, style: int, most: int) -> dict[str, object]:
+    """Return the curves of all seeds as one line with gaps, at most so many points of each."""
     points: list[tuple[float | None, float | None]] = []
     for job in setting.jobs:
-        points += [*((x, round(y, 3)) for x, y in thinned(job.entry.curve)), (None, None)]
+        points += [*((x, round(y, 3)) for x, y in thinned(job.entry.curve, most)), (None, None)]
     x, y = zip(*points[:-1], strict=True)
     return {"name": escape(setting.label), "style": style, "curve": True, "x": x, "y": y}
 
 
-def thinned(curve: Curve) -> Curve:
-    """Return at most `MOST_POINTS` points of a curve, evenly chosen, with the first and the last one."""
-    if len(curve) <= MOST_POINTS:
+def thinned(curve: Curve, most: int) -> Curve:
+    """Return at most so many points of a curve, evenly chosen, with the first and the last one."""
+    if len(curve) <= most:
         return curve
-    return [curve[round(i)] for i in np.linspace(0, len(curve) - 1, MOST_POINTS)]
+    return [curve[round(i)] for i in np.linspace(0, len(curve) - 1, most)]

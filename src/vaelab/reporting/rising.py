@@ -10,7 +10,8 @@ from vaelab.reporting.headline import listed
 from vaelab.runs.folder.curves import Curve
 
 FEWEST = 3  # points in which a trend can be told from noise
-SHARE = 0.01  # of what a curve gained in all; a smaller rise at the end does not matter
+SHARE = 0.01  # of what a curve gained in all; a smaller rise at the end does not matter, nor one of
+LEAST = 0.01  # nats
 
 
 def still_rising(group: Group) -> str:
@@ -25,15 +26,15 @@ def still_rising(group: Group) -> str:
 def rise_at_the_end(curves: Sequence[Curve]) -> float | None:
     """Return by how much the curves of a setting's seeds rise in their last fifth, on average; None if they do not.
 
-    A rise counts if it exceeds two standard errors and `SHARE` of what the curves gained since their first point. The
-    rise is that of a straight line, fitted by least squares. The noise is told by the second differences of the last
-    half of a curve, to which a straight line adds nothing.
+    A rise counts if it exceeds two standard errors, `SHARE` of what the curves gained since their first point, and
+    `LEAST`. It is that of a straight line, fitted by least squares. The second differences of the last half of a curve
+    tell the noise, because a straight line adds nothing to them.
     """
     ends = [_end(np.array(curve)) for curve in curves if len(curve) >= FEWEST]
     if not ends:
         return None
     rise, variance, gain = np.mean(ends, 0)
-    return float(rise) if rise > max(2 * (variance / len(ends)) ** 0.5, SHARE * gain) else None
+    return float(rise) if rise > max(2 * (variance / len(ends)) ** 0.5, SHARE * gain, LEAST) else None
 
 
 def _end(curve: NDArray[np.float64]) -> tuple[float, float, float]:
