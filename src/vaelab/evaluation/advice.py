@@ -139,9 +139,12 @@ def on_gaps(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
         return []
     encoder, error = metrics["amortization_gap"], metrics["amortization_gap_error"]
     family, family_error = metrics[f"{best}approximation_gap"], metrics[f"{best}approximation_gap_error"]
+    own = {name.removeprefix(best): value for name, value in metrics.items() if name.startswith(best)}
     lost = f"the encoder loses {encoder:.2f} +- {error:.2f} nats of the ELBO (amortisation gap)"
     if family < -2 * family_error:
         return [f"{lost}; the loss by the family of q(z|x) is unknown, because the estimate of log p(x) is too loose"]
+    if not knows_bias(own) and family <= encoder:
+        return [f"{lost}, and the family of q(z|x) at least {family:.2f}, because log p(x) is a lower bound"]
     if max(encoder + 2 * error, family + 2 * family_error) < SMALL:
         verdict = "both are too small to matter"
     elif abs(encoder - family) <= 2 * math.hypot(error, family_error):

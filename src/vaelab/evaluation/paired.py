@@ -89,12 +89,14 @@ def difference(a: Values, b: Values) -> Difference:
         a, b: the scores of each seed, `[examples]`; an example with a NaN is left out.
 
     Raises:
-        ValueError: there are fewer than two examples, or two seeds have different numbers of examples.
+        ValueError: a score is infinite, there are fewer than two examples, or seeds have different numbers of examples.
     """
     if len({len(values) for values in (*a, *b)}) > 1:
         raise ValueError("expected the same examples for all seeds, found different numbers of them")
     both = np.stack([*a, *b]).astype(np.float64)
-    both = both[:, np.isfinite(both).all(0)]
+    both = both[:, ~np.isnan(both).any(0)]
+    if not np.isfinite(both).all():
+        raise ValueError("some of their scores are infinite")
     first, second = both[: len(a)], both[len(a) :]
     if (examples := both.shape[1]) < 2:
         raise ValueError(f"expected at least two examples, found {examples}")

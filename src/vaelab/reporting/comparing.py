@@ -7,7 +7,7 @@ from itertools import combinations, product
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import as_text
 from vaelab.evaluation.declared import metric_of
-from vaelab.reporting.differences import Comparison, compare
+from vaelab.reporting.differences import OF_BOUNDS, Comparison, compare
 from vaelab.reporting.gathering import finite_json, setting_as_data
 from vaelab.reporting.groups import Group, grouped
 from vaelab.reporting.keys import in_words, parts_that_differ, remedy
@@ -66,6 +66,8 @@ class Compared:
                 first = next(iter(pair.values()))
                 lines.append(f"\n{code(first.better.label)} against {code(first.worse.label)}:\n")
                 lines += [f"- {metric_of(by).label}: {sentence(each)}" for by, each in pair.items()]
+            if any(setting.bounds for setting in group.settings):
+                lines.append(f"\nNote: {OF_BOUNDS}.")
             lines += [f"\nNote: {scope}." for scope in dict.fromkeys(each.scope for _, each in found.each) if scope]
         lines.append(f"\n{READING}")
         return "\n".join(lines).replace("<", "&lt;") + "\n"  # names may be a stranger's

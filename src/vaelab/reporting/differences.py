@@ -11,6 +11,7 @@ from vaelab.evaluation.paired import Difference, difference
 from vaelab.reporting.groups import Group, Setting, setting_of
 from vaelab.security.redaction import presentable
 
+OF_BOUNDS = "a difference of lower bounds is one of log p(x) only if the bounds are equally tight"
 Outcome = Literal["better", "worse", "open", "missing"]
 Scores = list[NDArray[np.float64]]
 

@@ -98,7 +98,9 @@ class Setting:
     def meaning(self) -> str:
         """What the score is, and how far it can be trusted."""
         names = set.intersection(*(set(job.result.numbers) for job in self.jobs))
-        return meaning_of({name: self.mean(name) or 0.0 for name in names}, self.jobs[0].by)
+        worst = {"pareto_k_bad": max(job.result.numbers.get("pareto_k_bad", 0.0) for job in self.jobs)}
+        own = {name: self.mean(name) or 0.0 for name in names} | (worst if "pareto_k_bad" in names else {})
+        return meaning_of(own, self.jobs[0].by)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def grouped(entries: Sequence[Entry], of: Callable[[Entry], str] = setting_of) -
         for result in entry.results:
             by_key.setdefault(as_text(result.key), []).append((entry, result))
     members = sorted(by_key.values(), key=len, reverse=True)
-    failed = Counter(of(entry) for entry in entries if entry.state in ENDED_BADLY)
+    failed = Counter(of(entry) for entry in entries if entry.state in ENDED_BADLY and not entry.results)
     return [_group(number, group, failed, of) for number, group in enumerate(members, 1)]
 
 

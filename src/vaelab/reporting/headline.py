@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vaelab.reporting.differences import Comparison, Outcome
+from vaelab.reporting.differences import OF_BOUNDS, Comparison, Outcome
 from vaelab.reporting.groups import ENDED_BADLY, Group, Setting
 from vaelab.reporting.reading import Entry
 from vaelab.reporting.settings import label_of
@@ -32,7 +32,7 @@ def headline(group: Group, comparisons: Sequence[Comparison]) -> list[str]:
         found.append(f"as for {advised.worse.label}, {advised.advice}")
     found.append(f"its score is {best.meaning}")
     if others and any(setting.bounds for setting in group.settings):
-        found.append("a difference of lower bounds is one of log p(x) only if the bounds are equally tight")
+        found.append(OF_BOUNDS)
     if failed := [f"{setting.failed} of {setting.label}" for setting in group.settings if setting.failed]:
         found.append(f"seeds that failed, and are missing from the means: {listed(failed)}")
     return found

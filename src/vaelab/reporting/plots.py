@@ -151,7 +151,7 @@ def traces(name: str, points: Sequence[Jobs], style: int, x: Axis, y: Axis) -> l
 
 def scale_of(positions: Collection[Any]) -> dict[str, Any]:
     """Return plotly's options of an x-axis: categories, a linear or a log scale. Up to 8 values get a tick each."""
-    if not all(map(is_number, positions)):
+    if not positions or not all(map(is_number, positions)):
         return {"type": "category"}
     ticks = sorted(positions)
     scale = {"type": "log"} if ticks[0] > 0 and ticks[-1] / ticks[0] > 10 else {}

@@ -158,7 +158,7 @@ def _metrics(job: Job, entry: Entry) -> None:
     files = [name for name in ("metrics.json", "evaluation.json") if (job.path / name).exists()]
     if entry.state == "done" and job.metrics:
         values = job.path / "evaluations" / f"{TEST}.safetensors"
-        validation = job.metrics.get("val/elbo")
+        validation = finite(job.metrics.get("val/elbo"))
         entry.results += results_of(
             job.record["comparability"], job.metrics, "last", "metrics.json", validation, values
         )
@@ -182,14 +182,18 @@ def _evaluations(job: Job, entry: Entry) -> None:
             stale += 1
             continue
         weights, values = "best" if prefix else "last", file.with_suffix(".safetensors")
-        key, validation = stored["comparability"], job.metrics.get(f"{prefix}val/elbo")
+        key, validation = stored["comparability"], finite(job.metrics.get(f"{prefix}val/elbo"))
         if validation is not None and key["measure"] != job.record["comparability"]["measure"]:
             validation -= math.prod(key["event_shape"]) * math.log(key["num_levels"])
         known = {as_text(result.key): i for i, result in enumerate(entry.results)}
         for result in results_of(key, stored, weights, f"evaluations/{file.name}", validation, values):
             if (i := known.get(as_text(result.key))) is None:
                 entry.results.append(result)
-            elif (same := entry.results[i]).weights == weights:  # it may add the inference gap, or values
+            elif (same := entry.results[i]).weights != weights:
+                entry.notes.append(
+                    f"evaluations/{file.name} left out, because {same.source} has the {same.weights} weights"
+                )
+            else:  # it may add the inference gap, or values
                 kept = same.values if same.values.exists() else values
                 entry.results[i] = replace(same, numbers=result.numbers | same.numbers, values=kept)
     if stale:
@@ -201,7 +205,11 @@ def _evaluations(job: Job, entry: Entry) -> None:
 
 def _curve(job: Job, entry: Entry) -> None:
     """Read the validation's bound in the course of training, without values that are not finite."""
-    curve = read_curves(job.path).get("val/elbo", [])
+    try:
+        curve = read_curves(job.path).get("val/elbo", [])
+    except RunFolderError as error:  # the results do not need it
+        entry.notes.append(presentable(str(error)))
+        return
     entry.curve = sorted({seen: bound for seen, bound in curve if math.isfinite(bound)}.items())
 
 
@@ -219,6 +227,11 @@ def results_of(
         numbers = {short: value for short, value in named.items() if short in DECLARED and is_number(value)}
         if "log_likelihood" in numbers or (len(key["estimators"]) == 1 and numbers):
             yield Result(own_key, numbers, weights, source, validation, values)
+
+
+def finite(value: Any) -> float | None:
+    """Return a value if it is a finite number, else None."""
+    return value if is_number(value) else None
 
 
 def is_number(value: Any) -> bool:

@@ -20,7 +20,14 @@ NOTE = (
 )
 IN_LATEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
-    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
+    | {
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "<": "$<$",
+        ">": "$>$",
+        "[": "{[}",
+    }
     | {"±": r"$\pm$", "≥": r"$\geq$", "−": "$-$", "–": "--", "·": r"$\cdot$", "\n": " "}
 )
 IN_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\|`*<"} | {"\n": " "})

@@ -94,6 +94,6 @@ def _check_one_setting(side: Side) -> None:
                 f"{side.typed} matches runs of several settings, which differ in {differing[0]} ({values}): narrow the "
                 "pattern, or compare all settings of a sweep by its folder"
             )
-    named = {as_text(entry.flat): entry.name for entry in reversed(side.entries) if entry.flat}
-    if copies := [entry.name for entry in side.entries if entry.flat and named[as_text(entry.flat)] != entry.name]:
-        raise ConfigError(f"{side.typed} has the same run twice, once as {copies[0]}: move one of them away")
+    paths = {as_text(entry.flat): entry.path for entry in reversed(side.entries) if entry.flat}
+    if copies := [entry for entry in side.entries if entry.flat and paths[as_text(entry.flat)] != entry.path]:
+        raise ConfigError(f"{side.typed} has the same run twice, once as {copies[0].name}: move one of them away")

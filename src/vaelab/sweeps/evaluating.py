@@ -52,7 +52,7 @@ class EvaluationJob(JobSpec):
 
     def work(self, stop: Stop) -> Outcome:
         metrics = complete_evaluation(self.cfg)
-        return Outcome("done", metrics["elbo"], metrics=metrics)
+        return Outcome("done", metrics.get("elbo"), metrics=metrics)
 
     def record(self, outcome: Outcome) -> Outcome:
         return outcome
@@ -89,7 +89,7 @@ def evaluate_sweep(cfg: DictConfig, launcher: JobsLauncher, environment: Mapping
 def planned(cfg: DictConfig, finished: Sequence[Job], environment: Mapping[str, str]) -> list[EvaluationJob]:
     """Return the evaluation of each run; refuse one whose output would go through a link out of its folder."""
     common = set.intersection(*(set(job.overrides) for job in finished))
-    shared = contents(cfg)
+    shared, own = contents(cfg), {str(name): str(value) for name, value in environment.items()}
     shared["runtime"]["sweep"] = ""
     jobs = []
     for job in finished:
@@ -101,7 +101,7 @@ def planned(cfg: DictConfig, finished: Sequence[Job], environment: Mapping[str, 
                 opened(job.path / OUTPUT).close()
             except RunFolderError as error:
                 outcome = Outcome("failed", error=str(error))
-        jobs.append(EvaluationJob(config, job.path.absolute(), Path.cwd(), dict(environment), label, outcome))
+        jobs.append(EvaluationJob(config, job.path.absolute(), Path.cwd(), own, label, outcome))
     return jobs
 
 
@@ -110,7 +110,10 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
     names = [name for job in jobs if job.outcome for name in job.outcome.metrics if name.endswith("log_likelihood")]
     scores = ["elbo", *dict.fromkeys(names)]
     table = Table(
-        "job", "state", title=_title(folder, jobs[0].config), caption="+-: standard error over examples and draws"
+        "job",
+        "state",
+        title=_title(folder, jobs[0].config),
+        caption="+-: standard error over examples and draws; bound: only a lower bound",
     )
     table.title_justify = table.caption_justify = "left"
     for score in scores:
@@ -120,8 +123,8 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
             table.add_column(header, justify="right")
     for job in jobs:
         metrics = job.outcome.metrics if job.outcome else {}
-        numbers = [number for score in scores for number in _with_error(metrics, score)]
-        table.add_row(Text(job.label), job.state or "not done", *("" if n is None else f"{n:.3f}" for n in numbers))
+        numbers = [text for score in scores for text in _with_error(metrics, score)]
+        table.add_row(Text(job.label), job.state or "not done", *numbers)
     console = Console()
     options = console.options.update(max_width=10_000)
     # a terminal wraps a wide table, and rich would cut its numbers
@@ -139,12 +142,13 @@ def _title(folder: Path, config: Mapping[str, Any]) -> Text:
     return Text(presentable(f"sweep {name}: {config['split']} split{first}, {config['checkpoint']} weights"))
 
 
-def _with_error(metrics: Mapping[str, float], score: str) -> tuple[float | None, float | None]:
-    """Return a score and its standard error, if it has them. A lower bound of log p(x) has no error."""
+def _with_error(metrics: Mapping[str, float], score: str) -> tuple[str, str]:
+    """Return a score and its standard error as text, empty if it has none; "bound" stands for the error of a bound."""
     prefix, _, name = score.rpartition("/")
     own = {key.removeprefix(f"{prefix}/"): value for key, value in metrics.items()} if prefix else metrics
     error = "sampling_error" if name == "elbo" else f"{name}_sampling_error"
-    return metrics.get(score), None if name != "elbo" and is_poor(own) else own.get(error)
+    value, spread = (f"{own[key]:.3f}" if key in own else "" for key in (name, error))
+    return value, "bound" if name != "elbo" and is_poor(own) else spread
 
 
 def _state(job: Job) -> str:

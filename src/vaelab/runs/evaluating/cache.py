@@ -124,13 +124,11 @@ def read_column(path: Path, estimator: str, name: str) -> Tensor:
         FileNotFoundError: there is no file.
         RunFolderError: the file is damaged, or lacks these values.
     """
-    from safetensors import safe_open
-
-    opened(path).close()
     try:
-        with safe_open(path, framework="pt") as file:
-            own = f"{estimator}/{name}"
-            column = file.get_tensor(own if own in file.keys() else name)  # noqa: SIM118, not a dict
+        columns = load_columns(path)
+        column = columns[own if (own := f"{estimator}/{name}") in columns else name]
+    except FileNotFoundError:
+        raise
     except Exception as error:  # safetensors and PyTorch each raise errors of their own
         raise RunFolderError(f"{path} has no values of {name} ({reason_of(error)}): evaluate the run again") from error
     if column.dim() != 1 or not column.is_floating_point():
@@ -138,15 +136,20 @@ def read_column(path: Path, estimator: str, name: str) -> Tensor:
     return column.double()
 
 
-def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
-    """Return the values of each block in a file of `KeptEvaluation`; refuse blocks that do not fit `needed`."""
+def load_columns(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; refuse a file that is larger than vaelab writes."""
     from safetensors.torch import load
 
     with opened(path) as file:
         content = file.read(LIMIT + 1)
     if len(content) > LIMIT:
         raise ValueError(f"it holds more than {LIMIT:,} bytes, more than vaelab writes")
-    columns = load(content)
+    return load(content)
+
+
+def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
+    """Return the values of each block in a file of `KeptEvaluation`; refuse blocks that do not fit `needed`."""
+    columns = load_columns(path)
     layout = columns.pop(LAYOUT).tolist()
     if not all(column.is_floating_point() for column in columns.values()):
         raise ValueError("some of its values are not floating-point numbers")

@@ -61,11 +61,11 @@ class Curves(Logger):
     def _add(self, columns: list[str]) -> None:
         """Add columns, which are empty in the rows so far."""
         lines = self.file.read_bytes()[: self.size].decode().splitlines()[1:] if self.size else []
-        self.columns += columns
         header = StringIO(newline="")
-        csv.writer(header, lineterminator="\n").writerow(self.columns)
+        csv.writer(header, lineterminator="\n").writerow([*self.columns, *columns])
         content = header.getvalue() + "".join(f"{line}{',' * len(columns)}\n" for line in lines)
         write_atomically(self.file, content)
+        self.columns += columns
         self.size = len(content.encode())
 
     def finalize(self, status: str) -> None:

@@ -93,7 +93,7 @@ class Submitit(JobsLauncher):
         if not batch:
             return
         folder = folder_for(list(batch))
-        is_new = not folder.exists()
+        is_new, parent_is_new = not folder.exists(), not folder.parent.exists()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files have unredacted configurations
         try:
             with redirect_stderr(StringIO()):  # submitit would print the error too
@@ -101,7 +101,7 @@ class Submitit(JobsLauncher):
         except FailedJobError as error:
             if is_new:
                 shutil.rmtree(folder)
-                with suppress(OSError):
+                if parent_is_new:
                     folder.parent.rmdir()
             reason = "; ".join(str(error).splitlines())
             raise ConfigError(f"SLURM refuses the jobs ({reason}): change hydra.launcher") from error
@@ -172,7 +172,7 @@ class Submitit(JobsLauncher):
             )
             self.submitted.clear()
         for job, sent in self.submitted.items():
-            status = Job(job.path).status
+            status = Job(job.path).status if job.place == job.path.parent else {}  # an evaluation keeps none
             if status.get("state") == "running" and isinstance(status.get("pid"), int):
                 with suppress(OSError):
                     os.kill(status["pid"], signal.SIGTERM)  # `cancel` would kill the process after a second
