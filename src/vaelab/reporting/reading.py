@@ -205,11 +205,7 @@ def _evaluations(job: Job, entry: Entry) -> None:
 
 def _curve(job: Job, entry: Entry) -> None:
     """Read the validation's bound in the course of training, without values that are not finite."""
-    try:
-        curve = read_curves(job.path).get("val/elbo", [])
-    except RunFolderError as error:  # the results do not need it
-        entry.notes.append(presentable(str(error)))
-        return
+    curve = read_curves(job.path).get("val/elbo", [])
     entry.curve = sorted({seen: bound for seen, bound in curve if math.isfinite(bound)}.items())
 
 

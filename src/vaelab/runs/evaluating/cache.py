@@ -127,7 +127,7 @@ def read_column(path: Path, estimator: str, name: str) -> Tensor:
     try:
         columns = load_columns(path)
         column = columns[own if (own := f"{estimator}/{name}") in columns else name]
-    except FileNotFoundError:
+    except (FileNotFoundError, RunFolderError):
         raise
     except Exception as error:  # safetensors and PyTorch each raise errors of their own
         raise RunFolderError(f"{path} has no values of {name} ({reason_of(error)}): evaluate the run again") from error

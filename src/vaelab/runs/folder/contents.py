@@ -157,13 +157,9 @@ def find_checkpoint(folder: Path, check: Check) -> tuple[Path | None, int, list[
 
 
 def spare_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints that a finished run can do without: all but `best.ckpt`, if that can be read."""
+    """Return the checkpoints that a finished run can do without: all but `best.ckpt`, if that exists."""
     own = folder / "checkpoints"
     if own.is_symlink() or not _is_file(own / "best.ckpt"):
-        return []
-    try:
-        load_checkpoint(own / "best.ckpt")
-    except RunFolderError:
         return []
     spare = [path.with_suffix(ending) for path in resumable(own) for ending in (".ckpt", ".damaged")]
     return [path for path in spare if _is_file(path)]
