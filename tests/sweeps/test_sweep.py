@@ -75,7 +75,7 @@ def test_a_job_that_fails_takes_no_other_with_it(launcher: str, run_fast: Run, t
     lines = outcome.out.splitlines()
     for act, (state, error, traceback) in ends.items():
         job = jobs(tmp_path)[act]
-        assert (job.state, bool(job.metrics)) == (state, state == "done")
+        assert (job.state, bool(job.metrics)) == (state, state == "done"), job.error
         assert re.search(error or "", job.error or "")
         assert any(state in line and f"act={act}" in line for line in lines)
         if traceback:
