@@ -70,6 +70,7 @@ def test_single_seeds_compare_models_and_not_settings(sweep: Path) -> None:
     seeded(sweep, 3, -4.0)
     _, (first, advice, *_) = said(sweep)
     assert "is -3.00 nats per example (one seed), better than" in first
+    assert first.endswith("(95 % interval over examples, not over seeds)")
     assert "this compares these trained models, not their settings: train each setting with two or more seeds" in advice
 
 
@@ -79,8 +80,8 @@ def test_the_others_are_counted_and_named(sweep: Path) -> None:
     report, sentences = said(sweep)
     sizes = [comparison.size for comparison in report.comparisons[1]]
     assert sentences[1] == (
-        f"on the test split it is better than 1 of the 3 others, is worse than latent_dim=4 ({sizes[1]}), cannot be told "
-        f"apart from latent_dim=5 ({sizes[2]}); each 95 % interval holds for its own pair"
+        f"on the test split it is better than 1 of the 3 others, is worse than latent_dim=4 ({sizes[1]}), cannot be "
+        f"told apart from latent_dim=5 ({sizes[2]}); each 95 % interval holds for its own pair"
     )
 
 

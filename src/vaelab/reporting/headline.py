@@ -55,10 +55,12 @@ def on_next(comparisons: Sequence[Comparison]) -> str:
         return ""
     first = comparisons[0]
     size, label = first.size.lstrip("+-"), first.worse.label
+    models = first.difference is not None and first.difference.of_seeds is None
+    interval = "95 % interval over examples, not over seeds" if models else "95 % interval"
     return {
-        "better": f", better than the next one, {label}, by {size} (95 % interval)",
-        "worse": f", worse than the next one, {label}, by {size} (95 % interval)",
-        "open": f"; the next one, {label}, cannot be told apart from it (difference {first.size}, 95 % interval)",
+        "better": f", better than the next one, {label}, by {size} ({interval})",
+        "worse": f", worse than the next one, {label}, by {size} ({interval})",
+        "open": f"; the next one, {label}, cannot be told apart from it (difference {first.size}, {interval})",
         "missing": f"; it is not compared with the next one, {label}",
     }[first.outcome]
 
