@@ -106,6 +106,8 @@ def restored() -> Iterator[None]:
     try:
         yield
     finally:
+        if "ray" in sys.modules:  # its workers would keep this environment
+            sys.modules["ray"].shutdown()
         GlobalHydra.instance().clear()
         logging.captureWarnings(False)
         for log, level, propagate, handlers in logs:

@@ -11,7 +11,6 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
-import ray
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -153,7 +152,6 @@ def test_an_impossible_option_is_refused_in_one_line(option: str, words: str, ru
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["init.nope=1", pytest.param("remote.nope=1", marks=pytest.mark.exhaustive)])
 def test_an_option_that_ray_refuses_is_one_line(option: str, run_fast: Run, tmp_path: Path) -> None:
-    ray.shutdown()  # that of another test
     outcome = run_fast("-m", "seed=1,2", "hydra/launcher=ray", f"+hydra.launcher.{option}", code=2)
     assert_one_line(outcome, f"Ray refuses hydra.launcher.{option.partition('.')[0]}")
     assert list(tmp_path.glob("logs/sweeps/*")) == []
