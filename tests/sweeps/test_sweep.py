@@ -32,7 +32,6 @@ from vaelab.sweeps.launchers.local import Local, slots_for
 from vaelab.sweeps.progress import SweepProgress
 from vaelab.sweeps.running import run_jobs
 from vaelab.sweeps.sweep import Sweep
-from vaelab.sweeps.training import TrainingJob
 
 LAUNCHERS = ("basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "submitit_local", "ray")))
 CRASHED = r"SIG|ended without a result|worker died"  # as the launcher knows it
@@ -282,7 +281,7 @@ def test_an_error_of_the_display_ends_the_launcher() -> None:
 
     display = MagicMock(spec=SweepProgress, **{"refresh.side_effect": ZeroDivisionError})
     with pytest.raises(ZeroDivisionError):
-        run_jobs([MagicMock(spec=TrainingJob)], Launcher(), display)
+        run_jobs([MagicMock(spec=JobSpec)], Launcher(), display)
     assert ended == ["its processes"]
 
 
@@ -311,8 +310,8 @@ def test_the_preset_finds_the_sweep_of_the_plain_line(tmp_path: Path) -> None:
 # processes and devices
 
 
-def spec(path: Path = Path(), devices: object = 1, accelerator: str = "auto") -> TrainingJob:
-    return TrainingJob({"runtime": {"devices": devices, "accelerator": accelerator}}, path, Path(), {}, "")
+def spec(path: Path = Path(), devices: object = 1, accelerator: str = "auto") -> JobSpec:
+    return JobSpec({"runtime": {"devices": devices, "accelerator": accelerator}}, path, Path(), {}, "")
 
 
 @pytest.mark.parametrize(
