@@ -43,16 +43,11 @@ class Interrupted(BaseException):
 
 
 class Stop:
-    """Whether a signal told this process to stop; see `heeding`.
-
-    Attributes:
-        asked: the number of the first such signal; None before any.
-        in_threads: whether work runs in threads, which a second Ctrl-C can stop only by ending the process.
-    """
+    """Whether a signal told this process to stop; see `heeding`."""
 
     def __init__(self) -> None:
-        self.asked: int | None = None
-        self.in_threads = False
+        self.asked: int | None = None  # the number of the first such signal
+        self.in_threads = False  # whether work runs in threads, which a second Ctrl-C stops only by ending the process
         self.noticed = False  # whether `notice` has logged the signal
         self.patient = 0  # how many nested `patiently` blocks are running
         self.process = os.getpid()

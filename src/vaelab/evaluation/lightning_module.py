@@ -46,15 +46,6 @@ class EvaluationModule(pl.LightningModule):
         seed: the seed of z.
         dequantizations: how often the test dequantises an example; more than once also bounds its mass.
 
-    Attributes:
-        inference_gap: whether the test also splits the inference gap, which takes longer than the rest.
-        steps: the number of optimiser steps behind the weights.
-        samples_seen: the number of training examples behind them, the x-axis of every curve.
-        weights: which weights are evaluated; loggers get the metrics of the best ones as `best/...`.
-        validated, tested: the per-example values of the last validation and test.
-        found: the metrics of both.
-        keep: called with `tested` after each block.
-
     Raises:
         ConfigError: the objective declares a metric under a name that training itself reports.
         Interrupted: between two blocks, after a signal.
@@ -72,12 +63,12 @@ class EvaluationModule(pl.LightningModule):
             )
         self.vae, self.objective, self.estimator = vae, objective, estimator
         self.seed, self.dequantizations = seed, dequantizations
-        self.inference_gap = False
-        self.steps = self.samples_seen = 0
-        self.weights: Literal["last", "best"] = "last"
-        self.validated, self.tested = Records(), Records()
-        self.found: dict[str, float] = {}
-        self.keep: Callable[[Records], None] = lambda records: None
+        self.inference_gap = False  # whether the test also splits the inference gap, which takes longer than the rest
+        self.steps = self.samples_seen = 0  # optimiser steps and training examples behind the weights
+        self.weights: Literal["last", "best"] = "last"  # loggers get the metrics of the best ones as `best/...`
+        self.validated, self.tested = Records(), Records()  # the values of the last validation and of the last test
+        self.found: dict[str, float] = {}  # the metrics of both
+        self.keep: Callable[[Records], None] = lambda records: None  # called with `tested` after each block
         self.stop = Stop()
         self.fixed: Distribution | None = None  # p(z), computed once per evaluation
 

@@ -36,23 +36,14 @@ class JobSpec:
     """A job of the current command, which trains the run in `path`, or the runs of several seeds.
 
     A launcher sends it to a process of its own, which calls `work`.
-
-    Attributes:
-        config: the resolved configuration, as plain data.
-        path: the run folder.
-        cwd: the folder in which the command was typed.
-        environment: environment variables of the job's process.
-        label: what tells the job from the others.
-        outcome: how the job ended; set from the start if the job need not run.
-        overrides: the job's overrides.
     """
 
-    config: dict[str, Any]
-    path: Path
-    cwd: Path
-    environment: Mapping[str, str]
-    label: str
-    outcome: Outcome | None = None
+    config: dict[str, Any]  # resolved
+    path: Path  # the run folder
+    cwd: Path  # the folder in which the command was typed
+    environment: Mapping[str, str]  # of the job's process
+    label: str  # what tells the job from the others
+    outcome: Outcome | None = None  # how the job ended; set from the start if the job need not run
     overrides: Sequence[str] = ()
 
     @property

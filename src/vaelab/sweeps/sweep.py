@@ -31,10 +31,7 @@ log = logging.getLogger(__name__)
 class Sweep:
     """The jobs of one command line, over all batches. Leaving its `with` block prints a table of the jobs.
 
-    Args:
-        config: the sweep's configuration, with Hydra's own node.
-        loader: Hydra's configuration loader, which composes the jobs.
-        launcher: runs the jobs.
+    `config` has Hydra's own node, and `loader` is Hydra's, which composes the jobs.
 
     Raises:
         SweepError: at the end of the block, if a job is not done.
@@ -59,11 +56,7 @@ class Sweep:
             raise SweepError(f"{len(bad)} of {len(self.jobs)} jobs are not done; type the same command to run them")
 
     def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[Outcome | None]:
-        """Run the jobs of a batch that are not done; return the outcome of each.
-
-        Args:
-            lines: the overrides of each job.
-            first: number of the first job.
+        """Run the jobs of a batch that are not done; return the outcome of each. `lines` are the overrides of each job.
 
         Raises:
             Interrupted: a signal stopped the sweep; the jobs that ran have written checkpoints.
