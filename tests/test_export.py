@@ -115,7 +115,6 @@ def test_a_damaged_file_is_refused_in_one_line(kind: str, folder: Path) -> None:
     [
         ("run_dir=nowhere", FAILURE, ("nowhere", "not a run folder")),
         ("run_dir=run checkpoint=first", USAGE, ("checkpoint", "last or best")),
-        ("", USAGE, ("run_dir",)),
         ("run_dir=run checkpoint=best", FAILURE, ("best.ckpt", "does not exist")),
     ],
 )

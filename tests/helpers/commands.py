@@ -155,6 +155,18 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[str] | None =
         time.sleep(0.01)
 
 
+def failing_at(count: int, function: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
+    """Return the function, whose call number `count` raises an error before it does anything."""
+    calls = iter(range(1, 100_000))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == count:
+            raise error
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
 def assert_one_line(outcome: Outcome, *words: str) -> None:
     """Assert that a command said one line on stderr, that holds the words, and nothing else."""
     lines = outcome.err.splitlines()

@@ -110,8 +110,6 @@ TRAIN = [
     ("sweep.name=mine", USAGE, "sweep.name=mine", "single run", "type -m"),
     ("-m trainer.max_epochs=1,2", USAGE, "vaelab: a sweep cannot vary trainer.max_epochs"),
     ("-m latent_dim=2,0", USAGE, "latent_dim must be a whole number of at least 1, found 0"),
-    ("-m seed=1,2 +hydra.launcher.foo=3", USAGE, "hydra.launcher", "'foo'", "n_jobs"),
-    ("-m seed=1,2 hydra.sweeper.max_batch_size=0", USAGE, "hydra.sweeper.max_batch_size", "at least 1", "found 0"),
     ("-m seed=1,2 hydra/launcher=submitit_local +hydra.launcher.foo=3", USAGE, "submitit refuses", "foo"),
     ("-m latent_dim=2 hydra/sweeper=optuna", USAGE, "nothing to search", "latent_dim=choice("),
     # the run folder

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tests.helpers.commands import Outcome, Run, assert_one_line, assert_same_weights, only_run, results, status
+from tests.helpers.commands import (
+    Outcome,
+    Run,
+    assert_one_line,
+    assert_same_weights,
+    failing_at,
+    only_run,
+    results,
+    status,
+)
 from vaelab.errors import RunFolderError
 from vaelab.files import write_atomically
 from vaelab.runs import execute
@@ -247,26 +255,6 @@ def test_more_epochs_continue_to_the_weights_of_a_longer_run(run_fast: Run, long
     assert read_config(path)["trainer"]["max_epochs"] == 4
 
 
-@pytest.mark.slow
-def test_what_changes_no_result_may_change_on_the_way(run_fast: Run, long_run: Path) -> None:
-    run_fast("trainer.max_epochs=2", "steps_per_call=4", "~callbacks.progress", "~callbacks.collapse")
-    assert_same_run(run_fast("trainer.max_epochs=4", "steps_per_call=1").path, long_run)
-
-
-@pytest.mark.slow
-def test_more_steps_continue_from_the_middle_of_an_epoch(run_fast: Run, tmp_path: Path) -> None:
-    limits = ["trainer.max_epochs=9", "steps_per_call=4"]
-    path = run_fast(*limits, "trainer.max_steps=22").path  # an epoch has 15
-    run_fast(*limits, "trainer.max_steps=40")
-    whole = run_fast(*limits, "trainer.max_steps=40", "name=whole").path
-    assert whole != path
-    assert_same_weights(path, whole)
-    ours, theirs = results(path), results(whole)
-    assert (ours["steps"], ours["samples_seen"]) == (40, 2 * 1438 + 10 * 100)
-    for name in ("val/elbo", "test/elbo", "test/log_likelihood", "steps", "samples_seen", "epochs"):
-        assert ours[name] == theirs[name], name
-
-
 @pytest.mark.parametrize("key", ["trainer.max_epochs", "trainer.max_steps"])
 def test_fewer_epochs_or_steps_are_refused(key: str, run_fast: Run) -> None:
     path = run_fast(f"{key}=2").path
@@ -316,18 +304,6 @@ def test_a_run_that_lost_a_file_is_completed_again(lost: str, run_fast: Run, cop
 # interruptions
 
 
-def bang_at(count: int, function: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
-    """`function`, but its call number `count` raises before it does anything."""
-    calls = iter(range(1, 1000))
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == count:
-            raise error
-        return function(*args, **kwargs)
-
-    return wrapped
-
-
 # who raises, at which call; with four epochs and one chunk in each
 PLACES = {
     "before last.ckpt is replaced": (Path, "replace", 7),
@@ -346,7 +322,7 @@ def test_an_interrupted_run_is_completed_to_the_last_bit(
     if place == "test":
         error, code, state = Interrupted(2), 130, "interrupted"
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, bang_at(count, getattr(owner, name), error))
+        patch.setattr(owner, name, failing_at(count, getattr(owner, name), error))
         run_fast("trainer.max_epochs=4", code=code)
     path = only_run(tmp_path)
     found = status(path)

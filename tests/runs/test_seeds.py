@@ -304,7 +304,6 @@ def test_a_process_that_is_killed_is_said_to_be(tmp_path: Path, composed: Any, m
     ("line", "code", "words"),
     [
         ("seeds=0", 2, ("seeds", "at least 1")),
-        ("seeds=2 stacked=true compile=true", 2, ("stacked=false", "compile=false")),
         ("seeds=2 stacked=true hidden_features=0", 2, ("vaelab: hidden_features",)),  # as of a single run
         ("seeds=2 data=mnist data_dir=empty", 1, ("vaelab: train-images-idx3-ubyte.gz is not in empty/mnist",)),
         ("seeds=2 hydra.run.dir=there", 2, ("name=",)),

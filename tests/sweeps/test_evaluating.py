@@ -115,7 +115,6 @@ def test_all_runs_take_the_options_of_the_line(sweep: Path, capsys: pytest.Captu
     ("typed", "code", "words"),
     [
         ("sweep=sweep run_dir=sweep/a", USAGE, "run_dir=sweep/a is one run, and sweep=sweep several: type one of them"),
-        ("", USAGE, "run_dir is missing: type run_dir=logs/runs/NAME, or sweep=logs/sweeps/NAME"),
         ("sweep=sweep/a", FAILURE, "sweep/a has no finished runs to evaluate: give sweep=logs/sweeps/NAME"),
         ("sweep=nowhere", FAILURE, "nowhere has no finished runs"),
         ("sweep=sweep checkpoint=first", USAGE, "checkpoint must be last or best"),

@@ -184,11 +184,10 @@ def test_nothing_is_submitted_while_the_queue_is_unknown(tmp_path: Path, monkeyp
     assert {job.path.name: sent.job_id for job, sent in found.items()} == {"a": "7_0"}
 
 
-def test_the_plan_holds_no_secrets(run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_holds_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SECRET_TOKEN", "hunter2hunter2")
-    run_fast("-m", "seed=1", "+note=hunter2hunter2", "trainer.max_steps=2")
-    texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [text for text in texts if b"hunter2hunter2" in text]
+    SweepFolder(tmp_path).add({"a": ["+note=hunter2hunter2"]})
+    assert SweepFolder(tmp_path).plan == {"a": ["+note=[MY_SECRET_TOKEN]"]}
 
 
 @pytest.mark.slow
