@@ -1,12 +1,6 @@
 """Signals: finish the optimiser step, write a checkpoint, and stop. A second Ctrl-C stops at once.
 
-| signal | sent by | exit code |
-|---|---|---|
-| SIGINT | Ctrl-C | 130 |
-| SIGHUP | a terminal that closes; stays ignored under `nohup` | 129 |
-| SIGTERM | `kill`; container engines and cluster schedulers at the end of a job | 143 |
-| SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`); the job is requeued | 138 |
-| SIGUSR2 | a program with its own handler, such as submitit; we call that handler after the checkpoint | |
+`docs/survival.md` lists the signals, who sends them, and their exit codes.
 """
 
 import logging

@@ -27,10 +27,9 @@ from vaelab.runs.resolvers import register_resolvers
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.launchers import on_submitit
-from vaelab.sweeps.launchers.base import Running
+from vaelab.sweeps.launchers.base import Running, run_jobs
 from vaelab.sweeps.launchers.local import Local, slots_for
 from vaelab.sweeps.progress import SweepProgress
-from vaelab.sweeps.running import run_jobs
 from vaelab.sweeps.sweep import Sweep
 
 LAUNCHERS = ("basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "submitit_local", "ray")))

@@ -29,9 +29,8 @@ from vaelab.security.untrusted import opened
 from vaelab.signals import Stop
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec, Outcome
-from vaelab.sweeps.launchers.base import JobsLauncher
+from vaelab.sweeps.launchers.base import JobsLauncher, prepare, run_jobs
 from vaelab.sweeps.progress import SweepProgress, show_failures
-from vaelab.sweeps.running import prepare, run_jobs
 
 
 @dataclass(eq=False)

@@ -21,9 +21,8 @@ from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec, Outcome
-from vaelab.sweeps.launchers.base import JobsLauncher
+from vaelab.sweeps.launchers.base import JobsLauncher, prepare, run_jobs
 from vaelab.sweeps.progress import SweepProgress, show_sweep
-from vaelab.sweeps.running import prepare, run_jobs
 
 log = logging.getLogger(__name__)
 
