@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from tests.helpers.commands import Outcome, Run, assert_same_weights, composing, fast, results
+from tests.helpers.commands import Outcome, Run, assert_same_weights, composing, evaluation, fast, results
 from tests.helpers.training import script_validations, scripted_bound
 from vaelab.evaluation.declared import OF_PREDICTIONS
 from vaelab.runs.configuration import CONF
@@ -33,10 +33,6 @@ TESTED = (
     *(f"test/{metric.name}" for metric in OF_PREDICTIONS),
 )
 TOLD = ("checkpoint", "comparability", "kl_per_dimension", "notes")
-
-
-def evaluation(path: Path) -> dict[str, Any]:
-    return json.loads((path / "evaluation.json").read_text())
 
 
 # a run

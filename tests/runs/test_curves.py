@@ -1,12 +1,11 @@
 """`curves.csv`: what it holds after interruptions, and how a damaged or hostile one is refused."""
 
-import csv
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from tests.helpers.commands import Outcome, Run, failing_at, results
+from tests.helpers.commands import Outcome, Run, curve_rows, failing_at, results
 from tests.helpers.training import script_validations
 from vaelab.errors import RunFolderError
 from vaelab.runs.folder import curves as reading
@@ -20,13 +19,8 @@ VAL = {"val/elbo", "val/reconstruction", "val/kl"}
 EPOCH = 1438  # examples, in 15 steps
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with (path / "curves.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_every_run_has_its_curves(finished: Outcome) -> None:
-    found, curves = rows(finished.path), read_curves(finished.path)
+    found, curves = curve_rows(finished.path), read_curves(finished.path)
     assert tuple(found[0])[:2] == COUNTS
     assert [(row["samples_seen"], row["steps"]) for row in found] == [("1438", "15")] * 2 + [("2876", "30")] * 2
     assert curves.keys() == TRAIN | VAL

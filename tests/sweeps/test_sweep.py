@@ -134,20 +134,6 @@ def test_a_job_that_another_process_holds_is_left_alone(run_fast: Run, tmp_path:
 # refusals
 
 
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs must be"),
-        ("+hydra.launcher.nope=1", "hydra.launcher got an unexpected keyword argument 'nope': its options are n_jobs"),
-        ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size must be"),
-        ("optimizer.lr=interval(0,1)", "is not a list of values: type hydra/sweeper=optuna"),
-        ("hydra.launcher.jobs=tests.helpers.absent.Jobs", "needs the package tests.helpers.absent"),
-    ],
-)
-def test_an_impossible_option_is_refused_in_one_line(option: str, words: str, run_fast: Run) -> None:
-    assert_one_line(run_fast("-m", "seed=1,2", "hydra/launcher=local", option, code=2), words)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["init.nope=1", pytest.param("remote.nope=1", marks=pytest.mark.exhaustive)])
 def test_an_option_that_ray_refuses_is_one_line(option: str, run_fast: Run, tmp_path: Path) -> None:

@@ -75,15 +75,6 @@ def test_training_is_the_loop_written_by_hand():
     assert_same_weights(trained().vae, vae)
 
 
-@pytest.mark.parametrize(("batches_per_chunk", "max_steps"), [(1, 6), (4, 20), (50, 15)])
-def test_max_steps_counts_optimiser_steps(batches_per_chunk, max_steps):
-    module = trained(batches_per_chunk, max_epochs=5, max_steps=max_steps)
-    assert module.steps == max_steps
-    full, last = divmod(max_steps, 15)  # 1438 examples make 15 batches, the last of 38
-    assert module.samples_seen == full * 1438 + last * 100
-    assert next(iter(module.optimizers().state.values()))["step"] == max_steps
-
-
 def test_metrics_are_means_over_examples_whatever_their_blocks():
     module, data = module_of(new_vae()), digits()
     runner = trainer()
