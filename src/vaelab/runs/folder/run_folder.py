@@ -117,10 +117,8 @@ class RunFolder:
     ) -> Iterator[None]:
         """Hold the folder's lock during the run, and record how the run ended.
 
-        Args:
-            record: the data's record, for `record.json`.
-            num_processes: how many processes share the training.
-            check: refuses a checkpoint that training cannot resume from; called before anything is written.
+        `record` is what `record.json` says of the data. `check` refuses a checkpoint that training cannot resume from,
+        before anything is written.
 
         Raises:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
