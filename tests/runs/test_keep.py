@@ -1,6 +1,5 @@
 """`keep=best`: what a finished run keeps, and that whatever reads it gives the right answer or one clear line."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from tests.helpers.commands import (
     Run,
     assert_one_line,
     assert_same_weights,
+    evaluation,
     only_run,
     results,
     run_main,
@@ -64,7 +64,7 @@ def test_the_best_weights_are_evaluated_and_exported(kept: Outcome, tmp_path: Pa
     run_main(export.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best")
     run_main(evaluate.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best")
     assert checkpoints(kept.path) == ["best.ckpt", "best.safetensors"]
-    found = json.loads((kept.path / "evaluation.json").read_text())
+    found = evaluation(kept.path)
     for name in ("elbo", "kl", "log_likelihood"):
         assert found[f"test/{name}"] == results(kept.path)[f"best/test/{name}"]
 

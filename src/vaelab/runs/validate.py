@@ -53,12 +53,7 @@ PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")
 def check(cfg: DictConfig, parts: Sequence[str] = PARTS, several: bool = False) -> None:
     """Refuse invalid values and missing parts. Do not check the arguments of classes; their constructors do.
 
-    A missing key counts as its default.
-
-    Args:
-        cfg: the configuration.
-        parts: the keys that must not be null.
-        several: the run is one of a sweep's.
+    A missing key counts as its default; `parts` must not be null. If `several`, the run is one of a sweep's.
     """
     for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
         name = str(key).rpartition(".")[2]
@@ -158,12 +153,7 @@ def _typed(value: Any) -> str:
 
 @contextmanager
 def refusing(part: str, errors: tuple[type[Exception], ...] = (TypeError, ValueError)) -> Iterator[None]:
-    """Turn the errors of a class that was given the wrong arguments into a ConfigError that says where to look.
-
-    Args:
-        part: what to name.
-        errors: the types of these errors.
-    """
+    """Turn the errors of a class that was given the wrong arguments into a ConfigError that names the `part`."""
     try:
         yield
     except ConfigError:
