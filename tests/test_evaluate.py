@@ -236,7 +236,7 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
         ("split=train", "test or val"),
         ("devices=0", "devices must be a whole number of at least 1"),
         ("estimator=guess", "guess"),
-        ("+estimator.num_chains=3", "also type estimator=refined, importance, ais, hmc or all"),
+        ("+estimator.num_chains=3", "also type estimator= (ais, all, hmc, importance, refined)"),
         ("estimator.num_chains=3 estimator=hmc", "must be even"),
         ("estimator=ais num_samples=10", "num_samples needs importance sampling"),
     ],

@@ -54,7 +54,7 @@ class Comparison:
     @property
     def scope(self) -> str:
         """Say that the difference is one of trained models, not of settings; empty if it is over seeds."""
-        if self.difference is None or self.difference.of_seeds is not None:
+        if self.difference is None or self.difference.variances is not None:
             return ""
         if setting_of(self.better.jobs[0].entry) == setting_of(self.worse.jobs[0].entry):
             return "this compares trained models of one setting, which differ in their seed"
@@ -66,10 +66,10 @@ class Comparison:
         found = self.difference
         if found is None or found.tells:
             return ""
-        enough = [("seeds of each", None if found.of_seeds is None else found.enough_seeds())]
-        enough.append(("test examples", found.enough_examples()))
-        told = " or ".join(f"about {n:,} {what}" for what, n in enough if n is not None)
-        none = "no number of examples" if found.of_seeds is None else "neither more seeds nor more examples alone"
+        seeds = None if found.variances is None else found.enough_seeds()
+        enough = {"seeds of each": seeds, "test examples": found.enough_examples()}
+        told = " or ".join(f"about {n:,} {what}" for what, n in enough.items() if n is not None)
+        none = "no number of examples" if found.variances is None else "neither more seeds nor more examples alone"
         return f"{told or none} would tell a difference of {abs(found.mean):.2g} nats"
 
     @property
@@ -82,7 +82,7 @@ class Comparison:
         found, numbers = self.difference, {}
         if found is not None:
             numbers = {"difference": found.mean, "half_width": found.half_width, "standard_error": found.error}
-            numbers |= {"seeds": found.seeds, "examples": found.examples, "over_seeds": found.of_seeds is not None}
+            numbers |= {"seeds": found.seeds, "examples": found.examples, "over_seeds": found.variances is not None}
         return {"verdict": self.verdict, "advice": self.advice, **numbers}
 
 

@@ -34,7 +34,7 @@ def headline(group: Group, comparisons: Sequence[Comparison]) -> list[str]:
     if others and any(setting.bounds for setting in group.settings):
         found.append(OF_BOUNDS)
     if failed := [f"{setting.failed} of {setting.label}" for setting in group.settings if setting.failed]:
-        found.append(f"seeds that failed, and are missing from the means: {listed(failed)}")
+        found.append(f"seeds that failed, and are missing from the means: {first_few(failed)}")
     return found
 
 
@@ -55,7 +55,7 @@ def on_next(comparisons: Sequence[Comparison]) -> str:
         return ""
     first = comparisons[0]
     size, label = first.size.lstrip("+-"), first.worse.label
-    models = first.difference is not None and first.difference.of_seeds is None
+    models = first.difference is not None and first.difference.variances is None
     interval = "95 % interval over examples, not over seeds" if models else "95 % interval"
     return {
         "better": f", better than the next one, {label}, by {size} ({interval})",
@@ -70,7 +70,7 @@ def on_others(group: Group, comparisons: Sequence[Comparison]) -> str:
     of: dict[Outcome, list[Comparison]] = {"better": [], "worse": [], "open": [], "missing": []}
     for each in comparisons:
         of[each.outcome].append(each)
-    named = {outcome: listed([f"{each.worse.label} ({each.size})" for each in found]) for outcome, found in of.items()}
+    named = {outcome: first_few([f"{each.worse.label} ({each.size})" for each in found]) for outcome, found in of.items()}
     if len(of["better"]) == len(comparisons):
         said = [f"is better than all {len(comparisons)} others"]
     else:
@@ -89,10 +89,10 @@ def on_jobs(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         by_setting.setdefault(label_of(entry.settings), []).append(entry)
     lost = [label for label, jobs in by_setting.items() if all(job.state in ENDED_BADLY for job in jobs)]
-    return found + ([f"all jobs of these settings failed: {listed(lost)}"] if lost else [])
+    return found + ([f"all jobs of these settings failed: {first_few(lost)}"] if lost else [])
 
 
-def listed(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """Join names; count those beyond the first few."""
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return "; ".join([*names[:MOST_NAMED], *more])

@@ -19,7 +19,7 @@ from vaelab.data.pixels import MEASURES
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import as_text, comparability
 from vaelab.evaluation.declared import metric_of
-from vaelab.reporting.reading import Entry, config, filled, is_number, status
+from vaelab.reporting.reading import Entry, config, is_number, listing_damage, status
 from vaelab.reporting.settings import parsed
 from vaelab.runs.folder.curves import read_curves
 from vaelab.runs.folder.identity import is_control
@@ -172,7 +172,10 @@ def _plan(folder: Path) -> Mapping[str, Sequence[str]]:
 
 def _read(job: Job) -> Listed:
     run = Listed(job.name, job.path, job.overrides, run=os.path.relpath(job.path))
-    run = filled(run, job, (_files, status, config, _data, _numbers))
+    for part in (_files, status, config, _data, _numbers):
+        with listing_damage(job, part.__name__.strip("_"), run.damage):
+            part(job, run)
+    run.state = "damaged" if run.damage else run.state
     texts = ("name", "overrides", "error", "damage", "run", "data")
     return replace(run, **presentable({name: getattr(run, name) for name in texts}))
 

@@ -57,7 +57,7 @@ class SettingRow:
         if self.comparison is None:
             return "chosen by validation"
         found = self.comparison.difference
-        models = " (as trained models)" if found and found.of_seeds is None else ""
+        models = " (as trained models)" if found and found.variances is None else ""
         return VERDICTS[self.comparison.outcome] + models
 
     @property
