@@ -15,7 +15,7 @@ from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line
 from tests.helpers.sweep_folders import killed_job, plan, running_job, stopped_job
 from vaelab import evaluate
 from vaelab import list as listing
-from vaelab.reporting.listing import COLUMNS, chosen, listed
+from vaelab.reporting.listing import COLUMNS, chosen, runs_in
 
 CURVE = "samples_seen,steps,val/elbo\n1438,15,-50.0\n2000,21,-45.0\n"
 
@@ -29,7 +29,7 @@ def run_list(tmp_path: Path) -> Run:
 def rows(folder: str = "logs", **options: Any) -> list[dict[str, Any]]:
     """The rows of the runs that match, as `--json` prints them."""
     everything: dict[str, Any] = {"state": None, "find": (), "at_least": None, "sort": "run", "best": False}
-    return [run.row for run in chosen(listed(Path(folder)), **everything | options)]
+    return [run.row for run in chosen(runs_in(Path(folder)), **everything | options)]
 
 
 def done(parent: Path, *overrides: str, bound: float, pixels: str = "binary", epochs: int = 3) -> Path:

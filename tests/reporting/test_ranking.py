@@ -31,7 +31,7 @@ def test_masses_and_densities_share_no_ranking_and_no_plot(gridded: Path) -> Non
         scores = [setting.score for setting in group.settings]
         plotted = [y for trace in plots(report, i)["log p(x) by latent_dim"]["data"] for y in trace["y"]]
         assert {value > 0 for value in (*scores, *plotted)} == {positive}
-        for comparison in report.comparisons[group.number]:
+        for comparison in report.tables[group.number].comparisons:
             assert comparison.better in group.settings
             assert comparison.worse in group.settings
 
@@ -43,7 +43,7 @@ def test_other_data_are_another_group(more: dict[str, Any], sweep: Path) -> None
         folder.finish({"test/elbo": -2.0, "val/elbo": -2.0})
     report = gather(sweep)
     assert [len(group.settings) for group in report.groups] == [1, 1]
-    assert list(report.comparisons.values()) == [[], []]
+    assert [table.comparisons for table in report.tables.values()] == [[], []]
 
 
 def test_each_estimator_is_a_group_of_its_own(sweep: Path) -> None:

@@ -30,7 +30,7 @@ def table(sweep: Path) -> SettingsTable:
 
 
 def test_the_cells_are_means_errors_and_differences(told: Path) -> None:
-    first, second = gather(told).comparisons[1]
+    first, second = gather(told).tables[1].comparisons
     assert first.difference is not None
     assert second.difference is not None
     assert table(told).cells == [

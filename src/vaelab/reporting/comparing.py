@@ -8,9 +8,10 @@ from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import as_text
 from vaelab.evaluation.declared import metric_of
 from vaelab.reporting.differences import OF_BOUNDS, Comparison, compare
-from vaelab.reporting.gathering import finite_json, setting_as_data
+from vaelab.reporting.gathering import finite_json, group_as_data, setting_as_data
 from vaelab.reporting.groups import Group, grouped
-from vaelab.reporting.keys import in_words, parts_that_differ, remedy
+from vaelab.reporting.keys import named, parts_that_differ, remedy
+from vaelab.reporting.settings_table import IN_MARKDOWN, SettingRow, markdown_lines
 from vaelab.reporting.sides import Side, sides_of
 from vaelab.runs.folder.contents import FORMAT_VERSION
 
@@ -49,7 +50,7 @@ class Compared:
     def as_json(self) -> str:
         """Return the content of `comparison.json`."""
         groups = [
-            {"title": found.group.title, "subtitle": found.group.subtitle, "comparability": found.group.key}
+            group_as_data(found.group)
             | {"settings": [setting_as_data(setting) for setting in found.group.settings]}
             | {"comparisons": [pair_as_data(by, each) for by, each in found.each]}
             for found in self.groups
@@ -61,7 +62,7 @@ class Compared:
         lines = ["# Comparison", *(f"\n{reason}." for reason in self.apart)]
         for found in self.groups:
             group = found.group
-            lines += [f"\n## {flat(group.title)}\n", f"{flat(group.subtitle)}\n", *table_of(group)]
+            lines += [f"\n## {words(group.title)}\n", f"{words(group.subtitle)}\n", *table_lines(group)]
             for pair in found.pairs:
                 first = next(iter(pair.values()))
                 lines.append(f"\n{code(first.better.label)} against {code(first.worse.label)}:\n")
@@ -70,10 +71,10 @@ class Compared:
                 lines.append(f"\nNote: {OF_BOUNDS}.")
             lines += [f"\nNote: {scope}." for scope in dict.fromkeys(each.scope for _, each in found.each) if scope]
         lines.append(f"\n{READING}")
-        return "\n".join(lines).replace("<", "&lt;") + "\n"  # names may be a stranger's
+        return "\n".join(lines) + "\n"
 
 
-def gather(runs: Sequence[str]) -> Compared:
+def compare_runs(runs: Sequence[str]) -> Compared:
     """Compare the sides that folders and patterns name.
 
     Raises:
@@ -81,8 +82,8 @@ def gather(runs: Sequence[str]) -> Compared:
         RunFolderError: see `sides_of`; or no two sides can be compared.
     """
     sides = sides_of(runs)
-    number = {entry.path: str(i) for i, side in enumerate(sides) for entry in side.entries}
-    groups = grouped([entry for side in sides for entry in side.entries], lambda entry: number[entry.path])
+    numbers = {entry.path: str(i) for i, side in enumerate(sides) for entry in side.entries}
+    groups = grouped([entry for side in sides for entry in side.entries], numbers)
     found = [compared(group) for group in groups if len(group.settings) > 1]
     apart = list(reasons(sides, groups))
     missing = [comparison.reason for each in found for _, comparison in each.each]
@@ -110,14 +111,14 @@ def reasons(sides: Sequence[Side], groups: Sequence[Group]) -> Iterator[str]:
         if own:
             kinds.setdefault(own, []).append(side)
         else:
-            yield f"{code(side.label)} is left out: {flat(without_result(side))}"
+            yield f"{code(side.label)} is left out: {words(without_result(side))}"
     for (own, first), (others, second) in combinations(kinds.items(), 2):
         if not own & others:
             closest = min((parts_that_differ([keys[a], keys[b]]) for a, b in product(own, others)), key=len)
             pair = f"{code(first[0].label)} and {code(second[0].label)}"
             more = len(first) * len(second) - 1
             pair += f", and {more} more such pairs," if more else ""
-            yield f"{pair} are not compared, because they differ in {flat(in_words(closest))}: {remedy(closest)}"
+            yield f"{pair} are not compared, because they differ in {words(named(closest))}: {remedy(closest)}"
 
 
 def without_result(side: Side) -> str:
@@ -136,34 +137,27 @@ def sentence(each: Comparison) -> str:
     if (found := each.difference) is not None:
         first, second = found.seeds
         counts = f" ({first} and {second} seeds, {found.examples:,} examples)"
-    return "; ".join(filter(None, [flat(each.verdict) + counts, each.needed]))
+    return "; ".join(filter(None, [words(each.verdict) + counts, each.needed]))
 
 
-def table_of(group: Group) -> list[str]:
+def table_lines(group: Group) -> list[str]:
     """Return the lines of a Markdown table of the settings of a group, with their mean scores."""
     scores = dict.fromkeys((group.by, "elbo"))
     rows = [["setting", "seeds", "val ELBO", *(metric_of(name).label for name in scores)]]
-    for setting in group.settings:
-        numbers = [setting.validation, *(setting.mean(name) for name in scores)]
-        seeds = f"{len(setting.jobs)}" + (f" ({setting.failed} failed)" if setting.failed else "")
-        rows.append([code(setting.label), seeds, *("" if number is None else f"{number:.2f}" for number in numbers)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    first, *others = widths
-    return [
-        f"| {row[0]:{first}} | {' | '.join(f'{cell:>{w}}' for cell, w in zip(row[1:], others, strict=True))} |"
-        for row in rows
-    ]
+    for row in (SettingRow(setting, None) for setting in group.settings):
+        numbers = [row.setting.validation, *map(row.setting.mean, scores)]
+        rows.append([code(row.setting.label), row.seeds, *("" if each is None else f"{each:.2f}" for each in numbers)])
+    return markdown_lines(rows, texts=1)
 
 
-def flat(text: str) -> str:
-    """Return a text on one line."""
-    return " ".join(text.split())
+def words(text: str) -> str:
+    """Return a text as ordinary words in Markdown, on one line; it may be a stranger's."""
+    return " ".join(text.split()).translate(IN_MARKDOWN)
 
 
 def code(text: str) -> str:
     """Return a text as code in Markdown, on one line."""
-    return f"`{flat(text).translate({ord('`'): chr(39), ord('|'): '/'})}`"
+    return f"`{' '.join(text.split()).translate({ord('`'): chr(39), ord('|'): '/'})}`"
 
 
 def pair_as_data(by: str, each: Comparison) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Compare settings in pairs, example by example, and say in a sentence which is better and how sure that is."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -8,12 +9,12 @@ from numpy.typing import NDArray
 
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.paired import Difference, difference
-from vaelab.reporting.groups import Group, Setting, setting_of
+from vaelab.reporting.groups import Group, Setting
+from vaelab.reporting.settings import setting_of
 from vaelab.security.redaction import presentable
 
 OF_BOUNDS = "a difference of lower bounds is one of log p(x) only if the bounds are equally tight"
 Outcome = Literal["better", "worse", "open", "missing"]
-Scores = list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Comparison:
         return {"verdict": self.verdict, "advice": self.advice, **numbers}
 
 
-def scores_of(setting: Setting, by: str) -> Scores:
+@lru_cache(maxsize=32)
+def scores_of(setting: Setting, by: str) -> list[NDArray[np.float64]]:
     """Return the test scores of each example, for each seed of a setting.
 
     Raises:
@@ -98,29 +100,12 @@ def scores_of(setting: Setting, by: str) -> Scores:
 def compare(a: Setting, b: Setting, by: str) -> Comparison:
     """Compare two settings of a group, the one that validation prefers first."""
     better, worse = sorted((a, b), key=lambda setting: setting.rank)
-    return _compared(better, worse, *(_scores_or_reason(setting, by) for setting in (better, worse)))
+    try:
+        return Comparison(better, worse, difference(scores_of(better, by), scores_of(worse, by)))
+    except (RunFolderError, ValueError) as error:
+        return Comparison(better, worse, None, presentable(str(error)))
 
 
 def to_the_best(group: Group) -> list[Comparison]:
     """Compare the best setting of a group with each other one."""
-    if len(group.settings) < 2:
-        return []
-    best, *others = group.settings
-    scores = _scores_or_reason(best, group.by)
-    return [_compared(best, other, scores, _scores_or_reason(other, group.by)) for other in others]
-
-
-def _scores_or_reason(setting: Setting, by: str) -> Scores | str:
-    try:
-        return scores_of(setting, by)
-    except RunFolderError as error:
-        return presentable(str(error))
-
-
-def _compared(better: Setting, worse: Setting, a: Scores | str, b: Scores | str) -> Comparison:
-    if isinstance(a, str) or isinstance(b, str):
-        return Comparison(better, worse, None, next(reason for reason in (a, b) if isinstance(reason, str)))
-    try:
-        return Comparison(better, worse, difference(a, b))
-    except ValueError as error:
-        return Comparison(better, worse, None, str(error))
+    return [compare(group.settings[0], other, group.by) for other in group.settings[1:]]

@@ -21,14 +21,14 @@ from vaelab.evaluation.comparability import as_text, comparability
 from vaelab.evaluation.declared import metric_of
 from vaelab.reporting.reading import Entry, config, is_number, listing_damage, status
 from vaelab.reporting.settings import parsed
+from vaelab.reporting.settings_table import aligned
 from vaelab.runs.folder.curves import read_curves
-from vaelab.runs.folder.identity import is_control
-from vaelab.runs.folder.names import key_of
 from vaelab.runs.tracking.wandb_runs import at
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
 
 COLUMNS = ("state", "bound", "epochs", "size", "date", "data", "run", "setting")
+NUMERIC = (1, 2, 3)  # aligned to the right
 BEST_FIRST = ("bound", "epochs", "size", "date")  # sorted from the largest value; the others by the alphabet
 BOUND = "val/elbo"
 FILES = ("status.json", "record.json")  # a folder with one of these is a run folder; other programs write config.yaml
@@ -67,11 +67,6 @@ class Listed(Entry):
         return " ".join(self.told) or re.sub("-[0-9a-f]{8}$", "", self.name)
 
     @property
-    def told(self) -> list[str]:
-        """The overrides that can change the result."""
-        return [override for override in self.overrides if not is_control(key_of(override))]
-
-    @property
     def problem(self) -> str | None:
         """Why the folder is damaged, or why the run stopped."""
         return "; ".join(dict.fromkeys(self.damage)) or self.error
@@ -90,7 +85,7 @@ class Listed(Entry):
         return key in self.known and _typed(self.known[key]) == _typed(value)
 
 
-def listed(folder: Path) -> list[Listed]:
+def runs_in(folder: Path) -> list[Listed]:
     """Return a row for each run folder in `folder`, in alphabetical order.
 
     Raises:
@@ -126,14 +121,8 @@ def as_lines(runs: Sequence[Listed]) -> list[str]:
     """Return the rows as a table, one line each, and a line that adds them up."""
     rows = [list(COLUMNS), *(_cells(run) for run in runs)]
     rows = [[" ".join(cell.split()) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = [name in ("bound", "epochs", "size") for name in COLUMNS]
-    aligned = [
-        [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
-        for row in rows
-    ]
     total = f"{len(runs):,} runs, {in_megabytes(sum(run.size for run in runs))}"
-    return [*("  ".join(row).rstrip() for row in aligned), total]
+    return [*("  ".join(row).rstrip() for row in aligned(rows, NUMERIC)), total]
 
 
 def _cells(run: Listed) -> list[str]:

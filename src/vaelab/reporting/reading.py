@@ -22,7 +22,8 @@ from vaelab.runs.estimates import by_estimator
 from vaelab.runs.evaluating.cache import TEST, read_column
 from vaelab.runs.folder.contents import START_OVER, read_json
 from vaelab.runs.folder.curves import read_curves
-from vaelab.runs.folder.identity import BUDGET, flatten, science
+from vaelab.runs.folder.identity import BUDGET, flatten, is_control, science
+from vaelab.runs.folder.names import key_of
 from vaelab.runs.tracking.wandb_runs import logs_to_wandb
 from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened, reason_of, shown
@@ -103,6 +104,11 @@ class Entry:
     log: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def told(self) -> list[str]:
+        """The overrides that can change the result, of the budget too."""
+        return [each for each in self.overrides if (key := key_of(each)) in BUDGET or not is_control(key)]
+
 
 def read(job: Job) -> Entry:
     """Read what the report shows of a job."""
@@ -113,7 +119,8 @@ def read(job: Job) -> Entry:
     if entry.damage:
         entry.state = "damaged"
     if entry.state == "done":
-        _evaluations(job, entry)
+        with listing_damage(job, "evaluations", entry.notes):
+            _evaluations(job, entry)
     with listing_damage(job, "curves", entry.notes):
         _curve(job, entry)
     if entry.state not in ("done", "running", "waiting"):

@@ -15,7 +15,7 @@ METRICS = (
     *("coverage_90", "miscalibration"),
 )
 NUMBERS = {name.removeprefix("log_likelihood_"): name for name in METRICS}  # column of the files → declared metric
-OF_SETTING = ("seeds", "failed_seeds", "mean", "mean_error", "difference_from_best", "half_width")  # columns
+OVER_SEEDS = ("seeds", "failed_seeds", "mean", "mean_error", "difference_from_best", "half_width")  # columns
 Row = dict[str, Any]
 
 
@@ -31,7 +31,7 @@ def rows_of(entries: Sequence[Entry], tables: Sequence[SettingsTable]) -> list[R
 def _of_setting(row: SettingRow) -> Row:
     setting, found = row.setting, row.comparison and row.comparison.difference
     numbers = (len(setting.jobs), setting.failed, setting.score, setting.error)
-    return dict(zip(OF_SETTING, (*numbers, *((-found.mean, found.half_width) if found else (None, None))), strict=True))
+    return dict(zip(OVER_SEEDS, (*numbers, *((-found.mean, found.half_width) if found else (None, None))), strict=True))
 
 
 def _row(entry: Entry, group: Group | None = None, job: Ranked | None = None, of_setting: Row | None = None) -> Row:
@@ -39,7 +39,7 @@ def _row(entry: Entry, group: Group | None = None, job: Ranked | None = None, of
     return {
         "group": group and group.number,
         "rank": job and job.rank,
-        **(dict.fromkeys(OF_SETTING) | (of_setting or {})),
+        **(dict.fromkeys(OVER_SEEDS) | (of_setting or {})),
         "job": entry.name,
         "state": entry.state,
         **{f"setting:{key}": value for key, value in entry.settings.items()},
