@@ -7,7 +7,12 @@ import torch
 
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
 from vaelab.data import Digits
-from vaelab.estimators import AnnealedImportanceSampling, HarmonicMean, ImportanceSampling
+from vaelab.estimators import (
+    AnnealedImportanceSampling,
+    HarmonicMean,
+    ImportanceSampling,
+    RefinedImportanceSampling,
+)
 from vaelab.evaluation.advice import on_bound, verdicts
 from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
@@ -158,6 +163,12 @@ COMPLAINTS = {
     "p(x|z) are too low: 58% of the pixels lie above their median": {"above_median": 0.58},
     "p(x|z) are too high: 42% of the pixels lie above their median": {"above_median": 0.42},
 }
+
+
+def test_no_estimator_is_advised_that_was_used():
+    low = {"bias": -0.05}
+    assert "; use a larger num_samples=, or estimator=refined or ais /" in said(**low)
+    assert "; use a larger num_samples=, or estimator=ais /" in said({"": RefinedImportanceSampling()}, **low)
 
 
 @pytest.mark.parametrize("expected", COMPLAINTS)

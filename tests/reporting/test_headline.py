@@ -38,6 +38,14 @@ def test_the_first_sentence_can_be_quoted(sweep: Path) -> None:
     assert others[0].startswith("its score is a lower bound of log p(x) with K = 100; the proposal is poor for")
 
 
+def test_what_all_settings_share_is_said_once(gridded: Path) -> None:
+    report = gather(gridded)
+    for first, *others in report.headlines.values():
+        assert first.count("decoder=") == 1
+        assert "the next one, latent_dim=2, " in first
+        assert "decoder=" not in " ".join(others)
+
+
 def test_the_page_says_that_another_is_better_on_the_test(sweep: Path, run_report: Run) -> None:
     seeded(sweep, 2, -9.0, -9.1, -9.2, validation=-20.0)
     seeded(sweep, 3, -7.0, -7.1, -7.2, validation=-30.0)

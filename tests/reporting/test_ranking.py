@@ -10,9 +10,10 @@ import pytest
 
 from tests.helpers.commands import Run
 from tests.helpers.reports import own_part, page, plots, stored_report
-from tests.helpers.sweep_folders import SHA256, finished_job, metrics, running_job, stopped_job
+from tests.helpers.sweep_folders import SHA256, finished_job, lost_job, metrics, plan, running_job, stopped_job
 from vaelab.reporting.gathering import gather
 from vaelab.reporting.groups import Setting
+from vaelab.sweeps.folder import SweepFolder
 
 
 def settings(sweep: Path) -> list[Setting]:
@@ -94,6 +95,19 @@ def test_failed_seeds_are_counted(sweep: Path) -> None:
     for seed in (1, 2):
         stopped_job(sweep, ValueError("it broke"), "latent_dim=2", f"seed={seed}")
     assert [setting.failed for setting in settings(sweep)] == [2, 0]
+
+
+def test_a_seed_that_failed_before_it_stored_its_configuration_is_counted(sweep: Path) -> None:
+    plan(sweep, *((f"latent_dim={size}", "seed=0", "runtime.devices=1") for size in (2, 3)))
+    jobs = [sweep / name for name in SweepFolder(sweep).plan]
+    for size, job in zip((2, 3), jobs, strict=True):
+        finished_job(sweep, f"latent_dim={size}", "seed=0", value=-size).rename(job)
+    lost_job(sweep, "latent_dim=2", "seed=1")
+    lost_job(sweep, "latent_dim=4", "seed=0")
+    assert [(setting.values, setting.failed) for setting in settings(sweep)] == [
+        ({"latent_dim": 2}, 1),
+        ({"latent_dim": 3}, 0),
+    ]
 
 
 def test_budgets_and_choices_are_other_settings(sweep: Path) -> None:

@@ -61,5 +61,5 @@ def test_the_report_says_which_settings_to_train_longer(sweep: Path) -> None:
         keep_curve(finished_job(sweep, f"latent_dim={size}", value=-3), curve(20, rate, 0.01, 0))
     report = gather(sweep)
     sentence = report.headlines[1][-1]
-    assert sentence.startswith("the validation bound still rose in the last fifth of training: latent_dim=3 (by 1.")
+    assert sentence.startswith("the validation bound still rose in the last fifth of training: latent_dim=3 (by 2.")
     assert sentence.endswith(" nats); train longer")

@@ -8,6 +8,7 @@ from vaelab.evaluation.predictive import COVERAGES, NUM_EXAMPLES
 from vaelab.evaluation.trust import MIXED, is_poor, knows_bias, on_bias, on_proposal
 
 Metrics = Mapping[str, float]
+MORE = "a larger num_samples=, or estimator=ais"  # whatever the estimator
 BETTER = (RefinedImportanceSampling.name, AnnealedImportanceSampling.name)  # where importance sampling is poor
 NEGLIGIBLE = 0.01  # nats; a smaller bias is not worth a sentence
 CHANCE = 0.001  # how often an estimate that is no looser than the ELBO is called looser
@@ -31,7 +32,7 @@ def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]
     return sentences + on_latent(metrics) + on_predictions(metrics)
 
 
-def on_estimate(own: Metrics, more: str) -> list[str]:
+def on_estimate(own: Metrics, more: str = MORE) -> list[str]:
     """Return sentences on one estimator: its proposal, its bias, its bounds from both sides, and its chains.
 
     Args:
