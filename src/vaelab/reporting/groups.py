@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import dist, sqrt
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from vaelab.evaluation.comparability import Key, as_text, estimator_of
@@ -204,7 +205,8 @@ def _seed_and_name(member: tuple[Entry, Result]) -> tuple[int, str, str]:
 
 def spread(values: Sequence[float]) -> float | None:
     """Return the standard error of a mean over seeds; None for a single seed."""
-    return stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    n = len(values)
+    return dist(values, [fmean(values)] * n) / sqrt(n * (n - 1)) if n > 1 else None
 
 
 def validation_of(jobs: Sequence[Ranked]) -> float:
