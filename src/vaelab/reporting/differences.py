@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.paired import Difference, difference
-from vaelab.reporting.groups import Group, Setting
+from vaelab.reporting.groups import Setting
 from vaelab.reporting.settings import setting_of
 from vaelab.security.redaction import presentable
 
@@ -19,18 +19,13 @@ Outcome = Literal["better", "worse", "open", "missing"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference between two settings of a group, or why there is none.
+    """The difference between two settings of a group, or why there is none."""
 
-    Attributes:
-        better, worse: the setting that validation prefers, and the other one.
-        difference: the test score of `better` minus that of `worse`, in nats.
-        reason: why the two cannot be compared; empty if they can.
-    """
-
-    better: Setting
+    better: Setting  # the one that validation prefers
     worse: Setting
-    difference: Difference | None
-    reason: str = ""
+    by: str  # the metric
+    difference: Difference | None  # the test score of `better` minus that of `worse`, in nats
+    reason: str = ""  # why the two cannot be compared; empty if they can
 
     @property
     def outcome(self) -> Outcome:
@@ -84,7 +79,8 @@ class Comparison:
         if found is not None:
             numbers = {"difference": found.mean, "half_width": found.half_width, "standard_error": found.error}
             numbers |= {"seeds": found.seeds, "examples": found.examples, "over_seeds": found.variances is not None}
-        return {"verdict": self.verdict, "advice": self.advice, **numbers}
+        names = {"metric": self.by, "setting": self.better.label, "against": self.worse.label}
+        return {**names, "verdict": self.verdict, "advice": self.advice, **numbers}
 
 
 @lru_cache(maxsize=32)
@@ -101,11 +97,6 @@ def compare(a: Setting, b: Setting, by: str) -> Comparison:
     """Compare two settings of a group, the one that validation prefers first."""
     better, worse = sorted((a, b), key=lambda setting: setting.rank)
     try:
-        return Comparison(better, worse, difference(scores_of(better, by), scores_of(worse, by)))
+        return Comparison(better, worse, by, difference(scores_of(better, by), scores_of(worse, by)))
     except (RunFolderError, ValueError) as error:
-        return Comparison(better, worse, None, presentable(str(error)))
-
-
-def to_the_best(group: Group) -> list[Comparison]:
-    """Compare the best setting of a group with each other one."""
-    return [compare(group.settings[0], other, group.by) for other in group.settings[1:]]
+        return Comparison(better, worse, by, None, presentable(str(error)))

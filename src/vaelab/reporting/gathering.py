@@ -25,27 +25,16 @@ IN_JSON = ("rank", "values", "validation", "score", "error", "bounds", "meaning"
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows of a sweep. All texts are redacted and printable.
+    """Everything that a report shows of a sweep. All texts are redacted and printable."""
 
-    Attributes:
-        name: the sweep's name.
-        made: when the report was made, in UTC.
-        columns: settings that differ between jobs, in the order of the table's columns.
-        shared: settings that all jobs have in common.
-        entries: the jobs, in the order of the plan.
-        tables: number of a group → the table of its settings.
-        headlines: number of a group → sentences that answer which setting is best, and how sure that is.
-        cautions: sentences on settings that always vary together, and on jobs without a result.
-    """
-
-    name: str
-    made: datetime
-    columns: list[str]
-    shared: Mapping[str, Any]
-    entries: Sequence[Entry]
-    tables: Mapping[int, SettingsTable]
-    headlines: Mapping[int, Sequence[str]]
-    cautions: Sequence[str]
+    name: str  # the sweep's name
+    made: datetime  # when the report was made, in UTC
+    columns: list[str]  # settings that differ between jobs, in the order of the table's columns
+    shared: Mapping[str, Any]  # settings that all jobs have in common
+    entries: Sequence[Entry]  # the jobs, in the order of the plan
+    tables: Mapping[int, SettingsTable]  # number of a group → the table of its settings
+    headlines: Mapping[int, Sequence[str]]  # number of a group → sentences on its best setting
+    cautions: Sequence[str]  # sentences on settings that always vary together, and on jobs without a result
     rows: Sequence[Row]
 
     @property

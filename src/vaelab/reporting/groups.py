@@ -20,19 +20,13 @@ ENDED_BADLY = ("failed", "killed", "damaged")
 
 @dataclass(frozen=True)
 class Ranked:
-    """One result of a job, with its place in its group.
+    """One result of a job, with its place in its group."""
 
-    Attributes:
-        rank: the rank of the job's setting; None if the job has no score or no validation.
-        score: the value of the metric `by` on the test (higher is better); None if the result lacks it.
-        by: the metric that the group shows: `log_likelihood`, or `elbo` if no result has an estimate.
-    """
-
-    rank: int | None
-    score: float | None
+    rank: int | None  # the rank of the job's setting; None if the job has no score or no validation
+    score: float | None  # the value of the metric `by` on the test (higher is better); None if the result lacks it
     entry: Entry
     result: Result
-    by: str
+    by: str  # the metric that the group shows: `log_likelihood`, or `elbo` if no result has an estimate
 
     @property
     def bounds(self) -> bool:
@@ -42,19 +36,12 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """The jobs of a group that differ only in their seed.
+    """The jobs of a group that differ only in their seed."""
 
-    Attributes:
-        rank: 1 for the setting whose seeds have the highest mean validation bound.
-        jobs: at least one, all with a score and a validation.
-        failed: the number of further seeds that ended without a result.
-        columns: the names of the values that differ between the settings of the group.
-    """
-
-    rank: int
-    jobs: list[Ranked]
-    failed: int
-    columns: Sequence[str]
+    rank: int  # 1 for the setting whose seeds have the highest mean validation bound
+    jobs: list[Ranked]  # at least one, all with a score and a validation
+    failed: int  # the number of further seeds that ended without a result
+    columns: Sequence[str]  # the names of the values that differ between the settings of the group
 
     @property
     def values(self) -> dict[str, Any]:
@@ -116,19 +103,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Group:
-    """Results that share a comparability key, best settings first.
-
-    Attributes:
-        by: the metric that it shows: `log_likelihood`, or `elbo` if no result has an estimate.
-        settings: chosen by validation, the best first.
-        ranked: the results of all jobs, setting by setting, then those without a rank.
-    """
+    """Results that share a comparability key, best settings first."""
 
     number: int
     key: Key
-    by: str
-    settings: list[Setting]
-    ranked: list[Ranked]
+    by: str  # the metric that it shows: `log_likelihood`, or `elbo` if no result has an estimate
+    settings: list[Setting]  # chosen by validation, the best first
+    ranked: list[Ranked]  # the results of all jobs, setting by setting, then those without a rank
 
     @property
     def title(self) -> str:
@@ -189,8 +170,8 @@ def _group(
         (by_setting.setdefault(settings[entry.path], []) if chosen else left).append(job)
     ordered = sorted(by_setting.items(), key=lambda item: (-validation_of(item[1]), item[0]))
     values = [jobs[0].entry.settings for _, jobs in ordered]
-    columns = [name for name in (values[0] if values else ()) if len({as_text(each[name]) for each in values}) > 1]
-    columns = [name for name in columns if name != "seed"]
+    names = [name for name in (values[0] if values else ()) if name != "seed"]
+    columns = [name for name in names if len({as_text(each[name]) for each in values}) > 1]
     found = [
         Setting(rank, [replace(job, rank=rank) for job in jobs], failed[setting], columns)
         for rank, (setting, jobs) in enumerate(ordered, 1)

@@ -38,28 +38,17 @@ DEPTH = 3  # levels below the folder at which run folders are looked for
 
 @dataclass
 class Listed(Entry):
-    """A row: what is listed of one run folder.
+    """A row: what is listed of one run folder."""
 
-    Attributes:
-        run: the run folder, relative to the working folder.
-        bound: the validation bound of the last weights in nats; while a run is not done, of its last validation.
-        size: bytes on disk.
-        date: when the run's state last changed.
-        data: the data set and its pixels.
-        comparable: runs in which it is equal have comparable bounds.
-        known: the settings that a run can be found by.
-        written: when `status.json` was written, in nanoseconds.
-    """
-
-    run: str = ""
-    bound: float | None = None
+    run: str = ""  # the run folder, relative to the working folder
+    bound: float | None = None  # of the last weights in nats; while a run is not done, of its last validation
     epochs: int | None = None
-    size: int = 0
-    date: datetime | None = None
-    data: str = ""
-    comparable: str = ""
-    known: Mapping[str, Any] = field(default_factory=dict)
-    written: int | None = None
+    size: int = 0  # bytes on disk
+    date: datetime | None = None  # when the run's state last changed
+    data: str = ""  # the data set and its pixels
+    comparable: str = ""  # runs in which it is equal have comparable bounds
+    known: Mapping[str, Any] = field(default_factory=dict)  # the settings that a run can be found by
+    written: int | None = None  # when `status.json` was written, in nanoseconds
 
     @property
     def setting(self) -> str:

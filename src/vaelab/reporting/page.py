@@ -1,6 +1,7 @@
 """Render the report as one self-contained HTML page, with its styles, scripts and plotly.js inline."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from vaelab.metric import Metric
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group, describe_differences
 from vaelab.reporting.learning import learning_panel
-from vaelab.reporting.pictures import Pictures
+from vaelab.reporting.pictures import Picture
 from vaelab.reporting.plots import Axes, scores_panel
 from vaelab.reporting.reading import is_number
 from vaelab.reporting.settings import setting_text
@@ -27,7 +28,7 @@ OF_SETTINGS = (  # beside the score
 )
 
 
-def render(report: Report, pictures: Pictures) -> str:
+def render(report: Report, pictures: Sequence[Picture], left_out: str) -> str:
     """Return the page as HTML, with everything that comes from run folders escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "assets"),
@@ -43,6 +44,7 @@ def render(report: Report, pictures: Pictures) -> str:
     return environment.get_template("page.html.jinja").render(
         report=report,
         pictures=pictures,
+        left_out=left_out,
         troubled=[e for e in report.entries if e.error or e.damage or e.log],
         choices={name: sorted(found, key=lambda value: (len(value), value)) for name, found in values.items()},
         most_values=MOST_VALUES,

@@ -18,19 +18,12 @@ Values = Callable[[Setting], list[float]]  # of each seed; a setting without any
 
 @dataclass(frozen=True)
 class Panel:
-    """Plots that share a legend.
+    """Plots that share a legend."""
 
-    Attributes:
-        plots: title → plot.
-        legend: name of a line → number of its colour and marker.
-        marked: whether the lines have markers.
-        left_out: a sentence that counts the lines that are not drawn; empty if all are.
-    """
-
-    plots: dict[str, Plot]
-    legend: dict[str, int]
-    left_out: str
-    marked: bool = True
+    plots: dict[str, Plot]  # title → plot
+    legend: dict[str, int]  # name of a line → number of its colour and marker
+    left_out: str  # a sentence that counts the lines that are not drawn; empty if all are
+    marked: bool = True  # whether the lines have markers
 
 
 class Axes:

@@ -21,7 +21,7 @@ from vaelab.evaluation.declared import DECLARED
 from vaelab.runs.estimates import by_estimator
 from vaelab.runs.evaluating.cache import TEST, read_column
 from vaelab.runs.folder.contents import START_OVER, read_json
-from vaelab.runs.folder.curves import read_curves
+from vaelab.runs.folder.curves import Curve, read_curves
 from vaelab.runs.folder.identity import BUDGET, flatten, is_control, science
 from vaelab.runs.folder.names import key_of
 from vaelab.runs.tracking.wandb_runs import logs_to_wandb
@@ -36,23 +36,14 @@ OF_KEY = {"data": str, "split": str, "measure": str, "examples": int, "of": int,
 
 @dataclass(frozen=True)
 class Result:
-    """The numbers of one job by one estimator.
+    """The numbers of one job by one estimator."""
 
-    Attributes:
-        key: the comparability key; only results with equal keys are ranked together.
-        numbers: metric name → value, in the unit that the metric declares.
-        weights: `last` or `best`.
-        source: the file that holds the numbers.
-        validation: the validation's ELBO of these weights in nats, which chooses between settings.
-        values: the file that holds the values of each example.
-    """
-
-    key: Key
-    numbers: dict[str, float]
-    weights: str
-    source: str
-    validation: float | None
-    values: Path
+    key: Key  # the comparability key; only results with equal keys are ranked together
+    numbers: dict[str, float]  # metric name → value, in the unit that the metric declares
+    weights: str  # `last` or `best`
+    source: str  # the file that holds the numbers
+    validation: float | None  # the validation's ELBO of these weights in nats, which chooses between settings
+    values: Path  # the file that holds the values of each example
 
     def of_examples(self, name: str) -> Tensor:
         """Return the values of each example under the name of a metric that is a mean over examples.
@@ -72,37 +63,24 @@ class Result:
 
 @dataclass
 class Entry:
-    """Everything that the report shows of one job.
-
-    Attributes:
-        state: one of `STATES`.
-        damage: the reasons why parts of the folder are unreadable.
-        notes: what is left out, with reasons.
-        flat: the scientific configuration and the budget, by dotted keys.
-        logger: the configuration of its W&B logger, if it has one.
-        run_id: the id of its run in W&B, if it has one.
-        versions: the versions of the packages, and the platform, of the run.
-        curve: the validation's bound in nats after so many training samples.
-        log: the end of `train.log`, if the job did not end well.
-        settings: the settings that differ between jobs; see `vaelab.reporting.settings`.
-    """
+    """Everything that the report shows of one job."""
 
     name: str
     path: Path
     overrides: Sequence[str]
-    state: str = "damaged"
+    state: str = "damaged"  # one of `STATES`
     error: str | None = None
-    damage: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)  # the reasons why parts of the folder are unreadable
+    notes: list[str] = field(default_factory=list)  # what is left out, with reasons
     seconds: float = 0.0
-    flat: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] | None = None
-    run_id: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
+    flat: dict[str, Any] = field(default_factory=dict)  # the scientific configuration and the budget, by dotted keys
+    logger: dict[str, Any] | None = None  # the configuration of its W&B logger, if it has one
+    run_id: str = ""  # the id of its run in W&B, if it has one
+    versions: dict[str, str] = field(default_factory=dict)  # the versions of the packages, and the platform, of the run
     results: list[Result] = field(default_factory=list)
-    curve: list[tuple[float, float]] = field(default_factory=list)
-    log: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
+    curve: Curve = field(default_factory=list)  # the validation's bound in nats after so many training samples
+    log: str = ""  # the end of `train.log`, if the job did not end well
+    settings: dict[str, Any] = field(default_factory=dict)  # those that differ between jobs; see `assign_settings`
 
     @property
     def told(self) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from vaelab.reporting.differences import Comparison, Outcome, to_the_best
+from vaelab.reporting.differences import Comparison, Outcome, compare
 from vaelab.reporting.groups import Group, Setting
 from vaelab.reporting.settings import label_of, setting_text
 
@@ -35,14 +35,10 @@ IN_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\|`*"} | {"<": "&lt
 
 @dataclass(frozen=True)
 class SettingRow:
-    """A row of the table.
-
-    Attributes:
-        comparison: of the best setting with this one; None for the best setting itself.
-    """
+    """A row of the table."""
 
     setting: Setting
-    comparison: Comparison | None
+    comparison: Comparison | None  # of the best setting with this one; None for the best setting itself
 
     @property
     def difference(self) -> str:
@@ -82,16 +78,11 @@ class SettingRow:
 
 @dataclass(frozen=True)
 class SettingsTable:
-    """The settings of a group, the best first.
-
-    Attributes:
-        columns: the names of the values that differ within the group.
-        shared: the others as text; empty if all differ.
-    """
+    """The settings of a group, the best first."""
 
     group: Group
-    columns: Sequence[str]
-    shared: str
+    columns: Sequence[str]  # the names of the values that differ within the group
+    shared: str  # the others as text; empty if all differ
     rows: Sequence[SettingRow]
 
     @property
@@ -142,7 +133,7 @@ def table_of(group: Group) -> SettingsTable:
     if not group.settings:
         return SettingsTable(group, (), "", ())
     best, *others = group.settings
-    rows = [SettingRow(best, None), *map(SettingRow, others, to_the_best(group))]
+    rows = [SettingRow(best, None), *(SettingRow(other, compare(best, other, group.by)) for other in others)]
     shared = {name: value for name, value in best.values.items() if name not in best.columns}
     return SettingsTable(group, best.columns, label_of(shared) if shared else "", rows)
 

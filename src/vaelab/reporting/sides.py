@@ -19,15 +19,10 @@ from vaelab.sweeps.folder import Job, SweepFolder
 
 @dataclass(frozen=True)
 class Side:
-    """Runs that are compared as one: of a single setting, each with a seed of its own.
+    """Runs that are compared as one: of a single setting, each with a seed of its own."""
 
-    Attributes:
-        typed: the folder or pattern that named them.
-        entries: the runs, at least one.
-    """
-
-    typed: str
-    entries: list[Entry]
+    typed: str  # the folder or pattern that named them
+    entries: list[Entry]  # the runs, at least one
 
     @property
     def label(self) -> str:
