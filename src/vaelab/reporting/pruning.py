@@ -12,7 +12,7 @@ from vaelab.errors import ConfigError, RunFolderError
 from vaelab.reporting.listing import Listed, in_megabytes, size_of, written
 from vaelab.runs.folder.contents import remove_spare_checkpoints, spare_checkpoints
 
-NEEDLESS = {"checkpoints": "is done and has more than best.ckpt", "folders": "is not running"}
+NEEDLESS = {"checkpoints": "is done and has more than best.ckpt", "folders": "is neither running nor waiting"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Pruning:
 
 
 def planned(runs: Sequence[Listed], what: str) -> list[Pruning]:
-    """Return what to remove of the runs: `checkpoints` of those that are done, or `folders` of those not running."""
+    """Return what to remove: `checkpoints` of runs that are done, or `folders` of runs that neither run nor wait."""
     if what == "checkpoints":
         found = [Pruning(run, spare_checkpoints(run.path)) for run in runs if run.state == "done"]
     else:
