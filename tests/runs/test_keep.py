@@ -1,6 +1,7 @@
 """`keep=best`: what a finished run keeps, and that whatever reads it gives the right answer or one clear line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from tests.helpers.commands import (
 )
 from tests.helpers.training import script_validations
 from vaelab import evaluate, export, report
+from vaelab.errors import RunFolderError
+from vaelab.runs.folder import contents
 from vaelab.training import VAEModule
 
 BEST = ("keep=best", "trainer.max_epochs=5")  # with scripted validations, of which the third is the best
@@ -85,6 +88,17 @@ def test_a_run_that_is_not_done_keeps_what_it_resumes_from(
 def test_a_run_without_a_best_checkpoint_keeps_its_last(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     script_validations(monkeypatch, lambda steps: float("nan"))
     assert checkpoints(run_fast("keep=best").path) == ["last.ckpt"]
+
+
+def test_a_best_checkpoint_that_cannot_be_read_keeps_the_others(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(path: Path) -> dict[str, Any]:
+        raise RunFolderError(f"{path.name} cannot be loaded (it is damaged)")
+
+    monkeypatch.setattr(contents, "load_checkpoint", damaged)
+    outcome = run_fast("keep=best")
+    assert checkpoints(outcome.path) == ["best.ckpt", "last.ckpt"]
+    assert "keeps all its checkpoints, because best.ckpt cannot be loaded (it is damaged)" in outcome.err
+    assert status(outcome.path)["state"] == "done"
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ TRAIN = [
     ("logger=wandb logger.dir=a_file", USAGE, "logger.dir must be a folder", "a_file", "logger.dir=null"),
     ("logger=wandb +logger.foo=1", USAGE, "logger.foo", "wandb.init"),
     ("keep=last", USAGE, "keep must be all or best", "keep=all"),
-    ("logger=csv +logger.foo=1", USAGE, "foo", "the logger"),
+    ("logger=none +logger.foo=1", USAGE, "foo", "the logger"),
     ("logger=wandb logger.id=mine seeds=2", USAGE, "logger.id=mine", "WANDB_RUN_ID", "leave out -m and seeds="),
     ("-m logger=wandb logger.id=mine seed=1,2", USAGE, "logger.id=mine", "WANDB_RUN_ID", "leave out -m and seeds="),
     ("--optimizer.lr=0.1", USAGE, "type optimizer.lr=0.1", "${args_no_hyphens}"),
@@ -247,7 +247,7 @@ EVALUATE = [
     ("run_dir=here split=train", USAGE, "test or val"),
     ("run_dir=here devices=0", USAGE, "devices must be a whole number of at least 1"),
     ("run_dir=here estimator=guess", USAGE, "guess"),
-    ("run_dir=here +estimator.num_chains=3", USAGE, "also type estimator=refined, importance, ais, hmc or all"),
+    ("run_dir=here +estimator.num_chains=3", USAGE, "also type estimator= (ais, all, hmc, importance, refined)"),
     ("run_dir=here estimator.num_chains=3 estimator=hmc", USAGE, "must be even"),
     ("run_dir=here estimator=ais num_samples=10", USAGE, "num_samples needs importance sampling"),
 ]

@@ -57,7 +57,14 @@ def id_of(composed: Any, *overrides: str) -> str:
 @pytest.mark.parametrize(
     "override",
     [
-        *("logger=csv", "logger.project=other", "name=other", "sweep.name=other", "data_dir=elsewhere", "devices=[0]"),
+        *(
+            "logger=tensorboard",
+            "logger.project=other",
+            "name=other",
+            "sweep.name=other",
+            "data_dir=elsewhere",
+            "devices=[0]",
+        ),
         *("trainer.max_epochs=99", "trainer.max_steps=99", "+runtime.anything=1"),
         *("~callbacks.figures", "+callbacks.collapse.threshold=0.1", "decoder.head._target_=vaelab.moved.Bernoulli"),
     ],

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.utils import instantiate
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.randomness import LARGEST_SEED
-from vaelab.runs.configuration import short_key
+from vaelab.runs.configuration import CONF, short_key
 from vaelab.security.untrusted import reason_of
 
 AT_LEAST = {"seed": 0, "data.seed": 0, "latent_dim": 1, "batch_size": 1} | {
@@ -110,8 +111,8 @@ def check_evaluation(cfg: DictConfig) -> None:
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
     if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:
-        which = "type estimator=refined, importance, ais, hmc or all"
-        raise ConfigError(f"estimator.{next(iter(estimator))} needs an estimator: also {which}")
+        which = ", ".join(sorted(file.stem for file in Path(CONF, "estimator").glob("*.yaml")))
+        raise ConfigError(f"estimator.{next(iter(estimator))} needs an estimator: also type estimator= ({which})")
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":
             check_whole(key, cfg[key], 1)

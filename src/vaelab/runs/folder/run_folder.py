@@ -182,8 +182,10 @@ class RunFolder:
             raise
         self._set("done", ended_by=self.ended_by)
         if self.config.get(RUNTIME, {}).get("keep") == "best":
-            for path in contents.spare_checkpoints(self.path):
-                path.unlink()
+            try:
+                contents.remove_spare_checkpoints(self.path)
+            except RunFolderError as error:
+                log.warning(error)
 
     def _locked(self) -> AcquireReturnProxy:
         """Make the folder and acquire its lock, which the end of the `with` block releases."""
