@@ -21,8 +21,8 @@ from vaelab.evaluation.per_example import Records
 from vaelab.runs.configuration import plain
 from vaelab.runs.evaluating.cache import TEST, KeptEvaluation
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.sweeps.folder import SweepFolder, record_end
-from vaelab.sweeps.job import Outcome
+from vaelab.sweeps.folder import SweepFolder
+from vaelab.sweeps.job import JobSpec, Outcome
 
 Numbers = dict[str, float]
 EXAMPLES = 179
@@ -125,7 +125,7 @@ def lost_job(sweep: Path, *overrides: str) -> Path:
     """A planned job that failed before it stored its configuration."""
     plan(sweep, overrides)
     path = run_folder(sweep, *overrides).path
-    record_end(path, Outcome("failed", error="it broke"))
+    JobSpec({}, path, sweep, {}, path.name).record(Outcome("failed", error="it broke"))
     return path
 
 
