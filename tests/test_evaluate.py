@@ -144,6 +144,7 @@ def test_a_poor_proposal_gives_a_lower_bound_without_an_error(
 # estimators
 
 
+@pytest.mark.slow
 def test_all_estimators_stand_side_by_side_under_one_prior(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def test_metrics_of_a_users_callback_are_curves(run_fast: Run) -> None:
     assert curves.keys() == TRAIN | VAL | {"lr-Adam"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_has_the_curves_of_a_whole_one(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     line = ("trainer.val_check_interval=4", "steps_per_call=2", "checkpoint_every_n_steps=3", "trainer.max_epochs=2")
     script_validations(monkeypatch)

@@ -72,6 +72,7 @@ def test_the_best_weights_are_evaluated_and_exported(kept: Outcome, tmp_path: Pa
         assert found[f"test/{name}"] == results(kept.path)[f"best/test/{name}"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_done_keeps_what_it_resumes_from(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

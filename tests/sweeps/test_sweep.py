@@ -31,7 +31,7 @@ from vaelab.sweeps.launchers.local import Local, slots_for
 from vaelab.sweeps.progress import SweepProgress
 from vaelab.sweeps.sweep import Sweep
 
-LAUNCHERS = ("basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "submitit_local", "ray")))
+LAUNCHERS = ("basic", "local", "submitit_local", "ray")
 CRASHED = r"SIG|ended without a result|worker died"  # as the launcher knows it
 ENDS = {
     "none": ("done", None, ""),
@@ -63,6 +63,7 @@ def states(cwd: Path) -> dict[str, str]:
 # failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_job_that_fails_takes_no_other_with_it(launcher: str, run_fast: Run, tmp_path: Path) -> None:
     acts = {"basic": ("none", "segfault"), "local": ENDS}.get(launcher, ("none", "raise", "kill"))
