@@ -29,8 +29,8 @@ train: setup ## train; overrides in ARGS="decoder=gaussian latent_dim=2"
 test: .venv/.dev ## run the tests; more for pytest in PYTEST_ARGS="-x -k heads"
 	$(PYTEST) $(PYTEST_ARGS)
 
-test-slow: .venv/.dev ## run the tests that train for minutes as well
-	$(PYTEST) -m "not exhaustive" $(PYTEST_ARGS)
+test-slow: .venv/.dev ## run the tests that make test leaves out, because they take long
+	$(PYTEST) -m "slow and not exhaustive" $(PYTEST_ARGS)
 
 test-all: .venv/.dev ## run all tests, also matrices that .ci/run leaves out
 	$(PYTEST) -m "" $(PYTEST_ARGS)
