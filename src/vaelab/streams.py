@@ -11,7 +11,7 @@ from vaelab.files import FULL
 
 
 class Display:
-    """A text stream that writes what `change` makes of each text, and raises no error when `stream` cannot be written.
+    """A text stream that passes each text through `change`, and raises no error when `stream` cannot be written.
 
     It waits for a slow reader. On a full disk it keeps what fits into the buffer, and tries again at each write. After
     another error it is quiet for good, because the reader or the terminal is gone. It escapes the characters that the

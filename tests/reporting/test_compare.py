@@ -58,6 +58,16 @@ def values(sweep: Path, pattern: str, name: str = "log_likelihood") -> list[Any]
 # what is compared
 
 
+def test_two_seeds_of_the_best_setting_may_be_compared_with_another(sweep: Path, run_compare: Run) -> None:
+    names = ("latent_dim_2-seed_0", "latent_dim_5-seed_0", "latent_dim_5-seed_1")
+    folders = [str(folder) for name in names for folder in sweep.glob(f"{name}*")]
+    assert len(folders) == 3
+    run_compare(f"runs=[{','.join(folders)}]")
+    found = comparisons(sweep.parent)
+    assert len(found) == 3
+    assert len({each[side] for each in found for side in ("setting", "against")}) == 3
+
+
 def test_settings_of_a_sweep_are_compared_in_pairs(sweep: Path, run_compare: Run) -> None:
     printed = run_compare("runs=sweep").out
     found = comparisons(sweep.parent)
@@ -230,7 +240,7 @@ def test_a_strangers_texts_are_harmless(sweep: Path, run_compare: Run) -> None:
     texts = [printed, *((sweep.parent / f"comparison.{ending}").read_text() for ending in ("md", "json"))]
     assert not [text for text in texts if "\x1b" in text]
     assert not [text for text in texts[:2] if "<script>" in text]
-    assert r"\\x1b[2Jdigits &lt;script" in printed
+    assert r"\\x1b\[2Jdigits &lt;script" in printed
     assert "not compared: sweep/latent_dim_5-seed_0/evaluations/test-last.safetensors is a link" in printed
 
 

@@ -123,6 +123,6 @@ def test_an_evaluation_of_other_weights_under_the_same_key_is_noted(sweep: Path)
     (row,) = gather(sweep).rows
     assert row["log_likelihood"] == -3
     assert row["note"] == (
-        "evaluations/best.json left out, because it scores the best weights, and the report ranks the last weights of "
-        "this job by the same numbers, from metrics.json"
+        "evaluations/best.json left out, because the report already has the last weights of this job under the same "
+        "key, from metrics.json, and a job is ranked once"
     )

@@ -39,6 +39,7 @@ TRAIN = [
     ("trainer.val_check_interval=0.5", USAGE, "trainer.val_check_interval", "whole number", "found 0.5"),
     ("on_nan=maybe", USAGE, "on_nan", "skip", "'maybe'"),
     ("devices=auto", USAGE, "devices", "at least 1", "'auto'"),
+    ("seeds=2 stacked=true compile=true", USAGE, "stacked=false", "compile=false"),
     ("seeds=2 stacked=true on_nan=skip", USAGE, "stacked=false", "on_nan=stop"),
     ("seeds=2 stacked=true devices=2", USAGE, "stacked=false", "devices=1"),
     ("data=array data.file=???", USAGE, "data.file is missing", "type data.file="),

@@ -257,6 +257,14 @@ def test_more_epochs_continue_to_the_weights_of_a_longer_run(run_fast: Run, long
     assert read_config(path)["trainer"]["max_epochs"] == 4
 
 
+@pytest.mark.slow
+def test_more_steps_continue_from_the_middle_of_an_epoch(run_fast: Run) -> None:
+    limits = ("trainer.max_epochs=9", "steps_per_call=4")
+    path = run_fast(*limits, "trainer.max_steps=22").path  # an epoch has 15
+    assert run_fast(*limits, "trainer.max_steps=40").path == path
+    assert_same_run(path, run_fast(*limits, "trainer.max_steps=40", "name=whole").path)
+
+
 @pytest.mark.parametrize("key", ["trainer.max_epochs", "trainer.max_steps"])
 def test_fewer_epochs_or_steps_are_refused(key: str, run_fast: Run) -> None:
     path = run_fast(f"{key}=2").path

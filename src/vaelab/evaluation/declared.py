@@ -62,7 +62,7 @@ OF_ESTIMATE = (
     _error("gain_error", "error of the gain", meaning="standard error of `gain` over examples and draws"),
     Metric("approximation_gap", "approximation gap", better="lower", meaning="`log_likelihood` minus `fitted_elbo`"),
     _error("approximation_gap_error", "error of it", meaning="standard error of `approximation_gap` over examples"),
-    _error("gap_difference_error", "error of both gaps' difference", meaning="standard error over examples"),
+    _error("gap_difference_error", "error of it", meaning="that of `approximation_gap` minus `amortization_gap`"),
     Metric("effective_sample_size", "effective samples", unit="", form=".1f", better="higher", meaning="per example"),
     _count("num_samples", "samples", meaning="samples of z per example"),
     Metric("pareto_k", "Pareto k", unit="", better="lower", meaning="median shape of the weights' tail"),

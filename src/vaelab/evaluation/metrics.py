@@ -47,16 +47,16 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     for prefix, estimator in estimators.items():
         names = [metric.name for metric in OF_ESTIMATE if prefix + metric.name in records.names]
         own = estimate_summary({name: records.column(prefix + name) for name in names}, estimator)
-        for name, bound in {"gain": "elbo", "approximation_gap": "fitted_elbo"}.items():
-            if bound in records.names:
-                above = records.column(f"{prefix}log_likelihood") - records.column(bound)
-                above = above[~above.isnan()]
-                own |= {name: above.mean().item(), f"{name}_error": spread_of_mean(above)}
-        if "amortization_gap" in records.names:
-            # both gaps contain the fitted ELBO, so that their errors are not independent
-            above = records.column(f"{prefix}log_likelihood") - records.column("fitted_elbo")
-            difference = above - records.column("amortization_gap")
+        estimate = records.column(f"{prefix}log_likelihood")
+        above = {"gain": estimate - records.column("elbo")}
+        if "fitted_elbo" in records.names:
+            above["approximation_gap"] = estimate - records.column("fitted_elbo")
+            # the errors of both gaps are not independent, because both contain the fitted ELBO
+            difference = above["approximation_gap"] - records.column("amortization_gap")
             own["gap_difference_error"] = spread_of_mean(difference[~difference.isnan()])
+        for name, values in above.items():
+            defined = values[~values.isnan()]
+            own |= {name: defined.mean().item(), f"{name}_error": spread_of_mean(defined)}
         own |= _in_bits("log_likelihood_bits_per_dim", own["log_likelihood"], data, head.pixels)
         if "log_mass" in own:
             own |= _in_bits("log_mass_bits_per_dim", own["log_mass"], data, "levels")

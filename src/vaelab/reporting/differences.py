@@ -14,6 +14,7 @@ from vaelab.reporting.settings import setting_of
 from vaelab.security.redaction import presentable
 
 OF_BOUNDS = "a difference of lower bounds is one of log p(x) only if the bounds are equally tight"
+MOST_SEEDS, MOST_EXAMPLES = 1_000, 1_000_000  # advice to take more would help nobody
 Outcome = Literal["better", "worse", "open", "missing"]
 
 
@@ -63,9 +64,10 @@ class Comparison:
         if found is None or found.tells:
             return ""
         seeds = None if found.variances is None else found.enough_seeds()
-        enough = {"seeds of each": seeds, "test examples": found.enough_examples()}
-        told = " or ".join(f"about {n:,} {what}" for what, n in enough.items() if n is not None)
-        none = "no number of examples" if found.variances is None else "neither more seeds nor more examples alone"
+        enough = {"seeds of each": (seeds, MOST_SEEDS), "test examples": (found.enough_examples(), MOST_EXAMPLES)}
+        told = " or ".join(f"about {n:,} {what}" for what, (n, most) in enough.items() if n is not None and n <= most)
+        none = f"not even {MOST_EXAMPLES:,} test examples"
+        none = none if found.variances is None else f"neither {MOST_SEEDS:,} seeds nor {none.removeprefix('not even ')}"
         return f"{told or none} would tell a difference of {abs(found.mean):.2g} nats"
 
     @property

@@ -23,6 +23,8 @@ from vaelab.reporting.reading import Entry, config, is_number, listing_damage, s
 from vaelab.reporting.settings import parsed
 from vaelab.reporting.settings_table import aligned
 from vaelab.runs.folder.curves import read_curves
+from vaelab.runs.folder.identity import BUDGET
+from vaelab.runs.folder.names import key_of
 from vaelab.runs.tracking.wandb_runs import at
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
@@ -117,7 +119,8 @@ def as_lines(runs: Sequence[Listed]) -> list[str]:
 def _cells(run: Listed) -> list[str]:
     date = "" if run.date is None else f"{run.date.astimezone():%Y-%m-%d %H:%M}"
     epochs = "" if run.epochs is None else f"{run.epochs:,}"
-    unnamed = [override for override in run.told if override.replace("=", "_") not in run.name]
+    told = [override for override in run.told if key_of(override) not in BUDGET]  # the column `epochs` shows it
+    unnamed = [override for override in told if override.replace("=", "_") not in run.name]
     said = " ".join(filter(None, [*unnamed, run.problem]))
     numbers = [metric_of(BOUND).shown(run.bound), epochs, in_megabytes(run.size)]
     return [run.state, *numbers, date, run.data, run.run, said]

@@ -104,7 +104,10 @@ def left_out(count: int) -> str:
 
 
 def traces(name: str, points: Sequence[Setting], style: int, x: Values, y: Values) -> list[Plot]:
-    """Return a line of means over seeds with their standard errors, and a dot for each job behind a mean."""
+    """Return a line of means over seeds with their standard errors, and a dot for each job behind a mean.
+
+    A setting of which a seed lacks a value is left out.
+    """
     points = [setting for setting in points if x(setting) and y(setting)]
     several = [setting for setting in points if len(setting.jobs) > 1]
     line = {

@@ -189,8 +189,8 @@ def _evaluation(job: Job, entry: Entry, file: Path) -> bool:
             entry.results.append(result)
         elif (same := entry.results[i]).weights != weights:
             entry.notes.append(
-                f"evaluations/{file.name} left out, because it scores the {weights} weights, and the report ranks the "
-                f"{same.weights} weights of this job by the same numbers, from {same.source}"
+                f"evaluations/{file.name} left out, because the report already has the {same.weights} weights of this "
+                f"job under the same key, from {same.source}, and a job is ranked once"
             )
         else:  # it may add the inference gap, or values
             kept = same.values if same.values.exists() else values

@@ -27,9 +27,10 @@ def still_rising(group: Group) -> str:
 def rise_at_the_end(curves: Sequence[Curve]) -> float | None:
     """Return by how much the curves of a setting's seeds rise in their last fifth, on average; None if they do not.
 
-    The rise is that of a parabola, fitted to the last half of each curve by least squares. It counts if Student's t of
-    the residuals leaves less than `CHANCE` to a curve without a trend, and if it exceeds `LEAST`, and `SHARE` of what
-    the curves gained since their first point.
+    The rise is that of a parabola, fitted by least squares to the last half of each curve, or to its last `FEWEST`
+    points. It counts if Student's t of the residuals leaves less than `CHANCE` to a curve without a trend, and if it
+    exceeds `LEAST`, and `SHARE` of what the curves gained since their first point. Residuals that follow each other
+    widen the error by (1 + r) / (1 - r), where r is their correlation with the next.
     """
     from scipy.special import stdtrit  # of Student's t; slow to import
 
@@ -48,5 +49,8 @@ def _end(curve: Curve) -> tuple[float, float, int, float]:
     terms = np.vander(seen[-len(y) :] / seen[-1], len(RISE))
     fit = np.linalg.pinv(terms)
     weights, freedom = RISE @ fit, len(y) - len(RISE)
-    noise = ((y - terms @ (fit @ y)) ** 2).sum() / freedom
+    residuals = y - terms @ (fit @ y)
+    squares = (residuals**2).sum()
+    r = max(residuals[1:] @ residuals[:-1] / squares, 0.0) if squares else 0.0
+    noise = squares / freedom * (1 + r) / (1 - r)
     return weights @ y, noise * (weights @ weights), freedom, bound[-1] - bound[0]

@@ -103,7 +103,9 @@ def settings_of(entries: Sequence[Entry]) -> dict[Path, str]:
     """
     typed = {entry.path: as_text(sorted(each for each in entry.told if key_of(each) != "seed")) for entry in entries}
     known = {typed[entry.path]: setting_of(entry) for entry in entries if entry.flat and entry.overrides}
-    return {e.path: setting_of(e) if e.flat else known.get(typed[e.path], e.name) for e in entries}
+    return {
+        e.path: setting_of(e) if e.flat else known.get(typed[e.path] if e.overrides else "", e.name) for e in entries
+    }
 
 
 def _differing(entries: Iterable[Entry], columns: Iterable[str]) -> list[str]:

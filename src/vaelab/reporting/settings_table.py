@@ -30,7 +30,7 @@ IN_LATEX = str.maketrans(
     }
     | {"±": r"$\pm$", "≥": r"$\geq$", "−": "$-$", "–": "--", "·": r"$\cdot$", "\n": " "}
 )
-IN_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\|`*"} | {"<": "&lt;", "\n": " "})
+IN_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\|`*["} | {"&": "&amp;", "<": "&lt;", "\n": " "})
 
 
 @dataclass(frozen=True)

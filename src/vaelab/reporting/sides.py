@@ -49,9 +49,8 @@ def sides_of(runs: Sequence[str]) -> list[Side]:
     if twice := [path for path, count in where.items() if count > 1]:
         raise RunFolderError(f"{twice[0]} is on two sides of the comparison: name each run once")
     assign_settings([entry for side in sides for entry in side.entries])
-    labels = Counter(side.label for side in sides)
-    for side in sides:
-        if labels[side.label] > 1:  # the settings do not tell it apart from another side
+    if len({side.label for side in sides}) < len(sides):  # the settings do not tell all sides apart
+        for side in sides:
             for entry in side.entries:
                 entry.settings["runs"] = side.typed
     return sides

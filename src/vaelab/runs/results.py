@@ -34,8 +34,8 @@ def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> 
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, folder: Path) -> Metrics:
     """Return the metrics of the last weights, and those of `best.ckpt` under names that begin with `best/`.
 
-    Afterwards the module may have the best weights.
-    The test's values of each example with the last weights are stored, so that runs can be compared in pairs.
+    The values of each test example with the last weights are stored, so that runs can be compared in pairs. The best
+    weights, if they are evaluated, stay in the module.
     """
     metrics = evaluate(trainer, module, data)
     if trainer.is_global_zero:

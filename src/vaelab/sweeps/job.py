@@ -1,4 +1,4 @@
-"""A job of a command that runs several, and its outcome."""
+"""A job of a sweep, which trains, and its outcome."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,8 @@ class Outcome:
 class JobSpec:
     """A job of the current command, which trains the run in `path`, or the runs of several seeds.
 
-    A launcher sends it to a process of its own, which calls `work`.
+    A launcher sends it to a process of its own, which calls `work`. A subclass for another kind of work replaces all
+    properties and methods below `state`.
     """
 
     config: dict[str, Any]  # resolved

@@ -76,8 +76,10 @@ class Guard:
     def repair(self, taken: Sequence[Minibatch]) -> int:
         """Take the steps since the snapshot again, and undo those after which a number is not finite.
 
-        Return the number of examples in the steps just `taken`, without those of undone steps. A `DivergedError` leaves
-        the state before the failing step.
+        Return the number of examples in the steps just `taken`, without those of undone steps.
+
+        Raises:
+            DivergedError: training must stop; the state is the one before the failing step.
         """
         assert self.snapshot is not None
         self.restore(self.snapshot)

@@ -143,9 +143,12 @@ class VAEModule(EvaluationModule):
             self.report_training(sums / examples)
 
     def take_steps(self, minibatches: Sequence[Minibatch]) -> tuple[Tensor, int]:
-        """Take a step on each minibatch, and undo those that diverge; raise their error if training must stop.
+        """Take a step on each minibatch, and undo those that diverge.
 
         Return the sums of the terms over the examples of all steps that were not undone, and the number of examples.
+
+        Raises:
+            DivergedError: training must stop at one of the steps.
         """
         taken = minibatches[: self.take_unchecked(minibatches)]
         sums = self.sums_over_processes()

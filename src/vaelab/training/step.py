@@ -36,13 +36,13 @@ Together = Callable[[Any, Sequence[Minibatch]], int]
 class Step:
     """One optimiser step: draw the pixels, compute the loss and its gradient, sum over processes, clip, update.
 
-    See `VAEModule` for most of the arguments.
+    `VAEModule` describes the arguments that have no comment here.
     """
 
     vae: VAE
     objective: Callable[..., Terms]
-    data: ImageData
-    optimizer: Optimizer
+    data: ImageData  # draws the pixels
+    optimizer: Optimizer  # of the model's parameters
     weight_prior: nn.Module | None = None
     gradient_clip: Clip | None = None
     world_size: int = 1  # how many processes share each minibatch

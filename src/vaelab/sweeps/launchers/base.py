@@ -1,4 +1,4 @@
-"""The contract of a launcher, and a run of jobs by one."""
+"""The contract of a launcher, and the loop that runs jobs with it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
