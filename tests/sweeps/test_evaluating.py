@@ -21,7 +21,11 @@ from vaelab.sweeps.launchers.on_submitit import folder_for
 QUICK = ("limit=20", "num_samples=3")
 QUICK_ALL = ("estimator=all", "estimator.ais.num_temperatures=3", "estimator.ais.num_chains=2")
 QUICK_ALL += tuple(f"estimator.hmc.{value}" for value in ("num_burn_in=2", "num_draws=5", "num_chains=20"))
-SLOW = (pytest.param(name, marks=pytest.mark.slow) for name in ("local", "submitit_local", "ray"))
+LAUNCHERS = (
+    "here",
+    pytest.param("local", marks=pytest.mark.slow),
+    *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("submitit_local", "ray")),
+)
 
 
 class Here(JobsLauncher):
@@ -63,7 +67,7 @@ def elbo(folder: Path) -> float:
     return evaluation(folder)["test/elbo"]
 
 
-@pytest.mark.parametrize("launcher", ["here", *SLOW])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_run_that_fails_stops_no_other(launcher: str, sweep: Path, finished: Outcome, run_evaluate: Run) -> None:
     before = (sweep / "failed" / "status.json").read_text()
     chosen = f"hydra.launcher.jobs={__name__}.Here" if launcher == "here" else f"hydra/launcher={launcher}"
