@@ -41,7 +41,7 @@ class VAEModule(EvaluationModule):
         lr_schedule: the schedule of the learning rate.
         seed: the seed of the noise in training and of z in evaluation.
         max_steps: stop after this many optimiser steps; -1 for no limit.
-        compile_objective: compile the model and the objective with `torch.compile`, for training.
+        compiled: compute the gradient by one function, compiled with `torch.compile`.
         cuda_graphs: capture the step as a CUDA graph on a GPU, if the optimiser allows it.
         on_nan: what to do when a number is infinite or NaN; see `vaelab.training.divergence`.
 
@@ -67,7 +67,7 @@ class VAEModule(EvaluationModule):
         lr_schedule: Schedule | None = None,
         seed: int = 0,
         max_steps: int = -1,
-        compile_objective: bool = False,
+        compiled: bool = False,
         cuda_graphs: bool = True,
         on_nan: OnNan = "stop",
     ) -> None:
@@ -78,7 +78,7 @@ class VAEModule(EvaluationModule):
         self.gradient_clip = gradient_clip
         self.lr_schedule = lr_schedule
         self.max_steps = max_steps
-        self.compile_objective = compile_objective
+        self.compiled = compiled
         self.cuda_graphs = cuda_graphs
         self.guard = Guard(on_nan)
         self.stopping = False
@@ -106,7 +106,7 @@ class VAEModule(EvaluationModule):
             conditional.reduced = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
         self.uncaptured_step = Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
-            *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
+            *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compiled),
             tell=hooks_of_steps(self.trainer),
         )
         self.capture_step()
