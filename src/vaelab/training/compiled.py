@@ -3,11 +3,16 @@
 import logging
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import grad
+
+from vaelab.data import ImageData
+
+if TYPE_CHECKING:
+    from vaelab.training.step import StepTerms
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +27,14 @@ class CompiledGradient:
 
     Args:
         terms: the terms of a step as a function of tensors.
-        pixels_from: makes pixels from levels and noise; see `ImageData`.
-        penalty_weight: the weight of -log p(theta) in the mean loss over a minibatch.
-        num_train: the number of training examples, which share -log p(theta).
+        data: makes the pixels.
+        world_size: how many processes share each minibatch.
     """
 
-    def __init__(
-        self, terms: "StepTerms", pixels_from: Callable[[Tensor, Tensor], Tensor], penalty_weight: float, num_train: int
-    ) -> None:
+    def __init__(self, terms: "StepTerms", data: ImageData, world_size: int) -> None:
         self.terms = terms
-        self.pixels_from = pixels_from
-        self.penalty_weight = penalty_weight
-        self.num_train = num_train
+        self.data = data
+        self.world_size = world_size
         self.functions: dict[tuple[int, int], Callable[..., tuple[Named, tuple[Tensor, Named]]]] = {}
 
     def __call__(self, levels: Tensor, noise: Tensor, size: int) -> Tensor:
@@ -61,9 +62,9 @@ class CompiledGradient:
         """Return the compiled function for minibatches of this size."""
         used = self.used(levels, noise, size)
 
-        def gradient(weights: Named, buffers: Named, levels: Tensor, noise: Tensor) -> tuple[Named, tuple[Tensor, Named]]:
+        def gradient(weights: Named, *inputs: Any) -> tuple[Named, tuple[Tensor, Named]]:
             fixed = {name: weight for name, weight in weights.items() if name not in used}
-            return grad(self.loss, has_aux=True)({name: weights[name] for name in used}, fixed, buffers, levels, noise, size)
+            return grad(self.loss, has_aux=True)({name: weights[name] for name in used}, fixed, *inputs, size)
 
         options = {"fallback_random": True, "guard_filter_fn": guards_of_numbers}
         return torch.compile(own_code(gradient), fullgraph=True, dynamic=False, options=options)
@@ -72,11 +73,11 @@ class CompiledGradient:
         self, weights: Named, fixed: Named, buffers: Named, levels: Tensor, noise: Tensor, size: int
     ) -> tuple[Tensor, tuple[Tensor, Named]]:
         """Return the mean loss over the minibatch, the sums of the terms, and the buffers after the forward pass."""
-        (*values, penalty), after = self.terms.of(weights | fixed | buffers, self.pixels_from(levels, noise))
+        (*values, penalty), after = self.terms.of(weights | fixed | buffers, self.data.pixels_from(levels, noise))
         sums = torch.stack([value.detach() for value in values]).sum(1, dtype=torch.float64)
-        share = penalty.detach() * (len(levels) / self.num_train)  # joins each example's loss
+        share = penalty.detach() * (len(levels) / self.data.num_train)  # joins each example's loss
         sums = torch.cat([sums[:-1], (sums[-1] + share).view(1)])
-        loss = values[-1].sum() / size + penalty * self.penalty_weight
+        loss = values[-1].sum() / size + penalty / (self.data.num_train * self.world_size)
         return loss, (sums, {name: after[name] for name in buffers})
 
     def used(self, levels: Tensor, noise: Tensor, size: int) -> list[str]:
@@ -105,4 +106,4 @@ def guards_of_numbers(guards: Sequence[Any]) -> list[bool]:
     function is compiled for each model and size of minibatch.
     """
     values = ("EQUALS_MATCH", "CONSTANT_MATCH")
-    return [guard.guard_type in values and guard.name.startswith("L[") for guard in guards]
+    return [guard.guard_type in values and not guard.is_global for guard in guards]

@@ -1,5 +1,6 @@
 """The LightningModule that trains a VAE: it adds an objective and an optimiser to `EvaluationModule`."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -20,6 +21,8 @@ from vaelab.training.other_callbacks import hooks_of_steps, why_stopped, with_si
 from vaelab.training.schedules import Interval, Schedule, advance
 from vaelab.training.step import Clip, Minibatch, Step, Together, add_up
 from vaelab.vae import VAE
+
+log = logging.getLogger(__name__)
 
 
 class VAEModule(EvaluationModule):
@@ -104,10 +107,14 @@ class VAEModule(EvaluationModule):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
         for conditional in (self.vae.encoder, self.vae.decoder):
             conditional.reduced = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
+        tell = hooks_of_steps(self.trainer)
+        if self.compiled and tell is not None:
+            log.warning("the training step is not compiled: a callback acts within it")
         self.uncaptured_step = Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
-            *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compiled),
-            tell=hooks_of_steps(self.trainer),
+            *(self.weight_prior, self.gradient_clip, self.trainer.world_size),
+            compiled=self.compiled and tell is None,
+            tell=tell,
         )
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()

@@ -77,9 +77,9 @@ class Step:
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.data.device)
         self.step = torch.zeros((), dtype=torch.int64, device=self.data.device)
-        weight = 1 / (self.data.num_train * self.world_size)
-        whole = CompiledGradient(StepTerms(self), self.data.pixels_from, weight, self.data.num_train)
-        self.compiled_gradient = whole if self.compiled else None
+        self.compiled_gradient = (
+            CompiledGradient(StepTerms(self), self.data, self.world_size) if self.compiled else None
+        )
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
         """Take one step on a `Minibatch`."""
@@ -129,6 +129,7 @@ class Step:
             self.told("on_before_backward", lambda: dot(losses, weights))
             torch.autograd.backward(losses, weights)
             self.told("on_after_backward")
+
     def told(self, hook: str, *arguments: Callable[[], Any]) -> None:
         """Call a hook of the trainer's callbacks, if one of them acts within the step."""
         if self.tell is not None:
