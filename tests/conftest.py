@@ -131,16 +131,6 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def ctrl_c_is_heard() -> Iterator[None]:
-    """Undo what a shell does that starts the tests in the background: they, and their children, would ignore SIGINT."""
-    former = signal.getsignal(signal.SIGINT)
-    if former == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, former)
-
-
-@pytest.fixture(autouse=True, scope="session")
 def no_waiting_for_the_disk() -> Iterator[None]:
     """No test cuts the power, and waiting for the disk is half the time of a short run."""
     with pytest.MonkeyPatch.context() as patch:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.helpers.commands import ROOT, Outcome, Run, assert_one_line, fast, results, run_main
+from tests.helpers.commands import ROOT, Outcome, Run, assert_one_line, evaluation, fast, results, run_main
 from vaelab import train
 from vaelab.evaluation import trust
 from vaelab.evaluation.comparability import name_of
@@ -37,10 +37,6 @@ QUICK_ALL = (
 def without_samples(*overrides: str) -> list[str]:
     """The overrides of a short run whose estimator has no `num_samples`."""
     return [override for override in fast(*overrides) if not override.startswith("estimator.num_samples")]
-
-
-def evaluation(path: Path) -> dict[str, Any]:
-    return json.loads((path / "evaluation.json").read_text())
 
 
 def numbers(path: Path) -> dict[str, float]:
@@ -148,6 +144,7 @@ def test_a_poor_proposal_gives_a_lower_bound_without_an_error(
 # estimators
 
 
+@pytest.mark.slow
 def test_all_estimators_stand_side_by_side_under_one_prior(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,30 +220,6 @@ def test_more_dequantizations_bound_the_mass_more_tightly(gaussian: Path, run_ev
         assert found["test/log_likelihood"] == before["test/log_likelihood"]
         masses.append(found["test/log_mass_bits_per_dim"])
     assert masses[1] < masses[0] < before["test/log_likelihood_bits_per_dim"]
-
-
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("measure=mass", "binary"),
-        ("dequantizations=3", "found estimator=importance and binary pixels: type dequantizations=1"),
-        ("dequantizations=3 estimator=ais", "dequantizations above 1 need importance sampling"),
-        ("inference_gap=2", "inference_gap must be true or false, found 2"),
-        ("limit=0", "limit must be a whole number of at least 1"),
-        ("split=train", "test or val"),
-        ("devices=0", "devices must be a whole number of at least 1"),
-        ("estimator=guess", "guess"),
-        ("+estimator.num_chains=3", "also type estimator=refined, importance, ais, hmc or all"),
-        ("estimator.num_chains=3 estimator=hmc", "must be even"),
-        ("estimator=ais num_samples=10", "num_samples needs importance sampling"),
-    ],
-)
-def test_an_invalid_override_fails_in_one_line_and_writes_nothing(
-    override: str, words: str, folder: Path, run_evaluate: Run
-) -> None:
-    before = sorted(folder.rglob("*"))
-    assert_one_line(run_evaluate("run_dir=run", *override.split(), code=2), words)
-    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_posterior_without_a_density_is_one_clear_line(folder: Path, run_evaluate: Run) -> None:

@@ -1,6 +1,5 @@
 """Weights as safetensors: they evaluate to the same numbers, and hold nothing but numbers."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, results, run_main, weights
+from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, evaluation, results, run_main, weights
 from vaelab import evaluate, export
 from vaelab.runs.folder.weights import FORMAT, Weights, read_safetensors, write_safetensors
 
@@ -56,20 +55,20 @@ def test_what_is_shared_evaluates_to_the_same_numbers(run_fast: Run, tmp_path: P
     folder = run_fast("model=shared", "decoder=gaussian_optimal").path
     line = (f"run_dir={folder}", "checkpoint=best")
     run_main(evaluate.main, tmp_path, *line)
-    before = json.loads((folder / "evaluation.json").read_text())
+    before = evaluation(folder)
     run_main(export.main, tmp_path, *line)
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         if path.suffix != ".safetensors" and path.name not in ("config.yaml", "record.json"):
             path.unlink()
     shutil.rmtree(folder / "evaluations")
     run_main(evaluate.main, tmp_path, *line)
-    assert json.loads((folder / "evaluation.json").read_text()) == before
+    assert evaluation(folder) == before
 
 
 def test_a_checkpoint_comes_before_its_export(folder: Path) -> None:
     exported(folder).write_bytes(b"damaged")
     run_main(evaluate.main, folder.parent, f"run_dir={folder.name}")
-    found = json.loads((folder / "evaluation.json").read_text())
+    found = evaluation(folder)
     assert found["test/elbo"] == results(folder)["test/elbo"]
 
 
@@ -115,7 +114,6 @@ def test_a_damaged_file_is_refused_in_one_line(kind: str, folder: Path) -> None:
     [
         ("run_dir=nowhere", FAILURE, ("nowhere", "not a run folder")),
         ("run_dir=run checkpoint=first", USAGE, ("checkpoint", "last or best")),
-        ("", USAGE, ("run_dir",)),
         ("run_dir=run checkpoint=best", FAILURE, ("best.ckpt", "does not exist")),
     ],
 )

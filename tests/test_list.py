@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
 
 from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, results, run_main
 from tests.helpers.sweep_folders import killed_job, plan, running_job, stopped_job
 from vaelab import evaluate
 from vaelab import list as listing
-from vaelab.reporting.listing import COLUMNS, chosen, listed
+from vaelab.reporting.listing import COLUMNS, chosen, runs_in
 
 CURVE = "samples_seen,steps,val/elbo\n1438,15,-50.0\n2000,21,-45.0\n"
 
@@ -29,14 +30,19 @@ def run_list(tmp_path: Path) -> Run:
 def rows(folder: str = "logs", **options: Any) -> list[dict[str, Any]]:
     """The rows of the runs that match, as `--json` prints them."""
     everything: dict[str, Any] = {"state": None, "find": (), "at_least": None, "sort": "run", "best": False}
-    return [run.row for run in chosen(listed(Path(folder)), **everything | options)]
+    return [run.row for run in chosen(runs_in(Path(folder)), **everything | options)]
+
+
+def checkpoint(path: Path, size: int) -> None:
+    """A checkpoint that can be read, with so many weights."""
+    torch.save({"counts": {"steps": 1, "samples_seen": 100}, "state_dict": {"w": torch.zeros(size)}}, path)
 
 
 def done(parent: Path, *overrides: str, bound: float, pixels: str = "binary", epochs: int = 3) -> Path:
     """A run that is done, with two checkpoints to spare."""
     with running_job(parent, *overrides, pixels=pixels) as folder:
         for i, name in enumerate(("last", "previous", "best"), start=1):
-            (folder.checkpoints / f"{name}.ckpt").write_bytes(b"x" * 10**i)
+            checkpoint(folder.checkpoints / f"{name}.ckpt", i)
         folder.finish({"val/elbo": bound, "epochs": epochs, "best/val/elbo": bound + 1})
     return folder.path
 
@@ -234,12 +240,24 @@ def names(folder: Path) -> list[str]:
 def test_finished_runs_keep_their_best_checkpoint(logs: Path, run_list: Run) -> None:
     kept = {path: path.read_bytes() for path in logs.rglob("*") if path.is_file() and path.parts[-2] != "checkpoints"}
     (logs / "runs" / "seed_1" / "checkpoints" / "last.ckpt").touch()
+    spare = sum(path.stat().st_size for name in ("last", "previous") for path in logs.rglob(f"{name}.ckpt"))
     said = run_list("prune=checkpoints", "yes=true").out
-    assert said.splitlines()[-1] == "removed: checkpoints of 3 runs, 330 bytes"
+    assert said.splitlines()[-1] == f"removed: checkpoints of 3 runs, {spare:,} bytes"
     assert names(logs / "runs" / "seed_0" / "checkpoints") == ["best.ckpt"]
     assert names(logs / "runs" / "seed_1" / "checkpoints") == ["last.ckpt"]  # which it resumes from
     assert kept.items() <= {path: path.read_bytes() for path in kept}.items()
     assert "nothing to remove" in run_list("prune=checkpoints", "yes=true").out
+
+
+def test_a_run_whose_best_checkpoint_is_damaged_keeps_the_others(logs: Path, run_list: Run) -> None:
+    damaged = logs / "runs" / "seed_0"
+    best = damaged / "checkpoints" / "best.ckpt"
+    best.write_bytes(best.read_bytes()[:-100])
+    outcome = run_list("prune=checkpoints", "yes=true", code=FAILURE)
+    assert "1 of 3 runs were left alone: logs/runs/seed_0 keeps all its checkpoints, because " in outcome.err
+    assert "best.ckpt cannot be loaded" in outcome.err
+    assert names(damaged / "checkpoints") == ["best.ckpt", "last.ckpt", "previous.ckpt"]
+    assert names(logs / "sweeps" / "look" / "decoder_bernoulli" / "checkpoints") == ["best.ckpt"]
 
 
 def test_a_run_without_a_best_checkpoint_keeps_its_last(logs: Path, run_list: Run) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.commands import Run, assert_same_weights, only_run, results, status, steps_in
+from tests.helpers.commands import Run, assert_same_weights, curve_rows, only_run, results, status, steps_in
 from tests.helpers.training import script_validations
 from vaelab.runs.tracking.curves import Curves
 from vaelab.signals import Interrupted, heeding
@@ -87,12 +87,7 @@ def test_many_interruptions_change_nothing(run_fast: Run, tmp_path: Path, monkey
     assert_same_weights(path, other)
     assert_same_weights(path, other, "best")
     assert results(path) == results(other)
-    assert [row for row in table(path) if row["val/elbo"]] == [row for row in table(other) if row["val/elbo"]]
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    header, *rows = (path / "curves.csv").read_text().splitlines()
-    return [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
+    assert [row for row in curve_rows(path) if row["val/elbo"]] == [row for row in curve_rows(other) if row["val/elbo"]]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vaelab.errors import ConfigError
-from vaelab.reporting.listing import COLUMNS, as_lines, chosen, listed
+from vaelab.reporting.listing import COLUMNS, as_lines, chosen, runs_in
 from vaelab.reporting.pruning import NEEDLESS, prune
 from vaelab.reporting.reading import STATES, is_number
 from vaelab.runs.cli import command
@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     if not (cfg.at_least is None or is_number(cfg.at_least)):
         raise ConfigError(f"at_least must be a number of nats, found {cfg.at_least!r}: type at_least=-100")
     find = [cfg.find] if isinstance(cfg.find, str) else list(map(str, cfg.find or ()))
-    runs = chosen(listed(Path(cfg.folder)), cfg.state, find, cfg.at_least, cfg.sort, cfg.best)
+    runs = chosen(runs_in(Path(cfg.folder)), cfg.state, find, cfg.at_least, cfg.sort, cfg.best)
     if cfg.prune is not None:
         print(prune(runs, cfg.prune, cfg.yes))
     elif cfg.json:

@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     folder = Path(cfg.sweep)
     report = gather(folder)
     contents = {
-        "html": render(report, pictures_of(report)),
+        "html": render(report, *pictures_of(report)),
         "csv": as_csv(report.rows),
         "json": report.as_json(),
         "md": "\n".join(table.markdown for table in report.tables.values()),

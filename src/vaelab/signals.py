@@ -1,12 +1,6 @@
 """Signals: finish the optimiser step, write a checkpoint, and stop. A second Ctrl-C stops at once.
 
-| signal | sent by | exit code |
-|---|---|---|
-| SIGINT | Ctrl-C | 130 |
-| SIGHUP | a terminal that closes; stays ignored under `nohup` | 129 |
-| SIGTERM | `kill`; container engines and cluster schedulers at the end of a job | 143 |
-| SIGUSR1 | SLURM before the time limit (`#SBATCH --signal=USR1@90`); the job is requeued | 138 |
-| SIGUSR2 | a program with its own handler, such as submitit; we call that handler after the checkpoint | |
+`docs/survival.md` lists the signals, who sends them, and their exit codes.
 """
 
 import logging
@@ -43,16 +37,11 @@ class Interrupted(BaseException):
 
 
 class Stop:
-    """Whether a signal told this process to stop; see `heeding`.
-
-    Attributes:
-        asked: the number of the first such signal; None before any.
-        in_threads: whether work runs in threads, which a second Ctrl-C can stop only by ending the process.
-    """
+    """Whether a signal told this process to stop; see `heeding`."""
 
     def __init__(self) -> None:
-        self.asked: int | None = None
-        self.in_threads = False
+        self.asked: int | None = None  # the number of the first such signal
+        self.in_threads = False  # whether work runs in threads, which a second Ctrl-C stops only by ending the process
         self.noticed = False  # whether `notice` has logged the signal
         self.patient = 0  # how many nested `patiently` blocks are running
         self.process = os.getpid()

@@ -19,7 +19,6 @@ from vaelab.errors import DataError
 from vaelab.runs.build import build_data
 
 PIXELS = ("binary", "unit", "levels")
-BLOCKS = [Block(number, torch.arange(100 * number, 100 * number + 50)) for number in (0, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,7 @@ def test_shapes_are_those_that_it_declares(make, name):
 def test_pixels_of_each_kind_are_in_their_range(make, name, pixels):
     data = make(name)
     data.serve(pixels)
-    x = data.draw_block("test", BLOCKS[0])
+    x = data.draw_block("test", Block(0, torch.arange(50)))
     assert x.shape == (50, *data.event_shape)
     assert x.dtype == torch.float32
     assert x.max() <= data.max_pixel
@@ -94,19 +93,6 @@ def test_pixels_of_each_kind_are_in_their_range(make, name, pixels):
         assert torch.isin(x, allowed.float()).all()
 
 
-@pytest.mark.parametrize("pixels", ["binary", "unit"])
-def test_draws_are_a_function_of_seed_and_block(make, name, pixels):
-    data, other = make(name), make(name, 1)
-    for each in (data, other):
-        each.serve(pixels)
-    same = Block(1, BLOCKS[0].indices)
-    first = data.draw_block("train", BLOCKS[0])
-    assert not torch.equal(data.draw_block("train", same), first)
-    assert not torch.equal(data.draw_block("train", BLOCKS[0], again=1), first)
-    assert torch.equal(data.draw_block("train", BLOCKS[0]), first)
-    assert not torch.equal(other.draw_block("train", BLOCKS[0]), first)
-
-
 def test_record_is_plain_and_the_same_again(make, name):
     data = make(name)
     data.serve("unit")
@@ -116,10 +102,3 @@ def test_record_is_plain_and_the_same_again(make, name):
     assert record["event_shape"] == list(data.event_shape)
     assert record["sha256"].keys() == record["sizes"].keys()
     assert (record["pixels"], record["num_levels"], record["seed"]) == ("unit", data.num_levels, 0)
-
-
-def test_blocks_hold_every_example_once_in_order(make, name):
-    data = make(name)
-    for split in SPLITS:
-        indices = torch.cat([block.indices for block in data.blocks(split)])
-        assert torch.equal(indices, torch.arange(len(data.split[split])))

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.commands import Run, results
+from tests.helpers.commands import Run, evaluation, results
 from vaelab.data import Array
 from vaelab.data.splits import sizes_of
 from vaelab.errors import DataError
@@ -123,7 +123,7 @@ def test_a_run_is_the_same_wherever_its_array_lies(run_fast: Run, run_evaluate: 
         assert "mine.npy" in text
         assert str(tmp_path) not in text
     run_evaluate(f"run_dir={first.path}", f"data_dir={tmp_path / 'two'}")
-    evaluated = json.loads((first.path / "evaluation.json").read_text())
+    evaluated = evaluation(first.path)
     assert evaluated["test/elbo"] == pytest.approx(results(first.path)["test/elbo"])
     np.save(tmp_path / "two" / "mine.npy", PICTURES[::-1])
     refused = run_fast(*line, "data_dir=two", "trainer.max_epochs=2", code=1, figures=True)

@@ -7,7 +7,12 @@ import torch
 
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
 from vaelab.data import Digits
-from vaelab.estimators import AnnealedImportanceSampling, HarmonicMean, ImportanceSampling
+from vaelab.estimators import (
+    AnnealedImportanceSampling,
+    HarmonicMean,
+    ImportanceSampling,
+    RefinedImportanceSampling,
+)
 from vaelab.evaluation.advice import on_bound, verdicts
 from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
@@ -65,6 +70,16 @@ def test_one_example_and_one_sample_give_no_error_metrics():
     assert all(math.isfinite(value) for value in found.values())
 
 
+def test_the_error_of_the_gaps_difference_is_that_of_each_examples():
+    estimate, fitted = torch.tensor([-90.0, -80, -86, -94, -99]), torch.tensor([-97.0, -83, -93, -98, -104])
+    gap = fitted - records().column("elbo")
+    values = records(log_likelihood=estimate, fitted_elbo=fitted, fitted_rate=gap, amortization_gap=gap)
+    found = summary(values, {"": IMPORTANCE}, Digits(), BERNOULLI)
+    expected = torch.std(estimate - fitted - gap) / math.sqrt(5)
+    assert found["gap_difference_error"] == pytest.approx(expected.item())
+    assert found["gap_difference_error"] > math.hypot(found["amortization_gap_error"], found["approximation_gap_error"])
+
+
 def test_the_error_of_a_mean_is_that_of_independent_estimates():
     columns = {"log_likelihood": torch.tensor([-1.0, -3.0]), "standard_error": torch.tensor([0.3, 0.4])}
     found = estimate_summary(columns, IMPORTANCE)
@@ -109,7 +124,7 @@ def test_nothing_to_complain_of():
 
 
 GAPS = {"amortization_gap": 3.0, "approximation_gap": 2.0, "fitted_elbo": -92.0, "fitted_rate": 9.0, "rate": 10.0}
-GAPS |= {"amortization_gap_error": 0.1, "approximation_gap_error": 0.1}
+GAPS |= dict.fromkeys(("amortization_gap_error", "approximation_gap_error", "gap_difference_error"), 0.1)
 COLLAPSED = {"active_units": 0, "rate": 0.01}
 GAP = {"simulated_gap": 0.05, "simulated_gap_error": 0.01}
 NARROW, HEAVY = {"coverage_50": 0.3, "coverage_90": 0.71}, {"coverage_50": 0.6, "coverage_90": 0.84}
@@ -148,6 +163,12 @@ COMPLAINTS = {
     "p(x|z) are too low: 58% of the pixels lie above their median": {"above_median": 0.58},
     "p(x|z) are too high: 42% of the pixels lie above their median": {"above_median": 0.42},
 }
+
+
+def test_no_estimator_is_advised_that_was_used():
+    low = {"bias": -0.05}
+    assert "; use a larger num_samples=, or estimator=refined or ais /" in said(**low)
+    assert "; use a larger num_samples=, or estimator=ais /" in said({"": RefinedImportanceSampling()}, **low)
 
 
 @pytest.mark.parametrize("expected", COMPLAINTS)

@@ -19,7 +19,7 @@ def test_one_seed_each_is_the_paired_t_test() -> None:
     (a,), (b,) = drawn(1, 30, 0, 0.3), drawn(1, 30, 1)
     found, expected = difference([a], [b]), stats.ttest_rel(a, b)
     low, high = expected.confidence_interval(LEVEL)
-    assert found.of_seeds is None
+    assert found.variances is None
     assert found.mean == pytest.approx(a.mean() - b.mean())
     assert found.error == pytest.approx(stats.sem(a - b))
     assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
@@ -46,7 +46,7 @@ def test_the_widths_of_seeds_and_examples_add_in_squares() -> None:
     seeds = stats.ttest_ind(*means, equal_var=False)
     of_seeds = np.var(means[0], ddof=1) / 3 + np.var(means[1], ddof=1) / 4
     of_examples = stats.sem(np.mean(a, 0) - np.mean(b, 0)) ** 2
-    assert found.of_seeds == pytest.approx(of_seeds)
+    assert found.error**2 == pytest.approx(of_seeds + found.of_examples)
     assert found.of_examples == pytest.approx(of_examples)
     squares = stats.t.ppf(0.975, min(seeds.df, 4)) ** 2 * of_seeds + stats.t.ppf(0.975, 39) ** 2 * of_examples
     assert found.half_width == pytest.approx(math.sqrt(squares))
@@ -107,7 +107,7 @@ def test_values_that_do_not_pair_are_refused(
 
 def test_the_seeds_asked_for_would_tell_the_difference() -> None:
     rng, truth, wrong = np.random.default_rng(1), 1.0, 0.2
-    asked = Difference(truth, (3, 3), 10_000, 2 * 1.0 / 3, 4.0, 1e-9).enough_seeds()
+    asked = Difference(truth, (3, 3), 10_000, (1.0, 1.0), 1e-9).enough_seeds()
     assert asked is not None
     told = []
     for _ in range(400):
@@ -117,13 +117,31 @@ def test_the_seeds_asked_for_would_tell_the_difference() -> None:
 
 
 def test_more_examples_are_asked_for_a_smaller_difference() -> None:
-    asked = [Difference(mean, (1, 1), 100, None, 1.0, 0.01).enough_examples() for mean in (0.2, 0.1, 0.05)]
+    asked = [Difference(mean, (1, 1), 100, None, 0.01).enough_examples() for mean in (0.2, 0.1, 0.05)]
     assert all(a is not None and b is not None and 3 < b / a < 5 for a, b in pairwise(asked))
     half = stats.t.ppf(0.975, 1e4) + stats.t.ppf(0.8, 1e4)
     assert asked[2] == pytest.approx((half / 0.05) ** 2, rel=0.1)  # one example has variance 1
 
 
 def test_no_examples_make_up_for_the_noise_of_seeds() -> None:
-    found = Difference(0.1, (3, 3), 100, 1.0, 4.0, 0.01)
-    assert found.enough_examples() is None
-    assert Difference(1e-6, (3, 3), 100, 1.0, 4.0, 0.01).enough_seeds() is None
+    assert Difference(0.1, (3, 3), 100, (1.5, 1.5), 0.01).enough_examples() is None
+
+
+def test_no_seeds_make_up_for_the_noise_of_examples() -> None:
+    assert Difference(0.1, (3, 3), 100, (1.5, 1.5), 0.01).enough_seeds() is None
+    many = Difference(0.1, (3, 3), 100, (1.5, 1.5), 1e-6).enough_seeds()
+    assert many is not None
+    assert many > 1000
+
+
+@pytest.mark.parametrize(("seeds", "variances"), [((2, 12), (1.0, 1.0)), ((2, 12), (0.2, 4.0)), ((12, 2), (0.2, 4.0))])
+def test_the_seeds_asked_for_are_right_for_unequal_numbers(
+    seeds: tuple[int, int], variances: tuple[float, float]
+) -> None:
+    asked = Difference(1.5, seeds, 10_000, variances, 1e-9).enough_seeds()
+    assert asked is not None
+    rng, told = np.random.default_rng(0), []
+    for _ in range(400):
+        a, b = (rng.normal(mean, v**0.5, max(n, asked)) for mean, v, n in zip((1.5, 0), variances, seeds, strict=True))
+        told.append(difference([np.full(5, value) for value in a], [np.full(5, value) for value in b]).tells)
+    assert np.mean(told) == pytest.approx(0.8, abs=0.12)

@@ -1,6 +1,7 @@
 """Run the entry points in this process, as a command line would, and look at what they leave."""
 
 import copy
+import csv
 import io
 import json
 import logging
@@ -157,6 +158,18 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[str] | None =
         time.sleep(0.01)
 
 
+def failing_at(count: int, function: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
+    """Return the function, whose call number `count` raises an error before it does anything."""
+    calls = iter(range(1, 100_000))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == count:
+            raise error
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
 def assert_one_line(outcome: Outcome, *words: str) -> None:
     """Assert that a command said one line on stderr, that holds the words, and nothing else."""
     lines = outcome.err.splitlines()
@@ -171,6 +184,22 @@ def assert_one_line(outcome: Outcome, *words: str) -> None:
 def status(path: Path) -> dict[str, Any]:
     """Return what `status.json` of a run folder says."""
     return json.loads((path / "status.json").read_text())
+
+
+def evaluation(path: Path) -> dict[str, Any]:
+    """Return what `evaluation.json` of a run folder says."""
+    return json.loads((path / "evaluation.json").read_text())
+
+
+def files_in(path: Path) -> dict[str, bytes]:
+    """Return the files below a folder, by their relative paths."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def curve_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a run folder's `curves.csv`."""
+    with (path / "curves.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def only_run(cwd: Path) -> Path:

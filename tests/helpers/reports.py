@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.reporting.gathering import Report
-from vaelab.reporting.plots import Axes, Plot, panel_of
+from vaelab.reporting.plots import Axes, Plot, scores_panel
 
 
 def stored_report(sweep: Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def own_part(html: str) -> str:
 
 
 def plots(report: Report, group: int = 0) -> dict[str, Plot]:
-    return panel_of(report.groups[group], Axes(report)).plots
+    return scores_panel(report.groups[group], Axes(report)).plots
 
 
 def cells(html: str) -> list[list[str]]:

@@ -22,6 +22,7 @@ from vaelab.runs.configuration import plain
 from vaelab.runs.evaluating.cache import TEST, KeptEvaluation
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.sweeps.folder import SweepFolder
+from vaelab.sweeps.job import JobSpec, Outcome
 
 Numbers = dict[str, float]
 EXAMPLES = 179
@@ -118,6 +119,14 @@ def stopped_job(sweep: Path, error: BaseException, *overrides: str) -> Path:
     with pytest.raises(type(error)), running_job(sweep, *overrides) as folder:
         raise error
     return folder.path
+
+
+def lost_job(sweep: Path, *overrides: str) -> Path:
+    """A planned job that failed before it stored its configuration."""
+    plan(sweep, overrides)
+    path = run_folder(sweep, *overrides).path
+    JobSpec({}, path, sweep, {}, path.name).record(Outcome("failed", error="it broke"))
+    return path
 
 
 def killed_job(sweep: Path, *overrides: str) -> Path:

@@ -11,7 +11,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.helpers.commands import FAILURE, USAGE, Run, assert_one_line, run_main
-from tests.helpers.sweep_folders import EXAMPLES, finished_job, keep_values, killed_job, metrics, running_job
+from tests.helpers.sweep_folders import (
+    EXAMPLES,
+    finished_job,
+    keep_values,
+    killed_job,
+    lost_job,
+    metrics,
+    plan,
+    running_job,
+)
 from vaelab import compare
 from vaelab.evaluation.paired import difference
 
@@ -117,6 +126,19 @@ def test_jobs_without_a_result_are_named(sweep: Path, run_compare: Run) -> None:
     assert len(comparisons(sweep.parent)) == 3
 
 
+def test_a_label_is_shown_as_it_is_typed(tmp_path: Path, run_compare: Run) -> None:
+    for name in ("a<b", "a*c"):
+        finished_job(tmp_path / name, "seed=0", value=-3)
+    printed = run_compare("runs=['a<b/seed_0','a*c/seed_0']").out
+    assert "`runs=a<b/seed_0` against `runs=a*c/seed_0`" in printed
+
+
+def test_a_seed_that_failed_before_it_stored_its_configuration_is_counted(sweep: Path, run_compare: Run) -> None:
+    lost_job(sweep, "latent_dim=2", "seed=2")
+    plan(sweep, *((f"latent_dim={size}", f"seed={seed}") for size in (2, 5, 9) for seed in (0, 1)))
+    assert "2 (1 failed)" in run_compare("runs=sweep").out
+
+
 # what is refused
 
 
@@ -208,7 +230,7 @@ def test_a_strangers_texts_are_harmless(sweep: Path, run_compare: Run) -> None:
     texts = [printed, *((sweep.parent / f"comparison.{ending}").read_text() for ending in ("md", "json"))]
     assert not [text for text in texts if "\x1b" in text]
     assert not [text for text in texts[:2] if "<script>" in text]
-    assert r"\x1b[2Jdigits &lt;script" in printed
+    assert r"\\x1b[2Jdigits &lt;script" in printed
     assert "not compared: sweep/latent_dim_5-seed_0/evaluations/test-last.safetensors is a link" in printed
 
 

@@ -15,8 +15,8 @@ from vaelab.runs.evaluating.cache import TEST
 
 def said(sweep: Path) -> tuple[Report, list[str]]:
     report = gather(sweep)
-    (group,) = report.groups
-    return report, report.headline(group)
+    (sentences,) = report.headlines.values()
+    return report, list(sentences)
 
 
 def seeded(sweep: Path, size: int, *values: float, **more: float) -> None:
@@ -28,7 +28,7 @@ def test_the_first_sentence_can_be_quoted(sweep: Path) -> None:
     seeded(sweep, 5, -3.0, -3.2, -3.1)
     seeded(sweep, 2, -4.0, -4.1, -4.2)
     report, (first, *others) = said(sweep)
-    width = report.comparisons[1][0].difference.half_width  # type: ignore[union-attr]
+    width = report.tables[1].comparisons[0].difference.half_width  # type: ignore[union-attr]
     assert first == (
         "the best of 2 settings by validation is latent_dim=5: its log p(x) on the test split is -3.10 ± 0.06 nats per "
         f"example (mean of 3 seeds ± standard error), better than the next one, latent_dim=2, by 1.00 ± {width:.2f} "
@@ -36,6 +36,14 @@ def test_the_first_sentence_can_be_quoted(sweep: Path) -> None:
     )
     assert len(others) == 1  # what the number is
     assert others[0].startswith("its score is a lower bound of log p(x) with K = 100; the proposal is poor for")
+
+
+def test_what_all_settings_share_is_said_once(gridded: Path) -> None:
+    report = gather(gridded)
+    for first, *others in report.headlines.values():
+        assert first.count("decoder=") == 1
+        assert "the next one, latent_dim=2, " in first
+        assert "decoder=" not in " ".join(others)
 
 
 def test_the_page_says_that_another_is_better_on_the_test(sweep: Path, run_report: Run) -> None:
@@ -56,7 +64,7 @@ def test_settings_that_cannot_be_told_apart_are_said_with_advice(sweep: Path) ->
     seeded(sweep, 2, -3.0, -3.5)
     seeded(sweep, 3, -3.2, -3.7)
     report, (first, advice, *_) = said(sweep)
-    (found,) = report.comparisons[1]
+    (found,) = report.tables[1].comparisons
     assert first.endswith(
         f"; the next one, latent_dim=3, cannot be told apart from it (difference {found.size}, 95 % interval)"
     )
@@ -78,7 +86,7 @@ def test_the_others_are_counted_and_named(sweep: Path) -> None:
     for size, value, validation in ((2, -3.0, 0), (3, -4.0, -1), (4, -2.0, -2), (5, -3.0, -3)):
         seeded(sweep, size, value, value - 0.01, validation=validation)
     report, sentences = said(sweep)
-    sizes = [comparison.size for comparison in report.comparisons[1]]
+    sizes = [comparison.size for comparison in report.tables[1].comparisons]
     assert sentences[1] == (
         f"on the test split it is better than 1 of the 3 others, is worse than latent_dim=4 ({sizes[1]}), cannot be "
         f"told apart from latent_dim=5 ({sizes[2]}); each 95 % interval holds for its own pair"
@@ -90,7 +98,7 @@ def test_a_difference_is_that_of_the_paired_scores(sweep: Path) -> None:
     hard = scores_around(-50.0, "hard")
     finished_job(sweep, "latent_dim=2", value=-50.0, scores=hard)
     finished_job(sweep, "latent_dim=3", value=-51.0, scores=hard - 1 + noise)
-    (found,) = said(sweep)[0].comparisons[1]
+    (found,) = said(sweep)[0].tables[1].comparisons
     interval = stats.ttest_1samp((1 - noise).numpy(), 0.0).confidence_interval(0.95)
     assert found.difference is not None
     assert found.difference.mean == pytest.approx(1 - noise.mean().item())

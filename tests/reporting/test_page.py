@@ -38,7 +38,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stopped_job(sweep, ValueError("<b>the loss</b>"), "decoder=gaussian", "latent_dim=9", "seed=0")
     plan(sweep, ("decoder=bernoulli", "latent_dim=9", "seed=1"))
     report = gather(sweep)
-    (sweep / "report.html").write_text(render(report, pictures_of(report)), encoding="utf-8")
+    (sweep / "report.html").write_text(render(report, *pictures_of(report)), encoding="utf-8")
     return sweep / "report.html"
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.helpers.reports import plots
 from tests.helpers.sweep_folders import finished_job, keep_curve, plan
-from vaelab.reporting import learning
 from vaelab.reporting.gathering import gather
-from vaelab.reporting.plots import Axes, panel_of
+from vaelab.reporting.learning import learning_panel, thinned
+from vaelab.reporting.plots import Axes, scores_panel
 
 
 def test_a_point_is_the_mean_and_standard_error_over_seeds(sweep: Path) -> None:
@@ -65,7 +65,7 @@ def test_the_lines_of_the_best_settings_are_drawn(sweep: Path, monkeypatch: pyte
         for size in (2, 5):
             finished_job(sweep, f"optimizer.lr={i + 1}", f"latent_dim={size}", value=-float(i))
     report = gather(sweep)
-    panel = panel_of(report.groups[0], Axes(report))
+    panel = scores_panel(report.groups[0], Axes(report))
     assert set(panel.legend) == {"optimizer.lr=1", "optimizer.lr=2"}
     assert panel.left_out == "Drawn are 2 of 3 lines, those of the best settings."
 
@@ -78,7 +78,7 @@ def test_a_setting_has_a_curve_for_each_seed(sweep: Path) -> None:
         job = finished_job(sweep, "latent_dim=2", f"seed={seed}", value=-1)
         keep_curve(job, [(100, -9.0), (200, -5.0 - seed), (300, math.inf)])
     finished_job(sweep, "latent_dim=3", "seed=0", value=-2)  # has no curve
-    panel = learning.panel_of(gather(sweep).groups[0])
+    panel = learning_panel(gather(sweep).groups[0])
     assert panel is not None
     assert panel.legend == {"latent_dim=2": 0}
     (trace,) = panel.plots["Learning curves"]["data"]
@@ -88,19 +88,19 @@ def test_a_setting_has_a_curve_for_each_seed(sweep: Path) -> None:
 
 def test_without_curves_there_is_no_plot_of_them(sweep: Path) -> None:
     finished_job(sweep, value=-1)
-    assert learning.panel_of(gather(sweep).groups[0]) is None
+    assert learning_panel(gather(sweep).groups[0]) is None
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
     curve = [(float(x), -float(x)) for x in range(12_345)]
-    found = learning.thinned(curve, 100)
+    found = thinned(curve, 100)
     assert len(found) == 100
     assert (found[0], found[-1]) == (curve[0], curve[-1])
 
 
 def test_the_axis_leaves_out_the_first_steep_rise(sweep: Path) -> None:
     keep_curve(finished_job(sweep, value=-1), [(x, -1000.0 if x < 2 else -100.0 + x) for x in range(20)])
-    panel = learning.panel_of(gather(sweep).groups[0])
+    panel = learning_panel(gather(sweep).groups[0])
     assert panel is not None
     low, high = panel.plots["Learning curves"]["layout"]["yaxis"]["range"]
     assert -100 < low < -98

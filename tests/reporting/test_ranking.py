@@ -10,9 +10,10 @@ import pytest
 
 from tests.helpers.commands import Run
 from tests.helpers.reports import own_part, page, plots, stored_report
-from tests.helpers.sweep_folders import SHA256, finished_job, metrics, running_job, stopped_job
+from tests.helpers.sweep_folders import SHA256, finished_job, lost_job, metrics, plan, running_job, stopped_job
 from vaelab.reporting.gathering import gather
 from vaelab.reporting.groups import Setting
+from vaelab.sweeps.folder import SweepFolder
 
 
 def settings(sweep: Path) -> list[Setting]:
@@ -31,7 +32,7 @@ def test_masses_and_densities_share_no_ranking_and_no_plot(gridded: Path) -> Non
         scores = [setting.score for setting in group.settings]
         plotted = [y for trace in plots(report, i)["log p(x) by latent_dim"]["data"] for y in trace["y"]]
         assert {value > 0 for value in (*scores, *plotted)} == {positive}
-        for comparison in report.comparisons[group.number]:
+        for comparison in report.tables[group.number].comparisons:
             assert comparison.better in group.settings
             assert comparison.worse in group.settings
 
@@ -43,7 +44,7 @@ def test_other_data_are_another_group(more: dict[str, Any], sweep: Path) -> None
         folder.finish({"test/elbo": -2.0, "val/elbo": -2.0})
     report = gather(sweep)
     assert [len(group.settings) for group in report.groups] == [1, 1]
-    assert list(report.comparisons.values()) == [[], []]
+    assert [table.comparisons for table in report.tables.values()] == [[], []]
 
 
 def test_each_estimator_is_a_group_of_its_own(sweep: Path) -> None:
@@ -94,6 +95,19 @@ def test_failed_seeds_are_counted(sweep: Path) -> None:
     for seed in (1, 2):
         stopped_job(sweep, ValueError("it broke"), "latent_dim=2", f"seed={seed}")
     assert [setting.failed for setting in settings(sweep)] == [2, 0]
+
+
+def test_a_seed_that_failed_before_it_stored_its_configuration_is_counted(sweep: Path) -> None:
+    plan(sweep, *((f"latent_dim={size}", "seed=0", "runtime.devices=1") for size in (2, 3)))
+    jobs = [sweep / name for name in SweepFolder(sweep).plan]
+    for size, job in zip((2, 3), jobs, strict=True):
+        finished_job(sweep, f"latent_dim={size}", "seed=0", value=-size).rename(job)
+    lost_job(sweep, "latent_dim=2", "seed=1")
+    lost_job(sweep, "latent_dim=4", "seed=0")
+    assert [(setting.values, setting.failed) for setting in settings(sweep)] == [
+        ({"latent_dim": 2}, 1),
+        ({"latent_dim": 3}, 0),
+    ]
 
 
 def test_budgets_and_choices_are_other_settings(sweep: Path) -> None:

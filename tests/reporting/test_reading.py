@@ -79,8 +79,10 @@ DAMAGE = [  # file, content, part of the reason
     ("record.json", '{"comparability": {"data": "digits"}}', "unexpected structure"),
     ("record.json", '{"comparability": {"data": ["digits"]}}', "has data=['digits']"),
     ("metrics.json", '{"test/elbo": "high"}', "expected a number"),
-    ("evaluations/a.json", '{"checkpoint": "last", "steps": 20, "samples_seen": 2000}', "unexpected structure"),
-    ("evaluations/a.json", "[1, 2]", "evaluations/a.json"),
+]
+NOTED = [
+    ("evaluations/a.json", '{"checkpoint": "last", "steps": 20, "samples_seen": 2000}', "evaluations/a.json ("),
+    ("evaluations/a.json", "[1, 2]", "evaluations/a.json is damaged (not a mapping)"),
     ("curves.csv", "samples_seen,steps,val/elbo\n1,2\n", "curves.csv is damaged"),
 ]
 
@@ -94,3 +96,33 @@ def test_a_damaged_job_affects_no_other(sweep: Path) -> None:
     for i, (_, _, reason) in enumerate(DAMAGE):
         assert rows[f"latent_dim_{i + 3}"]["state"] == "damaged"
         assert reason in rows[f"latent_dim_{i + 3}"]["error"]
+
+
+@pytest.mark.parametrize(("file", "content", "reason"), NOTED)
+def test_a_damaged_evaluation_or_curve_is_a_note(file: str, content: str, reason: str, sweep: Path) -> None:
+    job = finished_job(sweep, value=-3)
+    key = json.loads((job / "record.json").read_text())["comparability"] | {"dequantizations": 2}
+    good = {"test/log_likelihood": -2.5, "comparability": key, "checkpoint": "last", "steps": 20, "samples_seen": 2000}
+    (job / "evaluations" / "good.json").write_text(json.dumps(good))
+    (job / file).write_text(content)
+    rows = gather(sweep).rows
+    assert [(row["state"], row["log_likelihood"], row["error"]) for row in rows] == [
+        ("done", v, None) for v in (-3, -2.5)
+    ]
+    assert reason in rows[0]["note"]
+
+
+def test_an_evaluation_of_other_weights_under_the_same_key_is_noted(sweep: Path) -> None:
+    job = finished_job(sweep, value=-3)
+    counts = {"steps": 10, "samples_seen": 1000}
+    metrics = json.loads((job / "metrics.json").read_text())
+    (job / "metrics.json").write_text(json.dumps(metrics | {f"best/{name}": n for name, n in counts.items()}))
+    key = json.loads((job / "record.json").read_text())["comparability"]
+    best = {"test/log_likelihood": -2.5, "comparability": key, "checkpoint": "best", **counts}
+    (job / "evaluations" / "best.json").write_text(json.dumps(best))
+    (row,) = gather(sweep).rows
+    assert row["log_likelihood"] == -3
+    assert row["note"] == (
+        "evaluations/best.json left out, because it scores the best weights, and the report ranks the last weights of "
+        "this job by the same numbers, from metrics.json"
+    )

@@ -149,7 +149,7 @@ def test_only_png_files_within_the_limits_are_shown(sweep: Path) -> None:
     (figures / "manifold.png").unlink()
     (figures / "manifold.png").symlink_to(figures / "reconstructions.png")
     Image.new("1", (pictures.MOST_PIXELS + 1, 1)).save(figures / "wide.png")
-    assert [picture.kind for picture in pictures.pictures_of(gather(sweep)).shown] == ["reconstructions"]
+    assert [picture.kind for picture in pictures.pictures_of(gather(sweep))[0]] == ["reconstructions"]
 
 
 def test_the_csv_neutralises_formulas(sweep: Path, run_report: Run) -> None:
@@ -180,10 +180,10 @@ def test_page_csv_and_json_say_the_same(gridded: Path) -> None:
 def test_too_many_jobs_show_pictures_of_a_seed_per_setting(gridded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_JOBS", 6)
     report = gather(gridded)
-    chosen = pictures.pictures_of(report)
-    assert {picture.ranked.entry.settings["seed"] for picture in chosen.shown} == {0}
-    assert "Pictures of 4 of 8 jobs" in chosen.left_out
-    assert chosen.left_out in unescape(render(report, chosen))
+    chosen, left_out = pictures.pictures_of(report)
+    assert {picture.ranked.entry.settings["seed"] for picture in chosen} == {0}
+    assert "Pictures of 4 of 8 jobs" in left_out
+    assert left_out in unescape(render(report, chosen, left_out))
 
 
 def test_the_page_says_that_versions_differ(sweep: Path, run_report: Run) -> None:

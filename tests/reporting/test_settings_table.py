@@ -30,7 +30,7 @@ def table(sweep: Path) -> SettingsTable:
 
 
 def test_the_cells_are_means_errors_and_differences(told: Path) -> None:
-    first, second = gather(told).comparisons[1]
+    first, second = gather(told).tables[1].comparisons
     assert first.difference is not None
     assert second.difference is not None
     assert table(told).cells == [
@@ -71,7 +71,7 @@ def test_a_setting_that_all_rows_share_is_in_the_title(gridded: Path) -> None:
 def test_markdown_and_latex_have_the_cells(told: Path, run_report: Run) -> None:
     run_report("sweep=sweep")
     cells, markdown, latex = table(told).cells, (told / "report.md").read_text(), (told / "report.tex").read_text()
-    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
+    rows = [[*map(str.strip, line.strip("|").split("|"))] for line in markdown.splitlines() if line.startswith("|")]
     assert [rows[0], *rows[2:]] == cells
     assert len(rows[1]) == len(cells[0])
     assert r"    3 & 2 & $-$4.95 & $\geq$ $-$3.95 & $-$1.00 $\pm$ " in latex
@@ -84,7 +84,7 @@ def test_special_characters_are_escaped() -> None:
     assert r"50% of a_b & {c} ~ ^ \ $".translate(IN_LATEX) == (
         r"50\% of a\_b \& \{c\} \textasciitilde{} \textasciicircum{} \textbackslash{} \$"
     )
-    assert "a|b <i> *c* `d`\n".translate(IN_MARKDOWN) == r"a\|b \<i> \*c\* \`d\` "
+    assert "a|b <i> *c* `d`\n".translate(IN_MARKDOWN) == r"a\|b &lt;i> \*c\* \`d\` "
 
 
 def test_csv_and_json_have_the_data_of_settings(told: Path, run_report: Run) -> None:

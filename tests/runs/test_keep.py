@@ -1,7 +1,7 @@
 """`keep=best`: what a finished run keeps, and that whatever reads it gives the right answer or one clear line."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +11,7 @@ from tests.helpers.commands import (
     Run,
     assert_one_line,
     assert_same_weights,
+    evaluation,
     only_run,
     results,
     run_main,
@@ -18,6 +19,8 @@ from tests.helpers.commands import (
 )
 from tests.helpers.training import script_validations
 from vaelab import evaluate, export, report
+from vaelab.errors import RunFolderError
+from vaelab.runs.folder import contents
 from vaelab.training import VAEModule
 
 BEST = ("keep=best", "trainer.max_epochs=5")  # with scripted validations, of which the third is the best
@@ -64,11 +67,12 @@ def test_the_best_weights_are_evaluated_and_exported(kept: Outcome, tmp_path: Pa
     run_main(export.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best")
     run_main(evaluate.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best")
     assert checkpoints(kept.path) == ["best.ckpt", "best.safetensors"]
-    found = json.loads((kept.path / "evaluation.json").read_text())
+    found = evaluation(kept.path)
     for name in ("elbo", "kl", "log_likelihood"):
         assert found[f"test/{name}"] == results(kept.path)[f"best/test/{name}"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_done_keeps_what_it_resumes_from(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +89,17 @@ def test_a_run_that_is_not_done_keeps_what_it_resumes_from(
 def test_a_run_without_a_best_checkpoint_keeps_its_last(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     script_validations(monkeypatch, lambda steps: float("nan"))
     assert checkpoints(run_fast("keep=best").path) == ["last.ckpt"]
+
+
+def test_a_best_checkpoint_that_cannot_be_read_keeps_the_others(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(path: Path) -> dict[str, Any]:
+        raise RunFolderError(f"{path.name} cannot be loaded (it is damaged)")
+
+    monkeypatch.setattr(contents, "load_checkpoint", damaged)
+    outcome = run_fast("keep=best")
+    assert checkpoints(outcome.path) == ["best.ckpt", "last.ckpt"]
+    assert "keeps all its checkpoints, because best.ckpt cannot be loaded (it is damaged)" in outcome.err
+    assert status(outcome.path)["state"] == "done"
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """`kill -9` at any instant, then the same command: what comes out is what would have come out."""
 
-import csv
 import os
 import random
 import shutil
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.commands import Run, fast, results, run_main
+from tests.helpers.commands import Run, curve_rows, fast, results, run_main
 from tests.helpers.training import plain, script_validations
 from vaelab import train
 from vaelab.files import replacing
@@ -102,8 +101,7 @@ def outcome(cwd: Path) -> dict[str, Any]:
         checkpoint = torch.load(path / "checkpoints" / f"{name}.ckpt", weights_only=True)
         keys = ("state_dict", "optimizer_states", "lr_schedulers", "counts", "guard", "callbacks")
         found[name] = {key: plain(checkpoint[key]) for key in keys}
-    with (path / "curves.csv").open() as file:
-        found["validations"] = [row for row in csv.DictReader(file) if row["val/elbo"]]
+    found["validations"] = [row for row in curve_rows(path) if row["val/elbo"]]
     return found
 
 

@@ -1,6 +1,5 @@
 """Bad input: one clear line on stderr, a non-zero exit code, and nothing left behind."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, run_main
+from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, files_in, run_main, status
 from vaelab import compare, dashboard, evaluate, export, report
 from vaelab.estimators import ImportanceSampling
 from vaelab.runs import cli
@@ -94,7 +93,7 @@ TRAIN = [
     ("logger=wandb logger.dir=a_file", USAGE, "logger.dir must be a folder", "a_file", "logger.dir=null"),
     ("logger=wandb +logger.foo=1", USAGE, "logger.foo", "wandb.init"),
     ("keep=last", USAGE, "keep must be all or best", "keep=all"),
-    ("logger=csv +logger.foo=1", USAGE, "foo", "the logger"),
+    ("logger=none +logger.foo=1", USAGE, "foo", "the logger"),
     ("logger=wandb logger.id=mine seeds=2", USAGE, "logger.id=mine", "WANDB_RUN_ID", "leave out -m and seeds="),
     ("-m logger=wandb logger.id=mine seed=1,2", USAGE, "logger.id=mine", "WANDB_RUN_ID", "leave out -m and seeds="),
     ("--optimizer.lr=0.1", USAGE, "type optimizer.lr=0.1", "${args_no_hyphens}"),
@@ -110,10 +109,18 @@ TRAIN = [
     ("sweep.name=mine", USAGE, "sweep.name=mine", "single run", "type -m"),
     ("-m trainer.max_epochs=1,2", USAGE, "vaelab: a sweep cannot vary trainer.max_epochs"),
     ("-m latent_dim=2,0", USAGE, "latent_dim must be a whole number of at least 1, found 0"),
-    ("-m seed=1,2 +hydra.launcher.foo=3", USAGE, "hydra.launcher", "'foo'", "n_jobs"),
-    ("-m seed=1,2 hydra.sweeper.max_batch_size=0", USAGE, "hydra.sweeper.max_batch_size", "at least 1", "found 0"),
+    ("-m seed=1,2 hydra.launcher.n_jobs=0", USAGE, "hydra.launcher.n_jobs must be"),
+    ("-m seed=1,2 +hydra.launcher.foo=3", USAGE, "hydra.launcher got an unexpected keyword argument 'foo'", "n_jobs"),
+    ("-m seed=1,2 hydra.launcher.jobs=tests.absent.Jobs", USAGE, "needs the package tests.absent"),
+    ("-m seed=1,2 hydra.sweeper.max_batch_size=0", USAGE, "hydra.sweeper.max_batch_size must be", "found 0"),
+    ("-m seed=1,2 optimizer.lr=interval(0,1)", USAGE, "is not a list of values: type hydra/sweeper=optuna"),
     ("-m seed=1,2 hydra/launcher=submitit_local +hydra.launcher.foo=3", USAGE, "submitit refuses", "foo"),
     ("-m latent_dim=2 hydra/sweeper=optuna", USAGE, "nothing to search", "latent_dim=choice("),
+    # seeds
+    ("seeds=0", USAGE, "seeds", "at least 1"),
+    ("seeds=2 stacked=true hidden_features=0", USAGE, "vaelab: hidden_features"),  # as of a single run
+    ("seeds=2 data=mnist data_dir=empty", FAILURE, "vaelab: train-images-idx3-ubyte.gz is not in empty/mnist"),
+    ("seeds=2 hydra.run.dir=there", USAGE, "name="),
     # the run folder
     ("hydra.run.dir=a_file", FAILURE, "a_file"),
 ]
@@ -182,8 +189,7 @@ def test_a_bug_is_shown_with_one_traceback_and_logged(
     assert outcome.err.count("ZeroDivisionError: my own bug") == 1
     (path,) = tmp_path.glob("logs/runs/*")
     assert "ZeroDivisionError: my own bug" in (path / "train.log").read_text()
-    status = json.loads((path / "status.json").read_text())
-    assert (status["state"], status["error"]) == ("failed", "ZeroDivisionError: my own bug")
+    assert (status(path)["state"], status(path)["error"]) == ("failed", "ZeroDivisionError: my own bug")
 
 
 def test_who_asks_for_it_gets_the_traceback_of_a_refusal(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,9 +216,9 @@ def test_a_damaged_run_folder_file_is_named_and_kept(
     name: str, content: bytes, words: tuple[str, ...], copied: Path, run_fast: Run
 ) -> None:
     (copied / name).write_bytes(content)
-    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    before = files_in(copied)
     assert_one_line(run_fast("trainer.max_epochs=2", code=FAILURE, figures=True), *words)
-    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+    assert files_in(copied) == before
 
 
 def test_damaged_checkpoints_do_not_start_training_over(copied: Path, run_fast: Run) -> None:
@@ -233,6 +239,17 @@ EVALUATE = [
     ("run_dir=other_model", FAILURE, "last.ckpt", "cannot be loaded"),
     ("run_dir=other_format", FAILURE, "format_version 99"),
     ("run_dir=needs_mnist data_dir=empty", FAILURE, "train-images-idx3-ubyte.gz", "empty/mnist"),
+    ("run_dir=here measure=mass", USAGE, "binary"),
+    ("run_dir=here dequantizations=3", USAGE, "found estimator=importance and binary pixels: type dequantizations=1"),
+    ("run_dir=here dequantizations=3 estimator=ais", USAGE, "dequantizations above 1 need importance sampling"),
+    ("run_dir=here inference_gap=2", USAGE, "inference_gap must be true or false, found 2"),
+    ("run_dir=here limit=0", USAGE, "limit must be a whole number of at least 1"),
+    ("run_dir=here split=train", USAGE, "test or val"),
+    ("run_dir=here devices=0", USAGE, "devices must be a whole number of at least 1"),
+    ("run_dir=here estimator=guess", USAGE, "guess"),
+    ("run_dir=here +estimator.num_chains=3", USAGE, "also type estimator= (ais, all, hmc, importance, refined)"),
+    ("run_dir=here estimator.num_chains=3 estimator=hmc", USAGE, "must be even"),
+    ("run_dir=here estimator=ais num_samples=10", USAGE, "num_samples needs importance sampling"),
 ]
 
 

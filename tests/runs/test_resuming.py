@@ -197,6 +197,7 @@ def test_a_run_that_a_callback_ended_trains_no_more(how: str, tmp_path: Path, mo
     assert results(path) == results(only_run(whole))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_not_ended_goes_on(run_fast: Run) -> None:
     run_fast(*EARLY, "trainer.max_epochs=1")
     path = run_fast(*EARLY, "trainer.max_epochs=2").path

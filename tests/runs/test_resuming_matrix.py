@@ -172,7 +172,7 @@ def test_every_scheduler_resumes_or_is_refused(
 def test_every_callback_resumes_is_refused_or_fails(callback: type, tmp_path: Path) -> None:
     # below `runtime`, so that the run has the same folder if the callback is left out
     line = [f"+{word.lstrip('+')}" for word in arguments("runtime.callbacks.one", callback)]
-    assert_outcome(callback.__name__, ["logger=csv", *line], tmp_path)
+    assert_outcome(callback.__name__, ["logger=none", *line], tmp_path)
 
 
 @pytest.mark.slow

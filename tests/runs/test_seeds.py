@@ -20,7 +20,6 @@ import torch.distributions as td
 from tests.helpers.commands import (
     Outcome,
     Run,
-    assert_one_line,
     assert_same_weights,
     fast,
     results,
@@ -298,17 +297,3 @@ def test_a_process_that_is_killed_is_said_to_be(tmp_path: Path, composed: Any, m
     members = [seeds.Member(composed(), tmp_path)]
     seeds.in_processes(members, None, Stop())
     assert members[0].error == "its process was killed by SIGKILL; the machine may have run out of memory"
-
-
-@pytest.mark.parametrize(
-    ("line", "code", "words"),
-    [
-        ("seeds=0", 2, ("seeds", "at least 1")),
-        ("seeds=2 stacked=true compile=true", 2, ("stacked=false", "compile=false")),
-        ("seeds=2 stacked=true hidden_features=0", 2, ("vaelab: hidden_features",)),  # as of a single run
-        ("seeds=2 data=mnist data_dir=empty", 1, ("vaelab: train-images-idx3-ubyte.gz is not in empty/mnist",)),
-        ("seeds=2 hydra.run.dir=there", 2, ("name=",)),
-    ],
-)
-def test_seeds_that_cannot_be_meant_are_refused(line: str, code: int, words: tuple[str, ...], run_fast: Run) -> None:
-    assert_one_line(run_fast(*line.split(), code=code), *words)

@@ -20,7 +20,7 @@ import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, results, run_main
+from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, evaluation, results, run_main
 from vaelab import evaluate, export
 from vaelab.errors import RunFolderError
 from vaelab.files import write_atomically
@@ -172,7 +172,7 @@ def test_what_evaluation_does_not_need_is_never_made(stranger: Path, planted: Pl
         plant(stranger, key, node)
     run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}")
     assert not planted.fired.exists()
-    found = json.loads((stranger / "evaluation.json").read_text())
+    found = evaluation(stranger)
     assert found["test/elbo"] == results(finished.path)["test/elbo"]
 
 
@@ -211,7 +211,7 @@ def test_a_trusted_package_passes_and_what_it_imports_does_not(
     plant(stranger, "decoder.head._target_", "mypkg.Mine")
     assert_refused(stranger, "decoder.head._target_", "mypkg.Mine", "trust=[mypkg]")
     run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", "trust=[mypkg]")
-    found = json.loads((stranger / "evaluation.json").read_text())
+    found = evaluation(stranger)
     assert found["test/elbo"] == results(finished.path)["test/elbo"]
     for target in ("mypkg.os.system", "mypkg.Bernoulli", "mypkgs.Mine"):
         plant(stranger, "decoder.head._target_", target)
@@ -582,7 +582,7 @@ def test_a_planted_link_is_not_followed(name: str, stranger: Path) -> None:
     run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}")
     assert victim.read_text() == "precious"
     assert not (stranger / "evaluation.json").is_symlink()
-    assert "test/elbo" in json.loads((stranger / "evaluation.json").read_text())
+    assert "test/elbo" in evaluation(stranger)
 
 
 def test_an_export_does_not_leave_the_run_folder(stranger: Path) -> None:

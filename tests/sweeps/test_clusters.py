@@ -11,10 +11,9 @@ import submitit
 from tests.helpers.commands import Run, assert_one_line
 from vaelab.runs.processes.cores import CORES, THREADS
 from vaelab.sweeps import progress
-from vaelab.sweeps.job import Outcome
+from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.launchers import on_ray, on_submitit
 from vaelab.sweeps.launchers.on_submitit import Submitit, folder_for, outcome_of
-from vaelab.sweeps.training import TrainingJob
 
 Script = Callable[[str, str], None]
 
@@ -36,8 +35,8 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
     return write
 
 
-def spec(path: Path, devices: int = 1) -> TrainingJob:
-    return TrainingJob({"runtime": {"devices": devices, "accelerator": "cpu"}}, path, Path(), {}, "")
+def spec(path: Path, devices: int = 1) -> JobSpec:
+    return JobSpec({"runtime": {"devices": devices, "accelerator": "cpu"}}, path, Path(), {}, "")
 
 
 def test_jobs_that_slurm_refuses_leave_one_line(script: Script, run_fast: Run, tmp_path: Path) -> None:

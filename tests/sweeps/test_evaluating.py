@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, composing
+from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, composing, evaluation
 from vaelab.errors import SweepError
 from vaelab.runs.evaluating.session import Evaluation
 from vaelab.signals import Stop
@@ -60,7 +60,7 @@ def evaluate_here(sweep: Path, *overrides: str) -> None:
 
 
 def elbo(folder: Path) -> float:
-    return json.loads((folder / "evaluation.json").read_text())["test/elbo"]
+    return evaluation(folder)["test/elbo"]
 
 
 @pytest.mark.parametrize("launcher", ["here", *SLOW])
@@ -101,7 +101,7 @@ def test_all_runs_take_the_options_of_the_line(sweep: Path, capsys: pytest.Captu
     shutil.rmtree(sweep / "broken")
     evaluate_here(sweep, "split=val", "checkpoint=best", *QUICK_ALL, "limit=10")
     for name in "ab":
-        found = json.loads((sweep / name / "evaluation.json").read_text())
+        found = evaluation(sweep / name)
         assert (found["checkpoint"], found["comparability"]["examples"]) == ("best", 10)
         assert found["comparability"]["estimators"].keys() == {"importance", "refined", "ais", "hmc"}
     printed = capsys.readouterr().out
@@ -115,7 +115,6 @@ def test_all_runs_take_the_options_of_the_line(sweep: Path, capsys: pytest.Captu
     ("typed", "code", "words"),
     [
         ("sweep=sweep run_dir=sweep/a", USAGE, "run_dir=sweep/a is one run, and sweep=sweep several: type one of them"),
-        ("", USAGE, "run_dir is missing: type run_dir=logs/runs/NAME, or sweep=logs/sweeps/NAME"),
         ("sweep=sweep/a", FAILURE, "sweep/a has no finished runs to evaluate: give sweep=logs/sweeps/NAME"),
         ("sweep=nowhere", FAILURE, "nowhere has no finished runs"),
         ("sweep=sweep checkpoint=first", USAGE, "checkpoint must be last or best"),

@@ -19,7 +19,7 @@ def warnings_of(
     clock, module, file = [0.0] * 3, SimpleNamespace(steps=0), tmp_path / "schedstat"
     monkeypatch.setattr(pace, "SCHEDULED", file)
     monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    callback: Any = PaceWarning(period=10)
+    callback: Any = PaceWarning()
     file.write_text("0 0 1\n")
     callback.on_train_start(None, module)
     for steps, *spent in chunks:

@@ -10,7 +10,6 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepLR
 
 from tests.helpers.training import Fitted, by_hand, configured, fit, same
-from vaelab.training import Schedule
 from vaelab.training.schedules import advance
 
 PLATEAU = ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "trainer.max_epochs=4")
@@ -86,18 +85,3 @@ def test_only_the_steps_of_its_own_interval_move_a_rate() -> None:
 def test_the_validation_that_max_steps_ends_with_moves_no_rate() -> None:
     by_validation = ("lr_schedule=decay", "lr_schedule.scheduler.step_size=1", "lr_schedule.interval=validation")
     assert fit(*by_validation, "trainer.max_steps=22").optimizer.param_groups[0]["lr"] == 0.0005
-
-
-@pytest.mark.usefixtures("as_users_have_it")
-def test_an_unknown_interval_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"lr_schedule.interval must be one of step, epoch, validation, found 'batch'"):
-        Schedule(partial(StepLR, step_size=1), "batch")  # type: ignore[arg-type]
-
-
-def test_trying_a_schedule_out_finds_what_would_fail_later() -> None:
-    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    Schedule(partial(ReduceLROnPlateau, mode="max"), "validation").try_out(optimizer)
-    with pytest.raises(TypeError, match="metrics"):
-        Schedule(partial(ReduceLROnPlateau, mode="max"), "epoch").try_out(optimizer)
-    with pytest.raises(TypeError):
-        Schedule(partial(CosineAnnealingLR, T_max=None), "epoch").try_out(optimizer)

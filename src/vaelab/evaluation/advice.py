@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 
-from vaelab.estimators import Estimator
+from vaelab.estimators import AnnealedImportanceSampling, Estimator, RefinedImportanceSampling
 from vaelab.evaluation.predictive import COVERAGES, NUM_EXAMPLES
 from vaelab.evaluation.trust import MIXED, is_poor, knows_bias, on_bias, on_proposal
 
 Metrics = Mapping[str, float]
-MORE = "a larger num_samples=, or another estimator= (refined, ais)"
+MORE = "a larger num_samples=, or estimator=ais"  # whatever the estimator
+BETTER = (RefinedImportanceSampling.name, AnnealedImportanceSampling.name)  # where importance sampling is poor
 NEGLIGIBLE = 0.01  # nats; a smaller bias is not worth a sentence
 CHANCE = 0.001  # how often an estimate that is no looser than the ELBO is called looser
 FEW = 5  # with fewer effective draws of the noise a mass is unreliable
@@ -20,23 +21,29 @@ NEAR = 0.5  # nats; a mutual information this close to its limit, log N, may in 
 
 def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
     """Return sentences on a result of `metrics.summary`; the keys of `estimators` prefix their metrics."""
-    sentences = []
+    sentences, used = [], {estimator.name for estimator in estimators.values()}
+    others = " or ".join(name for name in BETTER if name not in used)
+    more = "a larger num_samples=" + (f", or estimator={others}" if others else "")
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-        sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own)]
+        sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own, more)]
     across = [on_bound, on_agreement, on_gaps]
     sentences += [sentence for on in across for sentence in on(metrics, estimators)]
     return sentences + on_latent(metrics) + on_predictions(metrics)
 
 
-def on_estimate(own: Metrics) -> list[str]:
-    """Return sentences on one estimator: its proposal, its bias, its bounds from both sides, and its chains."""
+def on_estimate(own: Metrics, more: str = MORE) -> list[str]:
+    """Return sentences on one estimator: its proposal, its bias, its bounds from both sides, and its chains.
+
+    Args:
+        more: what to use if it has too few samples.
+    """
     sentences = []
     if "undefined" in own:
         sentences.append(f"it gives no estimate for {own['undefined']:.0f} examples, which its mean leaves out")
     sentences += filter(None, [on_proposal(own)])
     if (bias := on_bias(own)) and (is_poor(own) or matters(own)):
-        sentences.append(f"it is {bias}; use {MORE if 'num_samples' in own else 'a larger estimator.num_chains='}")
+        sentences.append(f"it is {bias}; use {more if 'num_samples' in own else 'a larger estimator.num_chains='}")
     if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
         sentences.append(
             f"log P(levels) has only {effective:.1f} effective draws of the noise: it is a loose lower bound; "
@@ -147,7 +154,7 @@ def on_gaps(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
         return [f"{lost}, and the family of q(z|x) at least {family:.2f}, because log p(x) is a lower bound"]
     if max(encoder + 2 * error, family + 2 * family_error) < SMALL:
         verdict = "both are too small to matter"
-    elif abs(encoder - family) <= 2 * math.hypot(error, family_error):
+    elif abs(encoder - family) <= 2 * metrics[f"{best}gap_difference_error"]:
         verdict = "a better encoder and a richer posterior would help about as much"
     elif encoder > family:
         verdict = "a larger encoder, or one trained longer, would help more than a richer posterior"

@@ -8,6 +8,7 @@ from typing import Any
 from vaelab.estimators import Estimator
 
 Key = dict[str, Any]
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)  # made once, because a report calls it 100,000 times
 
 
 def comparability(
@@ -40,7 +41,7 @@ def comparability(
 
 def as_text(key: Any) -> str:
     """Return plain data, such as a key, as text; equal values give equal texts."""
-    return json.dumps(key, sort_keys=True, default=str)
+    return _ENCODER.encode(key)
 
 
 def name_of(key: Key) -> str:

@@ -47,12 +47,7 @@ OF_PREDICTIONS = (
     _share_error("coverage_90_error", meaning="standard error of `coverage_90` over examples"),
     _share("above_median", "above the median", meaning="share of pixels above the median of p(x|z)"),
     _share_error("above_median_error", meaning="standard error of `above_median` over examples"),
-    _share(
-        "miscalibration",
-        "miscalibration",
-        better="lower",
-        meaning="share of pixels in ranks that hold too many",
-    ),
+    _share("miscalibration", "miscalibration", better="lower", meaning="share of pixels in ranks that hold too many"),
     _share_error("miscalibration_error", meaning="standard error of `miscalibration` over examples"),
 )
 OF_ESTIMATE = (
@@ -67,6 +62,7 @@ OF_ESTIMATE = (
     _error("gain_error", "error of the gain", meaning="standard error of `gain` over examples and draws"),
     Metric("approximation_gap", "approximation gap", better="lower", meaning="`log_likelihood` minus `fitted_elbo`"),
     _error("approximation_gap_error", "error of it", meaning="standard error of `approximation_gap` over examples"),
+    _error("gap_difference_error", "error of both gaps' difference", meaning="standard error over examples"),
     Metric("effective_sample_size", "effective samples", unit="", form=".1f", better="higher", meaning="per example"),
     _count("num_samples", "samples", meaning="samples of z per example"),
     Metric("pareto_k", "Pareto k", unit="", better="lower", meaning="median shape of the weights' tail"),

@@ -44,16 +44,6 @@ class EvaluationModule(pl.LightningModule):
         objective: what training minimises; if it has its own bound, the test reports that beside the plain ELBO.
         estimator: `estimator(vae, x) -> Estimate`, or `Several` of them, for the test.
         seed: the seed of z.
-        dequantizations: how often the test dequantises an example; more than once also bounds its mass.
-
-    Attributes:
-        inference_gap: whether the test also splits the inference gap, which takes longer than the rest.
-        steps: the number of optimiser steps behind the weights.
-        samples_seen: the number of training examples behind them, the x-axis of every curve.
-        weights: which weights are evaluated; loggers get the metrics of the best ones as `best/...`.
-        validated, tested: the per-example values of the last validation and test.
-        found: the metrics of both.
-        keep: called with `tested` after each block.
 
     Raises:
         ConfigError: the objective declares a metric under a name that training itself reports.
@@ -61,9 +51,7 @@ class EvaluationModule(pl.LightningModule):
         PointMassError: in the test, if a posterior has no density.
     """
 
-    def __init__(
-        self, vae: VAE, objective: Objective, estimator: Estimator | Several, seed: int = 0, dequantizations: int = 1
-    ) -> None:
+    def __init__(self, vae: VAE, objective: Objective, estimator: Estimator | Several, seed: int = 0) -> None:
         super().__init__()
         if taken := {metric.name for metric in objective.metrics} & {metric.name for metric in OF_TRAINING}:
             raise ConfigError(
@@ -71,13 +59,14 @@ class EvaluationModule(pl.LightningModule):
                 "another name"
             )
         self.vae, self.objective, self.estimator = vae, objective, estimator
-        self.seed, self.dequantizations = seed, dequantizations
-        self.inference_gap = False
-        self.steps = self.samples_seen = 0
-        self.weights: Literal["last", "best"] = "last"
-        self.validated, self.tested = Records(), Records()
-        self.found: dict[str, float] = {}
-        self.keep: Callable[[Records], None] = lambda records: None
+        self.seed = seed
+        self.dequantizations = 1  # how often the test dequantises an example; more than once also bounds its mass
+        self.inference_gap = False  # whether the test also splits the inference gap, which takes longer than the rest
+        self.steps = self.samples_seen = 0  # optimiser steps and training examples behind the weights
+        self.weights: Literal["last", "best"] = "last"  # loggers get the metrics of the best ones as `best/...`
+        self.validated, self.tested = Records(), Records()  # the values of the last validation and of the last test
+        self.found: dict[str, float] = {}  # the metrics of both
+        self.keep: Callable[[Records], None] = lambda records: None  # called with `tested` after each block
         self.stop = Stop()
         self.fixed: Distribution | None = None  # p(z), computed once per evaluation
 

@@ -52,6 +52,11 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
                 above = records.column(f"{prefix}log_likelihood") - records.column(bound)
                 above = above[~above.isnan()]
                 own |= {name: above.mean().item(), f"{name}_error": spread_of_mean(above)}
+        if "amortization_gap" in records.names:
+            # both gaps contain the fitted ELBO, so that their errors are not independent
+            above = records.column(f"{prefix}log_likelihood") - records.column("fitted_elbo")
+            difference = above - records.column("amortization_gap")
+            own["gap_difference_error"] = spread_of_mean(difference[~difference.isnan()])
         own |= _in_bits("log_likelihood_bits_per_dim", own["log_likelihood"], data, head.pixels)
         if "log_mass" in own:
             own |= _in_bits("log_mass_bits_per_dim", own["log_mass"], data, "levels")

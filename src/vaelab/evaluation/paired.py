@@ -1,7 +1,7 @@
 """Compare two settings example by example: the difference of their mean scores, with an interval that covers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 Values = Sequence[NDArray[np.float64]]  # for each seed, the scores of the same examples in the same order
 LEVEL = 0.95
-MOST_SEEDS = 100
 LIKELY = 0.8  # the chance that the seeds or examples asked for would tell a difference of the size found
 
 
@@ -21,58 +20,68 @@ class Difference:
         mean: the difference.
         seeds: the number of seeds of A and of B.
         examples: the number of examples.
-        of_seeds: the squared error that comes from the choice of seeds; None if A or B has a single seed. The
-            difference is then one of trained models, not of settings.
-        seeds_df: the degrees of freedom of `of_seeds`.
+        variances: of the mean scores of A's seeds and of B's; None if A or B has a single seed. The difference is then
+            one of trained models, not of settings.
         of_examples: the squared error that comes from the choice of examples.
     """
 
     mean: float
     seeds: tuple[int, int]
     examples: int
-    of_seeds: float | None
-    seeds_df: float
+    variances: tuple[float, float] | None
     of_examples: float
 
     @property
     def error(self) -> float:
         """The standard error."""
-        return math.sqrt((self.of_seeds or 0) + self.of_examples)
+        return math.sqrt(self._of_seeds(self.seeds)[0] + self.of_examples)
 
     @property
     def half_width(self) -> float:
         """Half the width of the 95 % interval."""
-        return self._half_width()
+        return self._quantile(0.5 + LEVEL / 2, self.seeds, self.examples)
 
     @property
     def tells(self) -> bool:
         """Whether the interval leaves out 0, so that one setting is better."""
         return abs(self.mean) > self.half_width
 
-    def _half_width(self, more_seeds: float = 1, more_examples: float = 1, quantile: float = 0.5 + LEVEL / 2) -> float:
-        """Return the quantile of the error that is expected for so many times the seeds and the examples."""
-        from scipy.stats import t  # slow to import
-
-        seeds_df = self.seeds_df + min(self.seeds) * (more_seeds - 1)
-        of_seeds = float(t.ppf(quantile, seeds_df)) ** 2 * (self.of_seeds or 0) / more_seeds
-        of_examples = float(t.ppf(quantile, self.examples * more_examples - 1)) ** 2 * self.of_examples / more_examples
-        return math.sqrt(of_seeds + of_examples)
-
     def enough_seeds(self) -> int | None:
-        """Return how many seeds of each setting would tell a difference of this size; None if no number would do."""
-        fewest = min(self.seeds)
-        return next((n for n in range(fewest, MOST_SEEDS + 1) if self._would_tell(n / fewest, 1)), None)
+        """Return about how many seeds of each setting would tell a difference of this size; None if no number would.
+
+        A setting that has more seeds already keeps them.
+        """
+        return _fewest(
+            min(self.seeds), lambda n: self._would_tell((max(self.seeds[0], n), max(self.seeds[1], n)), self.examples)
+        )
 
     def enough_examples(self) -> int | None:
-        """Return how many examples would tell a difference of this size; None if no number would do."""
-        if not self._would_tell(1, math.inf):
-            return None
-        steps = (2 ** (k / 8) for k in range(400))  # up to 2^50 times as many
-        return next((math.ceil(self.examples * more) for more in steps if self._would_tell(1, more)), None)
+        """Return about how many examples would tell a difference of this size; None if no number would."""
+        return _fewest(self.examples, lambda n: self._would_tell(self.seeds, n))
 
-    def _would_tell(self, more_seeds: float, more_examples: float) -> bool:
-        widths = (self._half_width(more_seeds, more_examples, q) for q in (0.5 + LEVEL / 2, LIKELY))
-        return abs(self.mean) > sum(widths)
+    def _would_tell(self, seeds: tuple[float, float], examples: float) -> bool:
+        quantiles = (0.5 + LEVEL / 2, LIKELY)
+        return abs(self.mean) > sum(self._quantile(q, seeds, examples) for q in quantiles)
+
+    def _quantile(self, quantile: float, seeds: tuple[float, float], examples: float) -> float:
+        """Return the quantile of the error that is expected with so many seeds and examples."""
+        from scipy.special import stdtrit  # of Student's t; slow to import
+
+        of_seeds, df = self._of_seeds(seeds)
+        of_examples = self.of_examples * self.examples / examples
+        return math.sqrt(stdtrit(df, quantile) ** 2 * of_seeds + stdtrit(examples - 1, quantile) ** 2 * of_examples)
+
+    def _of_seeds(self, seeds: tuple[float, float]) -> tuple[float, float]:
+        """Return the squared error that comes from the choice of so many seeds, and its degrees of freedom."""
+        parts = [variance / n for variance, n in zip(self.variances or (0.0, 0.0), seeds, strict=True)]
+        below = sum(part**2 / (n - 1) for part, n in zip(parts, seeds, strict=True) if part)
+        return sum(parts), min(sum(parts) ** 2 / below, 2.0 * (min(seeds) - 1)) if below else 1.0
+
+
+def _fewest(least: int, enough: Callable[[float], bool]) -> int | None:
+    """Return about the smallest number that is enough, at most 9 % too large; None if no number is."""
+    numbers = (math.ceil(least * 2 ** (k / 8)) for k in range(400))
+    return next((n for n in numbers if enough(n)), None) if enough(math.inf) else None
 
 
 def difference(a: Values, b: Values) -> Difference:
@@ -101,11 +110,8 @@ def difference(a: Values, b: Values) -> Difference:
     if (examples := both.shape[1]) < 2:
         raise ValueError(f"expected at least two examples, found {examples}")
     paired = first.mean(0) - second.mean(0)
-    of_seeds, seeds_df = None, 1.0
+    variances = None
     if min(len(a), len(b)) > 1:
-        parts = [values.mean(1).var(ddof=1) / len(values) for values in (first, second)]
-        of_seeds = float(sum(parts))
-        below = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True))
-        seeds_df = min(of_seeds**2 / below, 2.0 * (min(len(a), len(b)) - 1)) if below > 0 else 1.0
+        variances = (float(first.mean(1).var(ddof=1)), float(second.mean(1).var(ddof=1)))
     of_examples = float(paired.var(ddof=1) / examples)
-    return Difference(float(paired.mean()), (len(a), len(b)), examples, of_seeds, seeds_df, of_examples)
+    return Difference(float(paired.mean()), (len(a), len(b)), examples, variances, of_examples)

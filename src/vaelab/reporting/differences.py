@@ -1,6 +1,7 @@
 """Compare settings in pairs, example by example, and say in a sentence which is better and how sure that is."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -8,28 +9,23 @@ from numpy.typing import NDArray
 
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.paired import Difference, difference
-from vaelab.reporting.groups import Group, Setting, setting_of
+from vaelab.reporting.groups import Setting
+from vaelab.reporting.settings import setting_of
 from vaelab.security.redaction import presentable
 
 OF_BOUNDS = "a difference of lower bounds is one of log p(x) only if the bounds are equally tight"
 Outcome = Literal["better", "worse", "open", "missing"]
-Scores = list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference between two settings of a group, or why there is none.
+    """The difference between two settings of a group, or why there is none."""
 
-    Attributes:
-        better, worse: the setting that validation prefers, and the other one.
-        difference: the test score of `better` minus that of `worse`, in nats.
-        reason: why the two cannot be compared; empty if they can.
-    """
-
-    better: Setting
+    better: Setting  # the one that validation prefers
     worse: Setting
-    difference: Difference | None
-    reason: str = ""
+    by: str  # the metric
+    difference: Difference | None  # the test score of `better` minus that of `worse`, in nats
+    reason: str = ""  # why the two cannot be compared; empty if they can
 
     @property
     def outcome(self) -> Outcome:
@@ -54,7 +50,7 @@ class Comparison:
     @property
     def scope(self) -> str:
         """Say that the difference is one of trained models, not of settings; empty if it is over seeds."""
-        if self.difference is None or self.difference.of_seeds is not None:
+        if self.difference is None or self.difference.variances is not None:
             return ""
         if setting_of(self.better.jobs[0].entry) == setting_of(self.worse.jobs[0].entry):
             return "this compares trained models of one setting, which differ in their seed"
@@ -66,10 +62,10 @@ class Comparison:
         found = self.difference
         if found is None or found.tells:
             return ""
-        enough = [("seeds of each", None if found.of_seeds is None else found.enough_seeds())]
-        enough.append(("test examples", found.enough_examples()))
-        told = " or ".join(f"about {n:,} {what}" for what, n in enough if n is not None)
-        none = "no number of examples" if found.of_seeds is None else "neither more seeds nor more examples alone"
+        seeds = None if found.variances is None else found.enough_seeds()
+        enough = {"seeds of each": seeds, "test examples": found.enough_examples()}
+        told = " or ".join(f"about {n:,} {what}" for what, n in enough.items() if n is not None)
+        none = "no number of examples" if found.variances is None else "neither more seeds nor more examples alone"
         return f"{told or none} would tell a difference of {abs(found.mean):.2g} nats"
 
     @property
@@ -82,11 +78,13 @@ class Comparison:
         found, numbers = self.difference, {}
         if found is not None:
             numbers = {"difference": found.mean, "half_width": found.half_width, "standard_error": found.error}
-            numbers |= {"seeds": found.seeds, "examples": found.examples, "over_seeds": found.of_seeds is not None}
-        return {"verdict": self.verdict, "advice": self.advice, **numbers}
+            numbers |= {"seeds": found.seeds, "examples": found.examples, "over_seeds": found.variances is not None}
+        names = {"metric": self.by, "setting": self.better.label, "against": self.worse.label}
+        return {**names, "verdict": self.verdict, "advice": self.advice, **numbers}
 
 
-def scores_of(setting: Setting, by: str) -> Scores:
+@lru_cache(maxsize=32)
+def scores_of(setting: Setting, by: str) -> list[NDArray[np.float64]]:
     """Return the test scores of each example, for each seed of a setting.
 
     Raises:
@@ -98,29 +96,7 @@ def scores_of(setting: Setting, by: str) -> Scores:
 def compare(a: Setting, b: Setting, by: str) -> Comparison:
     """Compare two settings of a group, the one that validation prefers first."""
     better, worse = sorted((a, b), key=lambda setting: setting.rank)
-    return _compared(better, worse, *(_scores_or_reason(setting, by) for setting in (better, worse)))
-
-
-def to_the_best(group: Group) -> list[Comparison]:
-    """Compare the best setting of a group with each other one."""
-    if len(group.settings) < 2:
-        return []
-    best, *others = group.settings
-    scores = _scores_or_reason(best, group.by)
-    return [_compared(best, other, scores, _scores_or_reason(other, group.by)) for other in others]
-
-
-def _scores_or_reason(setting: Setting, by: str) -> Scores | str:
     try:
-        return scores_of(setting, by)
-    except RunFolderError as error:
-        return presentable(str(error))
-
-
-def _compared(better: Setting, worse: Setting, a: Scores | str, b: Scores | str) -> Comparison:
-    if isinstance(a, str) or isinstance(b, str):
-        return Comparison(better, worse, None, next(reason for reason in (a, b) if isinstance(reason, str)))
-    try:
-        return Comparison(better, worse, difference(a, b))
-    except ValueError as error:
-        return Comparison(better, worse, None, str(error))
+        return Comparison(better, worse, by, difference(scores_of(better, by), scores_of(worse, by)))
+    except (RunFolderError, ValueError) as error:
+        return Comparison(better, worse, by, None, presentable(str(error)))

@@ -9,46 +9,38 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.errors import RunFolderError
-from vaelab.reporting.differences import Comparison, to_the_best
 from vaelab.reporting.groups import Group, Setting, describe_differences, grouped
 from vaelab.reporting.headline import headline, on_jobs
 from vaelab.reporting.reading import STATES, Entry, read
 from vaelab.reporting.rising import still_rising
-from vaelab.reporting.settings import assign_settings, confounded, shared_settings
-from vaelab.reporting.settings_table import SettingsTable, table_of
+from vaelab.reporting.settings import assign_settings, confounded, settings_of, shared_settings
+from vaelab.reporting.settings_table import SettingRow, SettingsTable, table_of
 from vaelab.reporting.table import Row, rows_of
 from vaelab.runs.folder.contents import FORMAT_VERSION
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
 
-OF_SETTING = ("rank", "values", "validation", "score", "error", "bounds", "meaning", "seconds")  # in the JSON
+IN_JSON = ("rank", "values", "validation", "score", "error", "bounds", "meaning", "seconds")  # attributes of a setting
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows of a sweep. All texts are redacted and printable.
+    """Everything that a report shows of a sweep. All texts are redacted and printable."""
 
-    Attributes:
-        name: the sweep's name.
-        made: when the report was made, in UTC.
-        columns: settings that differ between jobs, in the order of the table's columns.
-        shared: settings that all jobs have in common.
-        entries: the jobs, in the order of the plan.
-        comparisons: number of a group → the differences of its best setting to each other one.
-        tables: number of a group → the table of its settings.
-        cautions: sentences on settings that always vary together, and on jobs without a result.
-    """
-
-    name: str
-    made: datetime
-    columns: list[str]
-    shared: Mapping[str, Any]
-    entries: Sequence[Entry]
-    groups: Sequence[Group]
-    comparisons: Mapping[int, Sequence[Comparison]]
-    tables: Mapping[int, SettingsTable]
-    cautions: Sequence[str]
+    name: str  # the sweep's name
+    made: datetime  # when the report was made, in UTC
+    columns: list[str]  # settings that differ between jobs, in the order of the table's columns
+    shared: Mapping[str, Any]  # settings that all jobs have in common
+    entries: Sequence[Entry]  # the jobs, in the order of the plan
+    tables: Mapping[int, SettingsTable]  # number of a group → the table of its settings
+    headlines: Mapping[int, Sequence[str]]  # number of a group → sentences on its best setting
+    cautions: Sequence[str]  # sentences on settings that always vary together, and on jobs without a result
     rows: Sequence[Row]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups of results that can be compared, the largest first."""
+        return [table.group for table in self.tables.values()]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -67,25 +59,20 @@ class Report:
         names = dict.fromkeys(name for entry in self.entries for name in entry.versions)
         return {n: dict(Counter(e.versions[n] for e in self.entries if n in e.versions)) for n in names}
 
-    def headline(self, group: Group) -> list[str]:
-        """Return the sentences that answer which setting of a group is best, and how sure that is."""
-        found = headline(group, self.comparisons[group.number]) if group.settings else []
-        return [*found, *filter(None, [still_rising(group)])]
-
     def as_json(self) -> str:
         """Return the content of `report.json`: the rows of `report.csv`, the groups, and the settings."""
-        groups = [
-            {"group": g.number, "title": g.title, "subtitle": g.subtitle, "ranked_by": g.by, "comparability": g.key}
-            | {"headline": self.headline(g), "settings": settings_as_data(g, self.comparisons[g.number])}
-            for g in self.groups
-        ]
         data = {
             "format_version": FORMAT_VERSION,
             "sweep": self.name,
             "made": self.made.isoformat(timespec="seconds"),
             "jobs": self.counts,
             "seconds": self.seconds,
-            "groups": groups,
+            "groups": [
+                {"group": number}
+                | group_as_data(table.group)
+                | {"headline": self.headlines[number], "settings": list(map(row_as_data, table.rows))}
+                for number, table in self.tables.items()
+            ],
             "apart": describe_differences(self.groups),
             "rows": self.rows,
             "settings_that_differ": self.columns,
@@ -101,20 +88,20 @@ def finite_json(data: Any) -> str:
     return json.dumps(json.loads(json.dumps(data, default=str), parse_constant=lambda name: None), indent=2)
 
 
-def settings_as_data(group: Group, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """Return the settings of a group as plain data, each with its difference from the best one."""
-    found = {comparison.worse.rank: comparison for comparison in comparisons}
-    return [
-        setting_as_data(setting)
-        | {"best_compared_to_it": found[setting.rank].as_data() if setting.rank in found else None}
-        for setting in group.settings
-    ]
+def group_as_data(group: Group) -> dict[str, Any]:
+    """Return what a group is as plain data."""
+    return {"title": group.title, "subtitle": group.subtitle, "ranked_by": group.by, "comparability": group.key}
+
+
+def row_as_data(row: SettingRow) -> dict[str, Any]:
+    """Return a setting as plain data, with its difference from the best one."""
+    return setting_as_data(row.setting) | {"best_compared_to_it": row.comparison and row.comparison.as_data()}
 
 
 def setting_as_data(setting: Setting) -> dict[str, Any]:
     """Return a setting as plain data."""
     return {
-        **{name: getattr(setting, name) for name in OF_SETTING},
+        **{name: getattr(setting, name) for name in IN_JSON},
         "seeds": [job.entry.flat.get("seed") for job in setting.jobs],
         "failed": setting.failed,
         "jobs": [job.entry.name for job in setting.jobs],
@@ -128,13 +115,23 @@ def gather(path: Path) -> Report:
         RunFolderError: the folder is missing, is not a sweep's, or has an unreadable plan.
     """
     entries = [read(job) for job in jobs_of(path)]
-    columns, shared = assign_settings(entries), shared_settings(entries)
-    groups = grouped(entries)
-    name = presentable(path.resolve().name)
-    comparisons = {group.number: to_the_best(group) for group in groups}
-    tables = {group.number: table_of(group, comparisons[group.number]) for group in groups}
-    cautions, rows = on_jobs(entries) + confounded(entries, columns), rows_of(entries, list(tables.values()))
-    return Report(name, datetime.now(UTC), columns, shared, entries, groups, comparisons, tables, cautions, rows)
+    columns = assign_settings(entries)
+    tables = {group.number: table_of(group) for group in grouped(entries, settings_of(entries))}
+    headlines = {
+        number: [*headline(table.group, table.comparisons), *filter(None, [still_rising(table.group)])]
+        for number, table in tables.items()
+    }
+    return Report(
+        name=presentable(path.resolve().name),
+        made=datetime.now(UTC),
+        columns=columns,
+        shared=shared_settings(entries),
+        entries=entries,
+        tables=tables,
+        headlines=headlines,
+        cautions=on_jobs(entries) + confounded(entries, columns),
+        rows=rows_of(entries, list(tables.values())),
+    )
 
 
 def jobs_of(path: Path) -> list[Job]:

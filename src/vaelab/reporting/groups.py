@@ -1,16 +1,17 @@
 """Group the results that share a comparability key, and rank the settings within each group."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from math import dist, sqrt
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vaelab.evaluation.comparability import Key, as_text, estimator_of
 from vaelab.evaluation.declared import metric_of
-from vaelab.evaluation.trust import in_words as meaning_of
-from vaelab.evaluation.trust import is_poor
-from vaelab.reporting.keys import in_words, parts_that_differ
+from vaelab.evaluation.trust import in_words, is_poor
+from vaelab.reporting.keys import named, parts_that_differ
 from vaelab.reporting.reading import Entry, Result
 from vaelab.reporting.settings import label_of
 
@@ -19,19 +20,13 @@ ENDED_BADLY = ("failed", "killed", "damaged")
 
 @dataclass(frozen=True)
 class Ranked:
-    """One result of a job, with its place in its group.
+    """One result of a job, with its place in its group."""
 
-    Attributes:
-        rank: the rank of the job's setting; None if the job has no score or no validation.
-        score: the value of the metric `by` on the test (higher is better); None if the result lacks it.
-        by: the metric that the group shows: `log_likelihood`, or `elbo` if no result has an estimate.
-    """
-
-    rank: int | None
-    score: float | None
+    rank: int | None  # the rank of the job's setting; None if the job has no score or no validation
+    score: float | None  # the value of the metric `by` on the test (higher is better); None if the result lacks it
     entry: Entry
     result: Result
-    by: str
+    by: str  # the metric that the group shows: `log_likelihood`, or `elbo` if no result has an estimate
 
     @property
     def bounds(self) -> bool:
@@ -39,19 +34,14 @@ class Ranked:
         return is_poor(self.result.numbers)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
-    """The jobs of a group that differ only in their seed.
+    """The jobs of a group that differ only in their seed."""
 
-    Attributes:
-        rank: 1 for the setting whose seeds have the highest mean validation bound.
-        jobs: at least one, all with a score and a validation.
-        failed: the number of further seeds that ended without a result.
-    """
-
-    rank: int
-    jobs: list[Ranked]
-    failed: int
+    rank: int  # 1 for the setting whose seeds have the highest mean validation bound
+    jobs: list[Ranked]  # at least one, all with a score and a validation
+    failed: int  # the number of further seeds that ended without a result
+    columns: Sequence[str]  # the names of the values that differ between the settings of the group
 
     @property
     def values(self) -> dict[str, Any]:
@@ -64,6 +54,11 @@ class Setting:
         return label_of(self.values)
 
     @property
+    def name(self) -> str:
+        """The label without what all settings of the group share."""
+        return label_of({name: self.values[name] for name in self.columns}) if self.columns else self.label
+
+    @property
     def validation(self) -> float:
         """The mean validation bound over seeds, in nats."""
         return validation_of(self.jobs)
@@ -71,13 +66,12 @@ class Setting:
     @property
     def score(self) -> float:
         """The mean test score over seeds, in nats."""
-        return fmean(job.score for job in self.jobs if job.score is not None)
+        return fmean(self.numbers(self.jobs[0].by))
 
     @property
     def error(self) -> float | None:
         """The standard error of the score over seeds; None for a single seed."""
-        scores = [job.score for job in self.jobs if job.score is not None]
-        return stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else None
+        return spread(self.numbers(self.jobs[0].by))
 
     @property
     def bounds(self) -> bool:
@@ -89,10 +83,14 @@ class Setting:
         """The mean run time of a seed."""
         return fmean(job.entry.seconds for job in self.jobs)
 
+    def numbers(self, name: str) -> list[float]:
+        """Return the value of a metric for each seed; empty if a seed lacks it."""
+        values = [job.result.numbers[name] for job in self.jobs if name in job.result.numbers]
+        return values if len(values) == len(self.jobs) else []
+
     def mean(self, name: str) -> float | None:
-        """Return the mean of another metric over seeds; None if a seed lacks it."""
-        values = [job.result.numbers.get(name) for job in self.jobs]
-        return None if None in values else fmean(value for value in values if value is not None)
+        """Return the mean of a metric over seeds; None if a seed lacks it."""
+        return fmean(values) if (values := self.numbers(name)) else None
 
     @property
     def meaning(self) -> str:
@@ -100,24 +98,18 @@ class Setting:
         names = set.intersection(*(set(job.result.numbers) for job in self.jobs))
         worst = {"pareto_k_bad": max(job.result.numbers.get("pareto_k_bad", 0.0) for job in self.jobs)}
         own = {name: self.mean(name) or 0.0 for name in names} | (worst if "pareto_k_bad" in names else {})
-        return meaning_of(own, self.jobs[0].by)
+        return in_words(own, self.jobs[0].by)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Results that share a comparability key, best settings first.
-
-    Attributes:
-        by: the metric that it shows: `log_likelihood`, or `elbo` if no result has an estimate.
-        settings: chosen by validation, the best first.
-        ranked: the results of all jobs, setting by setting, then those without a rank.
-    """
+    """Results that share a comparability key, best settings first."""
 
     number: int
     key: Key
-    by: str
-    settings: list[Setting]
-    ranked: list[Ranked]
+    by: str  # the metric that it shows: `log_likelihood`, or `elbo` if no result has an estimate
+    settings: list[Setting]  # chosen by validation, the best first
+    ranked: list[Ranked]  # the results of all jobs, setting by setting, then those without a rank
 
     @property
     def title(self) -> str:
@@ -155,39 +147,47 @@ class Group:
         return f"{jobs} or no validation, and so neither a rank nor a point in its plot." if count else ""
 
 
-def setting_of(entry: Entry) -> str:
-    """Return a text that is equal for jobs that differ only in their seed."""
-    return as_text({name: value for name, value in entry.flat.items() if name != "seed"})
-
-
-def grouped(entries: Sequence[Entry], of: Callable[[Entry], str] = setting_of) -> list[Group]:
-    """Return the groups of results, the largest group first; jobs with the same text `of` are one setting."""
+def grouped(entries: Sequence[Entry], settings: Mapping[Path, str]) -> list[Group]:
+    """Return the groups of results, the largest first; `settings` maps a job's folder to its setting."""
     by_key: dict[str, list[tuple[Entry, Result]]] = {}
     for entry in entries:
         for result in entry.results:
             by_key.setdefault(as_text(result.key), []).append((entry, result))
     members = sorted(by_key.values(), key=len, reverse=True)
-    failed = Counter(of(entry) for entry in entries if entry.state in ENDED_BADLY and not entry.results)
-    return [_group(number, group, failed, of) for number, group in enumerate(members, 1)]
+    failed = Counter(settings[e.path] for e in entries if e.state in ENDED_BADLY and not e.results)
+    return [_group(number, group, settings, failed) for number, group in enumerate(members, 1)]
 
 
 def _group(
-    number: int, members: Sequence[tuple[Entry, Result]], failed: Mapping[str, int], of: Callable[[Entry], str]
+    number: int, members: Sequence[tuple[Entry, Result]], settings: Mapping[Path, str], failed: Mapping[str, int]
 ) -> Group:
     by = "log_likelihood" if any("log_likelihood" in result.numbers for _, result in members) else "elbo"
-    jobs = [Ranked(None, result.numbers.get(by), entry, result, by) for entry, result in members]
+    left: list[Ranked] = []
     by_setting: dict[str, list[Ranked]] = {}
-    for job in jobs:
-        if job.score is not None and job.result.validation is not None:
-            by_setting.setdefault(of(job.entry), []).append(job)
+    for entry, result in sorted(members, key=_seed_and_name):
+        job = Ranked(None, result.numbers.get(by), entry, result, by)
+        chosen = job.score is not None and result.validation is not None
+        (by_setting.setdefault(settings[entry.path], []) if chosen else left).append(job)
     ordered = sorted(by_setting.items(), key=lambda item: (-validation_of(item[1]), item[0]))
-    settings = []
-    for rank, (setting, found) in enumerate(ordered, 1):
-        seeds = sorted(found, key=lambda job: (len(seed := str(job.entry.flat.get("seed"))), seed, job.entry.name))
-        settings.append(Setting(rank, [replace(job, rank=rank) for job in seeds], failed[setting]))
-    left = [job for job in jobs if job.score is None or job.result.validation is None]
-    left.sort(key=lambda job: job.entry.name)
-    return Group(number, members[0][1].key, by, settings, [job for each in settings for job in each.jobs] + left)
+    values = [jobs[0].entry.settings for _, jobs in ordered]
+    names = [name for name in (values[0] if values else ()) if name != "seed"]
+    columns = [name for name in names if len({as_text(each[name]) for each in values}) > 1]
+    found = [
+        Setting(rank, [replace(job, rank=rank) for job in jobs], failed[setting], columns)
+        for rank, (setting, jobs) in enumerate(ordered, 1)
+    ]
+    return Group(number, members[0][1].key, by, found, [job for each in found for job in each.jobs] + left)
+
+
+def _seed_and_name(member: tuple[Entry, Result]) -> tuple[int, str, str]:
+    seed = str(member[0].flat.get("seed"))
+    return len(seed), seed, member[0].name
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Return the standard error of a mean over seeds; None for a single seed."""
+    n = len(values)
+    return dist(values, [fmean(values)] * n) / sqrt(n * (n - 1)) if n > 1 else None
 
 
 def validation_of(jobs: Sequence[Ranked]) -> float:
@@ -200,6 +200,6 @@ def describe_differences(groups: Sequence[Group]) -> str:
     if len(groups) < 2:
         return ""
     return (
-        f"These {len(groups)} groups differ in {in_words(parts_that_differ([group.key for group in groups]))}. "
+        f"These {len(groups)} groups differ in {named(parts_that_differ([group.key for group in groups]))}. "
         "Numbers are ranked, and share an axis, within a group only."
     )

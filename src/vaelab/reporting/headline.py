@@ -11,11 +11,13 @@ MOST_NAMED = 3  # in one sentence
 
 
 def headline(group: Group, comparisons: Sequence[Comparison]) -> list[str]:
-    """Return sentences on the best setting of a group; the first one can be quoted alone.
+    """Return sentences on the best setting of a group, if there is one; the first sentence can be quoted alone.
 
     Args:
         comparisons: of the best setting to each other one, in the order of their ranks.
     """
+    if not group.settings:
+        return []
     best, *others = group.settings
     kind = f"best of {len(group.settings)} settings by validation" if others else "only setting with a result"
     found = [f"the {kind} is {best.label}: {on_score(group, best)}{on_next(comparisons)}"]
@@ -29,12 +31,12 @@ def headline(group: Group, comparisons: Sequence[Comparison]) -> list[str]:
         found.append(f"what is missing for a comparison: {missing[0]}")
     advised = next((each for each in comparisons if each.advice), None)
     if advised is not None:
-        found.append(f"as for {advised.worse.label}, {advised.advice}")
+        found.append(f"as for {advised.worse.name}, {advised.advice}")
     found.append(f"its score is {best.meaning}")
     if others and any(setting.bounds for setting in group.settings):
         found.append(OF_BOUNDS)
-    if failed := [f"{setting.failed} of {setting.label}" for setting in group.settings if setting.failed]:
-        found.append(f"seeds that failed, and are missing from the means: {listed(failed)}")
+    if failed := [f"{setting.failed} of {setting.name}" for setting in group.settings if setting.failed]:
+        found.append(f"seeds that failed, and are missing from the means: {first_few(failed)}")
     return found
 
 
@@ -54,14 +56,14 @@ def on_next(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
     first = comparisons[0]
-    size, label = first.size.lstrip("+-"), first.worse.label
-    models = first.difference is not None and first.difference.of_seeds is None
+    size, name = first.size.lstrip("+-"), first.worse.name
+    models = first.difference is not None and first.difference.variances is None
     interval = "95 % interval over examples, not over seeds" if models else "95 % interval"
     return {
-        "better": f", better than the next one, {label}, by {size} ({interval})",
-        "worse": f", worse than the next one, {label}, by {size} ({interval})",
-        "open": f"; the next one, {label}, cannot be told apart from it (difference {first.size}, {interval})",
-        "missing": f"; it is not compared with the next one, {label}",
+        "better": f", better than the next one, {name}, by {size} ({interval})",
+        "worse": f", worse than the next one, {name}, by {size} ({interval})",
+        "open": f"; the next one, {name}, cannot be told apart from it (difference {first.size}, {interval})",
+        "missing": f"; it is not compared with the next one, {name}",
     }[first.outcome]
 
 
@@ -70,7 +72,9 @@ def on_others(group: Group, comparisons: Sequence[Comparison]) -> str:
     of: dict[Outcome, list[Comparison]] = {"better": [], "worse": [], "open": [], "missing": []}
     for each in comparisons:
         of[each.outcome].append(each)
-    named = {outcome: listed([f"{each.worse.label} ({each.size})" for each in found]) for outcome, found in of.items()}
+    named = {
+        outcome: first_few([f"{each.worse.name} ({each.size})" for each in found]) for outcome, found in of.items()
+    }
     if len(of["better"]) == len(comparisons):
         said = [f"is better than all {len(comparisons)} others"]
     else:
@@ -89,10 +93,10 @@ def on_jobs(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         by_setting.setdefault(label_of(entry.settings), []).append(entry)
     lost = [label for label, jobs in by_setting.items() if all(job.state in ENDED_BADLY for job in jobs)]
-    return found + ([f"all jobs of these settings failed: {listed(lost)}"] if lost else [])
+    return found + ([f"all jobs of these settings failed: {first_few(lost)}"] if lost else [])
 
 
-def listed(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """Join names; count those beyond the first few."""
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return "; ".join([*names[:MOST_NAMED], *more])

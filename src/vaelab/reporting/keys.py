@@ -24,7 +24,7 @@ def parts_that_differ(keys: Sequence[Key]) -> Parts:
     return {name: values for name, values in found.items() if len(values) > 1}
 
 
-def in_words(parts: Parts) -> str:
+def named(parts: Parts) -> str:
     """Return the parts in which keys differ as text, such as `pixels (binary, unit)`."""
     return (
         "; ".join(f"{name.replace('_', ' ')} ({', '.join(values)})" for name, values in parts.items()) or "the images"

@@ -5,14 +5,14 @@ from html import escape
 import numpy as np
 
 from vaelab.reporting.groups import Group, Setting
-from vaelab.reporting.plots import MOST_LINES, Panel, left_out
+from vaelab.reporting.plots import MOST_LINES, Panel, left_out, titled
 from vaelab.runs.folder.curves import Curve
 
 MOST_POINTS = 100  # of a curve in the plot
 ALL_POINTS = 10_000  # of all curves, so that a browser draws them in a moment
 
 
-def panel_of(group: Group) -> Panel | None:
+def learning_panel(group: Group) -> Panel | None:
     """Return a plot with the curves of the best settings, a colour for each and a line for each seed; None without."""
     settings = {s.label: s for s in group.settings if any(len(job.entry.curve) > 1 for job in s.jobs)}
     drawn = dict(list(settings.items())[:MOST_LINES])
@@ -23,9 +23,8 @@ def panel_of(group: Group) -> Panel | None:
     starts = [job.entry.curve[len(job.entry.curve) // 10 :] for s in drawn.values() for job in s.jobs]
     values = [value for curve in starts for _, value in curve]
     pad = 0.04 * (max(values) - min(values)) or 1.0
-    axes = {"xaxis": {"title": {"text": "training samples seen"}}}
-    axes |= {"yaxis": {"title": {"text": "validation ELBO, nats"}, "range": [min(values) - pad, max(values) + pad]}}
-    plots = {"Learning curves": {"data": data, "layout": axes}}
+    y_axis = titled("validation ELBO, nats") | {"range": [min(values) - pad, max(values) + pad]}
+    plots = {"Learning curves": {"data": data, "layout": {"xaxis": titled("training samples seen"), "yaxis": y_axis}}}
     return Panel(plots, {name: style for style, name in enumerate(drawn)}, left_out(len(settings)), marked=False)
 
 

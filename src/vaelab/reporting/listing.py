@@ -19,16 +19,16 @@ from vaelab.data.pixels import MEASURES
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import as_text, comparability
 from vaelab.evaluation.declared import metric_of
-from vaelab.reporting.reading import Entry, config, filled, is_number, status
+from vaelab.reporting.reading import Entry, config, is_number, listing_damage, status
 from vaelab.reporting.settings import parsed
+from vaelab.reporting.settings_table import aligned
 from vaelab.runs.folder.curves import read_curves
-from vaelab.runs.folder.identity import is_control
-from vaelab.runs.folder.names import key_of
 from vaelab.runs.tracking.wandb_runs import at
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
 
 COLUMNS = ("state", "bound", "epochs", "size", "date", "data", "run", "setting")
+NUMERIC = (1, 2, 3)  # aligned to the right
 BEST_FIRST = ("bound", "epochs", "size", "date")  # sorted from the largest value; the others by the alphabet
 BOUND = "val/elbo"
 FILES = ("status.json", "record.json")  # a folder with one of these is a run folder; other programs write config.yaml
@@ -38,38 +38,22 @@ DEPTH = 3  # levels below the folder at which run folders are looked for
 
 @dataclass
 class Listed(Entry):
-    """A row: what is listed of one run folder.
+    """A row: what is listed of one run folder."""
 
-    Attributes:
-        run: the run folder, relative to the working folder.
-        bound: the validation bound of the last weights in nats; while a run is not done, of its last validation.
-        size: bytes on disk.
-        date: when the run's state last changed.
-        data: the data set and its pixels.
-        comparable: runs in which it is equal have comparable bounds.
-        known: the settings that a run can be found by.
-        written: when `status.json` was written, in nanoseconds.
-    """
-
-    run: str = ""
-    bound: float | None = None
+    run: str = ""  # the run folder, relative to the working folder
+    bound: float | None = None  # of the last weights in nats; while a run is not done, of its last validation
     epochs: int | None = None
-    size: int = 0
-    date: datetime | None = None
-    data: str = ""
-    comparable: str = ""
-    known: Mapping[str, Any] = field(default_factory=dict)
-    written: int | None = None
+    size: int = 0  # bytes on disk
+    date: datetime | None = None  # when the run's state last changed
+    data: str = ""  # the data set and its pixels
+    comparable: str = ""  # runs in which it is equal have comparable bounds
+    known: Mapping[str, Any] = field(default_factory=dict)  # the settings that a run can be found by
+    written: int | None = None  # when `status.json` was written, in nanoseconds
 
     @property
     def setting(self) -> str:
         """The overrides of a job of a sweep that can change its result, or what the folder's name says."""
         return " ".join(self.told) or re.sub("-[0-9a-f]{8}$", "", self.name)
-
-    @property
-    def told(self) -> list[str]:
-        """The overrides that can change the result."""
-        return [override for override in self.overrides if not is_control(key_of(override))]
 
     @property
     def problem(self) -> str | None:
@@ -90,7 +74,7 @@ class Listed(Entry):
         return key in self.known and _typed(self.known[key]) == _typed(value)
 
 
-def listed(folder: Path) -> list[Listed]:
+def runs_in(folder: Path) -> list[Listed]:
     """Return a row for each run folder in `folder`, in alphabetical order.
 
     Raises:
@@ -126,14 +110,8 @@ def as_lines(runs: Sequence[Listed]) -> list[str]:
     """Return the rows as a table, one line each, and a line that adds them up."""
     rows = [list(COLUMNS), *(_cells(run) for run in runs)]
     rows = [[" ".join(cell.split()) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = [name in ("bound", "epochs", "size") for name in COLUMNS]
-    aligned = [
-        [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
-        for row in rows
-    ]
     total = f"{len(runs):,} runs, {in_megabytes(sum(run.size for run in runs))}"
-    return [*("  ".join(row).rstrip() for row in aligned), total]
+    return [*("  ".join(row).rstrip() for row in aligned(rows, NUMERIC)), total]
 
 
 def _cells(run: Listed) -> list[str]:
@@ -172,7 +150,10 @@ def _plan(folder: Path) -> Mapping[str, Sequence[str]]:
 
 def _read(job: Job) -> Listed:
     run = Listed(job.name, job.path, job.overrides, run=os.path.relpath(job.path))
-    run = filled(run, job, (_files, status, config, _data, _numbers))
+    for part in (_files, status, config, _data, _numbers):
+        with listing_damage(job, part.__name__.strip("_"), run.damage):
+            part(job, run)
+    run.state = "damaged" if run.damage else run.state
     texts = ("name", "overrides", "error", "damage", "run", "data")
     return replace(run, **presentable({name: getattr(run, name) for name in texts}))
 

@@ -1,6 +1,7 @@
 """Render the report as one self-contained HTML page, with its styles, scripts and plotly.js inline."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ from plotly.offline import get_plotlyjs
 
 from vaelab.evaluation.declared import metric_of
 from vaelab.metric import Metric
-from vaelab.reporting import learning
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group, describe_differences
-from vaelab.reporting.pictures import Pictures
-from vaelab.reporting.plots import Axes, panel_of
+from vaelab.reporting.learning import learning_panel
+from vaelab.reporting.pictures import Picture
+from vaelab.reporting.plots import Axes, scores_panel
 from vaelab.reporting.reading import is_number
-from vaelab.reporting.settings import shown
+from vaelab.reporting.settings import setting_text
 from vaelab.reporting.settings_table import NOTE, number
 from vaelab.reporting.table import NUMBERS
 
@@ -27,7 +28,7 @@ OF_SETTINGS = (  # beside the score
 )
 
 
-def render(report: Report, pictures: Pictures) -> str:
+def render(report: Report, pictures: Sequence[Picture], left_out: str) -> str:
     """Return the page as HTML, with everything that comes from run folders escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "assets"),
@@ -43,6 +44,7 @@ def render(report: Report, pictures: Pictures) -> str:
     return environment.get_template("page.html.jinja").render(
         report=report,
         pictures=pictures,
+        left_out=left_out,
         troubled=[e for e in report.entries if e.error or e.damage or e.log],
         choices={name: sorted(found, key=lambda value: (len(value), value)) for name, found in values.items()},
         most_values=MOST_VALUES,
@@ -52,7 +54,7 @@ def render(report: Report, pictures: Pictures) -> str:
         metrics=[metric_of(name) for name in known or NUMBERS.values()],
         own_metrics={group.number: metrics_of(group) for group in report.groups},
         panels={
-            group.number: list(filter(None, [panel_of(group, axes), learning.panel_of(group)]))
+            group.number: list(filter(None, [scores_panel(group, axes), learning_panel(group)]))
             for group in report.groups
         },
         note=NOTE,
@@ -68,7 +70,7 @@ def metrics_of(group: Group) -> list[Metric]:
 
 def texts(settings: dict[str, Any]) -> dict[str, str]:
     """Return settings with each value as a text."""
-    return {name: shown("", value) for name, value in settings.items()}
+    return {name: setting_text("", value) for name, value in settings.items()}
 
 
 def error(value: float | None) -> str:

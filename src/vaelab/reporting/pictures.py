@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL import Image
@@ -23,36 +23,20 @@ SIDE = 800  # pixels, on the longest side of a picture
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure of one job, made small.
+    """One figure of one job, made small."""
 
-    Attributes:
-        kind: the file's name without its suffix.
-        group: the number of the job's group.
-        uri: the picture as a data URI.
-        size: width and height in pixels.
-    """
-
-    kind: str
+    kind: str  # the file's name without its suffix
     ranked: Ranked
-    group: int
-    uri: str
-    size: tuple[int, int]
+    group: int  # the number of the job's group
+    uri: str  # the picture as a data URI
+    size: tuple[int, int]  # width and height in pixels
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The pictures of the page.
+def pictures_of(report: Report) -> tuple[list[Picture], str]:
+    """Return the figures of the ranked jobs, best settings first, and a sentence on what is left out, if anything is.
 
-    Attributes:
-        left_out: a sentence that says which jobs have pictures; empty if all have.
+    Of too many jobs, take one of each setting.
     """
-
-    shown: Sequence[Picture]
-    left_out: str
-
-
-def pictures_of(report: Report) -> Pictures:
-    """Collect the figures of the ranked jobs, best settings first; of too many jobs, take one of each setting."""
     jobs: dict[str, tuple[int, Ranked]] = {}
     for group in report.groups:
         for ranked in group.ranked:
@@ -62,7 +46,7 @@ def pictures_of(report: Report) -> Pictures:
     shown = [picture for name in chosen for picture in _small_figures(*jobs[name])]
     left_out = f"Pictures of {len(chosen)} of {len(jobs)} jobs: the first seed of each setting, up to {MOST_JOBS}; "
     left_out += "the other figures are in the run folders."
-    return Pictures(shown, left_out if len(chosen) < len(jobs) else "")
+    return shown, left_out if len(chosen) < len(jobs) else ""
 
 
 def _order(kind: str) -> tuple[int, str]:

@@ -10,9 +10,9 @@ from filelock import FileLock, Timeout
 
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.reporting.listing import Listed, in_megabytes, size_of, written
-from vaelab.runs.folder.contents import spare_checkpoints
+from vaelab.runs.folder.contents import remove_spare_checkpoints, spare_checkpoints
 
-NEEDLESS = {"checkpoints": "is done and has more than best.ckpt", "folders": "is not running"}
+NEEDLESS = {"checkpoints": "is done and has more than best.ckpt", "folders": "is neither running nor waiting"}
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Pruning:
         """Remove it, while this process holds the run's lock.
 
         Raises:
-            RunFolderError: another process holds the lock or has changed the run since it was listed, or the files
-                cannot be removed.
+            RunFolderError: another process holds the lock or has changed the run since it was listed, the files cannot
+                be removed, or `best.ckpt` cannot be read.
         """
         try:
             with FileLock(self.run.path / ".lock").acquire(timeout=0):
                 if written(self.run.path) != self.run.written:
                     raise RunFolderError(f"{self.run.run} has changed meanwhile")
-                for path in self.paths:
-                    shutil.rmtree(path) if path == self.run.path else path.unlink()
+                remove = shutil.rmtree if self.paths == [self.run.path] else remove_spare_checkpoints
+                remove(self.run.path)
         except Timeout as error:
             raise RunFolderError(f"{self.run.run} is in use") from error
         except OSError as error:
@@ -46,7 +46,7 @@ class Pruning:
 
 
 def planned(runs: Sequence[Listed], what: str) -> list[Pruning]:
-    """Return what to remove of the runs: `checkpoints` of those that are done, or `folders` of those not running."""
+    """Return what to remove: `checkpoints` of runs that are done, or `folders` of runs that neither run nor wait."""
     if what == "checkpoints":
         found = [Pruning(run, spare_checkpoints(run.path)) for run in runs if run.state == "done"]
     else:

@@ -1,15 +1,17 @@
 """Read one job of a sweep: its state, configuration and environment, and its results with their comparability keys.
 
-The folder may be untrusted. A damaged file marks its job as damaged, with a reason, and affects no other job.
+The folder may be untrusted. A damaged file marks its job as damaged, with a reason, and affects no other job. A damaged
+evaluation or curve is only noted, because the job's own results do without it.
 All texts are redacted and printable.
 """
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
@@ -18,9 +20,10 @@ from vaelab.evaluation.comparability import Key, as_text
 from vaelab.evaluation.declared import DECLARED
 from vaelab.runs.estimates import by_estimator
 from vaelab.runs.evaluating.cache import TEST, read_column
-from vaelab.runs.folder.contents import read_json
-from vaelab.runs.folder.curves import read_curves
-from vaelab.runs.folder.identity import BUDGET, flatten, science
+from vaelab.runs.folder.contents import START_OVER, read_json
+from vaelab.runs.folder.curves import Curve, read_curves
+from vaelab.runs.folder.identity import BUDGET, flatten, is_control, science
+from vaelab.runs.folder.names import key_of
 from vaelab.runs.tracking.wandb_runs import logs_to_wandb
 from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened, reason_of, shown
@@ -33,23 +36,14 @@ OF_KEY = {"data": str, "split": str, "measure": str, "examples": int, "of": int,
 
 @dataclass(frozen=True)
 class Result:
-    """The numbers of one job by one estimator.
+    """The numbers of one job by one estimator."""
 
-    Attributes:
-        key: the comparability key; only results with equal keys are ranked together.
-        numbers: metric name → value, in the unit that the metric declares.
-        weights: `last` or `best`.
-        source: the file that holds the numbers.
-        validation: the validation's ELBO of these weights in nats, which chooses between settings.
-        values: the file that holds the values of each example.
-    """
-
-    key: Key
-    numbers: dict[str, float]
-    weights: str
-    source: str
-    validation: float | None
-    values: Path
+    key: Key  # the comparability key; only results with equal keys are ranked together
+    numbers: dict[str, float]  # metric name → value, in the unit that the metric declares
+    weights: str  # `last` or `best`
+    source: str  # the file that holds the numbers
+    validation: float | None  # the validation's ELBO of these weights in nats, which chooses between settings
+    values: Path  # the file that holds the values of each example
 
     def of_examples(self, name: str) -> Tensor:
         """Return the values of each example under the name of a metric that is a mean over examples.
@@ -69,65 +63,59 @@ class Result:
 
 @dataclass
 class Entry:
-    """Everything that the report shows of one job.
-
-    Attributes:
-        state: one of `STATES`.
-        damage: the reasons why parts of the folder are unreadable.
-        notes: the numbers that are left out, with reasons.
-        flat: the scientific configuration and the budget, by dotted keys.
-        logger: the configuration of its W&B logger, if it has one.
-        run_id: the id of its run in W&B, if it has one.
-        versions: the versions of the packages, and the platform, of the run.
-        curve: the validation's bound in nats after so many training samples.
-        log: the end of `train.log`, if the job did not end well.
-        settings: the settings that differ between jobs; see `vaelab.reporting.settings`.
-    """
+    """Everything that the report shows of one job."""
 
     name: str
     path: Path
     overrides: Sequence[str]
-    state: str = "damaged"
+    state: str = "damaged"  # one of `STATES`
     error: str | None = None
-    damage: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)  # the reasons why parts of the folder are unreadable
+    notes: list[str] = field(default_factory=list)  # what is left out, with reasons
     seconds: float = 0.0
-    flat: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] | None = None
-    run_id: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
+    flat: dict[str, Any] = field(default_factory=dict)  # the scientific configuration and the budget, by dotted keys
+    logger: dict[str, Any] | None = None  # the configuration of its W&B logger, if it has one
+    run_id: str = ""  # the id of its run in W&B, if it has one
+    versions: dict[str, str] = field(default_factory=dict)  # the versions of the packages, and the platform, of the run
     results: list[Result] = field(default_factory=list)
-    curve: list[tuple[float, float]] = field(default_factory=list)
-    log: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
+    curve: Curve = field(default_factory=list)  # the validation's bound in nats after so many training samples
+    log: str = ""  # the end of `train.log`, if the job did not end well
+    settings: dict[str, Any] = field(default_factory=dict)  # those that differ between jobs; see `assign_settings`
 
-
-AnyEntry = TypeVar("AnyEntry", bound=Entry)
+    @property
+    def told(self) -> list[str]:
+        """The overrides that can change the result, of the budget too."""
+        return [each for each in self.overrides if (key := key_of(each)) in BUDGET or not is_control(key)]
 
 
 def read(job: Job) -> Entry:
     """Read what the report shows of a job."""
     entry = Entry(job.name, job.path, job.overrides)
-    entry = filled(entry, job, (status, config, _record, _metrics, _evaluations, _curve))
+    for part in (status, config, _record, _metrics):
+        with listing_damage(job, part.__name__.strip("_"), entry.damage):
+            part(job, entry)
+    if entry.damage:
+        entry.state = "damaged"
+    if entry.state == "done":
+        with listing_damage(job, "evaluations", entry.notes):
+            _evaluations(job, entry)
+    with listing_damage(job, "curves", entry.notes):
+        _curve(job, entry)
     if entry.state not in ("done", "running", "waiting"):
         entry.log = last_lines(job.path / "train.log")
     texts = ("name", "overrides", "error", "damage", "notes", "flat", "versions", "log")
     return replace(entry, **presentable({name: getattr(entry, name) for name in texts}))
 
 
-def filled(entry: AnyEntry, job: Job, parts: Sequence[Callable[[Job, AnyEntry], None]]) -> AnyEntry:
-    """Return the entry after each part has added to it. A part that fails makes its reason one of `entry.damage`."""
-    for part in parts:
-        try:
-            part(job, entry)
-        except RunFolderError as error:
-            entry.damage.append(str(error).replace(f"{job.path}{os.sep}", ""))
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            name = part.__name__.removeprefix("_")
-            entry.damage.append(f"unexpected structure of the job's {name} ({reason_of(error)})")
-    if entry.damage:
-        entry.state = "damaged"
-    return entry
+@contextmanager
+def listing_damage(job: Job, part: str, reasons: list[str]) -> Iterator[None]:
+    """Add the reason to `reasons` if a part of the job cannot be read."""
+    try:
+        yield
+    except RunFolderError as error:
+        reasons.append(str(error).replace(f"{job.path}{os.sep}", ""))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reasons.append(f"unexpected structure of the job's {part} ({reason_of(error)})")
 
 
 def status(job: Job, entry: Entry) -> None:
@@ -167,40 +155,47 @@ def _metrics(job: Job, entry: Entry) -> None:
 
 
 def _evaluations(job: Job, entry: Entry) -> None:
-    """Read each evaluation, the latest first; leave out those of other weights, from before training went on.
-
-    Where an evaluation scores a density over D dequantised pixels as a mass over L levels, the validation's bound minus
-    D log L is a bound on that mass (Theis et al. 2016, section 3.1), so that it can be ranked with other masses.
-    """
-    files = list((job.path / "evaluations").glob("*.json")) if entry.state == "done" else []
-    stale = 0
+    """Read each evaluation, the latest first; note those that are damaged."""
+    files, stale, reasons = list((job.path / "evaluations").glob("*.json")), 0, []
     for file in sorted(files, key=lambda path: (path.lstat().st_mtime_ns, path.name), reverse=True):
-        stored = read_json(file)
-        prefix = "best/" if stored["checkpoint"] == "best" else ""
-        counts = {name: job.metrics.get(prefix + name) for name in ("steps", "samples_seen")}
-        if None in counts.values() or not counts.items() <= stored.items():
-            stale += 1
-            continue
-        weights, values = "best" if prefix else "last", file.with_suffix(".safetensors")
-        key, validation = stored["comparability"], finite(job.metrics.get(f"{prefix}val/elbo"))
-        if validation is not None and key["measure"] != job.record["comparability"]["measure"]:
-            validation -= math.prod(key["event_shape"]) * math.log(key["num_levels"])
-        known = {as_text(result.key): i for i, result in enumerate(entry.results)}
-        for result in results_of(key, stored, weights, f"evaluations/{file.name}", validation, values):
-            if (i := known.get(as_text(result.key))) is None:
-                entry.results.append(result)
-            elif (same := entry.results[i]).weights != weights:
-                entry.notes.append(
-                    f"evaluations/{file.name} left out, because {same.source} has the {same.weights} weights"
-                )
-            else:  # it may add the inference gap, or values
-                kept = same.values if same.values.exists() else values
-                entry.results[i] = replace(same, numbers=result.numbers | same.numbers, values=kept)
+        with listing_damage(job, f"evaluations/{file.name}", reasons):
+            stale += not _evaluation(job, entry, file)
+    entry.notes += [reason.removesuffix(f"; {START_OVER}") for reason in reasons]
     if stale:
         entry.notes.append(
             f"{stale} of {len(files)} evaluations left out, because they have other weights than metrics.json: "
             "evaluate again"
         )
+
+
+def _evaluation(job: Job, entry: Entry, file: Path) -> bool:
+    """Read an evaluation; return False if it is of other weights, from before training went on.
+
+    Where an evaluation scores a density over D dequantised pixels as a mass over L levels, the validation's bound minus
+    D log L is a bound on that mass (Theis et al. 2016, section 3.1), so that it can be ranked with other masses.
+    """
+    stored = read_json(file)
+    prefix = "best/" if stored["checkpoint"] == "best" else ""
+    counts = {name: job.metrics.get(prefix + name) for name in ("steps", "samples_seen")}
+    if None in counts.values() or not counts.items() <= stored.items():
+        return False
+    weights, values = "best" if prefix else "last", file.with_suffix(".safetensors")
+    key, validation = stored["comparability"], finite(job.metrics.get(f"{prefix}val/elbo"))
+    if validation is not None and key["measure"] != job.record["comparability"]["measure"]:
+        validation -= math.prod(key["event_shape"]) * math.log(key["num_levels"])
+    known = {as_text(result.key): i for i, result in enumerate(entry.results)}
+    for result in results_of(key, stored, weights, f"evaluations/{file.name}", validation, values):
+        if (i := known.get(as_text(result.key))) is None:
+            entry.results.append(result)
+        elif (same := entry.results[i]).weights != weights:
+            entry.notes.append(
+                f"evaluations/{file.name} left out, because it scores the {weights} weights, and the report ranks the "
+                f"{same.weights} weights of this job by the same numbers, from {same.source}"
+            )
+        else:  # it may add the inference gap, or values
+            kept = same.values if same.values.exists() else values
+            entry.results[i] = replace(same, numbers=result.numbers | same.numbers, values=kept)
+    return True
 
 
 def _curve(job: Job, entry: Entry) -> None:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations, pairwise
+from pathlib import Path
 from typing import Any
 
-from vaelab.reporting.reading import Entry, as_text, is_number
-from vaelab.runs.folder.identity import BUDGET, is_control
+from vaelab.evaluation.comparability import as_text
+from vaelab.reporting.reading import Entry, is_number
+from vaelab.runs.folder.names import key_of
 
 
 def assign_settings(entries: Sequence[Entry]) -> list[str]:
@@ -17,12 +19,12 @@ def assign_settings(entries: Sequence[Entry]) -> list[str]:
     derived: copies of an earlier column, or values below a part that follow from the column of its class. The seed is
     the last column, because it numbers repetitions of one experiment.
     """
-    typed = [dict(parsed(override) for override in entry.overrides) for entry in entries]
+    typed = [dict(map(parsed, entry.told)) for entry in entries]
     pairs = list(zip(entries, typed, strict=True))
     # configuration of a part → the override that chose it, to label jobs whose overrides are unknown
     labels = {as_text(_below(key, entry)): overrides[key] for entry, overrides in pairs for key in overrides}
     columns: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(key for overrides in typed for key in overrides if key in BUDGET or not is_control(key)):
+    for key in dict.fromkeys(key for overrides in typed for key in overrides):
         values = [_value(key, entry, overrides, labels) for entry, overrides in pairs]
         if len(set(map(as_text, values))) > 1:
             columns[key] = values
@@ -77,7 +79,7 @@ def shared_settings(entries: Iterable[Entry]) -> dict[str, Any]:
     }
 
 
-def shown(name: str, value: Any) -> str:
+def setting_text(name: str, value: Any) -> str:
     """Return `name=value`, or the value alone if the name is empty; a missing value is a dash."""
     text = "–" if value is None else f"{value:g}" if isinstance(value, float) else value
     text = text if isinstance(text, str) else json.dumps(text, default=str)
@@ -86,7 +88,22 @@ def shown(name: str, value: Any) -> str:
 
 def label_of(settings: Mapping[str, Any]) -> str:
     """Return settings as text, such as `decoder=gaussian, latent_dim=10`, without the seed."""
-    return ", ".join(shown(name, value) for name, value in settings.items() if name != "seed") or "all jobs"
+    return ", ".join(setting_text(name, value) for name, value in settings.items() if name != "seed") or "all jobs"
+
+
+def setting_of(entry: Entry) -> str:
+    """Return a text that is equal for jobs that differ only in their seed."""
+    return as_text({name: value for name, value in entry.flat.items() if name != "seed"})
+
+
+def settings_of(entries: Sequence[Entry]) -> dict[Path, str]:
+    """Return `setting_of` each job, by its folder.
+
+    The overrides tell the setting of a job that ended before it stored its configuration, if another job has the same.
+    """
+    typed = {entry.path: as_text(sorted(each for each in entry.told if key_of(each) != "seed")) for entry in entries}
+    known = {typed[entry.path]: setting_of(entry) for entry in entries if entry.flat and entry.overrides}
+    return {e.path: setting_of(e) if e.flat else known.get(typed[e.path], e.name) for e in entries}
 
 
 def _differing(entries: Iterable[Entry], columns: Iterable[str]) -> list[str]:

@@ -1,12 +1,11 @@
 """Build the table of a group's settings: for the page, and as Markdown and LaTeX to paste."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from vaelab.evaluation.comparability import as_text
-from vaelab.reporting.differences import Comparison, Outcome
+from vaelab.reporting.differences import Comparison, Outcome, compare
 from vaelab.reporting.groups import Group, Setting
-from vaelab.reporting.settings import label_of, shown
+from vaelab.reporting.settings import label_of, setting_text
 
 VERDICTS: Mapping[Outcome, str] = {
     "better": "worse than the best",
@@ -25,24 +24,21 @@ IN_LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "\\": r"\textbackslash{}",
         "<": "$<$",
+        "|": r"\textbar{}",
         ">": "$>$",
         "[": "{[}",
     }
     | {"±": r"$\pm$", "≥": r"$\geq$", "−": "$-$", "–": "--", "·": r"$\cdot$", "\n": " "}
 )
-IN_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\|`*<"} | {"\n": " "})
+IN_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\|`*"} | {"<": "&lt;", "\n": " "})
 
 
 @dataclass(frozen=True)
 class SettingRow:
-    """A row of the table.
-
-    Attributes:
-        comparison: of the best setting with this one; None for the best setting itself.
-    """
+    """A row of the table."""
 
     setting: Setting
-    comparison: Comparison | None
+    comparison: Comparison | None  # of the best setting with this one; None for the best setting itself
 
     @property
     def difference(self) -> str:
@@ -57,7 +53,7 @@ class SettingRow:
         if self.comparison is None:
             return "chosen by validation"
         found = self.comparison.difference
-        models = " (as trained models)" if found and found.of_seeds is None else ""
+        models = " (as trained models)" if found and found.variances is None else ""
         return VERDICTS[self.comparison.outcome] + models
 
     @property
@@ -82,17 +78,17 @@ class SettingRow:
 
 @dataclass(frozen=True)
 class SettingsTable:
-    """The settings of a group, the best first.
-
-    Attributes:
-        columns: the names of the settings that differ within the group.
-        shared: the others as text; empty if all differ.
-    """
+    """The settings of a group, the best first."""
 
     group: Group
-    columns: Sequence[str]
-    shared: str
+    columns: Sequence[str]  # the names of the values that differ within the group
+    shared: str  # the others as text; empty if all differ
     rows: Sequence[SettingRow]
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """The best setting compared with each other one."""
+        return [row.comparison for row in self.rows if row.comparison is not None]
 
     @property
     def cells(self) -> list[list[str]]:
@@ -100,7 +96,7 @@ class SettingsTable:
         header = [*self.columns, "seeds", "validation ELBO", self.group.score_name, "difference"]
         rows = [
             [
-                *(shown("", row.setting.values[name]) for name in self.columns),
+                *(setting_text("", row.setting.values[name]) for name in self.columns),
                 *(row.seeds, number(row.setting.validation), row.score, row.difference or "–"),
             ]
             for row in self.rows
@@ -115,9 +111,9 @@ class SettingsTable:
     @property
     def markdown(self) -> str:
         """The table as Markdown."""
-        header, *rows = ["| " + " | ".join(text.translate(IN_MARKDOWN) for text in row) + " |" for row in self.cells]
-        rule = "| " + " | ".join([":--"] * len(self.columns) + ["--:"] * 4) + " |"
-        return "\n".join([f"**{self.title.translate(IN_MARKDOWN)}**", "", header, rule, *rows, "", NOTE, ""])
+        cells = [[text.translate(IN_MARKDOWN) for text in row] for row in self.cells]
+        lines = markdown_lines(cells, len(self.columns))
+        return "\n".join([f"**{self.title.translate(IN_MARKDOWN)}**", "", *lines, "", NOTE, ""])
 
     @property
     def latex(self) -> str:
@@ -132,14 +128,27 @@ class SettingsTable:
         return "\n".join(lines)
 
 
-def table_of(group: Group, comparisons: Sequence[Comparison]) -> SettingsTable:
-    """Return the table of a group's settings; `comparisons` are of the best one with each other one."""
-    by_rank = {comparison.worse.rank: comparison for comparison in comparisons}
-    rows = [SettingRow(setting, by_rank.get(setting.rank)) for setting in group.settings]
-    values = [setting.values for setting in group.settings]
-    columns = [name for name in values[0] if len({as_text(each[name]) for each in values}) > 1] if values else []
-    shared = {name: value for name, value in (values[0] if values else {}).items() if name not in columns}
-    return SettingsTable(group, columns, label_of(shared) if shared else "", rows)
+def table_of(group: Group) -> SettingsTable:
+    """Return the table of a group's settings, each compared with the best one."""
+    if not group.settings:
+        return SettingsTable(group, (), "", ())
+    best, *others = group.settings
+    rows = [SettingRow(best, None), *(SettingRow(other, compare(best, other, group.by)) for other in others)]
+    shared = {name: value for name, value in best.values.items() if name not in best.columns}
+    return SettingsTable(group, best.columns, label_of(shared) if shared else "", rows)
+
+
+def markdown_lines(rows: Sequence[Sequence[str]], texts: int) -> list[str]:
+    """Return the lines of a Markdown table, its header first; the columns after the first `texts` hold numbers."""
+    header, *others = aligned(rows, range(texts, len(rows[0])))
+    rule = ["-" * len(cell) if i < texts else "-" * (len(cell) - 1) + ":" for i, cell in enumerate(header)]
+    return [f"| {' | '.join(row)} |" for row in (header, rule, *others)]
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[list[str]]:
+    """Fill cells with spaces, so that each column has one width; the columns in `right` are aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [[f"{cell:{'>' if i in right else '<'}{widths[i]}}" for i, cell in enumerate(row)] for row in rows]
 
 
 def number(value: float | None, form: str = ".2f") -> str:

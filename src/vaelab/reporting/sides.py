@@ -10,24 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaelab.errors import ConfigError, RunFolderError
-from vaelab.reporting.groups import setting_of
-from vaelab.reporting.reading import Entry, as_text, read
-from vaelab.reporting.settings import assign_settings, label_of, shown
+from vaelab.evaluation.comparability import as_text
+from vaelab.reporting.reading import Entry, read
+from vaelab.reporting.settings import assign_settings, label_of, setting_text, settings_of
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
 
 
 @dataclass(frozen=True)
 class Side:
-    """Runs that are compared as one: of a single setting, each with a seed of its own.
+    """Runs that are compared as one: of a single setting, each with a seed of its own."""
 
-    Attributes:
-        typed: the folder or pattern that named them.
-        entries: the runs, at least one.
-    """
-
-    typed: str
-    entries: list[Entry]
+    typed: str  # the folder or pattern that named them
+    entries: list[Entry]  # the runs, at least one
 
     @property
     def label(self) -> str:
@@ -69,8 +64,10 @@ def _read(typed: str) -> list[Side]:
         return [Side(name, [read(Job(path))])]
     if path.is_dir():
         by_setting: dict[str, list[Entry]] = {}
-        for entry in map(read, SweepFolder(path).jobs()):
-            by_setting.setdefault(setting_of(entry) if entry.flat else entry.name, []).append(entry)
+        entries = list(map(read, SweepFolder(path).jobs()))
+        settings = settings_of(entries)
+        for entry in sorted(entries, key=lambda entry: not entry.flat):  # a stored configuration tells the label best
+            by_setting.setdefault(settings[entry.path], []).append(entry)
         if not by_setting:
             raise RunFolderError(f"{typed} holds no runs: give the folder of a run or of a sweep")
         return [Side(name, entries) for entries in by_setting.values()]
@@ -89,7 +86,7 @@ def _check_one_setting(side: Side) -> None:
     for other in others:
         keys = [k for k in {**first.flat, **other.flat} if as_text(first.flat.get(k)) != as_text(other.flat.get(k))]
         if differing := sorted(set(keys) - {"seed"}, key=lambda key: (key.count("."), key)):
-            values = " and ".join(shown("", entry.flat.get(differing[0])) for entry in (first, other))
+            values = " and ".join(setting_text("", entry.flat.get(differing[0])) for entry in (first, other))
             raise ConfigError(
                 f"{side.typed} matches runs of several settings, which differ in {differing[0]} ({values}): narrow the "
                 "pattern, or compare all settings of a sweep by its folder"

@@ -15,7 +15,6 @@ METRICS = (
     *("coverage_90", "miscalibration"),
 )
 NUMBERS = {name.removeprefix("log_likelihood_"): name for name in METRICS}  # column of the files → declared metric
-OF_SETTING = ("seeds", "failed_seeds", "mean", "mean_error", "difference_from_best", "half_width")  # columns
 Row = dict[str, Any]
 
 
@@ -23,23 +22,23 @@ def rows_of(entries: Sequence[Entry], tables: Sequence[SettingsTable]) -> list[R
     """Return a row for each result, group by group and best first, and then one for each job without results."""
     rows = []
     for table in tables:
-        of_rank: dict[int | None, Row] = {row.setting.rank: _of_setting(row) for row in table.rows}
-        rows += [_row(job.entry, table.group, job, of_rank.get(job.rank, {})) for job in table.group.ranked]
+        of_rank: dict[int | None, SettingRow] = {row.setting.rank: row for row in table.rows}
+        rows += [_row(job.entry, table.group, job, of_rank.get(job.rank)) for job in table.group.ranked]
     return rows + [_row(entry) for entry in entries if not entry.results]
 
 
-def _of_setting(row: SettingRow) -> Row:
-    setting, found = row.setting, row.comparison and row.comparison.difference
-    numbers = (len(setting.jobs), setting.failed, setting.score, setting.error)
-    return dict(zip(OF_SETTING, (*numbers, *((-found.mean, found.half_width) if found else (None, None))), strict=True))
-
-
-def _row(entry: Entry, group: Group | None = None, job: Ranked | None = None, of_setting: Row | None = None) -> Row:
-    result = job and job.result
+def _row(entry: Entry, group: Group | None = None, job: Ranked | None = None, row: SettingRow | None = None) -> Row:
+    result, setting = job and job.result, row and row.setting
+    difference = row and row.comparison and row.comparison.difference
     return {
         "group": group and group.number,
         "rank": job and job.rank,
-        **(dict.fromkeys(OF_SETTING) | (of_setting or {})),
+        "seeds": setting and len(setting.jobs),
+        "failed_seeds": setting and setting.failed,
+        "mean": setting and setting.score,
+        "mean_error": setting and setting.error,
+        "difference_from_best": difference and -difference.mean,
+        "half_width": difference and difference.half_width,
         "job": entry.name,
         "state": entry.state,
         **{f"setting:{key}": value for key, value in entry.settings.items()},

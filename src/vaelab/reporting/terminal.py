@@ -25,7 +25,7 @@ def show_report(report: Report, closing: str) -> None:
     lines = [f"- {caution}" for caution in report.cautions]
     lines += [f"- {entry.name}: {reason}" for entry in report.entries for reason in [*entry.damage[:1], *entry.notes]]
     for group in report.groups:
-        said = report.headline(group)
+        said = report.headlines[group.number]
         lines += [f"- group {group.number}: {text}" for text in (*said, group.unranked) if text]
     console = Console()
     console.print(table)

@@ -37,17 +37,12 @@ class Protocol(NamedTuple):
 
 @dataclass(frozen=True)
 class LoggedSweep:
-    """A sweep whose jobs logged to W&B.
+    """A sweep whose jobs logged to W&B."""
 
-    Attributes:
-        group: the name of the sweep in W&B.
-        jobs: the jobs that have a W&B run.
-    """
-
-    group: str
+    group: str  # the name of the sweep in W&B
     entity: str
     project: str
-    jobs: Sequence[Job]
+    jobs: Sequence[Job]  # the jobs that have a W&B run
 
     @classmethod
     def read(cls, path: Path, **place: str | None) -> "LoggedSweep":

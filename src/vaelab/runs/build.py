@@ -37,11 +37,7 @@ PLAIN = {"_convert_": "all"}  # because checkpoints store arguments, and a ListC
 def make_trainer(
     cfg: DictConfig, path: Path, callbacks: list[Callback], files: CheckpointFiles | None = None
 ) -> Trainer:
-    """Return the trainer of the run in `path`, without a logger. Also set the global precision of matrix products.
-
-    Args:
-        files: writes and reads the checkpoints; None for ordinary files.
-    """
+    """Return the trainer of the run in `path`, without a logger. Also set the global precision of matrix products."""
     torch.set_float32_matmul_precision(cfg.get("matmul_precision") or "highest")  # global until the next run
     ours = {
         "accelerator": cfg.runtime.accelerator,
@@ -60,7 +56,7 @@ def make_trainer(
         # set explicitly, because Lightning would choose its SLURM environment, which handles signals itself
         "plugins": [
             LightningEnvironment() if this_process()[1] == 1 else TorchElasticEnvironment(),
-            CheckpointFiles() if files is None else files,
+            files or CheckpointFiles(),
         ],
     }
     for key in cfg.trainer.keys() & ours.keys():

@@ -27,7 +27,7 @@ from vaelab.runs.command_line import hydra_words
 from vaelab.runs.configuration import CONF, contents
 from vaelab.runs.processes.cores import limit_threads
 from vaelab.runs.validate import check_complete
-from vaelab.security.redaction import RedactingFormatter, printable, redact, redacting_output
+from vaelab.security.redaction import RedactingFormatter, printable, redact
 from vaelab.signals import Interrupted, heeding
 from vaelab.streams import displayed_output
 
@@ -112,7 +112,7 @@ def console() -> Iterator[None]:
 
     A run's `train.log` has everything. A terminal that is gone stops nothing.
     """
-    with displayed_output(), redacting_output():
+    with displayed_output(redact):
         handler = logging.StreamHandler()
         handler.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
         handler.addFilter(_is_for_console)

@@ -56,7 +56,7 @@ def _refuse(message: str) -> NoReturn:
 def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
     """Return overrides as Hydra reads them.
 
-    - `devices=2`, `~callbacks.figures`, `logger=csv` get the prefix `runtime.`: a key may be typed without it if more
+    - `devices=2`, `~callbacks.figures`, `logger=none` get the prefix `runtime.`: a key may be typed without it if more
       of its parts exist below the `runtime` node of `conf/CONFIG.yaml` than at the top.
     - `trainer.detect_anomaly=true` adds an argument of Lightning's Trainer, whose constructor refuses unknown ones.
     - `data_dir=~/data` names the home folder.

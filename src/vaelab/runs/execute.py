@@ -41,10 +41,7 @@ def complete(
     """Complete the run that `cfg` describes, in this process, or in one process for each of several devices.
 
     Args:
-        cfg: the configuration, already checked.
-        path: the run folder; this process holds its lock during the run.
         group: the sweep's name, for the logger; None for a single run.
-        stop: whether a signal told this process to stop.
         together: takes the training steps of this run together with those of other runs.
         bar: show the progress bar, if the callbacks include one.
 
@@ -80,11 +77,7 @@ def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:
 def fit_and_evaluate(
     cfg: DictConfig, parts: Parts, folder: RunFolder, group: str | None, stop: Stop, together: Together | None = None
 ) -> tuple[Metrics, str | None]:
-    """Train and evaluate this process's share of the run.
-
-    Returns:
-        The metrics over all processes, and why a callback ended the training, if one did.
-    """
+    """Train and evaluate this process's share of the run; return all metrics, and why a callback ended the training."""
     data, module, trainer = parts
     module.together, module.stop = together, stop
     cast(CheckpointFiles, trainer.strategy.checkpoint_io).before_write = folder.begin

@@ -34,6 +34,7 @@ def evaluate(trainer: pl.Trainer, module: EvaluationModule, data: ImageData) -> 
 def evaluate_last_and_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, folder: Path) -> Metrics:
     """Return the metrics of the last weights, and those of `best.ckpt` under names that begin with `best/`.
 
+    Afterwards the module may have the best weights.
     The test's values of each example with the last weights are stored, so that runs can be compared in pairs.
     """
     metrics = evaluate(trainer, module, data)
@@ -56,14 +57,9 @@ def _evaluate_best(trainer: pl.Trainer, module: VAEModule, data: ImageData, best
     except RunFolderError as error:  # only warn, because this training has no other copy of the best weights
         log.warning("the best weights are not evaluated: %s", str(error).removesuffix(f"; {START_OVER}"))
         return {}
-    counts = checkpoint["counts"]
-    last_weights = {name: value.clone() for name, value in module.state_dict().items()}
     module.load_state_dict(checkpoint["state_dict"])
-    module.weights, module.samples_seen, last_seen = "best", counts["samples_seen"], module.samples_seen
-    metrics = evaluate(trainer, module, data)
-    module.weights, module.samples_seen = "last", last_seen
-    module.load_state_dict(last_weights)
-    return metrics | counts
+    module.weights, module.samples_seen = "best", checkpoint["counts"]["samples_seen"]
+    return evaluate(trainer, module, data) | checkpoint["counts"]
 
 
 def both(metrics: Metrics) -> dict[str, Metrics]:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.utils import instantiate
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.randomness import LARGEST_SEED
-from vaelab.runs.configuration import short_key
+from vaelab.runs.configuration import CONF, short_key
 from vaelab.security.untrusted import reason_of
 
 AT_LEAST = {"seed": 0, "data.seed": 0, "latent_dim": 1, "batch_size": 1} | {
@@ -53,12 +54,7 @@ PARTS = (*MODEL_PARTS, "optimizer", "runtime.logger")
 def check(cfg: DictConfig, parts: Sequence[str] = PARTS, several: bool = False) -> None:
     """Refuse invalid values and missing parts. Do not check the arguments of classes; their constructors do.
 
-    A missing key counts as its default.
-
-    Args:
-        cfg: the configuration.
-        parts: the keys that must not be null.
-        several: the run is one of a sweep's.
+    A missing key counts as its default; `parts` must not be null. If `several`, the run is one of a sweep's.
     """
     for key in [*cfg, *(f"trainer.{key}" for key in cfg.trainer)]:
         name = str(key).rpartition(".")[2]
@@ -115,8 +111,8 @@ def check_evaluation(cfg: DictConfig) -> None:
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
     if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:
-        which = "type estimator=refined, importance, ais, hmc or all"
-        raise ConfigError(f"estimator.{next(iter(estimator))} needs an estimator: also {which}")
+        which = ", ".join(sorted(file.stem for file in Path(CONF, "estimator").glob("*.yaml")))
+        raise ConfigError(f"estimator.{next(iter(estimator))} needs an estimator: also type estimator= ({which})")
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":
             check_whole(key, cfg[key], 1)
@@ -158,12 +154,7 @@ def _typed(value: Any) -> str:
 
 @contextmanager
 def refusing(part: str, errors: tuple[type[Exception], ...] = (TypeError, ValueError)) -> Iterator[None]:
-    """Turn the errors of a class that was given the wrong arguments into a ConfigError that says where to look.
-
-    Args:
-        part: what to name.
-        errors: the types of these errors.
-    """
+    """Turn the errors of a class that was given the wrong arguments into a ConfigError that names the `part`."""
     try:
         yield
     except ConfigError:

@@ -31,19 +31,12 @@ TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 @dataclass(slots=True)
 class _Value:
-    """What the scan knows of a value on the stack.
+    """What the scan knows of a value on the stack."""
 
-    Attributes:
-        size: the work of copying it into a set, a dict or bytes.
-        key: the work of hashing it.
-        items: the items of a tuple; None if it is no tuple.
-        name: what a global names; the text of a short string.
-    """
-
-    size: int = 0
-    key: int = UNUSUAL
-    items: tuple["_Value", ...] | None = None
-    name: str = ""
+    size: int = 0  # the work of copying it into a set, a dict or bytes
+    key: int = UNUSUAL  # the work of hashing it
+    items: tuple["_Value", ...] | None = None  # the items of a tuple
+    name: str = ""  # what a global names; the text of a short string
 
 
 def check_pickle(content: bytes) -> None:
@@ -53,8 +46,6 @@ def check_pickle(content: bytes) -> None:
         ValueError: says what it asks for.
         Exception: it is not a pickle, in the words of `pickletools`.
     """
-    if len(content) > LARGEST_PICKLE:
-        raise ValueError(f"its pickle has more than {LARGEST_PICKLE:,} bytes")
     scan = _Scan()
     for opcode, argument, _ in pickletools.genops(content):
         scan.follow(opcode.name, argument)

@@ -9,12 +9,10 @@ import json
 import logging
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 from urllib.parse import quote
 
 LEAST = 8  # minimum characters of a secret; a shorter value is hardly a secret, and would match in ordinary words
@@ -70,34 +68,6 @@ class RedactingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(redact(super().format(record)))
-
-
-class RedactingStream:
-    """A text stream that redacts each text before it writes it to `stream`; otherwise it behaves as `stream`."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        """Write the redacted text, and return the length of the original."""
-        self.stream.write(redact(text))
-        return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write each line, redacted."""
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-@contextmanager
-def redacting_output() -> Iterator[None]:
-    """Redact all that is printed inside the `with` block, by Hydra as well."""
-    out, err = (cast(TextIO, RedactingStream(stream)) for stream in (sys.stdout, sys.stderr))
-    with redirect_stdout(out), redirect_stderr(err):
-        yield
 
 
 def _each_text(change: Callable[[str], str], data: Any) -> Any:

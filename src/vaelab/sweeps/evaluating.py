@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -29,9 +28,8 @@ from vaelab.security.untrusted import opened
 from vaelab.signals import Stop
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec, Outcome
-from vaelab.sweeps.launchers.base import JobsLauncher
+from vaelab.sweeps.launchers.base import JobsLauncher, prepare, run_jobs
 from vaelab.sweeps.progress import SweepProgress, show_failures
-from vaelab.sweeps.running import prepare, run_jobs
 
 
 @dataclass(eq=False)
@@ -109,12 +107,11 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
     """Print a table of the evaluations, and why some are not done."""
     names = [name for job in jobs if job.outcome for name in job.outcome.metrics if name.endswith("log_likelihood")]
     scores = ["elbo", *dict.fromkeys(names)]
-    table = Table(
-        "job",
-        "state",
-        title=_title(folder, jobs[0].config),
-        caption="+-: standard error over examples and draws; bound: only a lower bound",
-    )
+    config = jobs[0].config
+    first = "" if config["limit"] is None else f", first {config['limit']:,} examples"
+    title = f"sweep {folder.resolve().name}: {config['split']} split{first}, {config['checkpoint']} weights"
+    caption = "+-: standard error over examples and draws; bound: only a lower bound"
+    table = Table("job", "state", title=Text(presentable(title)), caption=caption)
     table.title_justify = table.caption_justify = "left"
     for score in scores:
         estimator = score.rpartition("/")[0]
@@ -134,12 +131,6 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
     closing = "in each run folder, evaluation.json says how far its numbers can be trusted\n"
     closing += f"report: python -m vaelab.report sweep={path}"
     console.print(closing, highlight=False, soft_wrap=True, markup=False)
-
-
-def _title(folder: Path, config: Mapping[str, Any]) -> Text:
-    first = "" if config["limit"] is None else f", first {config['limit']:,} examples"
-    name = folder.resolve().name
-    return Text(presentable(f"sweep {name}: {config['split']} split{first}, {config['checkpoint']} weights"))
 
 
 def _with_error(metrics: Mapping[str, float], score: str) -> tuple[str, str]:

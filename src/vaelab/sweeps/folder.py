@@ -5,7 +5,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,6 @@ from vaelab.runs.folder.contents import (
     read_status,
 )
 from vaelab.security.redaction import redact
-from vaelab.sweeps.job import Outcome
 
 JobState = Literal["waiting", "running", "done", "interrupted", "failed", "killed"]
 PLAN = "sweep.json"
@@ -122,23 +120,6 @@ class SweepFolder:
         configs = sorted(self.path.glob("*/config.yaml"))
         names = [config.parent.name for config in configs if ".old" not in config.parent.suffix]
         return [Job(self.path / name, tuple(plan.get(name, ()))) for name in dict.fromkeys([*plan, *names])]
-
-
-def record_end(path: Path, outcome: Outcome) -> Outcome:
-    """Write an outcome into the run folder of a job that could not record it itself; return the outcome.
-
-    Write nothing if the job has recorded its end, or if another process holds the lock and so still runs the job.
-    """
-    with suppress(Timeout, OSError):
-        path.mkdir(parents=True, exist_ok=True)
-        with FileLock(path / ".lock").acquire(timeout=0):
-            status: dict[str, Any] = {}
-            with suppress(RunFolderError):
-                status = read_status(path)
-            if status.get("state") in (None, "running") or not (path / "config.yaml").exists():
-                ended = {"state": outcome.state, "updated": datetime.now(UTC).isoformat(timespec="seconds")}
-                write_atomically(path / "status.json", json.dumps(status | ended | {"error": outcome.error}, indent=2))
-    return outcome
 
 
 def _is_job(item: tuple[str, Any]) -> bool:

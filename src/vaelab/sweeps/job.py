@@ -1,13 +1,20 @@
 """A job of a command that runs several, and its outcome."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.errors import RunFolderError
+from vaelab.files import write_atomically
+from vaelab.runs.complete import complete_runs, value_of
+from vaelab.runs.folder.contents import read_status
 from vaelab.signals import Stop
 
 
@@ -25,24 +32,19 @@ class Outcome:
 
 
 @dataclass(eq=False)
-class JobSpec(ABC):
-    """A job of the current command. A launcher sends it to a process of its own, which calls `work`.
+class JobSpec:
+    """A job of the current command, which trains the run in `path`, or the runs of several seeds.
 
-    Attributes:
-        config: the resolved configuration, as plain data.
-        path: the run folder.
-        cwd: the folder in which the command was typed.
-        environment: environment variables of the job's process.
-        label: what tells the job from the others.
-        outcome: how the job ended; set from the start if the job need not run.
+    A launcher sends it to a process of its own, which calls `work`.
     """
 
-    config: dict[str, Any]
-    path: Path
-    cwd: Path
-    environment: Mapping[str, str]
-    label: str
-    outcome: Outcome | None = None
+    config: dict[str, Any]  # resolved
+    path: Path  # the run folder
+    cwd: Path  # the folder in which the command was typed
+    environment: Mapping[str, str]  # of the job's process
+    label: str  # what tells the job from the others
+    outcome: Outcome | None = None  # how the job ended; set from the start if the job need not run
+    overrides: Sequence[str] = ()
 
     @property
     def cfg(self) -> DictConfig:
@@ -53,24 +55,39 @@ class JobSpec(ABC):
         return self.outcome and self.outcome.state
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """The name by which a later command finds the same job in a cluster's queue."""
+        return self.path.name
 
     @property
-    @abstractmethod
     def place(self) -> Path:
         """The folder in which a launcher keeps its own files."""
+        return self.path.parent
 
     @property
-    @abstractmethod
     def metric(self) -> str:
         """The name of the outcome's value."""
+        return "val/elbo"
 
-    @abstractmethod
     def work(self, stop: Stop) -> Outcome:
         """Do the job in this process; a signal sets `stop`."""
+        columns, _ = complete_runs(self.cfg, self.path, self.path.parent.name, stop)
+        return Outcome("done", value_of(columns))
 
-    @abstractmethod
     def record(self, outcome: Outcome) -> Outcome:
-        """Record an outcome that the job could not record itself; return it."""
+        """Write an outcome that the job could not record itself into its run folder; return the outcome.
+
+        Write nothing if the job has recorded its end, or if another process holds the lock and so still runs the job.
+        """
+        if outcome.state == "done":
+            return outcome
+        with suppress(Timeout, OSError):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock").acquire(timeout=0):
+                status: dict[str, Any] = {}
+                with suppress(RunFolderError):
+                    status = read_status(self.path)
+                if status.get("state") in (None, "running") or not (self.path / "config.yaml").exists():
+                    status |= {"state": outcome.state, "updated": datetime.now(UTC).isoformat(timespec="seconds")}
+                    write_atomically(self.path / "status.json", json.dumps(status | {"error": outcome.error}, indent=2))
+        return outcome

@@ -77,10 +77,8 @@ def open_study(
 ) -> optuna.Study:
     """Create or reopen the study; refuse one that has another direction, other values or other settings.
 
-    Args:
-        space: what is searched. Its choices get the order that they have in the study.
-        fixed: the overrides of what is not searched.
-        settings: the identity of what they make; None to compare the overrides themselves.
+    The choices in `space` get the order that they have in the study. `settings` is the identity of what the overrides
+    in `fixed` make; None to compare the overrides themselves.
     """
     science = {key: value for key, value in fixed.items() if not is_control(key)}
     try:

@@ -20,11 +20,9 @@ from vaelab.runs.processes.seeds import members_of, over_seeds
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.sweeps.folder import Job, SweepFolder
-from vaelab.sweeps.job import Outcome
-from vaelab.sweeps.launchers.base import JobsLauncher
+from vaelab.sweeps.job import JobSpec, Outcome
+from vaelab.sweeps.launchers.base import JobsLauncher, prepare, run_jobs
 from vaelab.sweeps.progress import SweepProgress, show_sweep
-from vaelab.sweeps.running import prepare, run_jobs
-from vaelab.sweeps.training import TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +30,7 @@ log = logging.getLogger(__name__)
 class Sweep:
     """The jobs of one command line, over all batches. Leaving its `with` block prints a table of the jobs.
 
-    Args:
-        config: the sweep's configuration, with Hydra's own node.
-        loader: Hydra's configuration loader, which composes the jobs.
-        launcher: runs the jobs.
+    `config` has Hydra's own node, and `loader` is Hydra's, which composes the jobs.
 
     Raises:
         SweepError: at the end of the block, if a job is not done.
@@ -46,7 +41,7 @@ class Sweep:
         self.loader = loader
         self.launcher = launcher
         self.folder = SweepFolder(Path(str(config.hydra.sweep.dir)).absolute())
-        self.jobs: list[TrainingJob] = []
+        self.jobs: list[JobSpec] = []
         self.names: list[str] = []  # of the run folders that are there or planned
 
     def __enter__(self) -> "Sweep":
@@ -60,11 +55,7 @@ class Sweep:
             raise SweepError(f"{len(bad)} of {len(self.jobs)} jobs are not done; type the same command to run them")
 
     def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[Outcome | None]:
-        """Run the jobs of a batch that are not done; return the outcome of each.
-
-        Args:
-            lines: the overrides of each job.
-            first: number of the first job.
+        """Run the jobs of a batch that are not done; return the outcome of each. `lines` are the overrides of each job.
 
         Raises:
             Interrupted: a signal stopped the sweep; the jobs that ran have written checkpoints.
@@ -72,7 +63,7 @@ class Sweep:
         """
         self.names = [job.name for job in self.folder.jobs()]
         planned = [self.plan(line, first + i) for i, line in enumerate(lines)]
-        unique: dict[Path, TrainingJob] = {}
+        unique: dict[Path, JobSpec] = {}
         for job in planned:
             same = unique.setdefault(job.path, job)
             if same is not job and job.outcome is None:
@@ -87,7 +78,7 @@ class Sweep:
             job.outcome = unique[job.path].outcome
         return [job.outcome for job in planned]
 
-    def plan(self, overrides: Sequence[str], number: int) -> TrainingJob:
+    def plan(self, overrides: Sequence[str], number: int) -> JobSpec:
         """Compose a job as Hydra's own launchers do, check its configuration, and find out whether it is done."""
         composed = self.loader.load_sweep_config(self.config, list(overrides))
         with open_dict(composed):
@@ -108,7 +99,7 @@ class Sweep:
         swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
         swept |= set(self.config.hydra.sweeper.get("params") or {})
         label = " ".join(override for override in task if key_of(override) in swept) or path.name
-        return TrainingJob(config, path, Path.cwd(), environment, label, outcome_before(cfg, path), task)
+        return JobSpec(config, path, Path.cwd(), environment, label, outcome_before(cfg, path), task)
 
     def name_of(self, composed: DictConfig) -> str:
         """Return the name of a job's run folder: if the job is there already, typed in other words, that folder's."""

@@ -18,8 +18,7 @@ from vaelab.training.progress import PROGRESS_IN_FILE
 def perform(spec: JobSpec, answerable: bool = True) -> Outcome:
     """Run a job in this process, which does nothing else. Send its output to `output.log` in the run folder.
 
-    Args:
-        answerable: see `vaelab.signals.heeding`; False in a child process of the sweep's command.
+    `answerable` is that of `vaelab.signals.heeding`; it is False in a child process of the sweep's command.
 
     Raises:
         Interrupted, SystemExit: a signal stopped the job; it can resume.

@@ -6,12 +6,4 @@ from vaelab.training.pace import PaceWarning
 from vaelab.training.progress import ProgressBar
 from vaelab.training.schedules import Schedule
 
-__all__ = [
-    "Checkpoints",
-    "CollapseWarning",
-    "Figures",
-    "PaceWarning",
-    "ProgressBar",
-    "Schedule",
-    "VAEModule",
-]
+__all__ = ["Checkpoints", "CollapseWarning", "Figures", "PaceWarning", "ProgressBar", "Schedule", "VAEModule"]

@@ -79,11 +79,7 @@ class CapturedStep:
     For each size the first `WARM_UP` steps run uncaptured. The first replay, and every `AUDIT_EVERY`-th after it, is
     audited: the step also runs uncaptured, and must change all tensors as the replay did. A graph would freeze numbers
     that the model, the objective or the optimiser keeps in Python. If an audit or a check of the optimiser finds such a
-    number, training continues uncaptured, with a warning.
-
-    Args:
-        step: the step to capture; its optimiser must have passed `make_capturable`.
-        graphs: captures functions.
+    number, training continues uncaptured, with a warning. The optimiser must have passed `make_capturable`.
     """
 
     WARM_UP = 2

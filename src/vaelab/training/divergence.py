@@ -25,27 +25,18 @@ class Guard:
     because the noise of a step is a function of its number. It undoes the step that fails. Then `on_nan` decides:
     training stops (`stop`), continues with the next minibatch (`skip`), or first restores the weights from the start of
     the epoch and then continues (`rollback`). An undone step counts as a step.
-
-    Args:
-        on_nan: see above.
-
-    Attributes:
-        skipped: how many steps were undone so far.
-        in_a_row: how many steps were undone in a row (`skip`), or in this epoch (`rollback`).
-        epoch_start: the weights and the optimiser's state at the start of the epoch, for `rollback`.
-        snapshot: the training state at the last snapshot.
-        since_snapshot: the minibatches of the steps since then.
     """
 
     SNAPSHOT_EVERY = 500  # minimum number of optimiser steps between two snapshots
-    LIMIT = 10  # stop training after this many undone steps, as counted by `in_a_row`
+    LIMIT = 10  # stop training after this many undone steps `in_a_row`
 
     def __init__(self, on_nan: OnNan = "stop") -> None:
         self.on_nan = on_nan
-        self.skipped = self.in_a_row = 0
-        self.epoch_start: State | None = None
+        self.skipped = 0  # how many steps were undone so far
+        self.in_a_row = 0  # how many steps were undone in a row (`skip`), or in this epoch (`rollback`)
+        self.epoch_start: State | None = None  # the weights and the optimiser's state then, for `rollback`
         self.snapshot: State | None = None
-        self.since_snapshot: list[Minibatch] = []
+        self.since_snapshot: list[Minibatch] = []  # of the steps since then
 
     def start(self, step: Step, advance: Callable[[], Any], scheduler: Any | None) -> None:
         """Guard a training that begins or resumes. `advance` updates the schedule, if any, after an optimiser step."""
@@ -85,11 +76,8 @@ class Guard:
     def repair(self, taken: Sequence[Minibatch]) -> int:
         """Take the steps since the snapshot again, and undo those after which a number is not finite.
 
-        Returns:
-            The number of examples in the steps just `taken`, without those of undone steps.
-
-        Raises:
-            DivergedError: training must stop; the state is the one before the failing step.
+        Return the number of examples in the steps just `taken`, without those of undone steps. A `DivergedError` leaves
+        the state before the failing step.
         """
         assert self.snapshot is not None
         self.restore(self.snapshot)

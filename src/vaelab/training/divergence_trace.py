@@ -17,17 +17,11 @@ from vaelab.vae import VAE
 
 @dataclass
 class Broken:
-    """What was not finite in a step.
+    """What was not finite in a step."""
 
-    Attributes:
-        batch: the indices of the examples in the minibatch.
-        examples: the indices of the examples whose loss or metrics were not finite.
-        first: a description of the first non-finite tensor; empty if all were finite.
-    """
-
-    batch: list[int]
-    examples: list[int] = field(default_factory=list)
-    first: str = ""
+    batch: list[int]  # the indices of the examples in the minibatch
+    examples: list[int] = field(default_factory=list)  # those whose loss or metrics were not finite
+    first: str = ""  # a description of the first non-finite tensor; empty if all were finite
 
     def __str__(self) -> str:
         if not self.examples:

@@ -48,12 +48,6 @@ class VAEModule(EvaluationModule):
         cuda_graphs: capture the step as a CUDA graph on a GPU, if the optimiser allows it.
         on_nan: what to do when a number is infinite or NaN; see `vaelab.training.divergence`.
 
-    Attributes:
-        stopping: whether training must stop, because a process got a signal; equal in all processes.
-        latest: the mean of the objective's first metric over the last chunk.
-        ended_by: why a callback ended the training; None if none did.
-        together: the function that takes the steps of stacked runs; None for a single run.
-
     Raises:
         DivergedError: in training, if a number is infinite or NaN and training cannot go on.
         Interrupted: in training, after a signal.
@@ -84,10 +78,10 @@ class VAEModule(EvaluationModule):
         self.compiled = compiled
         self.cuda_graphs = cuda_graphs
         self.guard = Guard(on_nan)
-        self.stopping = False
-        self.latest = float("nan")
-        self.ended_by: str | None = None
-        self.together: Together | None = None
+        self.stopping = False  # whether a process got a signal; equal in all processes
+        self.latest = float("nan")  # the mean of the objective's first metric over the last chunk
+        self.ended_by: str | None = None  # why a callback ended the training
+        self.together: Together | None = None  # takes the steps of stacked runs
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -127,18 +121,15 @@ class VAEModule(EvaluationModule):
 
     def on_train_epoch_start(self) -> None:
         self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # the previous epoch ended in a checkpoint
-        self.stop_if_told()
+        if self.stopping:
+            self.stop.check()
         cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
         if self.steps % self.data.batches_per_epoch == 0:
             self.guard.begin_epoch()
 
     def on_train_batch_start(self, batch: Chunk, batch_idx: int) -> None:
-        self.stop_if_told()
-
-    def stop_if_told(self) -> None:
-        """Raise `Interrupted` if training must stop; callbacks have written a checkpoint by now."""
         if self.stopping:
-            self.stop.check()
+            self.stop.check()  # callbacks have written a checkpoint by now
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         left = len(chunk.batches) if self.max_steps < 0 else self.max_steps - self.steps
@@ -159,13 +150,9 @@ class VAEModule(EvaluationModule):
             self.report_training(sums / examples)
 
     def take_steps(self, minibatches: Sequence[Minibatch]) -> tuple[Tensor, int]:
-        """Take a step on each minibatch, and undo those that diverge.
+        """Take a step on each minibatch, and undo those that diverge; raise their error if training must stop.
 
-        Returns:
-            The sums of the terms over the examples of all steps that were not undone, and the number of these examples.
-
-        Raises:
-            DivergedError: training must stop at one of the steps.
+        Return the sums of the terms over the examples of all steps that were not undone, and the number of examples.
         """
         taken = minibatches[: self.take_unchecked(minibatches)]
         sums = self.sums_over_processes()

@@ -17,18 +17,13 @@ SCHEDULED = Path("/proc/thread-self/schedstat")  # nanoseconds on a core, then n
 
 
 class PaceWarning(Callback):
-    """Warns once if training waits for processor cores that others use, or is far slower than before.
+    """Warns once if training waits for processor cores that others use, or is far slower than before."""
 
-    Args:
-        waiting: the largest share of its time for which the training thread may wait for a core.
-        slowdown: how many times as long as in the fastest period so far an optimiser step may take.
-        period: seconds of training over which both are measured.
-    """
+    WAITING = 0.35  # the largest share of its time for which the training thread may wait for a core
+    SLOWDOWN = 4.0  # how many times as long as in the fastest period so far an optimiser step may take
+    PERIOD = 10.0  # seconds of training over which both are measured
 
-    def __init__(self, waiting: float = 0.35, slowdown: float = 4.0, period: float = 10.0) -> None:
-        self.waiting = waiting
-        self.slowdown = slowdown
-        self.period = period
+    def __init__(self) -> None:
         self.warned = False
         self.fastest = float("inf")  # seconds of a step
         self.steps, self.seconds = 0, 0.0  # of training in this period
@@ -45,7 +40,7 @@ class PaceWarning(Callback):
         steps, seconds = self.before
         self.steps += cast(VAEModule, pl_module).steps - steps
         self.seconds += time.perf_counter() - seconds
-        if self.seconds >= self.period and self.steps > 0 and not self.warned:
+        if self.seconds >= self.PERIOD and self.steps > 0 and not self.warned:
             former, self.scheduled = self.scheduled, scheduled()
             on_core, waiting = (now - before for now, before in zip(self.scheduled, former, strict=True))
             self.judge(self.seconds / self.steps, waiting / max(1, on_core + waiting))
@@ -54,7 +49,7 @@ class PaceWarning(Callback):
     def judge(self, step: float, waiting: float) -> None:
         """Warn if a step of the period took too many seconds, or the thread waited too large a share of its time."""
         self.fastest = min(step, self.fastest)
-        if waiting > self.waiting:
+        if waiting > self.WAITING:
             self.warned = True
             threads = torch.get_num_threads()
             fewer = f", or have one thread instead of {threads}: export OMP_NUM_THREADS=1" if threads > 1 else ""
@@ -63,7 +58,7 @@ class PaceWarning(Callback):
                 "cores: run fewer at a time%s",
                 *(100 * waiting, fewer),
             )
-        elif step > self.slowdown * self.fastest:
+        elif step > self.SLOWDOWN * self.fastest:
             self.warned = True
             log.warning(
                 "an optimiser step now takes %.3g s, and took %.3g s before: see which other programs use the "

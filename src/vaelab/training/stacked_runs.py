@@ -20,25 +20,16 @@ class Ensemble:
     still train are waiting, the conducting thread takes the steps of those with the fewest steps so far; these are all
     runs, once resumed runs have caught up. Only one thread runs at a time, because two must not use PyTorch's global
     state, above all its generators, at once.
-
-    Args:
-        stop: after a signal, all runs stop after the same step, and each writes a checkpoint.
-
-    Attributes:
-        turn: the lock that the running thread holds.
-        active: how many runs have not ended.
-        waiting: the minibatches of the waiting runs.
-        taken: how many steps were taken for each run, or why they failed.
-        current: the last stacked step, and the function that runs it, captured or not.
+    After a signal, all runs stop after the same step, and each writes a checkpoint.
     """
 
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
-        self.turn = threading.Condition()
-        self.active = 0
-        self.waiting: dict[VAEModule, Sequence[Minibatch]] = {}
-        self.taken: dict[VAEModule, int | Exception] = {}
-        self.current: tuple[StackedStep, Callable[..., None]] | None = None
+        self.turn = threading.Condition()  # the lock that the running thread holds
+        self.active = 0  # how many runs have not ended
+        self.waiting: dict[VAEModule, Sequence[Minibatch]] = {}  # the work of the waiting runs
+        self.taken: dict[VAEModule, int | Exception] = {}  # how many steps were taken for a run, or why they failed
+        self.current: tuple[StackedStep, Callable[..., None]] | None = None  # the last step, and what runs it
 
     def conduct(self, runs: Sequence[Callable[[], None]]) -> None:
         """Run each run to its end in its own thread, and take the steps of all runs in this thread.

@@ -22,9 +22,6 @@ class StackedStep:
     and buffers become views of stacked tensors, `[models, *shape]`, and the joint optimiser shares the state of their
     optimisers, so that each model can be saved and evaluated as if it were alone. Each model has its own generator,
     which draws the same noise as in a run alone. The results equal those of separate runs, up to rounding.
-
-    Args:
-        steps: the step of each model, all on the same data.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:

@@ -23,17 +23,11 @@ Clip = Callable[[Iterable[Tensor]], Any]
 
 
 class Minibatch(NamedTuple):
-    """The work of one optimiser step.
+    """The work of one optimiser step."""
 
-    Attributes:
-        indices: the examples of the minibatch that this process gets.
-        size: how many examples the minibatch has over all processes.
-        key: the key of the step's noise; see `vaelab.randomness.stream`.
-    """
-
-    indices: Tensor
-    size: int
-    key: Key
+    indices: Tensor  # the examples of the minibatch that this process gets
+    size: int  # how many examples the minibatch has over all processes
+    key: Key  # of the step's noise; see `vaelab.randomness.stream`
 
 
 # takes the steps of one run together with those of other runs, and returns how many it took
@@ -44,18 +38,7 @@ Together = Callable[[Any, Sequence[Minibatch]], int]
 class Step:
     """One optimiser step: draw the pixels, compute the loss and its gradient, sum over processes, clip, update.
 
-    Args:
-        vae, objective, weight_prior, gradient_clip, compiled: see `VAEModule`.
-        data: the data that the pixels are drawn from.
-        optimizer: the optimiser of the model's parameters.
-        world_size: how many processes share each minibatch.
-        tell: calls a hook of the trainer's callbacks; None if no callback acts within the step.
-
-    Attributes:
-        streams: the generators that the step draws from, besides the device's global one.
-        names: the names of the objective's metrics, and, last, `loss`, which includes the weight prior.
-        sums: the sum of each of `names` over this process's examples since the last `take_sums`.
-        step: the number of optimiser steps before this one, a scalar on the device.
+    See `VAEModule` for most of the arguments.
     """
 
     vae: VAE
@@ -64,22 +47,22 @@ class Step:
     optimizer: Optimizer
     weight_prior: nn.Module | None = None
     gradient_clip: Clip | None = None
-    world_size: int = 1
+    world_size: int = 1  # how many processes share each minibatch
     compiled: bool = False
-    tell: Callable[..., None] | None = None
-    streams: ClassVar[Sequence[torch.Generator]] = ()
+    tell: Callable[..., None] | None = None  # calls a hook of the trainer's callbacks, if one acts within the step
+    streams: ClassVar[Sequence[torch.Generator]] = ()  # that the step draws from, besides the device's global one
 
     def __post_init__(self) -> None:
         objective = cast(Objective, self.objective)
-        self.names = [*(metric.name for metric in objective.metrics), LOSS.name]
+        self.names = [*(metric.name for metric in objective.metrics), LOSS.name]  # the loss includes the weight prior
         parts = [self.vae, objective, self.weight_prior]
         self.modules = nn.ModuleList([part for part in parts if part is not None])
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        # of each of `names`, over this process's examples since the last `take_sums`
         self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.data.device)
-        self.step = torch.zeros((), dtype=torch.int64, device=self.data.device)
-        self.compiled_gradient = (
-            CompiledGradient(StepTerms(self), self.data, self.world_size) if self.compiled else None
-        )
+        self.step = torch.zeros((), dtype=torch.int64, device=self.data.device)  # optimiser steps before this one
+        whole = CompiledGradient(StepTerms(self), self.data, self.world_size)
+        self.compiled_gradient = whole if self.compiled else None
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
         """Take one step on a `Minibatch`."""

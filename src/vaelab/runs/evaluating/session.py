@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.data.base import Tested
-from vaelab.errors import ConfigError, RunFolderError
+from vaelab.errors import ConfigError
 from vaelab.estimators import Several
 from vaelab.evaluation.advice import verdicts
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, is_checked
@@ -33,13 +33,7 @@ log = logging.getLogger(__name__)
 class Evaluation:
     """An evaluation that is ready to run. The constructor refuses whatever cannot be evaluated.
 
-    Args:
-        cfg: the configuration of the command; see `conf/evaluate.yaml`.
-
-    Attributes:
-        data, module: what is evaluated; `module.tested` has the values of each example after `complete`.
-        comparability: the comparability key; only evaluations with equal keys are ranked together.
-        kept: the values on disk.
+    After `complete`, `module.tested` has the values of each example.
 
     Raises:
         ConfigError: the command line asks for something that this run cannot do.
@@ -92,9 +86,7 @@ class Evaluation:
                 self.run()
             else:
                 launch(evaluate_share, num_processes, contents(self.cfg))
-            known, total = self.load()
-        if known < total:
-            raise RunFolderError(f"{self.kept.folder} lost blocks during the evaluation: type the command again")
+            self.load()
         return True
 
     def load(self) -> tuple[int, int]:

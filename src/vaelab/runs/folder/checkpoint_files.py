@@ -20,11 +20,7 @@ PARTS = {"optimizer_states": "the optimizer", "lr_schedulers": "the scheduler of
 
 
 class CheckpointFiles(CheckpointIO):
-    """Writes and reads checkpoints for Lightning.
-
-    Attributes:
-        before_write: called before a checkpoint is written.
-    """
+    """Writes and reads checkpoints for Lightning. It calls `before_write` before it writes one."""
 
     def __init__(self) -> None:
         self.before_write: Callable[[], None] = lambda: None

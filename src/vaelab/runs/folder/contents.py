@@ -165,6 +165,22 @@ def spare_checkpoints(folder: Path) -> list[Path]:
     return [path for path in spare if _is_file(path)]
 
 
+def remove_spare_checkpoints(folder: Path) -> None:
+    """Remove `spare_checkpoints`, after which `best.ckpt` is the only copy of the weights.
+
+    Raises:
+        RunFolderError: `best.ckpt` cannot be read; nothing was removed.
+    """
+    if spare := spare_checkpoints(folder):
+        try:
+            load_checkpoint(spare[0].with_name("best.ckpt"))
+        except RunFolderError as error:
+            reason = str(error).removesuffix(f"; {START_OVER}")
+            raise RunFolderError(f"{folder} keeps all its checkpoints, because {reason}") from error
+        for path in spare:
+            path.unlink()
+
+
 def _is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 

@@ -1,11 +1,10 @@
 """Read the curves of a run: `curves.csv`, a table with a row for each time that training logs metrics."""
 
 import csv
-import math
 from pathlib import Path
 
 from vaelab.errors import RunFolderError
-from vaelab.security.untrusted import read_text, reason_of, shown
+from vaelab.security.untrusted import LARGEST, read_text, reason_of, shown
 
 FILE = "curves.csv"
 COUNTS = ("samples_seen", "steps")  # the first columns; all others are metrics
@@ -30,8 +29,8 @@ def read_curves(folder: Path) -> dict[str, Curve]:
             raise ValueError(f"the columns are {shown(','.join(header))}, expected {','.join(COUNTS)},...")
         columns = {name: values for name, *values in zip(header, *rows, strict=True)}
         samples_seen = list(map(float, columns.pop("samples_seen")))
-        if not all(map(math.isfinite, samples_seen)):
-            raise ValueError("samples_seen is infinite or NaN")
+        if not all(0 <= seen < LARGEST for seen in samples_seen):
+            raise ValueError("samples_seen is not a count")
         return {
             name: [(seen, float(value)) for seen, value in zip(samples_seen, values, strict=True) if value]
             for name, values in columns.items()

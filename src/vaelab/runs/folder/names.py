@@ -61,11 +61,8 @@ def sweep_dir(
 ) -> str:
     """Return the folder of a sweep below `parent`: `sweep.name`, or a name made from what is swept and what is not.
 
-    The same sweep gets the same name, however it is typed: `seed=1,2` is `seed=choice(2, 1)`.
-
-    Args:
-        params: the values of the sweeper itself, unless they are typed.
-        fixed: see `fixed_settings`.
+    The same sweep gets the same name, however it is typed: `seed=1,2` is `seed=choice(2, 1)`. `params` are the values
+    of the sweeper itself, and `fixed` comes from `fixed_settings`.
     """
     overrides = [*overrides, *_added(params, overrides)]
     swept = swept_values(overrides)

@@ -39,11 +39,6 @@ class RunFolder:
         config: the resolved configuration as plain data.
         rerun: rename an existing folder, and start over.
 
-    Attributes:
-        ended_by: why a callback ended the training, if one did.
-        resumed_from: during the run, the checkpoint that training resumes from; None if there is none.
-        samples_seen: how many training examples the run had seen at that checkpoint.
-
     Raises:
         RunFolderError: the folder cannot be read, has a larger budget of epochs or steps than `config`, or holds
             another configuration (the message names the first key that differs).
@@ -54,8 +49,8 @@ class RunFolder:
         self.config = config
         self.started = time.monotonic()
         self.rerun = rerun and (path / "config.yaml").exists() and not self._begun_by_this_job()
-        self.resumed_from: Path | None = None
-        self.samples_seen = 0
+        self.resumed_from: Path | None = None  # during the run, the checkpoint that training resumes from
+        self.samples_seen = 0  # how many training examples the run had seen at that checkpoint
         self.begun = False
         self._read_what_stands()
 
@@ -70,7 +65,7 @@ class RunFolder:
         here = (self.path / "config.yaml").exists() and not self.rerun
         self.stored = contents.read_config(self.path) if here else None
         self.status: dict[str, Any] = contents.read_status(self.path) if here else {}
-        self.ended_by: str | None = self.status.get("ended_by")
+        self.ended_by: str | None = self.status.get("ended_by")  # why a callback ended the training
         self.seconds_before: float = self.status.get("seconds", 0.0)
         if self.stored is not None:
             self._check_identity(self.stored)
@@ -122,10 +117,8 @@ class RunFolder:
     ) -> Iterator[None]:
         """Hold the folder's lock during the run, and record how the run ended.
 
-        Args:
-            record: the data's record, for `record.json`.
-            num_processes: how many processes share the training.
-            check: refuses a checkpoint that training cannot resume from; called before anything is written.
+        `record` is what `record.json` says of the data. `check` refuses a checkpoint that training cannot resume from,
+        before anything is written.
 
         Raises:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
@@ -189,8 +182,10 @@ class RunFolder:
             raise
         self._set("done", ended_by=self.ended_by)
         if self.config.get(RUNTIME, {}).get("keep") == "best":
-            for path in contents.spare_checkpoints(self.path):
-                path.unlink()
+            try:
+                contents.remove_spare_checkpoints(self.path)
+            except RunFolderError as error:
+                log.warning(error)
 
     def _locked(self) -> AcquireReturnProxy:
         """Make the folder and acquire its lock, which the end of the `with` block releases."""

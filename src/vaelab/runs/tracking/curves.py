@@ -20,11 +20,7 @@ class Curves(Logger):
 
     Rows are appended. A metric that comes up later is a new column, for which the file is replaced atomically. A kill
     costs only rows that training repeats, because the rows before a checkpoint are on the disk before the checkpoint.
-
-    Args:
-        folder: the run folder. Rows of an earlier attempt are kept, except those that training will repeat.
-        samples_seen: how many training examples the run had seen where training resumes.
-        module: what is trained; it counts steps and examples.
+    Rows of an earlier attempt are kept up to `samples_seen`, the training examples before the point of resumption.
     """
 
     def __init__(self, folder: Path, samples_seen: int, module: EvaluationModule) -> None:

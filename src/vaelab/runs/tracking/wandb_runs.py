@@ -111,11 +111,7 @@ def check_login() -> None:
 def sync_line(folder: Path, configs: Iterable[Mapping[str, Any]] = ()) -> str | None:
     """Return the command that uploads the offline W&B runs of a run folder or of a sweep, with relative paths.
 
-    Return None if there is nothing left to upload.
-
-    Args:
-        folder: the run folder, or the sweep's.
-        configs: the configurations of its runs, whose `logger.dir` may name folders elsewhere.
+    Return None if there is nothing left to upload. The `configs` of the runs may name folders elsewhere (`logger.dir`).
     """
     elsewhere = {os.path.expanduser(str(place)) for config in configs if (place := at(config, "runtime.logger.dir"))}
     places = [(folder, "*/wandb"), (folder, "wandb"), *((Path(place), "wandb") for place in sorted(elsewhere))]

@@ -1,9 +1,12 @@
-"""The contract of a launcher."""
+"""The contract of a launcher, and a run of jobs by one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
+from contextlib import closing
 
+from vaelab.signals import heeding
 from vaelab.sweeps.job import JobSpec, Outcome
+from vaelab.sweeps.progress import SweepProgress
 
 Running = Generator[tuple[JobSpec, Outcome] | None, None, None]
 
@@ -31,3 +34,30 @@ class JobsLauncher(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Start no more jobs. `run` then ends when the running jobs have written checkpoints."""
+
+
+def prepare(jobs: Sequence[JobSpec], launcher: JobsLauncher) -> None:
+    """Submit the jobs, if the launcher does so, or have it refuse them."""
+    if jobs:
+        with heeding() as stop, stop.patiently():  # because submitted jobs must be noted
+            launcher.prepare(jobs)
+
+
+def run_jobs(jobs: Sequence[JobSpec], launcher: JobsLauncher, display: SweepProgress) -> None:
+    """Run prepared jobs until they have ended, or until a signal has stopped them.
+
+    Raises:
+        Interrupted: a signal stopped them.
+    """
+    stopping = False
+    with heeding() as stop, display, stop.patiently(), closing(launcher.run(jobs)) as running:
+        for ended in running if jobs else ():
+            if ended is not None:
+                job, outcome = ended
+                job.outcome = job.record(outcome)
+                display.ended(job)
+            display.refresh()
+            display.waiting(launcher.waiting_for())
+            if stop.asked is not None and not stopping:
+                stopping = True
+                launcher.stop()
