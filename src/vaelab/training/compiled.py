@@ -85,9 +85,8 @@ class CompiledGradient:
         weights = {name: weight for name, weight in self.terms.named_parameters() if weight.requires_grad}
         fixed = {name: weight for name, weight in self.terms.named_parameters() if not weight.requires_grad}
         buffers = {name: buffer.clone() for name, buffer in self.terms.named_buffers()}
-        state = torch.random.get_rng_state()
-        loss, _ = self.loss(weights, fixed, buffers, levels, noise, size)
-        torch.random.set_rng_state(state)
+        with torch.random.fork_rng([levels.device] if levels.is_cuda else []):
+            loss, _ = self.loss(weights, fixed, buffers, levels, noise, size)
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         return [name for name, gradient in zip(weights, found, strict=True) if gradient is not None]
 
