@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check install
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-all lint audit docker clean
+.PHONY: help setup train test test-slow test-all lint bench audit docker clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,11 @@ lint: .venv/.dev ## check style, types and the direction of imports
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache --no-logo
+
+bench: setup ## time steps, evaluation and start into benchmarks/results, in ten minutes; needs an idle machine
+	$(BIN)/python benchmarks/run.py --rounds 5 --seconds 0.5 $(ARGS)
+	$(BIN)/python benchmarks/evaluation.py --examples 300
+	$(BIN)/python benchmarks/start.py --rounds 3
 
 audit: .venv/.project .venv/.audit ## ask for known vulnerabilities of what is installed
 	.venv/audit/bin/pip-audit --vulnerability-service osv --skip-editable \

@@ -127,7 +127,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "evaluation.md").write_text(text)
     settings = {key: value for key, value in vars(options).items() if key != "out"}
-    record = {"machine": machine(options.device), "data": name, "settings": settings, "seconds": seconds, **peaks()}
+    label = f"importance sampling, K = {options.num_samples}"
+    ratios = {label: [a / b for a, b in zip(seconds["importance"], seconds["products"], strict=True)]}
+    about = {"machine": machine(options.device), "data": name, "settings": settings}
+    record = {**about, "ratios": ratios, "seconds": seconds, **peaks()}
     (options.out / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

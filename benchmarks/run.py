@@ -184,7 +184,13 @@ def write(where: dict[str, str], networks: dict[str, dict[str, Row]], options: a
     (options.out / "results.md").write_text(markdown(where, networks, options.rounds))
     results = {network: {name: vars(row) for name, row in rows.items()} for network, rows in networks.items()}
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "pythae")}
-    record = {"machine": where, "settings": settings, "networks": results}
+    ratios = {
+        f"{network}: {row.label}": [ms / base for ms, base in zip(row.ms, rows["plain"].ms, strict=True)]
+        for network, rows in networks.items()
+        for row in rows.values()
+        if row.ms and row is not rows["plain"]
+    }
+    record = {"machine": where, "settings": settings, "ratios": ratios, "networks": results}
     (options.out / "results.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

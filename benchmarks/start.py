@@ -3,15 +3,19 @@
     python benchmarks/start.py [--rounds 5]
 
 Each measurement is a process that exits at that point. The first round does not count. The table has the median in
-seconds (lowest to highest).
+seconds (lowest to highest). It is printed, and `--out` gets start.json.
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+
+from report import machine
 
 FIRST_STEP = """
 import os, sys
@@ -39,12 +43,20 @@ def seconds(program: list[str], folder: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="(default 5)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
     found: dict[str, list[float]] = {name: [] for name in PROGRAMS}
-    for _ in range(rounds + 1):
+    for _ in range(options.rounds + 1):
         for name, program in PROGRAMS.items():
             with tempfile.TemporaryDirectory() as folder:
                 found[name].append(seconds(program, folder))
+    base, *others = found
+    ratios = {
+        f"{name}, to {base}": [a / b for a, b in zip(found[name][1:], found[base][1:], strict=True)] for name in others
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine("cpu"), "ratios": ratios, "seconds": {name: all_[1:] for name, all_ in found.items()}}
+    (options.out / "start.json").write_text(json.dumps(record, indent=2) + "\n")
     print("| | seconds |\n| --- | ---: |")
     for name, values in found.items():
         print(f"| {name} | {statistics.median(values[1:]):.2f} ({min(values[1:]):.2f} to {max(values[1:]):.2f}) |")

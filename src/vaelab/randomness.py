@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Literal, get_args
 
 import torch
@@ -50,22 +49,23 @@ def generator(stage: Stage, *key: int) -> torch.Generator:
     return torch.Generator().manual_seed(stream(stage, *key))
 
 
-_streams: ContextVar[Sequence[torch.Generator] | None] = ContextVar("streams", default=None)
+_streams: Sequence[torch.Generator] | None = None
 
 
 @contextmanager
 def drawing_from(streams: Sequence[torch.Generator]) -> Iterator[None]:
     """Let `standard_normal` draw from one generator per model, when `torch.func.vmap` maps over the models."""
-    token = _streams.set(streams)
+    global _streams
+    former, _streams = _streams, streams
     try:
         yield
     finally:
-        _streams.reset(token)
+        _streams = former
 
 
 def standard_normal(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
     """Draw from N(0, I) as `torch.randn` does, with the dtype and device of `like`; see also `drawing_from`."""
-    if _streams.get() is None:
+    if _streams is None:
         return torch.randn(shape, dtype=like.dtype, device=like.device)
     return _StandardNormal.apply(like.detach(), shape)  # type: ignore[return-value]
 
@@ -85,4 +85,4 @@ class _StandardNormal(torch.autograd.Function):
     def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[torch.Tensor, int]:
         like, shape = args
         options = {"dtype": like.dtype, "device": like.device}
-        return torch.stack([torch.randn(shape, generator=stream, **options) for stream in _streams.get() or ()]), 0
+        return torch.stack([torch.randn(shape, generator=stream, **options) for stream in _streams or ()]), 0

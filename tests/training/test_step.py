@@ -1,7 +1,6 @@
 """The optimiser step: many in one Lightning step, clipped, averaged over processes, interrupted; the same numbers."""
 
 import math
-import shutil
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch._dynamo.utils
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from tests.helpers.training import Fitted, assert_same_state, by_hand, configured, fit, same
@@ -117,26 +115,6 @@ def test_a_clipped_training_is_the_loop_written_by_hand(overrides: tuple[str, ..
     vae = by_hand(optimizer, after_backward=watched)
     assert active == [True] * 30
     assert same(fit(*overrides, *optimizer).module.vae.state_dict(), vae.state_dict())
-
-
-# compiling
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.usefixtures("as_users_have_it")  # the checks of the tests cannot be compiled
-def test_a_compiled_objective_has_the_same_noise_and_bound() -> None:
-    # SGD keeps rounding small, where Adam may turn the sign of a gradient near 0 into a whole step
-    line = ("trainer.max_epochs=1", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01")
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    compiled = fit("compile=true", *line)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # it was compiled
-    plain = fit(*line)
-    for name, value in plain.state.items():
-        torch.testing.assert_close(compiled.state[name], value, rtol=1e-4, atol=1e-6, msg=name)
-    assert compiled.module.latest == pytest.approx(plain.module.latest, rel=1e-6)
-    assert compiled.curve("val/elbo")[0][1] == pytest.approx(plain.curve("val/elbo")[0][1], rel=1e-6)
 
 
 # interruptions

@@ -134,7 +134,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         lr_schedule=lr_schedule,
         seed=cfg.seed,
         max_steps=cfg.trainer.max_steps,
-        compile_objective=cfg.compile,
+        compiled=cfg.compile,
         cuda_graphs=cfg.runtime.cuda_graphs,
         on_nan=cfg.on_nan,
     )

@@ -47,12 +47,11 @@ class Broken:
 def traced_step(step: Step, minibatch: Minibatch) -> Broken:
     """Take the step; return the first tensor that was not finite, and the examples whose loss or metrics were not."""
     broken = Broken(minibatch.indices.tolist())
-    objective = step.objective
-    uncompiled = getattr(objective, "_orig_mod", objective)
+    objective, compiled = step.objective, step.compiled_gradient
 
     def traced(vae: VAE, x: Tensor, number: Tensor) -> Terms:
         broken.check("a pixel", x)
-        terms = uncompiled(vae, x, number)
+        terms = objective(vae, x, number)
         finite = torch.stack([value.isfinite() for value in step.values(terms)])
         names = [name for name, all_finite in zip(step.names, finite.all(1), strict=True) if not all_finite]
         broken.first = broken.first or (f"a term of the objective ({', '.join(names)})" if names else "")
@@ -66,11 +65,11 @@ def traced_step(step: Step, minibatch: Minibatch) -> Broken:
     for name, parameter in parameters:
         if parameter.requires_grad:  # these hooks run in the order of the backward pass
             handles.append(parameter.register_hook(partial(broken.check, f"the gradient of {name}")))
-    step.objective = traced
+    step.objective, step.compiled_gradient = traced, None
     try:
         step(*minibatch)
     finally:
-        step.objective = objective
+        step.objective, step.compiled_gradient = objective, compiled
         for handle in handles:
             handle.remove()
     for name, parameter in parameters:

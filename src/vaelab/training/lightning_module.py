@@ -1,5 +1,6 @@
 """The LightningModule that trains a VAE: it adds an objective and an optimiser to `EvaluationModule`."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -21,6 +22,8 @@ from vaelab.training.schedules import Interval, Schedule, advance
 from vaelab.training.step import Clip, Minibatch, Step, Together, add_up
 from vaelab.vae import VAE
 
+log = logging.getLogger(__name__)
+
 
 class VAEModule(EvaluationModule):
     """Trains a `VAE` on an `ImageData`, which must be the trainer's `datamodule`.
@@ -41,7 +44,7 @@ class VAEModule(EvaluationModule):
         lr_schedule: the schedule of the learning rate.
         seed: the seed of the noise in training and of z in evaluation.
         max_steps: stop after this many optimiser steps; -1 for no limit.
-        compile_objective: compile the model and the objective with `torch.compile`, for training.
+        compiled: compute the gradient by one function, compiled with `torch.compile`.
         cuda_graphs: capture the step as a CUDA graph on a GPU, if the optimiser allows it.
         on_nan: what to do when a number is infinite or NaN; see `vaelab.training.divergence`.
 
@@ -61,7 +64,7 @@ class VAEModule(EvaluationModule):
         lr_schedule: Schedule | None = None,
         seed: int = 0,
         max_steps: int = -1,
-        compile_objective: bool = False,
+        compiled: bool = False,
         cuda_graphs: bool = True,
         on_nan: OnNan = "stop",
     ) -> None:
@@ -72,7 +75,7 @@ class VAEModule(EvaluationModule):
         self.gradient_clip = gradient_clip
         self.lr_schedule = lr_schedule
         self.max_steps = max_steps
-        self.compile_objective = compile_objective
+        self.compiled = compiled
         self.cuda_graphs = cuda_graphs
         self.guard = Guard(on_nan)
         self.stopping = False  # whether a process got a signal; equal in all processes
@@ -98,10 +101,14 @@ class VAEModule(EvaluationModule):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
         for conditional in (self.vae.encoder, self.vae.decoder):
             conditional.reduced = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
+        tell = hooks_of_steps(self.trainer)
+        if self.compiled and tell is not None:
+            log.warning("the training step is not compiled: a callback acts within it")
         self.uncaptured_step = Step(
             *(self.vae, self.objective, self.data, self.torch_optimizer()),
-            *(self.weight_prior, self.gradient_clip, self.trainer.world_size, self.compile_objective),
-            tell=hooks_of_steps(self.trainer),
+            *(self.weight_prior, self.gradient_clip, self.trainer.world_size),
+            compiled=self.compiled and tell is None,
+            tell=tell,
         )
         self.capture_step()
         scheduler = None if self.lr_schedule is None else self.lr_schedulers()

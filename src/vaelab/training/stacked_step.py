@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim import Optimizer
 
 from vaelab.randomness import drawing_from, stream
-from vaelab.training.step import Key, Step, state_of
+from vaelab.training.step import Key, Step, StepTerms, state_of
 
 Keys = tuple[Key, ...]  # one key per model
 
@@ -31,12 +30,11 @@ class StackedStep:
         self.data = first.data
         self.world_size = 1
         self.modules = nn.ModuleList([step.modules for step in steps])
-        self.bounds = [_Bound(step) for step in steps]
+        self.bounds = [StepTerms(step) for step in steps]
         self.weights = stack([dict(bound.named_parameters()) for bound in self.bounds])
         self.buffers = stack([dict(bound.named_buffers()) for bound in self.bounds])
         for name, weight in self.weights.items():
             weight.requires_grad_(self.bounds[0].get_parameter(name).requires_grad)
-        self.places = places(self.bounds[0])
         self.optimizer, self.sources = join([step.optimizer for step in steps])
         self.streams = [torch.Generator(self.data.device) for _ in steps]
         self.sums = torch.stack([step.sums for step in steps])
@@ -70,11 +68,10 @@ class StackedStep:
     def bound_of(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, ...]:
         """Return the terms of one model on its pixels, and -log p(theta)."""
         tensors = weights | buffers
-        there = {place: tensors[name] for place, name in self.places.items()}
-        terms = functional_call(self.bounds[0], there, (x,), tie_weights=False)
-        for place, name in self.places.items():
-            if there[place] is not tensors[name]:  # the module has reassigned the tensor, and the new one would be lost
-                raise RuntimeError(f"{place} is reassigned, but stacked models need it changed in place")
+        terms, after = self.bounds[0].of(tensors, x)
+        for name, tensor in after.items():
+            if tensor is not tensors[name]:  # the module has reassigned the tensor, and the new one would be lost
+                raise RuntimeError(f"{name} is reassigned, but stacked models need it changed in place")
         return terms
 
     def descend(self, loss: Tensor) -> None:
@@ -113,34 +110,6 @@ class StackedStep:
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes, of all models."""
         return [*self.modules.parameters(), *self.modules.buffers(), *state_of(self.optimizer), self.sums]
-
-
-class _Bound(nn.Module):
-    """The terms and the weight prior of a step as one module, whose tensors `functional_call` can replace."""
-
-    def __init__(self, step: Step) -> None:
-        super().__init__()
-        self.vae, self.objective, self.weight_prior = step.vae, step.objective, step.weight_prior
-        self.step = step
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        terms = self.objective(self.vae, x, self.step.step)
-        penalty = x.new_zeros(()) if self.weight_prior is None else self.weight_prior(self.vae)
-        return *self.step.values(terms), penalty
-
-
-def places(module: nn.Module) -> dict[str, str]:
-    """Map the path of each tensor in `module` to its name in `named_parameters` or `named_buffers`.
-
-    A tensor that is registered at several paths has one name.
-    """
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    names = {id(tensor): name for name, tensor in tensors}
-    return {
-        f"{prefix}.{name}" if prefix else name: names[id(tensor)]
-        for prefix, part in module.named_modules()
-        for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
-    }
 
 
 def stack(models: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

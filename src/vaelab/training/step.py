@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
@@ -14,6 +15,7 @@ from vaelab.data import ImageData
 from vaelab.objectives import Objective, Terms
 from vaelab.objectives.base import LOSS
 from vaelab.randomness import Stage, seed_draws
+from vaelab.training.compiled import CompiledGradient
 from vaelab.vae import VAE
 
 Key = tuple[Stage, *tuple[int, ...]]
@@ -46,7 +48,7 @@ class Step:
     weight_prior: nn.Module | None = None
     gradient_clip: Clip | None = None
     world_size: int = 1  # how many processes share each minibatch
-    compile_objective: bool = False
+    compiled: bool = False
     tell: Callable[..., None] | None = None  # calls a hook of the trainer's callbacks, if one acts within the step
     streams: ClassVar[Sequence[torch.Generator]] = ()  # that the step draws from, besides the device's global one
 
@@ -59,8 +61,8 @@ class Step:
         # of each of `names`, over this process's examples since the last `take_sums`
         self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.data.device)
         self.step = torch.zeros((), dtype=torch.int64, device=self.data.device)  # optimiser steps before this one
-        if self.compile_objective:  # fallback_random gives the same noise as without compilation
-            self.objective = torch.compile(objective, dynamic=False, options={"fallback_random": True})
+        whole = CompiledGradient(StepTerms(self), self.data, self.world_size)
+        self.compiled_gradient = whole if self.compiled else None
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
         """Take one step on a `Minibatch`."""
@@ -81,6 +83,21 @@ class Step:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
         self.told("on_before_zero_grad", lambda: self.optimizer)
         self.optimizer.zero_grad()
+        if self.compiled_gradient is not None and len(indices) > 0:
+            levels = self.data.levels("train", indices)
+            self.sums += self.compiled_gradient(levels, self.data.noise(levels), size)
+        else:
+            self.gradient(indices, size)
+        if self.world_size > 1:
+            add_up_gradients(self.parameters, some_empty=size < self.world_size)
+            average([b for b in self.modules.buffers() if b.is_floating_point()], len(indices) / size)
+        if self.gradient_clip is not None:
+            self.gradient_clip(self.parameters)
+        self.told("on_before_optimizer_step", lambda: self.optimizer)
+        self.optimizer.step()
+
+    def gradient(self, indices: Tensor, size: int) -> None:
+        """Add the terms of the minibatch to `sums`, and set the gradients of the mean loss."""
         losses, weights = [], []
         if len(indices) > 0:  # a process may get no example of a small minibatch
             terms = self.objective(self.vae, self.data.draw("train", indices), self.step)
@@ -95,13 +112,6 @@ class Step:
             self.told("on_before_backward", lambda: dot(losses, weights))
             torch.autograd.backward(losses, weights)
             self.told("on_after_backward")
-        if self.world_size > 1:
-            add_up_gradients(self.parameters, some_empty=size < self.world_size)
-            average([b for b in self.modules.buffers() if b.is_floating_point()], len(indices) / size)
-        if self.gradient_clip is not None:
-            self.gradient_clip(self.parameters)
-        self.told("on_before_optimizer_step", lambda: self.optimizer)
-        self.optimizer.step()
 
     def told(self, hook: str, *arguments: Callable[[], Any]) -> None:
         """Call a hook of the trainer's callbacks, if one of them acts within the step."""
@@ -126,6 +136,41 @@ class Step:
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
         return [*self.tensors(), *state_of(self.optimizer), self.sums]
+
+
+class StepTerms(nn.Module):
+    """The terms and the weight prior of a step as one module, whose tensors `functional_call` can replace."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.vae, self.objective, self.weight_prior = step.vae, step.objective, step.weight_prior
+        self.step = step
+        self.places = places(self)
+
+    def of(self, tensors: dict[str, Tensor], x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Return the terms if `tensors` were the parameters and buffers, and the tensors after the forward pass."""
+        there = {place: tensors[name] for place, name in self.places.items()}
+        terms = functional_call(self, there, (x,), tie_weights=False)
+        return terms, {name: there[place] for place, name in self.places.items()}
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        terms = self.objective(self.vae, x, self.step.step)
+        penalty = x.new_zeros(()) if self.weight_prior is None else self.weight_prior(self.vae)
+        return *self.step.values(terms), penalty
+
+
+def places(module: nn.Module) -> dict[str, str]:
+    """Map the path of each tensor in `module` to its name in `named_parameters` or `named_buffers`.
+
+    A tensor that is registered at several paths has one name.
+    """
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    names = {id(tensor): name for name, tensor in tensors}
+    return {
+        f"{prefix}.{name}" if prefix else name: names[id(tensor)]
+        for prefix, part in module.named_modules()
+        for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
+    }
 
 
 def dot(losses: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:

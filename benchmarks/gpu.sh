@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Check and time what needs a GPU, without a network and in under six minutes:
+#
+#     bash benchmarks/gpu.sh [FOLDER]       # default: benchmarks/results/gpu
+#
+# FOLDER gets each part's output and JSON, and gpu.md, the whole as one page. PYTHON=... is the interpreter; it needs
+# this project and pytest. DEVICE=cpu tries out the script where there is no GPU. A part that fails stops no other, but
+# the script then fails.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+device=${DEVICE:-cuda}
+folder=$(realpath --canonicalize-missing "${1:-benchmarks/results/gpu}")
+mkdir -p "$folder"
+: > "$folder/gpu.md"
+failed=0
+
+part() { # part NAME COMMAND...: run a part, and add its output to the page
+    local name=$1 start=$SECONDS
+    shift
+    "$@" > "$folder/$name.txt" 2> "$folder/$name.log"
+    local code=$?
+    { echo "## $name: exit code $code, $((SECONDS - start)) s"; echo; cat "$folder/$name.txt"; echo; } >> "$folder/gpu.md"
+    if [ $code -ne 0 ]; then
+        failed=1
+        tail -n 20 "$folder/$name.log" >> "$folder/gpu.md"
+    fi
+}
+
+accelerator=$([ "$device" = cuda ] && echo gpu || echo cpu)
+contenders=plain,plain-again,usual,vaelab-step,vaelab-scan,vaelab-compile,vaelab-stacked,products
+[ "$device" = cuda ] && contenders=$contenders,vaelab-graph,vaelab-compile-graph
+steps=(benchmarks/run.py --device "$device" --rounds 3 --seconds 0.3 --only "$contenders")
+examples=$([ "$device" = cuda ] && echo 10000 || echo 100)
+
+part tests "$python" -m pytest -q -m gpu tests/training/test_cuda_graph.py
+part small "$python" "${steps[@]}" --network 200-50 --out "$folder/small"
+part large "$python" "${steps[@]}" --network 500-20 --out "$folder/large"
+part evaluation "$python" benchmarks/evaluation.py --device "$device" --examples "$examples" --out "$folder/evaluation"
+part training "$python" -m vaelab.train accelerator="$accelerator" logger=none hydra.run.dir="$folder/run" rerun=true
+cat "$folder/gpu.md"
+exit $failed

@@ -1,0 +1,121 @@
+"""The compiled gradient has the numbers of the uncompiled step, for each model and whatever changes between two steps.
+
+`test_compiled.py` runs these tests, in a process without the type checks of the tests, which cannot be compiled.
+"""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from tests.helpers.training import Fitted, fit
+from vaelab.training import VAEModule
+
+# SGD keeps rounding small, where Adam may turn the sign of a gradient near 0 into a whole step
+LINE = ("trainer.max_steps=6", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01")
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace the function as `torch.compile` does, but run it without a C++ compiler, which takes no time."""
+    real = torch.compile
+
+    def uncompiled(function: Callable[..., Any], options: dict[str, Any], **kwargs: Any) -> Any:
+        return real(function, backend="eager", options={"guard_filter_fn": options["guard_filter_fn"]}, **kwargs)
+
+    monkeypatch.setattr(torch, "compile", uncompiled)
+
+
+def assert_same(compiled: Fitted, plain: Fitted) -> None:
+    for name, value in plain.state.items():
+        torch.testing.assert_close(compiled.state[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    assert compiled.module.latest == pytest.approx(plain.module.latest, rel=1e-5)
+    assert compiled.curve("val/elbo")[0][1] == pytest.approx(plain.curve("val/elbo")[0][1], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("line", [(), ("decoder=gaussian_optimal", "weight_prior=normal", "optimizer.lr=1e-4")])
+def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> None:
+    assert_same(fit("compile=true", *LINE, *line), fit(*LINE, *line))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("decoder=bernoulli", "objective.num_samples=3", "batch_size=300"),
+        ("decoder=gaussian_optimal", "gradient_clip=norm", "optimizer.lr=1e-4"),  # has a running scale
+        ("decoder=gaussian", "weight_prior=normal", "optimizer.lr=1e-4"),
+        ("decoder=logistic", "network=conv", "batch_size=300", "optimizer.lr=1e-4"),
+        ("model=shared", "objective.closed_form=false"),
+    ],
+    ids=" ".join,
+)
+def test_the_traced_function_trains_like_the_plain_step(line: tuple[str, ...]) -> None:
+    assert_same(fit("compile=true", *LINE, *line), fit(*LINE, *line))
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_changed_number_of_the_objective_takes_effect() -> None:
+    def changed(module: VAEModule, scale: float) -> None:
+        take = module.take_steps
+
+        def after_a_change(minibatches: Any) -> Any:
+            module.objective.beta = scale * module.steps
+            return take(minibatches)
+
+        module.take_steps = after_a_change
+
+    line = (*LINE, "steps_per_call=5")
+    prepare = partial(changed, scale=0.1)
+    assert_same(fit("compile=true", *line, prepare=prepare), fit(*line, prepare=prepare))
+
+
+@pytest.mark.usefixtures("traced")
+def test_an_unused_parameter_gets_no_gradient() -> None:
+    def with_unused(module: VAEModule) -> None:
+        module.vae.register_parameter("unused", torch.nn.Parameter(torch.ones(2)))
+
+    fitted = fit("compile=true", *LINE, "+optimizer.weight_decay=0.1", prepare=with_unused)
+    unused = fitted.module.vae.get_parameter("unused")
+    assert unused.grad is None
+    assert unused.tolist() == [1, 1]
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_frozen_parameter_stays() -> None:
+    frozen: list[Tensor] = []
+
+    def freeze(module: VAEModule) -> None:
+        weight = next(module.vae.decoder.parameters()).requires_grad_(False)
+        frozen.append(weight.clone())
+
+    fitted = fit("compile=true", *LINE, prepare=freeze)
+    assert torch.equal(next(fitted.module.vae.decoder.parameters()), frozen[0])
+    assert_same(fitted, fit(*LINE, prepare=freeze))
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_callback_within_the_step_prevents_compiling(caplog: pytest.LogCaptureFixture) -> None:
+    class Within(pl.Callback):
+        def on_before_optimizer_step(self, *args: Any) -> None: ...
+
+    def with_callback(module: VAEModule) -> None:
+        setup = module.setup
+
+        def adding(stage: str) -> None:
+            module.trainer.callbacks.append(Within())
+            setup(stage)
+
+        module.setup = adding
+
+    fitted = fit("compile=true", *LINE, prepare=with_callback)
+    assert fitted.module.uncaptured_step.compiled_gradient is None
+    assert "not compiled: a callback acts within it" in caplog.text
