@@ -2,8 +2,8 @@
 
     python benchmarks/compare.py OLD NEW
 
-Each script writes its measurements as ratios, such as a step's time to that of the plain loop in the same round, because
-ratios depend little on the machine. A ratio became worse if each new measurement is above each old one.
+Each script writes its measurements as ratios, such as the time of a step to that of the plain loop's in the same round,
+because ratios depend little on the machine. A ratio became worse if each new measurement is above each old one.
 """
 
 import argparse

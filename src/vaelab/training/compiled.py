@@ -35,6 +35,8 @@ class CompiledGradient:
         self.terms = terms
         self.data = data
         self.world_size = world_size
+        self.weights = dict(terms.named_parameters())
+        self.buffers = [name for name, _ in terms.named_buffers()]
         self.functions: dict[tuple[int, int], Callable[..., tuple[Named, tuple[Tensor, Named]]]] = {}
 
     def __call__(self, levels: Tensor, noise: Tensor, size: int) -> Tensor:
@@ -44,27 +46,30 @@ class CompiledGradient:
             levels, noise: of this process's examples.
             size: the number of examples in the minibatch, over all processes.
         """
-        weights = {name: weight.detach() for name, weight in self.terms.named_parameters()}
-        buffers = dict(self.terms.named_buffers())
+        weights = {name: weight.detach() for name, weight in self.weights.items()}
+        buffers = {name: self.terms.get_buffer(name) for name in self.buffers}
         key = len(levels), size
         if key not in self.functions:
             log.info("compiling the training step for minibatches of %d; this may take half a minute", len(levels))
-            self.functions[key] = self.compiled(weights, buffers, levels, noise, size)
+            self.functions[key] = self.compiled(levels, noise, size)
         with torch.no_grad():
             gradients, (sums, changed) = self.functions[key](weights, buffers, levels, noise)
             for name, buffer in buffers.items():
                 buffer.copy_(changed[name])
         for name, gradient in gradients.items():
-            self.terms.get_parameter(name).grad = gradient
+            self.weights[name].grad = gradient
         return sums
 
-    def compiled(self, weights: Named, buffers: Named, levels: Tensor, noise: Tensor, size: int) -> Callable[..., Any]:
+    def compiled(self, levels: Tensor, noise: Tensor, size: int) -> Callable[..., Any]:
         """Return the compiled function for minibatches of this size."""
         used = self.used(levels, noise, size)
 
-        def gradient(weights: Named, *inputs: Any) -> tuple[Named, tuple[Tensor, Named]]:
+        def gradient(
+            weights: Named, buffers: Named, levels: Tensor, noise: Tensor
+        ) -> tuple[Named, tuple[Tensor, Named]]:
+            chosen = {name: weights[name] for name in used}
             fixed = {name: weight for name, weight in weights.items() if name not in used}
-            return grad(self.loss, has_aux=True)({name: weights[name] for name in used}, fixed, *inputs, size)
+            return grad(self.loss, has_aux=True)(chosen, fixed, buffers, levels, noise, size)
 
         options = {"fallback_random": True, "guard_filter_fn": guards_of_numbers}
         return torch.compile(own_code(gradient), fullgraph=True, dynamic=False, options=options)
@@ -82,9 +87,9 @@ class CompiledGradient:
 
     def used(self, levels: Tensor, noise: Tensor, size: int) -> list[str]:
         """Return the names of the parameters that the loss depends on; an optimiser leaves the others alone."""
-        weights = {name: weight for name, weight in self.terms.named_parameters() if weight.requires_grad}
-        fixed = {name: weight for name, weight in self.terms.named_parameters() if not weight.requires_grad}
-        buffers = {name: buffer.clone() for name, buffer in self.terms.named_buffers()}
+        weights: Named = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
+        fixed: Named = {name: weight for name, weight in self.weights.items() if not weight.requires_grad}
+        buffers = {name: self.terms.get_buffer(name).clone() for name in self.buffers}
         with torch.random.fork_rng([levels.device] if levels.is_cuda else []):
             loss, _ = self.loss(weights, fixed, buffers, levels, noise, size)
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
