@@ -1,5 +1,8 @@
 """Estimators of log p(x), per example."""
 
+from dataclasses import is_dataclass
+from typing import Any
+
 from vaelab.estimators.annealed import AnnealedImportanceSampling
 from vaelab.estimators.base import Estimate, Estimator, Several
 from vaelab.estimators.harmonic import HarmonicMean
@@ -15,3 +18,5 @@ __all__ = [
     "RefinedImportanceSampling",
     "Several",
 ]
+_public: list[Any] = [globals()[name] for name in __all__]
+BY_NAME = {kind.name: kind for kind in _public if is_dataclass(kind) and hasattr(kind, "name")}
