@@ -117,7 +117,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
 
 def test_the_axis_leaves_out_the_first_steep_rise(sweep: Path) -> None:
     keep_curve(finished_job(sweep, value=-1), [(x, -1000.0 if x < 2 else -100.0 + x) for x in range(20)])
-    panel = learning_panel(gather(sweep).groups[0])
+    panel = learning(sweep)
     assert panel is not None
     low, high = panel.plots["Learning curves"]["layout"]["yaxis"]["range"]
     assert -100 < low < -98
