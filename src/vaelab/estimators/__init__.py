@@ -1,6 +1,5 @@
 """Estimators of log p(x), per example."""
 
-from dataclasses import is_dataclass
 from typing import Any
 
 from vaelab.estimators.annealed import AnnealedImportanceSampling
@@ -19,4 +18,5 @@ __all__ = [
     "Several",
 ]
 _public: list[Any] = [globals()[name] for name in __all__]
-BY_NAME = {kind.name: kind for kind in _public if is_dataclass(kind) and hasattr(kind, "name")}
+# name on command lines → class
+BY_NAME: dict[str, Any] = {kind.name: kind for kind in _public if hasattr(kind, "name") and hasattr(kind, "refusal")}
