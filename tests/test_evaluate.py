@@ -173,7 +173,7 @@ def test_the_harmonic_estimator_is_refused_above_five_dimensions(
     gaussian: Path, run_evaluate: Run, run_train: Run
 ) -> None:
     outcome = run_evaluate("run_dir=run", "estimator=hmc", code=2)
-    assert_one_line(outcome, "at most 5 dimensions, found latent_dim=7: type estimator=importance or estimator=ais")
+    assert_one_line(outcome, "at most 5 dimensions, found latent_dim=7: type estimator=ais or importance or refined")
     assert {file.name for file in (gaussian / "evaluations").iterdir()} == {"test-last.safetensors"}
     run_train(*without_samples("latent_dim=6", "estimator=hmc"), code=2)
     outcome = run_evaluate("run_dir=run", *QUICK_ALL, "limit=10")

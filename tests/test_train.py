@@ -92,6 +92,7 @@ def test_the_table_at_the_end_says_how_far_to_trust_the_estimate(capsys: pytest.
         "importance-weighted, last weights: the proposal is poor for 20% of the examples (Pareto k above 0.50)" in out
     )
     assert "importance-weighted, last weights: it is too low by at least 0.02 nats" in out
+    assert "; use a larger estimator.num_samples=, or estimator=ais\n" in out
     show({"last weights": metrics | {"test/pareto_k_bad": 0.0}}, "closing")
     assert "lower bound" not in capsys.readouterr().out
 

@@ -8,8 +8,8 @@ import pytest
 from tests.helpers.choices import part
 from vaelab.data import ImageData, Split
 from vaelab.data.pixels import MEASURES
-from vaelab.estimators import AnnealedImportanceSampling, ImportanceSampling
-from vaelab.evaluation.comparability import comparability, name_of, settings
+from vaelab.estimators import AnnealedImportanceSampling, ImportanceSampling, RefinedImportanceSampling
+from vaelab.evaluation.comparability import comparability, estimator_of, name_of, settings
 from vaelab.runs.estimates import by_estimator
 
 
@@ -53,6 +53,12 @@ CHANGES = {
 def test_what_defines_the_number_sets_keys_apart(name: str) -> None:
     assert key(**CHANGES[name]) != key() == key()
     assert name_of(key(**CHANGES[name])) != name_of(key()) == name_of(key())
+
+
+def test_an_estimator_is_described_without_defaults() -> None:
+    assert estimator_of(key(RefinedImportanceSampling(7))) == "refined K=7"
+    assert estimator_of(key(RefinedImportanceSampling(7, rate=0.2))) == "refined K=7 (rate 0.2)"
+    assert estimator_of(key(AnnealedImportanceSampling(num_chains=3))) == "ais (num_chains 3)"
 
 
 def test_binarisation_sets_keys_apart() -> None:

@@ -13,7 +13,7 @@ from vaelab.estimators import (
     ImportanceSampling,
     RefinedImportanceSampling,
 )
-from vaelab.evaluation.advice import on_bound, verdicts
+from vaelab.evaluation.advice import on_bound, on_estimate, verdicts
 from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
 from vaelab.evaluation.per_example import Records
@@ -136,7 +136,9 @@ COMPLAINTS = {
     "the proposal is poor for only 1.00% of the examples": {"pareto_k_bad": 0.01},
     "too low by about 0.05 nats, so log p(x) is -90.02 to -89.88; use": {"bias": -0.05},
     "the proposal is not checked, because that needs num_samples=25 or more": {"num_samples": 24},
-    "only 1.1 effective draws of the noise: it is a loose lower bound": {"log_mass_effective_sample_size": 1.1},
+    "only 1.1 effective draws of the noise, which cannot tell how loose this lower bound is": {
+        "log_mass_effective_sample_size": 1.1
+    },
     "importance sampling is looser than the ELBO, by 2.000 +- 0.500 nats: do not use": {"gain": -2.0},
     "have not mixed (R-hat up to 1.30)": {"r_hat": 1.3},
     "0.050 +- 0.010 nats apart: tight": GAP,
@@ -169,6 +171,20 @@ def test_no_estimator_is_advised_that_was_used():
     low = {"bias": -0.05}
     assert "; use a larger num_samples=, or estimator=refined or ais /" in said(**low)
     assert "; use a larger num_samples=, or estimator=ais /" in said({"": RefinedImportanceSampling()}, **low)
+
+
+def test_advice_names_the_key_that_can_be_typed():
+    chains = {"bias": -0.05, "effective_sample_size": 20.0, "log_likelihood": -90.0, "standard_error": 0.01}
+    assert on_estimate(chains, "", ())[-1].endswith("; use a larger estimator.num_chains=")
+    assert on_estimate(chains, "ais/", ())[-1].endswith("; use a larger estimator.ais.num_chains=")
+    assert on_estimate(chains | {"r_hat": 1.3}, "hmc/", ())[-1].endswith(
+        "estimator.hmc.num_burn_in or estimator.hmc.num_draws"
+    )
+    samples = chains | {"num_samples": 100, "pareto_k_bad": 0.0}
+    assert "; use a larger estimator.num_samples=, or" in on_estimate(samples, "", ())[-1]
+    assert on_estimate(samples, "refined/", ("refined", "ais"))[-1].endswith(
+        "; use a larger estimator.refined.num_samples="
+    )
 
 
 @pytest.mark.parametrize("expected", COMPLAINTS)

@@ -68,8 +68,8 @@ def test_an_estimate_that_is_too_high_has_its_bias_on_the_other_side() -> None:
 
 
 def test_a_score_is_named_for_what_it_is() -> None:
-    assert in_words({}, "elbo") == "the ELBO, a lower bound of log p(x)"
-    assert in_words({"num_samples": 1}, "log_likelihood").startswith(
+    assert in_words({}, "elbo", 0.0) == "the ELBO, a lower bound of log p(x)"
+    assert in_words({"num_samples": 1}, "log_likelihood", 0.0).startswith(
         "a lower bound of log p(x) with K = 1; the proposal is not checked"
     )
-    assert in_words({"log_likelihood": -3.0, "bias": 0.1}, "log_likelihood") == "an estimate of log p(x)"
+    assert in_words({"log_likelihood": -3.0, "bias": 0.1}, "log_likelihood", 0.0) == "an estimate of log p(x)"

@@ -87,7 +87,8 @@ def test_settings_of_a_sweep_are_compared_in_pairs(sweep: Path, run_compare: Run
         assert (each["seeds"], each["examples"], each["over_seeds"]) == ([2, 2], EXAMPLES, True)
     assert "`latent_dim=5` against `latent_dim=2`:\n\n- log p(x): better by 2.00 ± " in printed
     assert re.search(
-        r"cannot be told apart: \+0.03 ± \S+ nats \(2 and 2 seeds, 179 examples\); (about|neither)", printed
+        r"cannot be told apart: the second is 0.03 ± \S+ nats lower \(2 and 2 seeds, 179 examples\); (about|neither)",
+        printed,
     )
     assert "written: comparison.md and comparison.json" in printed
     assert (sweep.parent / "comparison.md").read_text() in printed
@@ -101,6 +102,16 @@ def test_a_pattern_is_the_seeds_of_one_setting(typed: str, seeds: list[int], swe
     (found,) = comparisons_of(sweep.parent / "here" / "latents.json")
     assert (found["setting"], sorted(found["seeds"]), found["over_seeds"]) == ("latent_dim=5", seeds, min(seeds) > 1)
     assert ("not their settings: train each setting with two or more seeds" in printed) == (min(seeds) == 1)
+
+
+def test_a_pattern_is_named_by_the_overrides_of_its_sweep(sweep: Path, run_compare: Run) -> None:
+    jobs = [(f"decoder={name}", f"seed={seed}") for name in ("gaussian", "logistic") for seed in (0, 1)]
+    for overrides in jobs:
+        finished_job(sweep, *overrides, value=-30.0, pixels="unit")
+    plan(sweep, *jobs)
+    run_compare("runs=[sweep/decoder_gaussian-*,sweep/decoder_logistic-*]")
+    (found,) = comparisons(sweep.parent)
+    assert {found["setting"], found["against"]} == {"decoder=gaussian", "decoder=logistic"}
 
 
 def comparisons_of(file: Path) -> list[dict[str, Any]]:
@@ -190,7 +201,7 @@ def test_a_copied_run_is_no_second_seed(sweep: Path, run_compare: Run) -> None:
             {"sha256": dict.fromkeys(("train", "val", "test"), "0" * 64)},
             ("the images: train both with the same data=",),
         ),
-        (("estimator.num_samples=7",), {}, ("refined K=7 (", "vaelab.evaluate", "the same estimator=")),
+        (("estimator.num_samples=7",), {}, ("refined K=7)", "vaelab.evaluate", "the same estimator=")),
         (("decoder=gaussian",), {"pixels": "unit"}, ("pixels (binary, unit)", "decoders for the same pixels")),
     ],
 )

@@ -66,7 +66,7 @@ def test_settings_that_cannot_be_told_apart_are_said_with_advice(sweep: Path) ->
     report, (first, advice, *_) = said(sweep)
     (found,) = report.tables[1].comparisons
     assert first.endswith(
-        f"; the next one, latent_dim=3, cannot be told apart from it (difference {found.size}, 95 % interval)"
+        f"; the next one, latent_dim=3, is {found.size} lower (95 % interval), so they cannot be told apart"
     )
     assert advice == f"as for latent_dim=3, {found.advice}"
     assert "seeds of each" in advice
@@ -87,10 +87,22 @@ def test_the_others_are_counted_and_named(sweep: Path) -> None:
         seeded(sweep, size, value, value - 0.01, validation=validation)
     report, sentences = said(sweep)
     sizes = [comparison.size for comparison in report.tables[1].comparisons]
+    direction = report.tables[1].comparisons[2].direction
     assert sentences[1] == (
-        f"on the test split it is better than 1 of the 3 others, is worse than latent_dim=4 ({sizes[1]}), cannot be "
-        f"told apart from latent_dim=5 ({sizes[2]}); each 95 % interval holds for its own pair"
+        f"on the test split it is better than 1 of the 3 others, is worse than latent_dim=4 ({sizes[1]} higher), and "
+        f"cannot be told apart from latent_dim=5 ({sizes[2]} {direction}); each 95 % interval holds for its own pair"
     )
+
+
+def test_the_sentence_and_the_table_agree(sweep: Path) -> None:
+    for seed, bad in enumerate((0.06, 0.1)):
+        finished_job(sweep, "latent_dim=2", f"seed={seed}", value=-3.5 + seed / 2, validation=0, bad=bad)
+    seeded(sweep, 3, -3.2, -2.7)
+    report, sentences = said(sweep)
+    assert f"latent_dim=3, is {report.tables[1].comparisons[0].size} higher (" in sentences[0]
+    assert report.tables[1].rows[1].difference.startswith("+")
+    assert "the proposal is poor for 8% of the examples" in " ".join(sentences)
+    assert report.groups[0].settings[0].mean("pareto_k_bad") == pytest.approx(0.08)
 
 
 def test_a_difference_is_that_of_the_paired_scores(sweep: Path) -> None:

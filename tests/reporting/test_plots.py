@@ -10,7 +10,7 @@ from tests.helpers.reports import plots
 from tests.helpers.sweep_folders import finished_job, keep_curve, plan
 from vaelab.reporting.gathering import gather
 from vaelab.reporting.learning import learning_panel, thinned
-from vaelab.reporting.plots import Axes, scores_panel
+from vaelab.reporting.plots import Axes, Panel, scores_panel
 
 
 def test_a_point_is_the_mean_and_standard_error_over_seeds(sweep: Path) -> None:
@@ -73,12 +73,29 @@ def test_the_lines_of_the_best_settings_are_drawn(sweep: Path, monkeypatch: pyte
 # learning curves
 
 
+def learning(sweep: Path) -> Panel | None:
+    report = gather(sweep)
+    return learning_panel(report.groups[0], Axes(report))
+
+
+def test_a_curve_has_the_colour_of_its_line_and_a_dash_for_its_x(sweep: Path) -> None:
+    for name in ("gaussian", "logistic"):
+        for size in (5, 2):
+            job = finished_job(sweep, f"decoder={name}", f"latent_dim={size}", value=size, pixels="unit")
+            keep_curve(job, [(100, -9.0), (200, -5.0)])
+    panel = learning(sweep)
+    assert panel is not None
+    found = {label.replace(" PerPixelScale", ""): style for label, style in panel.legend.items()}
+    gaussian, logistic = "decoder=DiagonalGaussian, latent_dim=", "decoder=Logistic, latent_dim="
+    assert found == {f"{gaussian}2": 0, f"{gaussian}5": 8, f"{logistic}2": 1, f"{logistic}5": 9}
+
+
 def test_a_setting_has_a_curve_for_each_seed(sweep: Path) -> None:
     for seed in (0, 1):
         job = finished_job(sweep, "latent_dim=2", f"seed={seed}", value=-1)
         keep_curve(job, [(100, -9.0), (200, -5.0 - seed), (300, math.inf)])
     finished_job(sweep, "latent_dim=3", "seed=0", value=-2)  # has no curve
-    panel = learning_panel(gather(sweep).groups[0])
+    panel = learning(sweep)
     assert panel is not None
     assert panel.legend == {"latent_dim=2": 0}
     (trace,) = panel.plots["Learning curves"]["data"]
@@ -88,7 +105,7 @@ def test_a_setting_has_a_curve_for_each_seed(sweep: Path) -> None:
 
 def test_without_curves_there_is_no_plot_of_them(sweep: Path) -> None:
     finished_job(sweep, value=-1)
-    assert learning_panel(gather(sweep).groups[0]) is None
+    assert learning(sweep) is None
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
@@ -100,7 +117,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
 
 def test_the_axis_leaves_out_the_first_steep_rise(sweep: Path) -> None:
     keep_curve(finished_job(sweep, value=-1), [(x, -1000.0 if x < 2 else -100.0 + x) for x in range(20)])
-    panel = learning_panel(gather(sweep).groups[0])
+    panel = learning(sweep)
     assert panel is not None
     low, high = panel.plots["Learning curves"]["layout"]["yaxis"]["range"]
     assert -100 < low < -98

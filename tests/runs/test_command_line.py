@@ -107,6 +107,13 @@ def test_hyphens_before_another_setting_are_refused(word: str) -> None:
         hydra_words("reporting/list" if word.startswith(("--json", "--prune")) else "train", [word])
 
 
+def test_settings_of_hydra_alone_cannot_be_resolved() -> None:
+    words = ["--cfg", "hydra", "--package", "hydra.run", "--resolve"]
+    with pytest.raises(ConfigError, match=r"--cfg all --package hydra\.run --resolve"):
+        hydra_words("train", words)
+    assert hydra_words("train", words[:-1]) == words[:-1]
+
+
 @pytest.mark.parametrize("words", [["--foo"], ["--config-dir"], ["--cfg", "x"], ["seed=1", "-x", "seed=2"]])
 def test_an_unknown_flag_is_refused_without_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="--hydra-help lists the flags"):

@@ -1,5 +1,7 @@
 """Estimators of log p(x), per example."""
 
+from typing import Any
+
 from vaelab.estimators.annealed import AnnealedImportanceSampling
 from vaelab.estimators.base import Estimate, Estimator, Several
 from vaelab.estimators.harmonic import HarmonicMean
@@ -15,3 +17,6 @@ __all__ = [
     "RefinedImportanceSampling",
     "Several",
 ]
+_public: list[Any] = [globals()[name] for name in __all__]
+# name on command lines → class
+BY_NAME: dict[str, Any] = {kind.name: kind for kind in _public if hasattr(kind, "name") and hasattr(kind, "refusal")}

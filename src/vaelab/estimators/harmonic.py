@@ -67,7 +67,7 @@ class HarmonicMean:
         """Return why the estimator does not work, if the latent has too many dimensions; else None."""
         why = (
             f"it fits a density to samples of p(z|x), which needs at most {LARGEST_LATENT} dimensions, found "
-            f"latent_dim={latent_dim}: type estimator=importance or estimator=ais"
+            f"latent_dim={latent_dim}"
         )
         return why if latent_dim > LARGEST_LATENT else None
 

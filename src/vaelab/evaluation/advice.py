@@ -1,14 +1,13 @@
 """Advice in plain words: which numbers of an evaluation can be trusted, and what to type where they cannot."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from vaelab.estimators import AnnealedImportanceSampling, Estimator, RefinedImportanceSampling
 from vaelab.evaluation.predictive import COVERAGES, NUM_EXAMPLES
 from vaelab.evaluation.trust import MIXED, is_poor, knows_bias, on_bias, on_proposal
 
 Metrics = Mapping[str, float]
-MORE = "a larger num_samples=, or estimator=ais"  # whatever the estimator
 BETTER = (RefinedImportanceSampling.name, AnnealedImportanceSampling.name)  # where importance sampling is poor
 NEGLIGIBLE = 0.01  # nats; a smaller bias is not worth a sentence
 CHANCE = 0.001  # how often an estimate that is no looser than the ELBO is called looser
@@ -22,39 +21,41 @@ NEAR = 0.5  # nats; a mutual information this close to its limit, log N, may in 
 def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
     """Return sentences on a result of `metrics.summary`; the keys of `estimators` prefix their metrics."""
     sentences, used = [], {estimator.name for estimator in estimators.values()}
-    others = " or ".join(name for name in BETTER if name not in used)
-    more = "a larger num_samples=" + (f", or estimator={others}" if others else "")
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-        sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own, more)]
+        sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own, prefix, used, "num_samples")]
     across = [on_bound, on_agreement, on_gaps]
     sentences += [sentence for on in across for sentence in on(metrics, estimators)]
     return sentences + on_latent(metrics) + on_predictions(metrics)
 
 
-def on_estimate(own: Metrics, more: str = MORE) -> list[str]:
+def on_estimate(own: Metrics, prefix: str, used: Collection[str], num_samples: str = "") -> list[str]:
     """Return sentences on one estimator: its proposal, its bias, its bounds from both sides, and its chains.
 
     Args:
-        more: what to use if it has too few samples.
+        prefix: of its metrics, such as `ais/`; empty if it is the only one.
+        used: the names of the estimators that were used, or that cannot be advised.
+        num_samples: the key of its number of samples on the command line, if that is not among its settings.
     """
-    sentences = []
+    sentences, node = [], f"estimator.{prefix}".replace("/", ".")
     if "undefined" in own:
         sentences.append(f"it gives no estimate for {own['undefined']:.0f} examples, which its mean leaves out")
     sentences += filter(None, [on_proposal(own)])
     if (bias := on_bias(own)) and (is_poor(own) or matters(own)):
-        sentences.append(f"it is {bias}; use {more if 'num_samples' in own else 'a larger estimator.num_chains='}")
+        others = " or ".join(name for name in BETTER if name not in used and "num_samples" in own)
+        key = num_samples or f"{node}num_samples" if "num_samples" in own else f"{node}num_chains"
+        sentences.append(f"it is {bias}; use a larger {key}=" + (f", or estimator={others}" if others else ""))
     if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
         sentences.append(
-            f"log P(levels) has only {effective:.1f} effective draws of the noise: it is a loose lower bound; "
-            "type measure=mass, which draws no noise"
+            f"log P(levels) has only {effective:.1f} effective draws of the noise, which cannot tell how loose this "
+            "lower bound is: type measure=mass, which draws no noise"
         )
     if "simulated_gap" in own:
-        sentences.append(on_gap(own["simulated_gap"], own.get("simulated_gap_error", math.inf)))
+        sentences.append(on_gap(own["simulated_gap"], own.get("simulated_gap_error", math.inf), node))
     if own.get("r_hat", 1.0) > MIXED:
         sentences.append(
             f"chains of some examples have not mixed (R-hat up to {own['r_hat']:.2f}): use a larger "
-            "estimator.num_burn_in or estimator.num_draws"
+            f"{node}num_burn_in or {node}num_draws"
         )
     return sentences
 
@@ -65,15 +66,15 @@ def matters(own: Metrics) -> bool:
     return bias > NEGLIGIBLE and (bias > 2 * error or not knows_bias(own))
 
 
-def on_gap(gap: float, error: float) -> str:
+def on_gap(gap: float, error: float, node: str) -> str:
     """Return a sentence on the gap between the two bounds of examples drawn from the model."""
-    verdict = "there are too few examples to tell, use a larger estimator.num_simulated"
+    verdict = f"there are too few examples to tell, use a larger {node}num_simulated"
     if gap < -3 * error:
         verdict = "the lower bound is above the upper bound, so trust neither"
     elif abs(gap) + 2 * error < TIGHT:
         verdict = "tight"
     elif gap - 2 * error > TIGHT:
-        verdict = "loose, use a larger estimator.num_temperatures"
+        verdict = f"loose, use a larger {node}num_temperatures"
     bounds = f"its lower and upper bounds are {gap:.3f} +- {error:.3f} nats apart"
     return f"on examples drawn from the model {bounds}: {verdict}"
 

@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-from vaelab.estimators import Estimator
+from vaelab.estimators import BY_NAME, Estimator
 
 Key = dict[str, Any]
 _ENCODER = json.JSONEncoder(sort_keys=True, default=str)  # made once, because a report calls it 100,000 times
@@ -52,10 +53,12 @@ def name_of(key: Key) -> str:
 
 
 def estimator_of(key: Key) -> str:
-    """Describe the only estimator of a key by its name, with K if it has one, and its other settings."""
+    """Describe the only estimator of a key by its name, K if it has one, and other settings that are not defaults."""
     ((name, settings),) = key["estimators"].items()
     named = f"{name} K={settings['num_samples']}" if "num_samples" in settings else name
-    listed = ", ".join(f"{setting} {value}" for setting, value in settings.items() if setting != "num_samples")
+    defaults = {field.name: field.default for field in fields(BY_NAME[name])} if name in BY_NAME else {}
+    told = [each for each in settings.items() if each[0] != "num_samples" and each not in defaults.items()]
+    listed = ", ".join(f"{setting} {value}" for setting, value in told)
     return f"{named} ({listed})" if listed else named
 
 

@@ -67,11 +67,17 @@ def on_proposal(own: Metrics) -> str:
     return f"the proposal is good for every example (Pareto k below {limit:.2f})"
 
 
-def in_words(own: Metrics, by: str) -> str:
-    """Say what a score is, `log_likelihood` or `elbo`, and how far it can be trusted."""
+def in_words(own: Metrics, by: str, worst: float) -> str:
+    """Say what a score is, `log_likelihood` or `elbo`, and how far it can be trusted.
+
+    Args:
+        own: means over seeds.
+        worst: `pareto_k_bad` of the seed with the worst proposal, which tells whether the bias is known.
+    """
     if by == "elbo":
         return "the ELBO, a lower bound of log p(x)"
     bounds = own["bias"] <= 0 if "bias" in own else "num_samples" in own
     kind = f"{'a lower bound' if bounds else 'an estimate'} of log p(x)"
     with_k = f" with K = {own['num_samples']:.0f}" if "num_samples" in own else ""
-    return "; ".join(filter(None, [kind + with_k, on_proposal(own), on_bias(own)]))
+    judged = {**own, "pareto_k_bad": worst} if "pareto_k_bad" in own else own
+    return "; ".join(filter(None, [kind + with_k, on_proposal(own), on_bias(judged)]))

@@ -39,14 +39,21 @@ class Comparison:
 
     @property
     def size(self) -> str:
-        """The difference with half of its 95 % interval, such as `+12.30 ± 1.10`."""
-        return "" if self.difference is None else f"{self.difference.mean:+.2f} ± {self.difference.half_width:.2f}"
+        """The size of the difference, with half of its 95 % interval, such as `12.30 ± 1.10`."""
+        found = self.difference
+        return "" if found is None else f"{abs(found.mean):.2f} ± {found.half_width:.2f}"
+
+    @property
+    def direction(self) -> str:
+        """Whether the score of `worse` is higher or lower on the test, if there is a difference."""
+        return "higher" if self.difference is not None and self.difference.mean < 0 else "lower"
 
     @property
     def verdict(self) -> str:
         """Say whether `better` is better on the test, in a few words."""
-        words = {"missing": f"not compared: {self.reason}", "open": f"cannot be told apart: {self.size} nats"}
-        return words.get(self.outcome, f"{self.outcome} by {self.size.lstrip('+-')} nats")
+        open_words = f"cannot be told apart: the second is {self.size} nats {self.direction}"
+        words = {"missing": f"not compared: {self.reason}", "open": open_words}
+        return words.get(self.outcome, f"{self.outcome} by {self.size} nats")
 
     @property
     def scope(self) -> str:

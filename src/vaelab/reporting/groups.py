@@ -96,9 +96,8 @@ class Setting:
     def meaning(self) -> str:
         """What the score is, and how far it can be trusted."""
         names = set.intersection(*(set(job.result.numbers) for job in self.jobs))
-        worst = {"pareto_k_bad": max(job.result.numbers.get("pareto_k_bad", 0.0) for job in self.jobs)}
-        own = {name: self.mean(name) or 0.0 for name in names} | (worst if "pareto_k_bad" in names else {})
-        return in_words(own, self.jobs[0].by)
+        worst = max(job.result.numbers.get("pareto_k_bad", 0.0) for job in self.jobs)
+        return in_words({name: self.mean(name) or 0.0 for name in names}, self.jobs[0].by, worst)
 
 
 @dataclass(frozen=True)

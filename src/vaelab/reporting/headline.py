@@ -56,13 +56,13 @@ def on_next(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
     first = comparisons[0]
-    size, name = first.size.lstrip("+-"), first.worse.name
+    size, name = first.size, first.worse.name
     models = first.difference is not None and first.difference.variances is None
     interval = "95 % interval over examples, not over seeds" if models else "95 % interval"
     return {
         "better": f", better than the next one, {name}, by {size} ({interval})",
         "worse": f", worse than the next one, {name}, by {size} ({interval})",
-        "open": f"; the next one, {name}, cannot be told apart from it (difference {first.size}, {interval})",
+        "open": f"; the next one, {name}, is {first.size} {first.direction} ({interval}), so they cannot be told apart",
         "missing": f"; it is not compared with the next one, {name}",
     }[first.outcome]
 
@@ -73,7 +73,8 @@ def on_others(group: Group, comparisons: Sequence[Comparison]) -> str:
     for each in comparisons:
         of[each.outcome].append(each)
     named = {
-        outcome: first_few([f"{each.worse.name} ({each.size})" for each in found]) for outcome, found in of.items()
+        outcome: first_few([f"{each.worse.name} ({each.size} {each.direction})" for each in found])
+        for outcome, found in of.items()
     }
     if len(of["better"]) == len(comparisons):
         said = [f"is better than all {len(comparisons)} others"]
@@ -82,7 +83,8 @@ def on_others(group: Group, comparisons: Sequence[Comparison]) -> str:
     said += [f"is worse than {named['worse']}"] if of["worse"] else []
     said += [f"cannot be told apart from {named['open']}"] if of["open"] else []
     said += [f"is not compared with {len(of['missing'])}"] if of["missing"] else []
-    return f"on the {group.split} split it {', '.join(said)}; each 95 % interval holds for its own pair"
+    listed = ", and ".join(filter(None, [", ".join(said[:-1]), said[-1]]))
+    return f"on the {group.split} split it {listed}; each 95 % interval holds for its own pair"
 
 
 def on_jobs(entries: Sequence[Entry]) -> list[str]:

@@ -5,27 +5,28 @@ from html import escape
 import numpy as np
 
 from vaelab.reporting.groups import Group, Setting
-from vaelab.reporting.plots import MOST_LINES, Panel, left_out, titled
+from vaelab.reporting.plots import MOST_LINES, Axes, Panel, left_out, titled
 from vaelab.runs.folder.curves import Curve
 
 MOST_POINTS = 100  # of a curve in the plot
 ALL_POINTS = 10_000  # of all curves, so that a browser draws them in a moment
 
 
-def learning_panel(group: Group) -> Panel | None:
-    """Return a plot with the curves of the best settings, a colour for each and a line for each seed; None without."""
+def learning_panel(group: Group, axes: Axes) -> Panel | None:
+    """Return a plot with the curves of the best settings, a style for each and a line for each seed; None without."""
     settings = {s.label: s for s in group.settings if any(len(job.entry.curve) > 1 for job in s.jobs)}
     drawn = dict(list(settings.items())[:MOST_LINES])
     if not drawn:
         return None
     most = min(MOST_POINTS, max(2, ALL_POINTS // sum(len(setting.jobs) for setting in drawn.values())))
-    data = [_trace(setting, style, most) for style, setting in enumerate(drawn.values())]
+    styles = axes.curve_styles(list(drawn.values()))
+    data = [_trace(setting, style, most) for setting, style in zip(drawn.values(), styles, strict=True)]
     starts = [job.entry.curve[len(job.entry.curve) // 10 :] for s in drawn.values() for job in s.jobs]
     values = [value for curve in starts for _, value in curve]
     pad = 0.04 * (max(values) - min(values)) or 1.0
     y_axis = titled("validation ELBO, nats") | {"range": [min(values) - pad, max(values) + pad]}
     plots = {"Learning curves": {"data": data, "layout": {"xaxis": titled("training samples seen"), "yaxis": y_axis}}}
-    return Panel(plots, {name: style for style, name in enumerate(drawn)}, left_out(len(settings)), marked=False)
+    return Panel(plots, dict(zip(drawn, styles, strict=True)), left_out(len(settings)), marked=False)
 
 
 def _trace(setting: Setting, style: int, most: int) -> dict[str, object]:

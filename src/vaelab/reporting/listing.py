@@ -4,10 +4,8 @@ The folders may be untrusted, and their runs may be in any state; see `vaelab.re
 """
 
 import json
-import logging
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,7 +32,6 @@ NUMERIC = (1, 2, 3)  # aligned to the right
 BEST_FIRST = ("bound", "epochs", "size", "date")  # sorted from the largest value; the others by the alphabet
 BOUND = "val/elbo"
 FILES = ("status.json", "record.json")  # a folder with one of these is a run folder; other programs write config.yaml
-log = logging.getLogger(__name__)
 DEPTH = 3  # levels below the folder at which run folders are looked for
 
 
@@ -54,8 +51,8 @@ class Listed(Entry):
 
     @property
     def setting(self) -> str:
-        """The overrides of a job of a sweep that can change its result, or what the folder's name says."""
-        return " ".join(self.told) or re.sub("-[0-9a-f]{8}$", "", self.name)
+        """The overrides of a job of a sweep that can change its result; empty for a single run."""
+        return " ".join(self.told)
 
     @property
     def problem(self) -> str | None:
@@ -112,7 +109,7 @@ def as_lines(runs: Sequence[Listed]) -> list[str]:
     """Return the rows as a table, one line each, and a line that adds them up."""
     rows = [list(COLUMNS), *(_cells(run) for run in runs)]
     rows = [[" ".join(cell.split()) for cell in row] for row in rows]
-    total = f"{len(runs):,} runs, {in_megabytes(sum(run.size for run in runs))}"
+    total = f"{counted(runs)}, {in_megabytes(sum(run.size for run in runs))}"
     return [*("  ".join(row).rstrip() for row in aligned(rows, NUMERIC)), total]
 
 
@@ -126,6 +123,11 @@ def _cells(run: Listed) -> list[str]:
     return [run.state, *numbers, date, run.data, run.run, said]
 
 
+def counted(runs: Sequence[object]) -> str:
+    """Return the number of runs as text."""
+    return f"{len(runs):,} run{'' if len(runs) == 1 else 's'}"
+
+
 def in_megabytes(size: int) -> str:
     """Return a number of bytes as text."""
     return f"{size / 1e6:,.1f} MB"
@@ -136,19 +138,11 @@ def _jobs(folder: Path, depth: int) -> Iterator[Job]:
     if any(os.path.lexists(folder / name) for name in FILES):
         yield Job(folder)
     elif depth:
-        plan = _plan(folder)
+        plan = SweepFolder(folder).known_plan
         for path in sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)):
             if not path.name.startswith("."):
                 for job in _jobs(path, depth - 1):
                     yield replace(job, overrides=tuple(plan.get(job.name, job.overrides)))
-
-
-def _plan(folder: Path) -> Mapping[str, Sequence[str]]:
-    try:
-        return SweepFolder(folder).plan
-    except RunFolderError as error:
-        log.warning("the overrides of the jobs are unknown: %s", error)
-        return {}
 
 
 def _read(job: Job) -> Listed:

@@ -54,7 +54,7 @@ def render(report: Report, pictures: Sequence[Picture], left_out: str) -> str:
         metrics=[metric_of(name) for name in known or NUMBERS.values()],
         own_metrics={group.number: metrics_of(group) for group in report.groups},
         panels={
-            group.number: list(filter(None, [scores_panel(group, axes), learning_panel(group)]))
+            group.number: list(filter(None, [scores_panel(group, axes), learning_panel(group, axes)]))
             for group in report.groups
         },
         note=NOTE,

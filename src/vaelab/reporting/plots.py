@@ -12,6 +12,7 @@ from vaelab.reporting.reading import is_number
 from vaelab.reporting.settings import label_of, setting_text
 
 MOST_LINES = 16
+COLOURS, DASHES = 8, 3  # of the page; line number i has colour i % 8 and dash i // 8 % 3
 Plot = dict[str, Any]
 Values = Callable[[Setting], list[float]]  # of each seed; a setting without any has no point
 
@@ -58,8 +59,22 @@ class Axes:
         lines: dict[str, list[Setting]] = {}
         for setting in group.settings:
             lines.setdefault(self.line(setting), []).append(setting)
-        order = lambda setting: (isinstance(x := self.position(setting), str), x)  # noqa: E731
+        order = lambda setting: _numbers_first(self.position(setting))  # noqa: E731
         return {name: sorted(points, key=order) for name, points in lines.items()}
+
+    def curve_styles(self, settings: Sequence[Setting]) -> list[int]:
+        """Return the style of each setting's curve: the colour of its line, and a dash for its x.
+
+        Where colours or dashes do not suffice, or all settings are on one line, each setting has a style of its own.
+        """
+        places = sorted({self.position(setting) for setting in settings}, key=_numbers_first)
+        if not (1 < len(self.styles) <= COLOURS and len(places) <= DASHES):
+            return list(range(len(settings)))
+        return [self.styles[self.line(s)] + COLOURS * places.index(self.position(s)) for s in settings]
+
+
+def _numbers_first(position: Any) -> tuple[bool, Any]:
+    return isinstance(position, str), position
 
 
 def scores_panel(group: Group, axes: Axes) -> Panel:

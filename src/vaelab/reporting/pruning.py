@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vaelab.errors import ConfigError, RunFolderError
-from vaelab.reporting.listing import Listed, in_megabytes, size_of, written
+from vaelab.reporting.listing import Listed, counted, in_megabytes, size_of, written
 from vaelab.runs.folder.contents import remove_spare_checkpoints, spare_checkpoints
 
 NEEDLESS = {"checkpoints": "is done and has more than best.ckpt", "folders": "is neither running nor waiting"}
@@ -68,7 +68,7 @@ def prune(runs: Sequence[Listed], what: str, yes: bool) -> str:
         print(f"{in_megabytes(size):>12}  {pruning.run.run}{names}")
     if not prunings:
         return f"nothing to remove: no run that {NEEDLESS[what]} matches"
-    total = f"{what} of {len(prunings):,} runs, {sum(sizes):,} bytes"
+    total = f"{what} of {counted(prunings)}, {sum(sizes):,} bytes"
     if not (yes or _agreed(f"remove the {total}? [y/N] ")):
         return "nothing was removed"
     failures = []

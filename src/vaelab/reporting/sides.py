@@ -60,7 +60,7 @@ def _read(typed: str) -> list[Side]:
     """Read the sides that one folder or pattern names."""
     path, name = Path(typed), presentable(typed)
     if (path / "config.yaml").exists():
-        return [Side(name, [read(Job(path))])]
+        return [Side(name, [_run(path)])]
     if path.is_dir():
         by_setting: dict[str, list[Entry]] = {}
         entries = list(map(read, SweepFolder(path).jobs()))
@@ -71,12 +71,17 @@ def _read(typed: str) -> list[Side]:
             raise RunFolderError(f"{typed} holds no runs: give the folder of a run or of a sweep")
         return [Side(name, entries) for entries in by_setting.values()]
     found = [each for each in map(Path, sorted(glob.glob(typed))) if (each / "config.yaml").exists()]
-    entries = [read(Job(each)) for each in found if ".old" not in each.suffix]
+    entries = [_run(each) for each in found if ".old" not in each.suffix]
     if not entries:
         raise RunFolderError(
             f"{typed} is no folder, and no run folder matches it: give folders or patterns, runs=[A,B]"
         )
     return [Side(name, entries)]
+
+
+def _run(path: Path) -> Entry:
+    """Read a run folder, with its overrides if it is a sweep's."""
+    return read(Job(path, tuple(SweepFolder(path.parent).known_plan.get(path.name, ()))))
 
 
 def _check_one_setting(side: Side) -> None:

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError
-from vaelab.estimators import Estimator, Several
+from vaelab.estimators import BY_NAME, Estimator, Several
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
@@ -185,4 +185,5 @@ def check_estimator(estimator: Any, latent_dim: int) -> None:
     several = estimator.estimators.values() if isinstance(estimator, Several) else [estimator]
     refusals = [one.refusal(latent_dim) for one in several]
     if all(refusals):
-        raise ConfigError(f"estimator={estimator.name}: {refusals[0]}")
+        others = sorted(name for name, kind in BY_NAME.items() if not kind().refusal(latent_dim))
+        raise ConfigError(f"estimator={estimator.name}: {refusals[0]}: type estimator={' or '.join(others)}")

@@ -37,6 +37,9 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
     multirun = typed.multirun or "hydra.mode=MULTIRUN" in typed.overrides
     if multirun and config != "train":
         raise ConfigError("-m works only with vaelab.train: leave out -m, and type the command once for each folder")
+    if typed.cfg == "hydra" and typed.resolve and config == "train":  # which names folders after the other settings
+        package = typed.package or "hydra"
+        raise ConfigError(f"--resolve needs the whole configuration: type --cfg all --package {package} --resolve")
     flags = [word for word in words if word not in typed.overrides]
     flags = [name + equals + at_home(value) for name, equals, value in (flag.rpartition("=") for flag in flags)]
     return [*hydra_overrides(config, typed.overrides), *flags]

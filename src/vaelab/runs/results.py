@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vaelab.data import ImageData
 from vaelab.errors import RunFolderError
+from vaelab.estimators import RefinedImportanceSampling
 from vaelab.evaluation.advice import on_estimate
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
@@ -81,14 +82,17 @@ def show(columns: dict[str, Metrics], closing: str) -> None:
         add(f"test/{name}")
     weights, first = next(iter(columns.items()))
     notes = []
-    for name in sorted(first):
-        if estimated := re.fullmatch(r"test/((?:\w+/)?)log_likelihood", name):  # `fullmatch` leaves out best/test/...
-            prefix = f"test/{estimated[1]}"
-            own = {name.removeprefix(prefix): value for name, value in first.items() if name.startswith(prefix)}
-            way = estimated[1].rstrip("/") or ("importance-weighted" if "num_samples" in own else "estimated")
-            add(name, f"{'lower bound of ' if is_poor(own) else ''}log p(x), {way}")
-            add(f"{prefix}num_samples", "  samples per example")
-            notes += [f"- {way}, {weights}: {sentence}" for sentence in on_estimate(own)]
+    matches = (re.fullmatch(r"test/((?:\w+/)?)log_likelihood", name) for name in sorted(first))  # not best/test/...
+    prefixes = [match[1] for match in matches if match]
+    # the metrics do not name a single estimator; it may be the refined one, which is therefore not advised
+    used = [prefix.rstrip("/") or RefinedImportanceSampling.name for prefix in prefixes]
+    for prefix in prefixes:
+        full = f"test/{prefix}"
+        own = {name.removeprefix(full): value for name, value in first.items() if name.startswith(full)}
+        way = prefix.rstrip("/") or ("importance-weighted" if "num_samples" in own else "estimated")
+        add(f"{full}log_likelihood", f"{'lower bound of ' if is_poor(own) else ''}log p(x), {way}")
+        add(f"{full}num_samples", "  samples per example")
+        notes += [f"- {way}, {weights}: {sentence}" for sentence in on_estimate(own, prefix, used)]
     add("test/bits_per_dim")
     add("samples_seen")
     console = Console()

@@ -1,6 +1,7 @@
 """Read a sweep's folder: its jobs and their states. The state of a job is stored in its run folder alone."""
 
 import json
+import logging
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from vaelab.security.redaction import redact
 
 JobState = Literal["waiting", "running", "done", "interrupted", "failed", "killed"]
 PLAN = "sweep.json"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ class SweepFolder:
         if not (isinstance(jobs, dict) and all(map(_is_job, jobs.items()))):
             raise RunFolderError(f"{self.path / PLAN} is not the plan of a sweep; delete it, and run the sweep again")
         return jobs
+
+    @property
+    def known_plan(self) -> dict[str, list[str]]:
+        """The plan, or with a warning an empty one if `sweep.json` cannot be read."""
+        try:
+            return self.plan
+        except RunFolderError as error:
+            log.warning("the overrides of the jobs are unknown: %s", error)
+            return {}
 
     def add(self, jobs: Mapping[str, Sequence[str]]) -> None:
         """Add jobs to the plan: folder name → overrides."""
