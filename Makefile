@@ -5,6 +5,7 @@ TORCH_INDEX ?=
 ARGS ?=
 PYTEST_ARGS ?=
 DOCKER ?= docker
+OUT ?= benchmarks/results
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install
@@ -41,10 +42,10 @@ lint: .venv/.dev ## check style, types and the direction of imports
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache --no-logo
 
-bench: setup ## time steps, evaluation and start into benchmarks/results, in ten minutes; needs an idle machine
-	$(BIN)/python benchmarks/run.py --rounds 5 --seconds 0.5 $(ARGS)
-	$(BIN)/python benchmarks/evaluation.py --examples 300
-	$(BIN)/python benchmarks/start.py --rounds 3
+bench: setup ## time steps, evaluation and start on an idle machine, in ten minutes; tables and JSON go to OUT=folder
+	$(BIN)/python benchmarks/run.py --rounds 5 --seconds 0.5 --out $(OUT)
+	$(BIN)/python benchmarks/evaluation.py --examples 300 --out $(OUT)
+	$(BIN)/python benchmarks/start.py --rounds 3 --out $(OUT)
 
 audit: .venv/.project .venv/.audit ## ask for known vulnerabilities of what is installed
 	.venv/audit/bin/pip-audit --vulnerability-service osv --skip-editable \

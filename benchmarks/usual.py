@@ -32,6 +32,8 @@ class UsualModule(pl.LightningModule):
 class Timer(pl.Callback):
     """Time a fit after its first `SKIP` optimiser steps, rounded up to a whole Lightning step.
 
+    Its `tick` must be called after each Lightning step.
+
     Args:
         count: returns the number of optimiser steps taken.
         device: the device to synchronise with before reading the clock.
@@ -44,7 +46,7 @@ class Timer(pl.Callback):
         self.start: tuple[int, float] | None = None
         self.result = (0, 0.0)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any) -> None:
+    def tick(self, *_: Any) -> None:
         if self.start is None and self.count() - self.first >= SKIP:
             self.start = self.count(), now(self.device)
 
@@ -75,6 +77,7 @@ def make(job: Job) -> Loop:
 
     def loop(steps: int) -> tuple[int, float]:
         timer = Timer(lambda: 0, job.device)
+        module.on_train_batch_end = timer.tick
         trainer = quiet_trainer(job.device, timer, SKIP + steps)
         timer.count = lambda: trainer.global_step
         trainer.fit(module, loader)

@@ -24,11 +24,13 @@ def cells(table: str) -> dict[str, list[str]]:
 
 
 def test_the_plain_loop_and_its_products_are_timed(tmp_path):
-    out = run("run.py", *QUICK, "--only", "plain", "--out", str(tmp_path))
+    out = run("run.py", *QUICK, "--only", "plain,vaelab-scan", "--out", str(tmp_path))
     assert out.startswith((tmp_path / "results.md").read_text())
     rows = cells(out)
     assert rows["plain loop, fused Adam"][1].startswith("1.00 (1.00 to 1.00)")
     assert float(rows["matrix products alone"][0]) > 0
+    assert float(rows["vaelab, scanned"][0]) > 0
+    assert "- vaelab" not in out  # no note, such as that its steps were taken one by one
 
 
 @pytest.mark.exhaustive

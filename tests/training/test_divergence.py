@@ -62,6 +62,14 @@ def diverged(*overrides: str, prepare: Callable[[VAEModule], Any] = id) -> tuple
     return caught.value, found[0]
 
 
+def test_large_numbers_are_finite() -> None:
+    module = fit("trainer.max_steps=1").module
+    parameter = next(module.vae.parameters())
+    for value, finite in ((1e30, True), (INF, False), (NAN, False)):  # the square of 1e30 overflows
+        torch.nn.init.constant_(parameter, value)
+        assert module.guard.all_finite(torch.zeros(2)) == finite
+
+
 # stop
 
 

@@ -1,6 +1,7 @@
 """Divergence: find the step after which a number is infinite or NaN, undo it, and go on or stop."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -68,10 +69,15 @@ class Guard:
 
     def all_finite(self, sums: Tensor) -> bool:
         """Return whether the parameters, the optimiser's state, and `sums` (over all processes) are finite."""
-        tensors = [*self.step.parameters, *state_of(self.step.optimizer)]
-        norms = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()], float("inf"))
-        largest = torch.stack([norm.to(sums) for norm in norms])  # on one device, to synchronise only once
-        return bool(torch.cat([sums, largest]).isfinite().all())
+        tensors = [sums, *self.step.parameters, *state_of(self.step.optimizer)]
+        alike = defaultdict(list)
+        for tensor in tensors:
+            alike[tensor.dtype, tensor.device].append(tensor)
+        # Euclidean norms take a tenth of the time, but overflow if a number exceeds 10^19
+        norms = [torch._foreach_norm(group) for (dtype, _), group in alike.items() if dtype.is_floating_point]
+        if all(torch.stack(group).isfinite().all() for group in norms):
+            return True
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def repair(self, taken: Sequence[Minibatch]) -> int:
         """Take the steps since the snapshot again, and undo those after which a number is not finite.
