@@ -38,14 +38,12 @@ def assert_same(compiled: Fitted, plain: Fitted) -> None:
     assert compiled.curve("val/elbo")[0][1] == pytest.approx(plain.curve("val/elbo")[0][1], rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("line", [(), ("decoder=gaussian_optimal", "weight_prior=normal", "optimizer.lr=1e-4")])
 def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> None:
     assert_same(fit("compile=true", *LINE, *line), fit(*LINE, *line))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(
     "line",

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("marked", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_compiled_steps_train_like_plain_ones(marked: str) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled_steps_train_like_plain_ones() -> None:
     cases = Path(__file__).with_name("compiled_cases.py")
     # without the options of pyproject.toml, which check types while the tests run
-    line = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-m", marked, str(cases)]
+    line = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", str(cases)]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
