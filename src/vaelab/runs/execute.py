@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from vaelab.data import ImageData
-from vaelab.errors import ConfigError
 from vaelab.evaluation.metrics import validated
 from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.runs.configuration import contents, plain
@@ -86,13 +85,8 @@ def fit_and_evaluate(
     with loggers.closing(logger), naming_callbacks(trainer):
         if this_process()[0] == 0:
             trainer.loggers = [*([logger] if logger else []), Curves(folder.path, folder.samples_seen, module)]
-        try:
-            with stop.patiently():
-                trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
-        except RuntimeError as error:
-            if "InvalidCxxCompiler" not in str(error):
-                raise
-            raise ConfigError("compile=true needs a C++ compiler: install g++, or type compile=false") from error
+        with stop.patiently():
+            trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
         metrics = evaluate_last_and_best(trainer, module, data, folder.path)
         with stop.excusing():
             summarize(logger, metrics, module.comparability(data))

@@ -83,11 +83,24 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS, several: bool = False) 
             raise ConfigError(f"{key} must be at most 2^64 - 1, found {last}: type a smaller {key}=")
     for key, allowed in CHOICES.items():
         check_choice(key, OmegaConf.select(cfg, key, default=allowed[0]), allowed)
+    if cfg.get("compile"):
+        check_compiler()
     shared = processes_of(cfg.runtime) > 1
     if OmegaConf.select(cfg, "runtime.stacked") and (shared or cfg.compile or cfg.on_nan != "stop"):
         raise ConfigError("stacked=true needs compile=false, on_nan=stop and devices=1: type these, or stacked=false")
     if "runtime.logger" in parts:
         check_logger(cfg.runtime.logger, several or cfg.runtime.seeds > 1)
+
+
+def check_compiler() -> None:
+    """Refuse `compile=true` without a C++ compiler."""
+    from torch._inductor.cpp_builder import get_cpp_compiler  # slow to import
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ConfigError("compile=true needs a C++ compiler: install g++, or type compile=false") from error
 
 
 def check_logger(node: DictConfig, several: bool) -> None:
