@@ -12,7 +12,7 @@ from tests.helpers.sweep_folders import finished_job
 from vaelab import compare, evaluate, export, report
 from vaelab import list as listing
 
-QUICK = ("trainer.max_steps=2", "estimator.num_samples=1", "logger=none", "hidden_features=8")
+QUICK = ("trainer.max_steps=2", "estimator=importance", "estimator.num_samples=1", "logger=none", "hidden_features=8")
 TRAIN = [command for command in commands_of("train") if command not in commands_of("train", SWEEPS_PAGE)]
 
 

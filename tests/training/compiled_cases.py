@@ -61,6 +61,14 @@ def test_the_traced_function_trains_like_the_plain_step(line: tuple[str, ...]) -
 
 
 @pytest.mark.usefixtures("traced")
+def test_a_compiled_step_is_reduced_alike() -> None:
+    line = (*LINE, "trainer.precision=bf16-mixed")
+    compiled, plain = fit("compile=true", *line), fit(*line)
+    for name in ("train/kl", "train/reconstruction"):
+        assert compiled.curve(name)[0][1] == pytest.approx(plain.curve(name)[0][1], rel=1e-3)
+
+
+@pytest.mark.usefixtures("traced")
 def test_a_changed_number_of_the_objective_takes_effect() -> None:
     def changed(module: VAEModule, scale: float) -> None:
         take = module.take_steps

@@ -1,7 +1,5 @@
 """`trainer.precision=bf16-mixed`: networks multiply in bfloat16, and every distribution is computed in float32."""
 
-import shutil
-
 import pytest
 import torch
 from torch import Tensor
@@ -92,14 +90,3 @@ def test_stacked_models_multiply_in_bfloat16_as_well() -> None:
     reduced, full = stacked_sums(torch.bfloat16), stacked_sums(None)
     assert not torch.equal(reduced, full)
     torch.testing.assert_close(reduced, full, rtol=0.02, atol=0)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.usefixtures("as_users_have_it")  # the checks of the tests cannot be compiled
-def test_a_compiled_step_is_reduced_alike() -> None:
-    line = (REDUCED, "trainer.max_epochs=1", "optimizer._target_=torch.optim.SGD", "optimizer.lr=0.01")
-    torch._dynamo.reset()
-    compiled, plain = fit("compile=true", *line), fit(*line)
-    for name in ("train/kl", "train/reconstruction"):
-        assert compiled.curve(name)[0][1] == pytest.approx(plain.curve(name)[0][1], rel=1e-3)
