@@ -1,5 +1,6 @@
 """The benchmarks run, and their tables hold what they say. No test looks at a time."""
 
+import json
 import re
 import subprocess
 import sys
@@ -79,3 +80,13 @@ def test_sweeps_are_timed(tmp_path):
     assert cells(out)["basic, one thread"][1].startswith("1.00")
     assert "2 jobs of one step: " in out
     assert "Repeating 3 finished jobs takes " in out
+
+
+@pytest.mark.parametrize(("new", "verdict", "code"), [(1.2, "worse", 1), (0.8, "better", 0), (1.0, "the same", 0)])
+def test_a_ratio_that_became_worse_is_a_failure(tmp_path, new, verdict, code):
+    for name, ratio in (("old", 1.0), ("new", new)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps({"ratios": {"a step": [ratio, ratio + 0.05]}}))
+    command = [sys.executable, str(ROOT / "benchmarks" / "compare.py"), str(tmp_path / "old"), str(tmp_path / "new")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (cells(done.stdout)["a step"][2], done.returncode) == (verdict, code)
