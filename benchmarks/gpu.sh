@@ -33,7 +33,7 @@ contenders=plain,plain-again,usual,vaelab-step,vaelab-scan,vaelab-compile,vaelab
 steps=(benchmarks/run.py --device "$device" --rounds 3 --seconds 0.3 --only "$contenders")
 examples=$([ "$device" = cuda ] && echo 10000 || echo 100)
 
-part tests "$python" -m pytest -q -m gpu tests/training/test_cuda_graph.py
+part tests "$python" -m pytest -q -p no:warnings -m gpu tests/training/test_cuda_graph.py
 part small "$python" "${steps[@]}" --network 200-50 --out "$folder/small"
 part large "$python" "${steps[@]}" --network 500-20 --out "$folder/large"
 part evaluation "$python" benchmarks/evaluation.py --device "$device" --examples "$examples" --out "$folder/evaluation"

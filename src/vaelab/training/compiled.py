@@ -50,7 +50,7 @@ class CompiledGradient:
         buffers = {name: self.terms.get_buffer(name) for name in self.buffers}
         key = len(levels), size
         if key not in self.functions:
-            log.info("compiling the training step for minibatches of %d; this may take half a minute", len(levels))
+            log.warning("compiling the training step for minibatches of %d; this may take half a minute", len(levels))
             self.functions[key] = self.compiled(levels, noise, size)
         with torch.no_grad():
             gradients, (sums, changed) = self.functions[key](weights, buffers, levels, noise)
