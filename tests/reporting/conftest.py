@@ -1,9 +1,11 @@
 """What the tests of the report and of the dashboards share."""
 
+import os
 from functools import partial
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.helpers.commands import Run, fast, run_main
 from tests.helpers.sweep_folders import grid, plan
@@ -12,12 +14,20 @@ from vaelab import dashboard, report, train
 
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained sweep over two decoders that logs to W&B, with its report and dashboards; for reading only."""
-    cwd = tmp_path_factory.mktemp("swept")
-    line = ("-m", "decoder=bernoulli,gaussian", "logger=wandb", "logger.project=mine", "sweep.name=look")
-    run_main(train.main, cwd, *fast(*line, figures=True))
-    for command in (report, dashboard):
-        run_main(command.main, cwd, "sweep=logs/sweeps/look")
+    """A trained sweep over two decoders that logs to W&B, with its report and dashboards; for reading only.
+
+    It takes long, so that the first worker of pytest-xdist makes it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    cwd = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "swept"
+    with FileLock(f"{cwd}.lock"):
+        if not (cwd / "made").exists():
+            cwd.mkdir()
+            line = ("-m", "decoder=bernoulli,gaussian", "logger=wandb", "logger.project=mine", "sweep.name=look")
+            run_main(train.main, cwd, *fast(*line, figures=True))
+            for command in (report, dashboard):
+                run_main(command.main, cwd, "sweep=logs/sweeps/look")
+            (cwd / "made").touch()
     return cwd / "logs" / "sweeps" / "look"
 
 
