@@ -46,7 +46,7 @@ class Timer(pl.Callback):
         self.start: tuple[int, float] | None = None
         self.result = (0, 0.0)
 
-    def tick(self, *_: Any) -> None:
+    def tick(self, *_: Any, **__: Any) -> None:
         if self.start is None and self.count() - self.first >= SKIP:
             self.start = self.count(), now(self.device)
 
