@@ -18,7 +18,7 @@ Ratios = dict[str, list[float]]
 
 
 def read(folder: Path) -> Ratios:
-    """Return the ratios of all results in a folder, by name."""
+    """Return name → measured ratios, from all JSON files in a folder."""
     files = sorted(folder.glob("*.json"))
     return {name: values for file in files for name, values in json.loads(file.read_text())["ratios"].items()}
 

@@ -56,7 +56,7 @@ def trained(job: Job, data: ImageData, module: VAEModule) -> Loop:
     def loop(steps: int) -> tuple[int, float]:
         module.max_steps = module.steps + warm_up(data) + steps
         timer = Timer(lambda: module.steps, job.device)
-        module.on_train_batch_end = timer.tick  # a callback with this hook would get steps of one
+        module.on_train_batch_end = timer.tick  # not a callback's hook, which would end each call after one step
         quiet_trainer(job.device, timer).fit(module, data)
         if module.steps != module.max_steps:
             raise RuntimeError(f"training stopped at step {module.steps}, not {module.max_steps}")

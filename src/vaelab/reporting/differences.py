@@ -73,8 +73,8 @@ class Comparison:
         seeds = None if found.variances is None else found.enough_seeds()
         enough = {"seeds of each": (seeds, MOST_SEEDS), "test examples": (found.enough_examples(), MOST_EXAMPLES)}
         told = " or ".join(f"about {n:,} {what}" for what, (n, most) in enough.items() if n is not None and n <= most)
-        none = f"not even {MOST_EXAMPLES:,} test examples"
-        none = none if found.variances is None else f"neither {MOST_SEEDS:,} seeds nor {none.removeprefix('not even ')}"
+        none = "not even" if found.variances is None else f"neither {MOST_SEEDS:,} seeds nor"
+        none = f"{none} {MOST_EXAMPLES:,} test examples"
         return f"{told or none} would tell a difference of {abs(found.mean):.2g} nats"
 
     @property

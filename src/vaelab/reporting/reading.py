@@ -78,7 +78,7 @@ class Entry:
     run_id: str = ""  # the id of its run in W&B, if it has one
     versions: dict[str, str] = field(default_factory=dict)  # the versions of the packages, and the platform, of the run
     results: list[Result] = field(default_factory=list)
-    curve: Curve = field(default_factory=list)  # the validation's bound in nats after so many training samples
+    curve: Curve = field(default_factory=list)  # points: training samples seen, validation bound in nats
     log: str = ""  # the end of `train.log`, if the job did not end well
     settings: dict[str, Any] = field(default_factory=dict)  # those that differ between jobs; see `assign_settings`
 

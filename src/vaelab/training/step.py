@@ -61,8 +61,9 @@ class Step:
         # of each of `names`, over this process's examples since the last `take_sums`
         self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.data.device)
         self.step = torch.zeros((), dtype=torch.int64, device=self.data.device)  # optimiser steps before this one
-        whole = CompiledGradient(StepTerms(self), self.data, self.world_size)
-        self.compiled_gradient = whole if self.compiled else None
+        self.compiled_gradient: CompiledGradient | None = None
+        if self.compiled:
+            self.compiled_gradient = CompiledGradient(StepTerms(self), self.data, self.world_size)
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
         """Take one step on a `Minibatch`."""
