@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     contender = "vaelab-scan" if options.device == "cpu" else "vaelab-graph"
-    job = Job(contender, NETWORKS[options.network], "", options.device, None)
+    job = Job(contender, NETWORKS[options.network], "mnist5k", "", options.device, None)
     data, module = built(job, *options.overrides)
     loop = trained(job, data, module)
     taken, seconds = loop(options.steps)

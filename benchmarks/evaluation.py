@@ -13,16 +13,15 @@ suffices for the ratio.
 
 import argparse
 import json
-import os
 from functools import partial
 from pathlib import Path
 
 import torch
+from digits import digits
 from report import line, machine, ratio
 from torch import Tensor
 from worker import now, peaks
 
-from vaelab.data import MNIST, ImageData, MNIST5k
 from vaelab.estimators import ImportanceSampling
 from vaelab.heads import Bernoulli, DiagonalGaussian
 from vaelab.networks import MLP
@@ -46,14 +45,6 @@ def parse() -> argparse.Namespace:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch finds no GPU")
     return options
-
-
-def digits() -> tuple[str, ImageData]:
-    """Return MNIST with its name if its files exist, else the embedded mnist5k."""
-    folder = os.environ.get("VAELAB_DATA_DIR", "data")
-    if (Path(folder) / "mnist").is_dir():
-        return "MNIST", MNIST(data_dir=folder)
-    return "mnist5k, because MNIST is missing", MNIST5k()
 
 
 def model(device: str) -> VAE:

@@ -2,7 +2,8 @@
 
     python benchmarks/run.py [--rounds 7] [--threads 2] [--device cuda] [--pythae PATH/bin/python]
 
-The networks are the paper's with a Bernoulli decoder, trained on the embedded digits. Each contender runs in its own
+The networks are the paper's with a Bernoulli decoder, trained on MNIST if VAELAB_DATA_DIR has it, else on the embedded
+digits. Each contender runs in its own
 process, which warms up and is then timed for about `--seconds` in every round, one contender after another. Compiling,
 capturing and setting up a trainer are not timed. The table has the median over rounds of the ms per optimiser step, the
 ratio to the plain fused loop of the same round (median, lowest to highest), the time of the matrix products alone, and
@@ -26,10 +27,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from digits import digits
 from report import machine, markdown
 from worker import SEEDS, Job, Network, Worker, WorkerError
-
-from vaelab.data import MNIST5k
 
 NETWORKS = {"500-20": Network(500, 20, 100), "200-50": Network(200, 50, 20)}
 ALWAYS = ("plain", "products")  # the others are compared with these
@@ -102,7 +102,7 @@ def chosen(options: argparse.Namespace) -> list[str]:
     return [name for name in CONTENDERS if name in only or name in ALWAYS]
 
 
-def time_network(network: Network, options: argparse.Namespace, folder: Path) -> dict[str, Row]:
+def time_network(network: Network, options: argparse.Namespace, data: str, folder: Path) -> dict[str, Row]:
     """Time the chosen contenders, with their data and logs in `folder`."""
     seeds = SEEDS[options.device]
     rows = {name: Row(CONTENDERS[name][0].format(seeds=seeds)) for name in chosen(options)}
@@ -112,7 +112,7 @@ def time_network(network: Network, options: argparse.Namespace, folder: Path) ->
             if name == "pythae" and not options.pythae:
                 rows[name].notes.append(INSTALL)
                 continue
-            job = Job(name, network, str(folder / "levels.npy"), options.device, options.threads)
+            job = Job(name, network, data, str(folder / "levels.npy"), options.device, options.threads)
             python = options.pythae if name == "pythae" else sys.executable
             workers[name] = stack.enter_context(closing(Worker(python, CONTENDERS[name][1], job, folder)))
         workers = {name: worker for name, worker in workers.items() if started(worker, rows[name])}
@@ -165,16 +165,16 @@ def timings(rounds: int, workers: dict[str, Worker], steps: dict[str, int], rows
 
 def main() -> None:
     options = parse()
-    data = MNIST5k()
-    where = machine(options.device)
+    name, data = digits()
+    where = machine(options.device) | {"data": name}
     networks: dict[str, dict[str, Row]] = {}
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         np.save(folder / "levels.npy", data.split["train"].images.reshape(-1, 784))
         for key in [options.network] if options.network else NETWORKS:
             print(f"timing {NETWORKS[key]}", file=sys.stderr)
-            networks[str(NETWORKS[key])] = time_network(NETWORKS[key], options, folder)
+            networks[str(NETWORKS[key])] = time_network(NETWORKS[key], options, name, folder)
             write(where, networks, options)  # now, because the next network may take minutes
     print((options.out / "results.md").read_text())
 

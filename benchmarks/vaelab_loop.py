@@ -18,6 +18,7 @@ from vaelab.runs.command_line import hydra_overrides
 from vaelab.runs.configuration import CONF
 from vaelab.signals import Stop
 from vaelab.training import VAEModule
+from vaelab.training.other_callbacks import ON_GPU
 from vaelab.training.stacked_runs import Ensemble
 
 OVERRIDES = {
@@ -42,7 +43,7 @@ class WarningNotes(logging.Handler):
 def overrides(job: Job) -> list[str]:
     sizes = job.network
     network = [f"hidden_features={sizes.hidden}", f"latent_dim={sizes.latent}", f"batch_size={sizes.batch_size}"]
-    return ["data=mnist5k", *network, *OVERRIDES[job.contender]]
+    return [f"data={job.data}", *network, *OVERRIDES[job.contender]]
 
 
 def built(job: Job, *more: str) -> tuple[ImageData, VAEModule]:
@@ -67,7 +68,7 @@ def trained(job: Job, data: ImageData, module: VAEModule) -> Loop:
 
 def warm_up(data: ImageData) -> int:
     """Return how many steps a fit takes before the timer starts, which it does at the end of a Lightning step."""
-    return SKIP + data.batches_per_chunk
+    return SKIP + (data.batches_per_chunk or ON_GPU)
 
 
 def stacked(job: Job) -> Loop:

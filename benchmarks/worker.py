@@ -45,12 +45,14 @@ class Job:
 
     Attributes:
         contender: the name in `run.CONTENDERS`.
-        levels: a file with the training images as bytes, [examples, 784].
+        data: the name of the data set.
+        levels: a file with its training images as bytes, [examples, 784].
         threads: of PyTorch on the CPU; None for PyTorch's choice.
     """
 
     contender: str
     network: Network
+    data: str
     levels: str
     device: str
     threads: int | None

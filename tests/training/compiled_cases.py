@@ -1,4 +1,4 @@
-"""The compiled gradient has the numbers of the uncompiled step, for each model and whatever changes between two steps.
+"""The compiled step has the numbers of the uncompiled step, for each model and whatever changes between two steps.
 
 `test_compiled.py` runs these tests, in a process without the type checks of the tests, which cannot be compiled.
 """
@@ -58,6 +58,47 @@ def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> Non
 )
 def test_the_traced_function_trains_like_the_plain_step(line: tuple[str, ...]) -> None:
     assert_same(fit("compile=true", *LINE, *line), fit(*LINE, *line))
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("Adam", "+optimizer.eps=0.01", "lr_schedule=warmup", "gradient_clip=norm", "gradient_clip.max_norm=1"),
+        ("AdamW", "+optimizer.eps=0.01", "+optimizer.weight_decay=0.1", "gradient_clip=value"),
+        ("Adagrad", "+optimizer.initial_accumulator_value=1", "+optimizer.lr_decay=0.1"),
+        ("RMSprop", "~optimizer.fused", "+optimizer.momentum=0.9", "optimizer.lr=1e-4"),
+        ("SGD", "+optimizer.momentum=0.9", "steps_per_call=2", "optimizer.lr=1e-3"),
+    ],
+    ids=" ".join,
+)
+def test_a_compiled_update_is_that_of_the_optimiser(line: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    line = ("trainer.max_steps=20", f"optimizer._target_=torch.optim.{line[0]}", *line[1:])
+    assert_same(fit("compile=true", *line), fit(*line))
+    assert "update is" not in caplog.text
+
+
+@pytest.mark.usefixtures("traced")
+def test_an_unknown_optimiser_updates_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    line = ("trainer.max_steps=6", "optimizer._target_=torch.optim.NAdam", "~optimizer.fused", "+optimizer.eps=0.01")
+    assert_same(fit("compile=true", *line), fit(*line))
+    assert "vaelab compiles Adam, AdamW, Adagrad, RMSprop, SGD, and not NAdam" in caplog.text
+
+
+@pytest.mark.usefixtures("traced")
+def test_changed_betas_leave_the_update_to_the_optimiser(caplog: pytest.LogCaptureFixture) -> None:
+    def with_falling_beta(module: VAEModule) -> None:
+        take = module.take_steps
+
+        def after_a_change(minibatches: Any) -> Any:
+            module.torch_optimizer().param_groups[0]["betas"] = (0.9 - 0.02 * module.steps, 0.99)
+            return take(minibatches)
+
+        module.take_steps = after_a_change
+
+    line = ("trainer.max_steps=8", "+optimizer.eps=0.01", "steps_per_call=2")
+    assert_same(fit("compile=true", *line, prepare=with_falling_beta), fit(*line, prepare=with_falling_beta))
+    assert "no longer compiled, because more than its learning rate changes" in caplog.text
 
 
 @pytest.mark.usefixtures("traced")
@@ -123,5 +164,5 @@ def test_a_callback_within_the_step_prevents_compiling(caplog: pytest.LogCapture
         module.setup = adding
 
     fitted = fit("compile=true", *LINE, prepare=with_callback)
-    assert fitted.module.uncaptured_step.compiled_gradient is None
+    assert fitted.module.uncaptured_step.compiled_step is None
     assert "not compiled: a callback acts within it" in caplog.text

@@ -48,7 +48,7 @@ class ImageData(LightningDataModule):
         pixels: one of the three above, or None for those that the decoder's head asks for.
         data_dir: folder of the data files.
         batch_size: examples per optimiser step, over all processes.
-        batches_per_chunk: maximum number of optimiser steps per Lightning step.
+        batches_per_chunk: maximum number of optimiser steps per Lightning step; None: the training module chooses it.
         shuffle_seed: seed of the order of the training data; it is the model's seed.
         pause_every: also end a Lightning step after every `pause_every` optimiser steps of an epoch; None: do not.
 
@@ -70,7 +70,7 @@ class ImageData(LightningDataModule):
     pixels: str | None = None
     data_dir: str | Path = "data"
     batch_size: int = 100
-    batches_per_chunk: int = 1
+    batches_per_chunk: int | None = 1
     shuffle_seed: int = 0
     pause_every: int | None = None
 
@@ -178,7 +178,7 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> ShuffledIndices:
         rank, world_size = self._process()
-        sizes = (self.num_train, self.batch_size, self.batches_per_chunk)
+        sizes = (self.num_train, self.batch_size, self.batches_per_chunk or 1)
         return ShuffledIndices(*sizes, self.shuffle_seed, rank, world_size, self.pause_every, self.device)
 
     def val_dataloader(self) -> Blocks:

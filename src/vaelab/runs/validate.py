@@ -18,7 +18,9 @@ AT_LEAST = {"seed": 0, "data.seed": 0, "latent_dim": 1, "batch_size": 1} | {
     **{f"trainer.{key}": 1 for key in ("max_epochs", "max_steps", "val_check_interval", "check_val_every_n_epoch")},
     **{f"runtime.{key}": 1 for key in ("seeds", "steps_per_call", "checkpoint_every_n_steps")},
 }
-NOT_GIVEN = {"trainer.max_steps": -1, "trainer.val_check_interval": None, "runtime.checkpoint_every_n_steps": None}
+NOT_GIVEN = {"trainer.max_steps": -1, "trainer.val_check_interval": None} | dict.fromkeys(
+    ("runtime.steps_per_call", "runtime.checkpoint_every_n_steps")
+)
 CHOICES = {
     "compile": (False, True),
     "on_nan": ("stop", "skip", "rollback"),

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from vaelab.training.stacked_step import StackedStep
 from vaelab.training.step import Step
+from vaelab.training.updates import hyperparameters
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ def plain_numbers(modules: nn.Module) -> list[Any]:
 
 def host_numbers(groups: Sequence[dict[str, Any]]) -> list[Any]:
     """Return the numbers in an optimiser's groups that a capture freezes: all except the learning rate."""
-    return [[value for name, value in group.items() if name not in ("params", "lr")] for group in groups]
+    return [hyperparameters(group) for group in groups]
 
 
 def changes(now: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:

@@ -47,7 +47,7 @@ class Broken:
 def traced_step(step: Step, minibatch: Minibatch) -> Broken:
     """Take the step; return the first tensor that was not finite, and the examples whose loss or metrics were not."""
     broken = Broken(minibatch.indices.tolist())
-    objective, compiled = step.objective, step.compiled_gradient
+    objective, compiled = step.objective, step.compiled_step
 
     def traced(vae: VAE, x: Tensor, number: Tensor) -> Terms:
         broken.check("a pixel", x)
@@ -65,11 +65,11 @@ def traced_step(step: Step, minibatch: Minibatch) -> Broken:
     for name, parameter in parameters:
         if parameter.requires_grad:  # these hooks run in the order of the backward pass
             handles.append(parameter.register_hook(partial(broken.check, f"the gradient of {name}")))
-    step.objective, step.compiled_gradient = traced, None
+    step.objective, step.compiled_step = traced, None
     try:
         step(*minibatch)
     finally:
-        step.objective, step.compiled_gradient = objective, compiled
+        step.objective, step.compiled_step = objective, compiled
         for handle in handles:
             handle.remove()
     for name, parameter in parameters:

@@ -17,7 +17,7 @@ from vaelab.objectives import Objective
 from vaelab.training.cuda_graph import captured, uncapturable
 from vaelab.training.divergence import Guard, OnNan
 from vaelab.training.fit_loop import go_on_inside_epoch
-from vaelab.training.other_callbacks import hooks_of_steps, why_stopped, with_single_steps
+from vaelab.training.other_callbacks import choose_chunks, hooks_of_steps, why_stopped
 from vaelab.training.schedules import Interval, Schedule, advance
 from vaelab.training.step import Clip, Minibatch, Step, Together, add_up
 from vaelab.vae import VAE
@@ -44,7 +44,7 @@ class VAEModule(EvaluationModule):
         lr_schedule: the schedule of the learning rate.
         seed: the seed of the noise in training and of z in evaluation.
         max_steps: stop after this many optimiser steps; -1 for no limit.
-        compiled: compute the gradient by one function, compiled with `torch.compile`.
+        compiled: take each step by one function, compiled with `torch.compile`; see `CompiledStep`.
         cuda_graphs: capture the step as a CUDA graph on a GPU, if the optimiser allows it.
         on_nan: what to do when a number is infinite or NaN; see `vaelab.training.divergence`.
 
@@ -86,7 +86,7 @@ class VAEModule(EvaluationModule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit":
-            with_single_steps(self.data, self.trainer)
+            choose_chunks(self.data, self.trainer)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.vae.parameters())

@@ -14,6 +14,8 @@ IN_STEPS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "o
 PER_STEP = ("on_train_batch_start", "on_train_batch_end", *IN_STEPS)
 log = logging.getLogger(__name__)
 
+ON_CPU, ON_GPU = 50, 250  # optimiser steps per Lightning step; a GPU's are shorter, so Lightning's cost counts more
+
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
     """Return the callbacks of a trainer, in the order in which Lightning calls them."""
@@ -62,8 +64,10 @@ def naming_callbacks(trainer: Trainer) -> Iterator[None]:
         raise
 
 
-def with_single_steps(data: ImageData, trainer: Trainer) -> None:
-    """Make each Lightning step one optimiser step if a callback acts at every step, so that it meets every step."""
+def choose_chunks(data: ImageData, trainer: Trainer) -> None:
+    """Choose how many optimiser steps a Lightning step takes: one, if a callback acts at every step."""
+    if data.batches_per_chunk is None:
+        data.batches_per_chunk = ON_GPU if trainer.strategy.root_device.type == "cuda" else ON_CPU
     if acting := others(callbacks_of(trainer), PER_STEP):
         if data.batches_per_chunk > 1:
             log.warning("steps_per_call is 1 for this run, because %s acts at every step", names_of(acting))

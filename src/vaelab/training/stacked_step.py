@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from vaelab.randomness import drawing_from, stream
 from vaelab.training.step import Key, Step, StepTerms, state_of
+from vaelab.training.updates import hyperparameters
 
 Keys = tuple[Key, ...]  # one key per model
 
@@ -141,5 +142,5 @@ def join(optimizers: Sequence[Optimizer]) -> tuple[Optimizer, list[list[dict[str
 
 
 def numbers(group: dict[str, Any]) -> dict[str, Any]:
-    """Return the hyperparameters of an optimiser's group, without `capturable`, which does not change the result."""
-    return {name: value for name, value in group.items() if name not in ("params", "capturable")}
+    """Return the hyperparameters of an optimiser's group, with its learning rate."""
+    return {"lr": group["lr"], **hyperparameters(group)}

@@ -15,7 +15,7 @@ from vaelab.data import ImageData
 from vaelab.objectives import Objective, Terms
 from vaelab.objectives.base import LOSS
 from vaelab.randomness import Stage, seed_draws
-from vaelab.training.compiled import CompiledGradient
+from vaelab.training.compiled import CompiledStep
 from vaelab.vae import VAE
 
 Key = tuple[Stage, *tuple[int, ...]]
@@ -61,9 +61,7 @@ class Step:
         # of each of `names`, over this process's examples since the last `take_sums`
         self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.data.device)
         self.step = torch.zeros((), dtype=torch.int64, device=self.data.device)  # optimiser steps before this one
-        self.compiled_gradient: CompiledGradient | None = None
-        if self.compiled:
-            self.compiled_gradient = CompiledGradient(StepTerms(self), self.data, self.world_size)
+        self.compiled_step = CompiledStep(self, StepTerms(self)) if self.compiled else None
 
     def __call__(self, indices: Tensor, size: int, key: Key) -> None:
         """Take one step on a `Minibatch`."""
@@ -82,12 +80,12 @@ class Step:
 
     def body(self, indices: Tensor, size: int) -> None:
         """Do the part of the step that a CUDA graph can capture: everything after the seeding."""
-        self.told("on_before_zero_grad", lambda: self.optimizer)
-        self.optimizer.zero_grad()
-        if self.compiled_gradient is not None and len(indices) > 0:
-            levels = self.data.levels("train", indices)
-            self.sums += self.compiled_gradient(levels, self.data.noise(levels), size)
+        if self.compiled_step is not None and len(indices) > 0 and self.compiled_step.ready():
+            if self.compiled_step(indices, size):
+                return
         else:
+            self.told("on_before_zero_grad", lambda: self.optimizer)
+            self.optimizer.zero_grad()
             self.gradient(indices, size)
         if self.world_size > 1:
             add_up_gradients(self.parameters, some_empty=size < self.world_size)
