@@ -49,8 +49,8 @@ def markdown(where: Mapping[str, str], results: Mapping[str, Mapping[str, Timed]
         f"{device}{where['cpu']}, {where['cores']} cores, {'/'.join(map(str, sorted(threads)))} threads, "
         f"{where['system']}, Python {where['python']}, PyTorch {where['torch']}",
         "",
-        f"Data: {where['data']}. Medians over {rounds} interleaved rounds, in ms per optimiser step; ratios to the plain fused loop of the "
-        "same round: median (lowest to highest).",
+        f"Data: {where['data']}. Medians over {rounds} interleaved rounds, in ms per optimiser step; ratios to the "
+        "plain fused loop of the same round: median (lowest to highest).",
     ]
     sections = [line for network, rows in results.items() for line in section(network, rows, "gpu" in where)]
     return "\n".join([*intro, *sections]) + "\n"

@@ -47,6 +47,9 @@ class CompiledStep:
         for group, numbers in zip(self.optimizer.param_groups, self.numbers, strict=True):
             update = UPDATES[type(self.optimizer)](numbers)
             self.updates.append((update, [names[id(p)] for p in group["params"] if id(p) in names]))
+        # on a GPU compiled as one kernel; on a CPU a call of a compiled function would take longer than these numbers
+        compiles = self.data.device.type == "cuda"
+        self.factors_of = [compiled(update.factors) if compiles else update.factors for update, _ in self.updates]
 
     def why_not_updated(self) -> str | None:
         """Return why the function only computes the gradient, or None."""
@@ -86,7 +89,7 @@ class CompiledStep:
         noise = self.data.noise(levels)
         if (len(levels), size) not in self.functions:
             log.warning("compiling the training step for minibatches of %d; this may take half a minute", len(levels))
-            self.functions[len(levels), size] = self.compiled(size)
+            self.functions[len(levels), size] = compiled(self.function(size))
             self.optimizer.zero_grad()
         weights = {name: weight.detach() for name, weight in self.weights.items()}
         buffers = {name: self.terms.get_buffer(name) for name in self.buffers}
@@ -109,10 +112,10 @@ class CompiledStep:
             torch.as_tensor(group["lr"], dtype=torch.float64, device=self.data.device)
             for group in self.optimizer.param_groups
         ]
-        return [update.factors(rate, step) for (update, _), rate in zip(self.updates, rates, strict=True)]
+        return [factors(rate, step) for factors, rate in zip(self.factors_of, rates, strict=True)]
 
-    def compiled(self, size: int) -> Callable[..., Named]:
-        """Return the compiled function for minibatches of this size."""
+    def function(self, size: int) -> Callable[..., Named]:
+        """Return the function to compile for minibatches of this size."""
         used, updates = self.used, self.updates
 
         def step(
@@ -132,8 +135,7 @@ class CompiledStep:
                     update(weights[name], gradients[name], states[name], numbers)
             return {}
 
-        options = {"fallback_random": True, "guard_filter_fn": guards_of_numbers}
-        return torch.compile(own_code(step), fullgraph=True, dynamic=False, options=options)
+        return step
 
     def loss(
         self, weights: Named, fixed: Named, buffers: Named, levels: Tensor, noise: Tensor, size: int
@@ -169,11 +171,16 @@ class CompiledStep:
         return [name for name, gradient in zip(weights, found, strict=True) if gradient is not None]
 
 
-def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a copy of a function with a code object of its own, because compilations are kept by code object."""
-    assert isinstance(function, FunctionType)
-    code = function.__code__.replace()
-    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function compiled anew, although compilations are kept by code object."""
+
+    def called(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    code = called.__code__.replace()  # a code object of its own
+    own = FunctionType(code, called.__globals__, called.__name__, called.__defaults__, called.__closure__)
+    options = {"fallback_random": True, "guard_filter_fn": guards_of_numbers}
+    return torch.compile(own, fullgraph=True, dynamic=False, options=options)
 
 
 def guards_of_numbers(guards: Sequence[Any]) -> list[bool]:
