@@ -238,9 +238,7 @@ def test_the_digits_are_split_80_10_10_by_class() -> None:
         ({"shape": (1, 0, 4)}, "expected one shape of image"),
     ],
 )
-def test_images_that_are_not_bytes_of_one_shape_are_refused(
-    arguments: dict[str, Any], what: str
-) -> None:
+def test_images_that_are_not_bytes_of_one_shape_are_refused(arguments: dict[str, Any], what: str) -> None:
     with pytest.raises(DataError, match=what):
         Colours(**arguments)
 

@@ -33,8 +33,6 @@ from vaelab.signals import Interrupted
 from vaelab.training import VAEModule
 from vaelab.training.other_callbacks import PER_STEP, why_stopped
 
-
-
 # what a checkpoint stores
 
 

@@ -33,7 +33,6 @@ from vaelab import train
 from vaelab.runs import rehearsal
 
 
-
 def classes(module: Any, base: type) -> list[type]:
     """Return the public classes of a module that are derived from `base`."""
     found = {cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base) and cls is not base}
