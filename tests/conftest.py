@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import copy
 import os
 import random
 import shutil
@@ -9,18 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pooch
 import pytest
 import requests
 import torch
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
 from hypothesis import settings
 from omegaconf import DictConfig
 
 from tests.helpers.commands import FULL_SETS, ROOT, Outcome, Run, composing, fast, run_main
+from tests.helpers.once import once
 from vaelab import evaluate, train
+from vaelab.runs.configuration import CONF
 
 # the same examples every time, and as long as a busy machine takes
 settings.register_profile("vaelab", deadline=None, derandomize=True, database=None)
@@ -67,8 +70,8 @@ def run_evaluate(tmp_path: Path) -> Run:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A finished run of two epochs with all callbacks; its folder is for reading only."""
-    cwd = tmp_path_factory.mktemp("finished")
-    return run_main(train.main, cwd, *fast("trainer.max_epochs=2", figures=True))
+    line = fast("trainer.max_epochs=2", figures=True)
+    return once(tmp_path_factory, "finished", lambda cwd: run_main(train.main, cwd, *line))
 
 
 @pytest.fixture
@@ -82,21 +85,14 @@ def copied(finished: Outcome, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 4 epochs, never interrupted; its folder is for reading only."""
-    return run_main(train.main, tmp_path_factory.mktemp("long"), *fast("trainer.max_epochs=4")).path
+    line = fast("trainer.max_epochs=4")
+    return once(tmp_path_factory, "long", lambda cwd: run_main(train.main, cwd, *line)).path
 
 
 @pytest.fixture
 def composed() -> Callable[..., DictConfig]:
     """`composed("latent_dim=3", ...)`: the configuration that a command line makes."""
     return composing
-
-
-@pytest.fixture
-def as_users_have_it() -> Iterator[None]:
-    """Without the run-time type checks of the tests, which a user does not have, and which hide the code's own."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
@@ -143,4 +139,21 @@ def no_composing_twice() -> Iterator[None]:
     """Hydra composes a command line once more, to find a `hydra.mode` in it; tests of `sweep=` type -m instead."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_parsing_twice() -> Iterator[None]:
+    """Hydra parses the shipped YAMLs again for each command line, which is a fifth of the time of a refusal."""
+    parse, parsed = FileConfigSource.load_config, {}
+
+    def load(self: FileConfigSource, config_path: str) -> Any:
+        if self.path != CONF:
+            return parse(self, config_path)
+        if config_path not in parsed:
+            parsed[config_path] = parse(self, config_path)
+        return copy.deepcopy(parsed[config_path])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileConfigSource, "load_config", load)
         yield

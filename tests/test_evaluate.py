@@ -183,7 +183,7 @@ def test_the_harmonic_estimator_is_refused_above_five_dimensions(
 
 @pytest.mark.slow
 def test_training_may_end_with_any_estimator(run_train: Run) -> None:
-    assert "log p(x), estimated" in run_train(*without_samples(*QUICK_AIS)).out
+    assert "log p(x), ais" in run_train(*without_samples(*QUICK_AIS)).out
     outcome = run_train(*without_samples(*QUICK_ALL, "name=all"))
     assert {"test/importance/log_likelihood", "test/hmc/log_likelihood"} <= results(outcome.path).keys()
     assert "log p(x), hmc" in outcome.out

@@ -14,7 +14,6 @@ from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line
 from vaelab import evaluate, export
 from vaelab.runs.folder.weights import FORMAT, Weights, read_safetensors, write_safetensors
 
-pytestmark = pytest.mark.usefixtures("as_users_have_it")
 COUNTS = {"steps": "30", "samples_seen": "2876"}
 
 

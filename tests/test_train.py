@@ -85,22 +85,22 @@ def test_the_table_at_the_end_shows_the_stored_numbers(finished: Outcome) -> Non
 def test_the_table_at_the_end_says_how_far_to_trust_the_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     found = {"log_likelihood": -90.12, "num_samples": 100, "pareto_k_bad": 0.2, "standard_error": 0.01, "bias": -0.02}
     metrics = {f"test/{name}": value for name, value in found.items()} | {"samples_seen": 7.0}
-    show({"last weights": metrics, "best weights": metrics}, "closing")
+    show({"last weights": metrics, "best weights": metrics}, "closing", "importance")
     out = capsys.readouterr().out
-    assert "lower bound of log p(x), importance-weighted │ -90.12" in out
-    assert (
-        "importance-weighted, last weights: the proposal is poor for 20% of the examples (Pareto k above 0.50)" in out
-    )
-    assert "importance-weighted, last weights: it is too low by at least 0.02 nats" in out
-    assert "; use a larger estimator.num_samples=, or estimator=ais\n" in out
-    show({"last weights": metrics | {"test/pareto_k_bad": 0.0}}, "closing")
+    assert "lower bound of log p(x), importance │ -90.12" in out
+    assert "importance, last weights: the proposal is poor for 20% of the examples (Pareto k above 0.50)" in out
+    assert "importance, last weights: it is too low by at least 0.02 nats" in out
+    assert "; use a larger estimator.num_samples=, or estimator=refined or ais\n" in out
+    show({"last weights": metrics}, "closing", "refined")
+    assert "or estimator=ais\n" in capsys.readouterr().out
+    show({"last weights": metrics | {"test/pareto_k_bad": 0.0}}, "closing", "refined")
     assert "lower bound" not in capsys.readouterr().out
 
 
 def test_the_estimate_is_refined_unless_told_otherwise(run_fast: Run, run_evaluate: Run) -> None:
     assert composing().estimator._target_ == "vaelab.estimators.RefinedImportanceSampling"
     outcome = run_fast("estimator=refined", "estimator.num_samples=30")
-    assert "importance-weighted, last weights: the proposal is " in outcome.out
+    assert "refined, last weights: the proposal is " in outcome.out
     run_evaluate(f"run_dir={outcome.path}", "inference_gap=false")
     name = "test/log_likelihood"
     assert evaluation(outcome.path)[name] == results(outcome.path)[name]

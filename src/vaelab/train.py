@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vaelab.errors import ConfigError
@@ -25,7 +26,7 @@ def main(cfg: DictConfig) -> float:
         raise ConfigError(f"sweep.name={name} names a sweep, and this is a single run: type -m, or name= for a run")
     with heeding() as stop:
         columns, closing = complete_runs(cfg, Path(HydraConfig.get().runtime.output_dir), None, stop)
-    show(columns, closing)
+    show(columns, closing, instantiate(cfg.estimator).name)
     return value_of(columns)
 
 

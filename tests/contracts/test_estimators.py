@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from tests.helpers.choices import SMALL, choices
 from tests.helpers.commands import composing
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
-from vaelab.estimators import Estimator, Several
+from vaelab.estimators import BY_NAME, Estimator, Several
 from vaelab.runs.build import check_estimator
 
 # arguments, by name, with which an estimate takes a moment
@@ -32,6 +32,11 @@ def estimates(name, vae, x, **more):
         torch.manual_seed(1)
         found.append(estimator(vae, x))
     return found
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_its_settings_are_the_defaults_of_its_class(name):
+    assert instantiate(composing(*SMALL, f"estimator={name}").estimator) == BY_NAME[name]()
 
 
 @each_estimator

@@ -18,7 +18,6 @@ from vaelab.data import Array
 from vaelab.data.splits import sizes_of
 from vaelab.errors import DataError
 
-pytestmark = pytest.mark.usefixtures("as_users_have_it")
 PICTURES = np.random.default_rng(0).integers(0, 256, (40, 6, 5))
 PICTURES[0, 0, 0] = 255
 

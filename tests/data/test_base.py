@@ -145,7 +145,7 @@ def test_levels_are_the_bytes_as_floats() -> None:
     assert served(data, "unit").max_pixel == 1
 
 
-def test_unknown_pixels_and_binarisations_are_refused_by_name(as_users_have_it: None) -> None:
+def test_unknown_pixels_and_binarisations_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"binary, unit, levels.*'grey'"):
         Digits().serve("grey")
     with pytest.raises(ValueError, match=r"dynamic, threshold or fixed.*'foo'"):
@@ -238,9 +238,7 @@ def test_the_digits_are_split_80_10_10_by_class() -> None:
         ({"shape": (1, 0, 4)}, "expected one shape of image"),
     ],
 )
-def test_images_that_are_not_bytes_of_one_shape_are_refused(
-    arguments: dict[str, Any], what: str, as_users_have_it: None
-) -> None:
+def test_images_that_are_not_bytes_of_one_shape_are_refused(arguments: dict[str, Any], what: str) -> None:
     with pytest.raises(DataError, match=what):
         Colours(**arguments)
 

@@ -200,7 +200,7 @@ def frey_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_film_order_keeps_the_frames_contiguous(frey_here: Path, as_users_have_it: None) -> None:
+def test_film_order_keeps_the_frames_contiguous(frey_here: Path) -> None:
     frames = scipy.io.loadmat(frey_here / "frey_face" / "frey_rawface.mat")["ff"].T.reshape(-1, 1, 28, 20)
     film, one, two = (
         FreyFace(**options, data_dir=frey_here) for options in ({"order": "film"}, {"seed": 1}, {"seed": 2})

@@ -33,15 +33,19 @@ def run_compare(tmp_path: Path) -> Run:
     return partial(run_main, compare.main, tmp_path)
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> Path:
-    """Three latents with two seeds; the largest two cannot be told apart."""
-    path = tmp_path / "sweep"
-    path.mkdir()
+@pytest.fixture(scope="module")
+def three_latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("three_latents")
     for size, values in ((2, (-30.0, -30.1)), (5, (-28.0, -28.1)), (9, (-27.9, -28.15))):
         for seed, value in enumerate(values):
             finished_job(path, f"latent_dim={size}", f"seed={seed}", value=value)
     return path
+
+
+@pytest.fixture
+def sweep(three_latents: Path, tmp_path: Path) -> Path:
+    """Three latents with two seeds; the largest two cannot be told apart."""
+    return Path(shutil.copytree(three_latents, tmp_path / "sweep"))
 
 
 def comparisons(cwd: Path, metric: str = "log_likelihood") -> list[dict[str, Any]]:

@@ -23,29 +23,22 @@ from vaelab.errors import RunFolderError
 from vaelab.runs.folder import contents
 from vaelab.training import VAEModule
 
-BEST = ("keep=best", "trainer.max_epochs=5")  # with scripted validations, of which the third is the best
-
 
 def checkpoints(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
-@pytest.fixture
-def kept(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    """A finished run that kept its best checkpoint alone."""
-    script_validations(monkeypatch)
-    return run_fast(*BEST)
-
-
-def test_only_the_best_checkpoint_stays_and_nothing_else_changes(kept: Outcome, run_fast: Run) -> None:
-    whole = run_fast("trainer.max_epochs=5", "name=whole").path
+def test_only_the_best_checkpoint_stays_and_nothing_else_changes(
+    kept: Outcome, runs_of_five_epochs: dict[str, Outcome], run_fast: Run
+) -> None:
+    whole = runs_of_five_epochs["all"].path
     assert checkpoints(kept.path) == ["best.ckpt"]
     assert checkpoints(whole) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     assert_same_weights(kept.path, whole, "best")
     assert results(kept.path) == results(whole)
-    assert kept.path.name.removeprefix("digits-bernoulli-z2-s0") == whole.name.removeprefix("whole")
-    for line in (BEST, ("trainer.max_epochs=5",)):
-        table, finished_before, _ = run_fast(*line).out.partition("finished before")
+    assert kept.path.name == whole.name
+    for keep in ("best", "all"):
+        table, finished_before, _ = run_fast("trainer.max_epochs=5", f"keep={keep}").out.partition("finished before")
         assert finished_before
         assert table in kept.out
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.commands import Run, curve_rows, fast, results, run_main
+from tests.helpers.commands import Outcome, Run, curve_rows, fast, results, run_main
+from tests.helpers.once import once
 from tests.helpers.training import plain, script_validations
 from vaelab import train
 from vaelab.files import replacing
@@ -213,9 +214,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def after_40_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a run was cut short in its third epoch."""
-    cwd = tmp_path_factory.mktemp("begun")
-    run_main(train.main, cwd, *command(CHUNKS), "trainer.max_steps=40")
-    return cwd
+    line = (*command(CHUNKS), "trainer.max_steps=40")
+    return once(tmp_path_factory, "begun", lambda cwd: run_main(train.main, cwd, *line)).cwd
 
 
 @pytest.fixture
@@ -256,14 +256,12 @@ def test_another_number_of_threads_is_told_of(begun: Path, tmp_path: Path) -> No
     assert len(told.splitlines()) == 1
 
 
-def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(run_fast: Run, monkeypatch: Any) -> None:
-    script_validations(monkeypatch)  # the third epoch is the best
-    line = ("trainer.max_epochs=5",)
-    path = run_fast(*line).path
-    before = results(path)
+def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(whole: Outcome, run_fast: Run, monkeypatch: Any) -> None:
+    script_validations(monkeypatch)  # as the run had them
+    path, before = whole.path, results(whole.path)
     (path / "metrics.json").unlink()
     (path / "checkpoints" / "best.ckpt").write_bytes(b"")
-    assert "the best weights are not evaluated" in run_fast(*line).err
+    assert "the best weights are not evaluated" in run_fast("trainer.max_epochs=5").err
     assert results(path) == {name: value for name, value in before.items() if not name.startswith("best/")}
 
 

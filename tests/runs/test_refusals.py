@@ -12,8 +12,6 @@ from vaelab import compare, dashboard, evaluate, export, report
 from vaelab.estimators import ImportanceSampling
 from vaelab.runs import cli
 
-pytestmark = pytest.mark.usefixtures("as_users_have_it")
-
 STOP, KEEP = (
     f"+callbacks.{name}._target_=pytorch_lightning.callbacks.{kind}"
     for name, kind in (("stop", "EarlyStopping"), ("keep", "ModelCheckpoint"))

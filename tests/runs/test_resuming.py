@@ -33,9 +33,6 @@ from vaelab.signals import Interrupted
 from vaelab.training import VAEModule
 from vaelab.training.other_callbacks import PER_STEP, why_stopped
 
-pytestmark = pytest.mark.usefixtures("as_users_have_it")
-
-
 # what a checkpoint stores
 
 

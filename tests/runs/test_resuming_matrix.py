@@ -32,8 +32,6 @@ from tests.helpers.training import interrupting
 from vaelab import train
 from vaelab.runs import rehearsal
 
-pytestmark = pytest.mark.usefixtures("as_users_have_it")
-
 
 def classes(module: Any, base: type) -> list[type]:
     """Return the public classes of a module that are derived from `base`."""

@@ -29,8 +29,6 @@ from vaelab.runs.folder.contents import FORMAT_VERSION, load_checkpoint, read_co
 from vaelab.security.allow_list import check_trusted
 from vaelab.security.pickle_scan import check_pickle
 
-pytestmark = pytest.mark.usefixtures("as_users_have_it")
-
 HUGE = 2**40
 Config = dict[str, Any]
 

@@ -202,7 +202,6 @@ def test_the_logs_of_w_and_b_are_redacted(run_fast: Run, tmp_path: Path, monkeyp
     assert log.read_text() == "uploading with [MY_TOKEN]"
 
 
-@pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize("wants_traceback", [False, True], ids=["line", "traceback"])
 @pytest.mark.parametrize(
     ("main", "line", "words"),
@@ -233,7 +232,6 @@ def test_no_file_of_a_run_folder_steers_the_terminal(tmp_path: Path, monkeypatch
     assert outcome.err.removesuffix("\n").isprintable()
 
 
-@pytest.mark.usefixtures("as_users_have_it")
 def test_a_printed_configuration_is_redacted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_secrets(home, monkeypatch)
     outcome = run_main(train.main, home, *fast(*ON_PURPOSE), "--cfg", "job", "--resolve")

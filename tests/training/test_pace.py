@@ -32,7 +32,6 @@ def warnings_of(
     return [record.message for record in caplog.records]
 
 
-@pytest.mark.usefixtures("as_users_have_it")  # because there is no trainer
 @pytest.mark.parametrize(
     ("chunks", "words"),
     [
@@ -56,7 +55,6 @@ def test_a_slow_training_says_so_once(
     assert all(word in line for word, line in zip(words, found, strict=True))
 
 
-@pytest.mark.usefixtures("as_users_have_it")
 def test_the_waiting_is_read_once_a_period(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

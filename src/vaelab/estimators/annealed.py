@@ -52,7 +52,7 @@ class AnnealedImportanceSampling:
     num_temperatures: int = 500
     num_chains: int = 16
     num_leapfrogs: int = 10
-    num_simulated: int = 0
+    num_simulated: int = 2
     max_batch_elements: int = 4_000_000
     name: ClassVar[str] = "ais"
     label: ClassVar[str] = "annealed importance sampling"

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from vaelab.data import ImageData
 from vaelab.errors import RunFolderError
-from vaelab.estimators import RefinedImportanceSampling
 from vaelab.evaluation.advice import on_estimate
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
@@ -69,8 +68,8 @@ def both(metrics: Metrics) -> dict[str, Metrics]:
     return {"last weights": metrics} | ({"best weights": best} if best else {})
 
 
-def show(columns: dict[str, Metrics], closing: str) -> None:
-    """Print the table at the end of a run, with a column for each set of weights."""
+def show(columns: dict[str, Metrics], closing: str, estimator: str) -> None:
+    """Print the table at the end of a run, with a column for each set of weights; name the estimator, if it is one."""
     table = Table("", *columns, title="test split, nats per example", title_justify="left")
 
     def add(name: str, label: str | None = None) -> None:
@@ -84,12 +83,10 @@ def show(columns: dict[str, Metrics], closing: str) -> None:
     notes = []
     matches = (re.fullmatch(r"test/((?:\w+/)?)log_likelihood", name) for name in sorted(first))  # not best/test/...
     prefixes = [match[1] for match in matches if match]
-    # the metrics do not name a single estimator; it may be the refined one, which is therefore not advised
-    used = [prefix.rstrip("/") or RefinedImportanceSampling.name for prefix in prefixes]
-    for prefix in prefixes:
+    used = [prefix.rstrip("/") or estimator for prefix in prefixes]
+    for prefix, way in zip(prefixes, used, strict=True):
         full = f"test/{prefix}"
         own = {name.removeprefix(full): value for name, value in first.items() if name.startswith(full)}
-        way = prefix.rstrip("/") or ("importance-weighted" if "num_samples" in own else "estimated")
         add(f"{full}log_likelihood", f"{'lower bound of ' if is_poor(own) else ''}log p(x), {way}")
         add(f"{full}num_samples", "  samples per example")
         notes += [f"- {way}, {weights}: {sentence}" for sentence in on_estimate(own, prefix, used)]
