@@ -152,7 +152,7 @@ class DReG(Weighted):
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         weights = self.weigh(vae, x, stopped=True)
         normalised = weights.log_w.detach().softmax(0)
-        if weights.z.requires_grad:  # the loss gives z the gradient with v_k, and phi needs it with v_k^2
+        if torch.is_grad_enabled():  # the loss gives z the gradient with v_k, and phi needs it with v_k^2
             weights.z.register_hook(lambda gradient: gradient * normalised.unsqueeze(-1))
         loss = -(normalised * weights.log_w).sum(0)
         return self.terms(loss, log_mean_exp(weights.log_w), weights)
@@ -210,7 +210,7 @@ class ReweightedWakeSleep(Weighted):
 
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         q = vae.encode(x)
-        z = q.sample((self.num_samples,)).detach()
+        z = (q.rsample if q.has_rsample else q.sample)((self.num_samples,)).detach()
         log_q, log_prior = q.log_prob(z), vae.latent_prior().log_prob(z)
         weights = Weights(z, vae.decoder.log_prob(x, z), log_q - log_prior)
         normalised = weights.log_w.detach().softmax(0)
