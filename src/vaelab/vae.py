@@ -102,7 +102,16 @@ class VAE(nn.Module):
 
     def encode(self, x: Image) -> td.Distribution:
         """Return q(z|x)."""
-        return self.encoder(x if self.max_pixel == 1 else x / self.max_pixel)
+        return self.encoder(self.scaled(x))
+
+    def blank(self) -> Image:
+        """Return a batch of one image that is all zeros."""
+        parameter = next(self.parameters())
+        return parameter.new_zeros(1, *self.decoder.head.event_shape)
+
+    def scaled(self, x: Image) -> Image:
+        """Return x in [0, 1], as the encoder gets it."""
+        return x if self.max_pixel == 1 else x / self.max_pixel
 
     def decode(self, z: Latent) -> td.Distribution:
         """Return p(x|z)."""

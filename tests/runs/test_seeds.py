@@ -17,10 +17,12 @@ import pytest
 import torch
 import torch.distributions as td
 
+from tests.helpers.choices import choices
 from tests.helpers.commands import (
     Outcome,
     Run,
     assert_same_weights,
+    composing,
     fast,
     results,
     run_main,
@@ -37,7 +39,7 @@ from vaelab.runs.configuration import plain
 from vaelab.runs.folder.identity import identity
 from vaelab.runs.folder.names import folder_of_seed
 from vaelab.runs.processes import seeds
-from vaelab.runs.processes.seeds import over_seeds
+from vaelab.runs.processes.seeds import over_seeds, why_not_stacked
 from vaelab.signals import Stop
 from vaelab.training import VAEModule
 from vaelab.training.stacked_step import StackedStep
@@ -94,6 +96,15 @@ def test_stacked_runs_are_those_of_separate_commands(
     assert [path.name for path in made.values()] == [path.name for path in expected.values()]
     for seed, path in made.items():
         assert_close_runs(path, expected[seed])
+
+
+@pytest.mark.parametrize("name", choices("objective"))
+def test_seeds_share_a_step_unless_the_objective_prevents_it(name: str) -> None:
+    reason = why_not_stacked(composing(*fast(f"objective={name}")))
+    if name in ("dreg", "info"):  # a hook on the gradient of z, and samples of the prior
+        assert reason
+    else:
+        assert reason is None
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from tests.helpers.choices import choices
 from tests.helpers.training import Fitted, fit
 from vaelab.training import VAEModule
 
@@ -58,6 +59,13 @@ def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> Non
 )
 def test_the_traced_function_trains_like_the_plain_step(line: tuple[str, ...]) -> None:
     assert_same(fit("compile=true", *LINE, *line), fit(*LINE, *line))
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("name", choices("objective"))
+def test_each_objective_trains_compiled_as_uncompiled(name: str) -> None:
+    line = (*LINE, f"objective={name}", "optimizer.lr=1e-4")
+    assert_same(fit("compile=true", *line), fit(*line))
 
 
 @pytest.mark.usefixtures("traced")

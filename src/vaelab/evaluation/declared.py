@@ -6,7 +6,7 @@ from functools import partial
 
 from vaelab.metric import Metric
 from vaelab.objectives import ELBO
-from vaelab.objectives.base import LOSS, OWN_BOUND
+from vaelab.objectives.base import BOUND, LOSS
 
 _bits = partial(Metric, unit="bits/dim", form=".3f", better="lower")
 _count = partial(Metric, unit="", form=",.0f")
@@ -17,7 +17,7 @@ _share_error = partial(_share, label="error of it", better="lower")
 OF_BOUND = (
     *ELBO.metrics,
     _bits("bits_per_dim", "ELBO in bits per dimension", meaning="`elbo` in bits; binary pixels have none"),
-    Metric(OWN_BOUND, "bound of the objective", better="higher", meaning="the trained objective's own bound, if any"),
+    BOUND,
     Metric("rate", "rate", meaning="the KL, under its name in Alemi et al. (2018)"),
     Metric("distortion", "distortion", better="lower", meaning="minus `reconstruction`, as in Alemi et al. (2018)"),
     _error("sampling_error", "error of the ELBO", meaning="standard error of `elbo` over examples"),

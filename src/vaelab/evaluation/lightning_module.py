@@ -25,7 +25,7 @@ from vaelab.evaluation.metrics import bound_summary, summary
 from vaelab.evaluation.per_example import Records
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, is_checked, predictive_check
 from vaelab.objectives import ELBO, Objective, Terms
-from vaelab.objectives.base import OWN_BOUND
+from vaelab.objectives.base import BOUND
 from vaelab.randomness import seed_draws
 from vaelab.signals import Stop
 from vaelab.vae import VAE
@@ -128,8 +128,8 @@ class EvaluationModule(pl.LightningModule):
             if block.part == 0:
                 x, values = self.bound(split, block)
                 if self.objective.has_own_bound:
-                    self.seed_for(split, block, OWN_BOUND)
-                    values[OWN_BOUND] = self.terms_of(self.objective, x).metrics[OWN_BOUND]
+                    self.seed_for(split, block, BOUND.name)
+                    values[BOUND.name] = self.terms_of(self.objective, x).metrics[BOUND.name]
                 self.seed_for(split, block, "posterior")
                 values |= latent_values(self.vae, x, self.aggregate)
                 if is_checked(block):

@@ -16,7 +16,7 @@ from vaelab.evaluation.per_example import Records
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, predictive_summary
 from vaelab.heads import Head
 from vaelab.objectives import ELBO
-from vaelab.objectives.base import OWN_BOUND
+from vaelab.objectives.base import BOUND
 
 Metrics = dict[str, float]
 
@@ -35,8 +35,8 @@ def bound_summary(records: Records, data: ImageData, head: Head) -> Metrics:
 def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageData, head: Head) -> Metrics:
     """Return all metrics of a test, by name; `vaelab.evaluation.declared` says what each means."""
     found = bound_summary(records, data, head)
-    if OWN_BOUND in records.names:
-        found[OWN_BOUND] = records.mean(OWN_BOUND)
+    if BOUND.name in records.names:
+        found[BOUND.name] = records.mean(BOUND.name)
     found |= {"rate": found["kl"], "distortion": -found["reconstruction"]}
     found["num_examples"] = len(records.column("elbo"))
     spread = {"sampling_error": "elbo", "rate_error": "kl", "distortion_error": "reconstruction"}

@@ -14,7 +14,7 @@ from vaelab.vae import VAE, Image
 PerExample = Float[Tensor, " batch"]
 
 LOSS = Metric("loss", "loss", better="lower")
-OWN_BOUND = "bound"  # the name of the metric that holds an objective's own bound
+BOUND = Metric("bound", "bound of the objective", better="higher", meaning="the trained objective's own bound, if any")
 
 
 @dataclass
@@ -39,14 +39,16 @@ class Objective(nn.Module):
 
     Attributes:
         metrics: the metrics that the objective reports. Their training curves are `train/<name>`, and the progress bar
-            shows the first. A metric named `bound` is a lower bound of log p(x) other than the plain ELBO; the test
-            reports it as `test/bound`.
+            shows the first. `BOUND` is a lower bound of log p(x) other than the plain ELBO; the test reports it as
+            `test/bound`.
         couples_batch: whether the loss of an example depends on the other examples of its minibatch, as a total
             correlation does. Such an objective needs `devices=1`.
+        num_train: the number of training examples, which is set before training.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = ()
+    metrics: tuple[Metric, ...] = ()
     couples_batch: ClassVar[bool] = False
+    num_train: int = 1
 
     def forward(self, vae: VAE, x: Image, step: Int[Tensor, ""]) -> Terms:
         """Return the terms of each example.
@@ -58,10 +60,16 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def refusal(self, vae: VAE) -> str | None:
+        """Return why the objective cannot train this model, and what to type; or None.
+
+        The words follow the name of the objective's class, such as "needs q(z|x) to factorise: type encoder=gaussian".
+        """
+
     @property
     def has_own_bound(self) -> bool:
-        """Whether the objective declares a metric named `bound`."""
-        return any(metric.name == OWN_BOUND for metric in self.metrics)
+        """Whether the objective declares `BOUND`."""
+        return BOUND in self.metrics
 
 
 def kl_divergence(
@@ -110,6 +118,25 @@ def kl_per_dimension(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*
     if not (isinstance(q, td.Independent) and isinstance(p, td.Independent)):
         return None
     return closed_form_kl(q.base_dist, p.base_dist)
+
+
+def factorises(q: td.Distribution) -> bool:
+    """Return whether the latent dimensions are independent, and each has its own density."""
+    return isinstance(q, td.Independent) and not q.base_dist.event_shape
+
+
+def at_least_1(**arguments: int) -> None:
+    """Refuse an argument of an objective that is not a whole number of at least 1."""
+    for name, value in arguments.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"objective.{name} must be a whole number of at least 1, found {value!r}")
+
+
+def at_least_0(**arguments: float) -> None:
+    """Refuse an argument of an objective that is negative or NaN."""
+    for name, value in arguments.items():
+        if not value >= 0:
+            raise ValueError(f"objective.{name} must be 0 or more, found {value}")
 
 
 def mean_over_samples(values: Tensor, batch_shape: Sequence[int]) -> Tensor:

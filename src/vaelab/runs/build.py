@@ -115,7 +115,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
     data = build_data(cfg)
     with refusing("the model"):
         vae = build_vae(cfg, data)
-    objective = build_objective(cfg.objective, processes_of(cfg.runtime))
+    objective = build_objective(cfg.objective, processes_of(cfg.runtime), vae)
     optimizer, gradient_clip, lr_schedule, estimator = (
         instantiate(cfg.get(name), **PLAIN) for name in ("optimizer", "gradient_clip", "lr_schedule", "estimator")
     )
@@ -171,7 +171,7 @@ def build_data(cfg: DictConfig) -> ImageData:
 
 def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
     """Build the module that evaluates `vae`, without the parts that only training needs."""
-    objective, estimator = build_objective(cfg.objective, num_processes=1), instantiate(cfg.estimator)
+    objective, estimator = build_objective(cfg.objective, 1, vae), instantiate(cfg.estimator)
     return EvaluationModule(vae, objective, estimator, cfg.seed)
 
 

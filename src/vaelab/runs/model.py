@@ -23,8 +23,12 @@ from vaelab.vae import VAE
 log = logging.getLogger(__name__)
 
 
-def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
-    """Build an objective. Refuse parameters in it, and several processes if it couples the examples of a minibatch."""
+def build_objective(node: Mapping[str, Any], num_processes: int, vae: VAE) -> Objective:
+    """Build the objective of a model.
+
+    Refuse parameters in it, a model that it cannot train, and several processes if it couples the examples of a
+    minibatch.
+    """
     with refusing("the objective"):
         objective = instantiate(node)
     check_kind("objective", objective, Objective)
@@ -36,6 +40,8 @@ def build_objective(node: Mapping[str, Any], num_processes: int) -> Objective:
         raise ConfigError(
             f"{type(objective).__name__} couples the examples of a minibatch, so it needs one process: type devices=1"
         )
+    if reason := objective.refusal(vae):
+        raise ConfigError(f"{type(objective).__name__} {reason}")
     return objective
 
 

@@ -101,6 +101,7 @@ class VAEModule(EvaluationModule):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
         for conditional in (self.vae.encoder, self.vae.decoder):
             conditional.reduced = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
+        self.objective.num_train = self.data.num_train
         tell = hooks_of_steps(self.trainer)
         if self.compiled and tell is not None:
             log.warning("the training step is not compiled: a callback acts within it")

@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError, RunFolderError
-from vaelab.runs.build import make_callbacks
+from vaelab.runs.build import build, make_callbacks
 from vaelab.runs.cli import WANTS_TRACEBACK, console, is_usage, one_line, show_traceback, speaker
 from vaelab.runs.configuration import plain
 from vaelab.runs.execute import complete
@@ -29,9 +29,13 @@ from vaelab.runs.results import Metrics
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import processes_of
 from vaelab.signals import Interrupted, Stop, heeding
+from vaelab.training.cuda_graph import stay_on_cpu
 from vaelab.training.other_callbacks import IN_STEPS, names_of, others
 from vaelab.training.stacked_runs import Ensemble
-from vaelab.training.step import Together
+from vaelab.training.stacked_step import StackedStep
+from vaelab.training.step import Step, Together
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -111,7 +115,24 @@ def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], No
     if not on_gpu:
         return in_processes
     apart = cfg.runtime.stacked is False or cfg.compile or cfg.on_nan != "stop" or acting
+    if not apart and (reason := why_not_stacked(cfg)):
+        log.warning("the seeds train one after another, because they cannot share a step: %s", reason)
+        return one_by_one
     return one_by_one if apart else stacked
+
+
+def why_not_stacked(cfg: DictConfig) -> str | None:
+    """Take a stacked step of two small minibatches on the CPU; return why it failed, or None."""
+    made = [build(cfg) for _ in range(2)]
+    steps = [Step(m.vae, m.objective, d, m.optimizer(m.vae.parameters()), m.weight_prior) for d, m in made]
+    for step in steps:
+        stay_on_cpu(step.optimizer)
+    indices = torch.arange(2).expand(2, 2)
+    try:
+        StackedStep(steps)(indices, 2, (("train", 0, 0, 0, 0), ("train", 1, 0, 0, 0)))
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
 
 
 def stacked(members: Sequence[Member], group: str | None, stop: Stop) -> None:

@@ -1,0 +1,218 @@
+"""Objectives with several samples of z per example, weighted by `w = p(x, z) / q(z|x)`."""
+
+import logging
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+
+from vaelab.distributions import draw
+from vaelab.objectives.base import BOUND, Objective, Terms, at_least_1
+from vaelab.objectives.elbo import ELBO
+from vaelab.vae import VAE, Image
+
+log = logging.getLogger(__name__)
+
+PerSample = Float[Tensor, "samples batch"]
+
+
+@dataclass
+class Weights:
+    """Samples of z and the logs of their weights, in nats.
+
+    Attributes:
+        z: samples of q(z|x), `[samples, batch, latent_dim]`.
+        reconstruction: log p(x|z).
+        log_ratio: log q(z|x) - log p(z), whose mean is the KL.
+    """
+
+    z: Float[Tensor, "samples batch latent_dim"]
+    reconstruction: PerSample
+    log_ratio: PerSample
+
+    @property
+    def log_w(self) -> PerSample:
+        """The logs of the weights."""
+        return self.reconstruction - self.log_ratio
+
+
+class Weighted(Objective):
+    """Base class of the objectives with importance weights. They report their own bound, and the plain ELBO's terms.
+
+    Args:
+        num_samples: K, samples of z per example.
+
+    Raises:
+        ValueError: `num_samples` is below `fewest`.
+    """
+
+    metrics = (BOUND, *ELBO.metrics)
+    fewest = 1
+
+    def __init__(self, num_samples: int) -> None:
+        super().__init__()
+        if not isinstance(num_samples, int) or num_samples < self.fewest:
+            least = f"a whole number of at least {self.fewest}"
+            raise ValueError(f"objective.num_samples must be {least}, found {num_samples!r}")
+        self.num_samples = num_samples
+
+    def weigh(self, vae: VAE, x: Image, stopped: bool = False) -> Weights:
+        """Draw z, and return the weights; if `stopped`, log q(z|x) has no gradient with respect to q's parameters.
+
+        A stopped q keeps the gradient with respect to z, which is that of the sticking-the-landing estimator.
+        """
+        q = vae.encode(x)
+        z, log_q = draw(q, (self.num_samples,))
+        if stopped:
+            log_q = stopped_encoder(vae, x).log_prob(z)
+        elif log_q is None:
+            log_q = q.log_prob(z)
+        return Weights(z, vae.decoder.log_prob(x, z), log_q - vae.latent_prior().log_prob(z))
+
+    def terms(self, loss: Tensor, bound: Tensor, weights: Weights) -> Terms:
+        """Return the loss with the reported metrics."""
+        reconstruction, kl = weights.reconstruction.mean(0), weights.log_ratio.mean(0)
+        values = {BOUND.name: bound, "elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
+        return Terms(loss, {metric.name: values[metric.name] for metric in self.metrics})
+
+
+def stopped_encoder(vae: VAE, x: Image) -> torch.distributions.Distribution:
+    """Return q(z|x) with constant parameters; its density still has a gradient with respect to z."""
+    constant = {name: parameter.detach() for name, parameter in vae.encoder.named_parameters()}
+    return functional_call(vae.encoder, constant, vae.scaled(x))
+
+
+def log_mean_exp(values: Tensor) -> Tensor:
+    """Return the log of the mean of exp(values) over the first axis."""
+    return values.logsumexp(0) - math.log(len(values))
+
+
+class IWAE(Weighted):
+    """The importance-weighted bound: Burda, Grosse & Salakhutdinov (2016), equation 8; with groups, MIWAE.
+
+    `L_K = E log (1/K) sum_k w_k`, z_k ~ q(z|x). With M groups, the bound is the mean of M such terms: Rainforth et al.
+    (2018), equation 7. Its gradient has less noise than that of one group of M K samples, but its bound is looser.
+
+    Args:
+        num_samples: K, samples of z in a group.
+        num_groups: M.
+
+    Raises:
+        ValueError: a count is below 1.
+    """
+
+    def __init__(self, num_samples: int = 50, num_groups: int = 1) -> None:
+        at_least_1(num_groups=num_groups)
+        super().__init__(num_samples)
+        self.num_groups, self.num_samples = num_groups, num_groups * num_samples
+
+    def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
+        weights = self.weigh(vae, x)
+        groups = weights.log_w.unflatten(0, (-1, self.num_groups))
+        bound = log_mean_exp(groups).mean(0)
+        return self.terms(-bound, bound, weights)
+
+
+class StickingTheLanding(Weighted):
+    """The ELBO or the importance-weighted bound, without the score term in the gradient: Roeder, Wu & Duvenaud (2017).
+
+    The parameters of q in log q(z|x) are constants, so the gradient of phi flows through z only. That does not change
+    its mean for K = 1, and it has no variance if q is the posterior. For K > 1 it is biased (Tucker et al. 2019), which
+    `DReG` mends.
+
+    Args:
+        num_samples: K.
+    """
+
+    def __init__(self, num_samples: int = 1) -> None:
+        super().__init__(num_samples)
+
+    def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
+        weights = self.weigh(vae, x, stopped=True)
+        bound = log_mean_exp(weights.log_w)
+        return self.terms(-bound, bound, weights)
+
+
+class DReG(Weighted):
+    """The importance-weighted bound with doubly reparametrised gradients: Tucker et al. (2019), equation 8.
+
+    With normalised weights v_k, theta gets `sum_k v_k d log w_k / d theta`, and phi gets
+    `sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi)`. Both are unbiased. For K = 1 it is sticking the landing.
+
+    Args:
+        num_samples: K.
+    """
+
+    def __init__(self, num_samples: int = 50) -> None:
+        super().__init__(num_samples)
+
+    def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
+        weights = self.weigh(vae, x, stopped=True)
+        normalised = weights.log_w.detach().softmax(0)
+        if torch.is_grad_enabled():  # the loss gives z the gradient with v_k, and phi needs it with v_k^2
+            weights.z.register_hook(lambda gradient: gradient * normalised.unsqueeze(-1))
+        loss = -(normalised * weights.log_w).sum(0)
+        return self.terms(loss, log_mean_exp(weights.log_w), weights)
+
+
+class Renyi(Weighted):
+    """The variational Renyi bound: Li & Turner (2016), equation 6.
+
+    `L_alpha = 1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha)`. It is the importance-weighted bound for alpha = 0, and
+    tends to the ELBO for alpha = 1. A negative alpha gives no lower bound, so none is reported. With few
+    samples it acts like an alpha nearer to 1.
+
+    Args:
+        alpha: the order; above 1, rare small weights decide, and the estimate is unreliable.
+        num_samples: K.
+    """
+
+    def __init__(self, alpha: float = 0.5, num_samples: int = 50) -> None:
+        super().__init__(num_samples)
+        self.alpha = alpha
+        if alpha < 0:
+            self.metrics = ELBO.metrics
+        if alpha > 1:
+            log.warning("objective.alpha=%g weighs rare, small weights most: trust test/pareto_k below 0.5 only", alpha)
+
+    def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
+        weights = self.weigh(vae, x)
+        rest = 1 - self.alpha
+        bound = weights.log_w.mean(0) if rest == 0 else log_mean_exp(rest * weights.log_w) / rest
+        return self.terms(-bound, bound, weights)
+
+
+class ReweightedWakeSleep(Weighted):
+    """Reweighted wake-sleep with the wake-phase update of q: Bornschein & Bengio (2015); Le et al. (2020), section 3.
+
+    With normalised weights v_k, theta descends `-sum_k v_k log p(x, z_k)`, and phi descends `-sum_k v_k log q(z_k|x)`.
+    The samples carry no gradient, so q need not be reparametrised. Encoder and decoder must not share parameters.
+
+    Args:
+        num_samples: K, at least 2, because a single weight is always 1.
+    """
+
+    fewest = 2
+
+    def __init__(self, num_samples: int = 10) -> None:
+        super().__init__(num_samples)
+
+    def refusal(self, vae: VAE) -> str | None:
+        """Refuse a shared parameter, because both losses would reach it."""
+        own = {id(parameter) for parameter in vae.encoder.parameters()}
+        generative = [*vae.decoder.parameters(), *vae.prior.parameters()]
+        if any(id(parameter) in own for parameter in generative):
+            return "trains q and p by two losses, but they share parameters: type model=vae"
+        return None
+
+    def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
+        q = vae.encode(x)
+        z = (q.rsample if q.has_rsample else q.sample)((self.num_samples,)).detach()
+        log_q, log_prior = q.log_prob(z), vae.latent_prior().log_prob(z)
+        weights = Weights(z, vae.decoder.log_prob(x, z), log_q - log_prior)
+        normalised = weights.log_w.detach().softmax(0)
+        loss = -(normalised * (weights.reconstruction + log_prior + log_q)).sum(0)
+        return self.terms(loss, log_mean_exp(weights.log_w), weights)
