@@ -37,6 +37,7 @@ part tests "$python" -m pytest -q -p no:warnings -m gpu tests/training/test_cuda
 part small "$python" "${steps[@]}" --network 200-50 --out "$folder/small"
 part large "$python" "${steps[@]}" --network 500-20 --out "$folder/large"
 part evaluation "$python" benchmarks/evaluation.py --device "$device" --examples "$examples" --out "$folder/evaluation"
+part iwae "$python" benchmarks/iwae.py --device "$device" --out "$folder/iwae"
 part training "$python" -m vaelab.train accelerator="$accelerator" logger=none hydra.run.dir="$folder/run" rerun=true
 cat "$folder/gpu.md"
 exit $failed

@@ -88,7 +88,7 @@ def test_sticking_the_landing_has_no_noise_at_the_posterior():
 
 
 def test_reweighted_wake_sleep_tends_to_the_gradient_of_log_evidence():
-    vae, log_evidence = linear_gaussian(2, event_shape=(1, 2, 2), detune=0.1)
+    vae, _ = linear_gaussian(2, event_shape=(1, 2, 2), detune=0.1)
     torch.manual_seed(0)
     x = draw_data(vae, 5)
     weight = vae.decoder.head.loc.linear.bias

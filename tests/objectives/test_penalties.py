@@ -70,7 +70,7 @@ def test_free_bits_limit_the_mean_kl_of_each_group(model, group_size):
 
 
 def test_a_group_below_its_free_bits_has_no_gradient(model):
-    vae, x = model
+    vae, _ = model
     vae.zero_grad()
     found = terms(FreeBits(1e6), model)
     (found.loss + found.metrics["reconstruction"]).mean().backward()

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from vaelab.distributions import draw
 from vaelab.metric import Metric
-from vaelab.objectives.base import Objective, PerExample, Terms, at_least_0, at_least_1, kl_divergence, mean_over_samples
+from vaelab.objectives.base import (
+    Objective,
+    PerExample,
+    Terms,
+    at_least_0,
+    at_least_1,
+    kl_divergence,
+    mean_over_samples,
+)
 from vaelab.vae import VAE, Image
 
 
