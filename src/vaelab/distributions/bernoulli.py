@@ -6,14 +6,14 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-AT_ONCE = 1000  # elements in one product; each factor is at least 1/2, so that it is above float64's least, 2^-1022
+LARGEST = 126  # factors of one product; each is at least 1/2, and float32 begins at 2^-126
 
 
 class IndependentBernoulli(td.Independent):
     """`torch.distributions.Independent` over `torch.distributions.Bernoulli`, with a faster `log_prob`.
 
-    `log p(x) = sum_i (x_i l_i - max(l_i, 0)) + log prod_i sigmoid(|l_i|)`, with the logits l. The product needs one
-    logarithm instead of one for each element. The value x is a constant: it gets no gradient.
+    `log p(x) = sum_i (x_i l_i - max(l_i, 0)) + log prod_i sigmoid(|l_i|)`, with the logits l. Logarithms of products of
+    many elements are faster than one for each element. The value x is a constant: it gets no gradient.
 
     Examples:
         >>> p = IndependentBernoulli(td.Bernoulli(logits=torch.zeros(5, 28, 28)), 2)
@@ -27,7 +27,9 @@ class IndependentBernoulli(td.Independent):
         logits = self.base_dist.logits
         logits = logits.expand(torch.broadcast_shapes(logits.shape, value.shape))
         dims = self.reinterpreted_batch_ndims
-        return _LogProb.apply(logits.flatten(-dims), value.flatten(-dims))  # type: ignore[return-value]
+        # an autograd function costs as much as three operations, so call it only if it is needed
+        compute: Any = _LogProb.apply if logits.requires_grad else _LogProb.forward
+        return compute(logits.flatten(-dims), value.flatten(-dims))
 
 
 class _LogProb(torch.autograd.Function):
@@ -37,9 +39,10 @@ class _LogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(logits: Tensor, value: Tensor) -> Tensor:
-        cost = logits.relu().addcmul_(logits, value, value=-1).sum(-1)
-        factors = logits.abs().sigmoid_().split(AT_ONCE, -1)
-        return sum(some.prod(-1, dtype=torch.float64).log() for some in factors).to(cost.dtype) - cost
+        cost = torch.addcmul(logits.relu(), logits, value, value=-1).sum(-1)
+        count = next(size for size in range(LARGEST, 0, -1) if logits.shape[-1] % size == 0)
+        products = logits.abs().sigmoid_().unflatten(-1, (-1, count)).prod(-1)
+        return products.log().sum(-1) - cost
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

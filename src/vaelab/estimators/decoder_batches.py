@@ -9,8 +9,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from vaelab.vae import VAE, Image
 
-CACHED = 200_000  # elements of a tensor that a CPU's cache holds between two operations
-CACHED_GRADIENT = 400_000  # larger, because a backward pass has more calls, each with a fixed cost
+CACHED = 800_000  # elements of a tensor that a CPU's cache holds between two operations; calls have a fixed cost too
 Samples = Float[Tensor, "samples batch latent_dim"]
 
 
@@ -35,13 +34,13 @@ def log_likelihood(vae: VAE, x: Image, z: Samples, max_events: int) -> Float[Ten
     return values
 
 
-def parts(num_samples: int, x: Image, max_events: int, cached: int = CACHED) -> Iterator[tuple[slice, slice]]:
+def parts(num_samples: int, x: Image, max_events: int) -> Iterator[tuple[slice, slice]]:
     """Yield slices of the batch and of the samples, of at most `max_events` events.
 
-    On a CPU the events have at most `cached` elements, because more do not fit in the cache.
+    On a CPU the events have at most `CACHED` elements, because more do not fit in the cache.
     """
     if x.device.type == "cpu":
-        max_events = min(max_events, max(1, cached // x[:1].numel()))
+        max_events = min(max_events, max(1, CACHED // x[:1].numel()))
     rows = min(len(x), max_events)
     samples = max_events // rows
     for row in range(0, len(x), rows):
@@ -54,7 +53,7 @@ def gradient_of_log_likelihood(
 ) -> tuple[Float[Tensor, "samples batch"], Samples]:
     """Return log p(x|z) in nats and its gradient with respect to z, with the memory limit of `log_likelihood`."""
     values, gradient = z.new_empty(z.shape[:2]), torch.empty_like(z)
-    for rows, samples in parts(z.shape[0], x, max_events, CACHED_GRADIENT):
+    for rows, samples in parts(z.shape[0], x, max_events):
         with torch.enable_grad():
             part = z[samples, rows].detach().requires_grad_()
             value = vae.decoder.log_prob(x[rows], part)
