@@ -26,7 +26,7 @@ class AnnealedImportanceSampling:
     Chains go from p(z) to p(z|x) along `f_t(z) = p(z) p(x|z)^beta_t`, with one Hamiltonian transition at each beta_t,
     `0 = beta_0 < ... < beta_T = 1` spaced by a sigmoid. The weight of a chain, `w = prod_t p(x|z_t)^(beta_t -
     beta_t-1)`, has the mean p(x), so the mean of `log (1/C) sum_c w_c` is a lower bound of log p(x) that rises with T.
-    The encoder is not used. A preliminary run with an eighth of the chains adapts the step size of each example at each
+    The encoder is not used. A preliminary run with a quarter of the chains adapts the step size of each example at each
     beta to an acceptance rate near 0.65; the main run does not adapt, because that would bias the weights.
 
     For an example drawn from the model itself, the z that it came from is one exact sample of p(z|x). Chains from
@@ -84,7 +84,7 @@ class AnnealedImportanceSampling:
     def prepared(self, vae: VAE, x: Image) -> tuple[Hamiltonian, StepSizes]:
         """Return the transitions, and the step sizes that a preliminary run has adapted."""
         dynamics = Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements)
-        state = dynamics.at(vae.latent_prior().sample((-(-self.num_chains // 8), len(x))))
+        state = dynamics.at(vae.latent_prior().sample((-(-self.num_chains // 4), len(x))))
         step_sizes = [torch.full_like(state.log_prior[0], 1 / self.num_leapfrogs)]
         for t, beta in enumerate(self.betas()[1:], start=1):
             state, acceptance = dynamics.transition(state, beta, step_sizes[-1], t)
