@@ -9,7 +9,7 @@ import torch
 import torch.distributions as td
 
 from tests.helpers.distributions import assert_samples_have_its_moments
-from vaelab.distributions import Logistic, Normal, Quantised, draw
+from vaelab.distributions import IndependentBernoulli, Logistic, Normal, Quantised, draw
 from vaelab.randomness import drawing_from
 
 FAMILIES = {"normal": (Normal, scipy.stats.norm), "logistic": (Logistic, scipy.stats.logistic)}
@@ -170,3 +170,30 @@ def test_training_refuses_samples_that_carry_no_gradient():
         draw(q)
     with torch.no_grad():
         assert draw(q, (3,))[0].shape == (3,)
+
+
+@pytest.mark.parametrize(("x_shape", "logits_shape"), [((1, 28, 28), (5, 1, 28, 28)), ((3, 1, 1, 131), (1, 1, 131))])
+def test_independent_bernoulli_is_pytorchs(x_shape, logits_shape):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(x_shape, generator=generator, dtype=torch.float64).round()
+    logits = (30 * torch.randn(logits_shape, generator=generator, dtype=torch.float64)).requires_grad_()
+    found, expected = (
+        kind(td.Bernoulli(logits=logits, validate_args=False), 3, validate_args=False).log_prob(x)
+        for kind in (IndependentBernoulli, td.Independent)
+    )
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(value.square().sum(), logits)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_independent_bernoulli_does_not_underflow():
+    logits = torch.zeros(100_000)
+    p = IndependentBernoulli(td.Bernoulli(logits=logits), 1)
+    torch.testing.assert_close(p.log_prob(torch.ones(100_000)), torch.tensor(-100_000 * math.log(2)))
+
+
+def test_independent_bernoulli_is_exact_for_confident_pixels():
+    logits = torch.tensor([-60.0, 60.0]).repeat(392)
+    p = IndependentBernoulli(td.Bernoulli(logits=logits), 1)
+    assert p.log_prob((logits > 0).float()) == 0
+    torch.testing.assert_close(p.log_prob((logits < 0).float()), torch.tensor(-784 * 60.0))

@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.helpers.linear_gaussian import coverage, draw_data, linear_gaussian
 from vaelab.errors import PointMassError
-from vaelab.estimators import ImportanceSampling
+from vaelab.estimators import ImportanceSampling, importance
+from vaelab.estimators.decoder_batches import most_events
 from vaelab.estimators.importance_weights import threshold
 
 
@@ -88,6 +91,45 @@ def test_the_budget_of_memory_holds_and_changes_no_draw():
         assert max(largest) <= max(budget, x[0].numel())
     for other in found[1:]:
         torch.testing.assert_close(other, found[0])
+
+
+def test_the_budget_counts_what_a_module_makes_within_the_decoder():
+    vae, _ = linear_gaussian(3, detune=0.5)
+    x = draw_data(vae, 3)
+    vae.decoder.network = nn.Sequential(nn.Linear(3, 500), nn.Linear(500, 3)).double()
+    assert most_events(vae, x, max_elements=1000) == 2
+    assert most_events(vae, x, max_elements=10) == 1
+
+
+def test_a_gpu_draws_the_same_whatever_the_budget(monkeypatch):
+    vae, _ = linear_gaussian(3, detune=0.5)
+    x, found = draw_data(vae, 3), []
+    monkeypatch.setattr(importance, "ROUND", importance.ROUND_OF_GPU)
+    for budget in (7 * 20, 10**9):
+        torch.manual_seed(1)
+        found.append(ImportanceSampling(1100, budget)(vae, x).known())
+    torch.testing.assert_close(*found)
+
+
+class Log(TorchDispatchMode):
+    """Record the names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_an_estimate_waits_for_the_gpu_only_once():
+    vae, _ = linear_gaussian(3, detune=0.5)
+    x = draw_data(vae, 3)
+    with Log() as log:
+        ImportanceSampling(1000)(vae, x)
+    waits = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal"}
+    assert [name for name in log.names if name in waits] == ["aten::_local_scalar_dense"]
 
 
 def test_a_posterior_of_scale_0_is_refused():

@@ -38,8 +38,8 @@ class AnnealedImportanceSampling:
         num_chains: C, per example.
         num_leapfrogs: maximum number of leapfrog steps in one transition.
         num_simulated: with each batch, draw this many examples from the model and bound their log p(x) from both sides.
-        max_batch_elements: upper limit on the elements of one decoder output (4 bytes each; the backward pass needs
-            several times as much).
+        max_batch_elements: upper limit on the elements (4 bytes each) of the largest tensor that a module of the
+            decoder returns; the backward pass needs several times as much memory.
 
     Raises:
         ValueError: a count is below 1, or `num_simulated` is negative; or, when called, x is an empty batch.
@@ -53,7 +53,7 @@ class AnnealedImportanceSampling:
     num_chains: int = 16
     num_leapfrogs: int = 10
     num_simulated: int = 2
-    max_batch_elements: int = 4_000_000
+    max_batch_elements: int = 64_000_000
     name: ClassVar[str] = "ais"
     label: ClassVar[str] = "annealed importance sampling"
     unbiased: ClassVar[bool] = True

@@ -37,7 +37,7 @@ class HarmonicMean:
         num_draws: draws from each chain.
         num_burn_in: transitions before the draws, in which step sizes adapt to an acceptance rate of 0.65.
         num_leapfrogs: maximum number of leapfrog steps in one transition.
-        max_batch_elements: upper limit on the elements of one decoder output.
+        max_batch_elements: upper limit on the elements of the largest tensor that a module of the decoder returns.
 
     Raises:
         ValueError: a count is too small; or, when called, the latent has more than 5 dimensions, or x is an empty
@@ -48,7 +48,7 @@ class HarmonicMean:
     num_draws: int = 50
     num_burn_in: int = 100
     num_leapfrogs: int = 10
-    max_batch_elements: int = 4_000_000
+    max_batch_elements: int = 64_000_000
     name: ClassVar[str] = "hmc"
     label: ClassVar[str] = "HMC with the harmonic identity"
     unbiased: ClassVar[bool] = False

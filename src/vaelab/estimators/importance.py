@@ -8,11 +8,12 @@ import torch.distributions as td
 
 from vaelab.distributions import sample_and_log_prob
 from vaelab.estimators.base import Estimate, at_least_1, at_least_one_example
-from vaelab.estimators.decoder_batches import log_likelihood
+from vaelab.estimators.decoder_batches import log_likelihood, most_events
 from vaelab.estimators.importance_weights import of_parts
 from vaelab.vae import VAE, Image
 
 ROUND = 100  # samples per example drawn at once; a constant, so that the memory limit does not change the draws
+ROUND_OF_GPU = 500  # larger, because launching a kernel takes longer there than its arithmetic
 
 
 @dataclass
@@ -26,8 +27,9 @@ class ImportanceSampling:
 
     Args:
         num_samples: K.
-        max_batch_elements: upper limit on the elements of one decoder output (4 bytes each); one sample of one example
-            is always allowed.
+        max_batch_elements: upper limit on the elements (4 bytes each) of the largest tensor that a module of the
+            decoder returns; a few such tensors exist at a time. One sample of one example is always allowed. The
+            default is 244 MiB. Only a GPU comes near it, because on a CPU smaller tensors are faster.
 
     Raises:
         ValueError: an argument is below 1; or, when called, x is an empty batch.
@@ -35,7 +37,7 @@ class ImportanceSampling:
     """
 
     num_samples: int = 100
-    max_batch_elements: int = 4_000_000
+    max_batch_elements: int = 64_000_000
     name: ClassVar[str] = "importance"
     label: ClassVar[str] = "importance sampling"
     unbiased: ClassVar[bool] = True
@@ -51,9 +53,10 @@ class ImportanceSampling:
     def __call__(self, vae: VAE, x: Image) -> Estimate:
         at_least_one_example(x)
         q = self.proposal(vae, x)
-        sizes = (min(ROUND, self.num_samples - start) for start in range(0, self.num_samples, ROUND))
+        most = ROUND if x.device.type == "cpu" else ROUND_OF_GPU
+        sizes = (min(most, self.num_samples - start) for start in range(0, self.num_samples, most))
         draws = (sample_and_log_prob(q, (size,)) for size in sizes)
-        prior, limit = vae.latent_prior(), self.max_batch_elements
+        prior, limit = vae.latent_prior(), most_events(vae, x, self.max_batch_elements)
         weights = (prior.log_prob(z) + log_likelihood(vae, x, z, limit) - log_q for z, log_q in draws)
         return of_parts(weights, self.num_samples)
 

@@ -12,6 +12,7 @@ from vaelab.estimators.base import Estimate, PerExample, of_sums
 
 FEWEST = 25  # with fewer weights, the tail would have fewer than 5
 ROUNDING = 1e-6  # relative rounding error of a log weight computed in float32
+AT_ONCE = 1_000_000  # elements of a tensor in the fit of the tails
 EVEN = -1.0  # the k returned for weights that are equal up to rounding
 WIDEST = 700.0  # nats; a weight further below the largest one underflows to 0 in float64
 LogWeights = Float[Tensor, "samples batch"]
@@ -29,18 +30,18 @@ def of_parts(parts: Iterable[LogWeights], num_samples: int) -> Estimate:
     sums: list[Tensor] = []  # log sum w and log sum w^2
     largest: list[Tensor] = []
     for log_weights in parts:
-        broken = (log_weights.isnan() | (log_weights == math.inf)).any(0)
-        if broken.any():
-            raise PointMassError(
-                f"the importance weights of {int(broken.sum())} of {broken.numel()} examples are infinite or NaN: a "
-                "posterior q(z|x) of scale 0 has no density and no finite KL; give the encoder's head a min_scale"
-            )
         log_weights = log_weights.double()
         added = [log_weights.logsumexp(0), (2 * log_weights).logsumexp(0)]
         sums = list(map(torch.logaddexp, sums, added)) if sums else added
         largest.append(log_weights)
         if sum(map(len, largest)) > 2 * num_largest:
             largest = [torch.cat(largest).topk(num_largest, dim=0).values]
+    broken = sums[0].isnan() | (sums[0] == math.inf)  # looked at only here, because looking waits for the GPU
+    if broken.any():
+        raise PointMassError(
+            f"the importance weights of {int(broken.sum())} of {broken.numel()} examples are infinite or NaN: a "
+            "posterior q(z|x) of scale 0 has no density and no finite KL; give the encoder's head a min_scale"
+        )
     tail = torch.cat(largest).topk(num_largest, dim=0).values
     return of_sums(sums[0], sums[1], num_samples, pareto_k=pareto_k(tail, num_samples))
 
@@ -80,8 +81,8 @@ def generalised_pareto_shape(excesses: Float[Tensor, "tail batch"]) -> PerExampl
     size = 30 + math.isqrt(n)
     spread = 1 - (size / (torch.arange(size, dtype=excesses.dtype, device=excesses.device) + 0.5)).sqrt()
     candidates = spread.unsqueeze(1) / (3 * excesses[lower_quartile(n)]) + 1 / excesses[0]
-    # one by one, because all at once may not fit in memory
-    shapes = torch.stack([torch.log1p(-b * excesses).mean(0) for b in candidates])
+    some = candidates.split(max(1, AT_ONCE // excesses.numel()))  # not all at once, because memory is bounded
+    shapes = torch.cat([torch.log1p(-b.unsqueeze(1) * excesses).mean(1) for b in some])
     weights = (n * ((-candidates / shapes).log() - shapes - 1)).softmax(0)
     b = (candidates * weights).sum(0)
     k = torch.log1p(-b * excesses).mean(0).nan_to_num(0)  # NaN where a quarter of the excesses are 0: there is no tail

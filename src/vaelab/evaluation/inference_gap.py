@@ -5,7 +5,7 @@ import torch.distributions as td
 from torch import Tensor
 
 from vaelab.estimators import ImportanceSampling
-from vaelab.estimators.decoder_batches import Samples, log_likelihood
+from vaelab.estimators.decoder_batches import Samples, log_likelihood, most_events
 from vaelab.estimators.fitting import fit
 from vaelab.evaluation.latent_usage import diagonal_normal, spread_of_mean
 from vaelab.vae import VAE, Image
@@ -41,7 +41,8 @@ def elbo(vae: VAE, x: Image, q: td.Distribution, noise: Samples) -> tuple[Tensor
     """Return the ELBO and the rate of a diagonal Gaussian q, as means over the samples that standard noise makes."""
     z = q.mean + q.stddev * noise
     log_ratio = q.log_prob(z) - vae.latent_prior().log_prob(z)
-    return (log_likelihood(vae, x, z, MEMORY) - log_ratio).mean(0), log_ratio.mean(0)
+    log_likelihoods = log_likelihood(vae, x, z, most_events(vae, x, MEMORY))
+    return (log_likelihoods - log_ratio).mean(0), log_ratio.mean(0)
 
 
 def gap_summary(columns: dict[str, Tensor]) -> dict[str, float]:

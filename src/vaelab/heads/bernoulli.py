@@ -2,6 +2,7 @@
 
 import torch.distributions as td
 
+import vaelab.distributions as vd
 from vaelab.heads.base import Features, Head
 from vaelab.networks import Network
 
@@ -29,4 +30,5 @@ class Bernoulli(Head):
         self.logits = network.output_layer()
 
     def forward(self, features: Features) -> td.Distribution:
-        return self.independent(td.Bernoulli(logits=self.logits(features), validate_args=False))
+        elements = td.Bernoulli(logits=self.logits(features), validate_args=False)
+        return vd.IndependentBernoulli(elements, len(self.event_shape), validate_args=False)
