@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from vaelab.runs.validate import check
 from vaelab.signals import Stop
 
-Metrics = Mapping[str, float]
+Metrics = dict[str, float]
 
 
 def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:

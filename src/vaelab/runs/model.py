@@ -39,7 +39,7 @@ def check_parts(cfg: DictConfig) -> None:
 
 def is_ours(cfg: DictConfig, *parts: str) -> bool:
     """Return whether these parts of a configuration name classes of vaelab only."""
-    nodes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(parts)), resolve=True)
+    nodes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(parts)))
     return all(str(value).startswith("vaelab.") for _, key, value in entries(nodes) if key == "_target_")
 
 
