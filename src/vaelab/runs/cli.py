@@ -72,7 +72,7 @@ def _main(config: str, task: Callable[[], Any]) -> None:
     except of_lightning("SIGTERMException"):
         sys.exit(128 + signal.SIGTERM)  # Lightning's own exit code would be 0
     except Exception as error:
-        ours = is_users(error)
+        ours = fixable(error)
         composed = any(frame.name == "run_job" for frame in traceback.extract_tb(error.__traceback__))
         # while composing, Hydra raises a plain ValueError for some overrides, such as callbacks=null
         if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
@@ -98,7 +98,7 @@ def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         if folder.resolve() != Path.cwd():
             with suppress(OSError):  # the folder is not empty, because an earlier run wrote to it
                 folder.rmdir()  # Hydra made the folder before it called `task`
-        if is_users(error) and not WANTS_TRACEBACK:
+        if fixable(error) and not WANTS_TRACEBACK:
             refuse(error)
         raise
 
@@ -137,8 +137,8 @@ def is_usage(error: BaseException) -> bool:
     return isinstance(error, (*USAGE, *of_lightning("MisconfigurationException"))) and not failed
 
 
-def is_users(error: BaseException | None) -> bool:
-    """Return whether an error is one that the user can fix."""
+def fixable(error: BaseException) -> bool:
+    """Return whether the user can fix what caused an error."""
     return isinstance(error, (*USAGE, *of_lightning("MisconfigurationException"), *FAILURE))
 
 
@@ -164,7 +164,7 @@ def one_line(error: BaseException) -> str:
         where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
         where = f" (in the configuration at {where.removeprefix('full_key: ')})" if where else ""
         error = error.__cause__
-    elif not is_users(error):
+    elif not fixable(error):
         where = f" ({type(error).__name__})"
     if isinstance(error, OSError) and error.errno in FULL:
         where = "; nothing is lost: make room, and type the command again"
