@@ -24,6 +24,7 @@ for line in sys.argv[1:]:
     found[line] = [code or 0, *(name for name in ("torch", "pytorch_lightning") if name in sys.modules)]
 print(json.dumps(found), file=sys.__stdout__)
 """
+LISTING = "list folder=."
 COMMANDS = ("train", "evaluate", "export", "report", "compare", "list", "dashboard")
 WRONG = (
     *("train latent_dims=5", "train decoder=foo", "train latent_dim=abc", "train logger.project=a/b"),
@@ -52,8 +53,8 @@ def test_refusals_of_classes_and_lists_need_no_lightning(tmp_path):
         *("train hidden_features=[8,0]", "train objective.beta=-1", "train estimator.num_samples=0"),
         "train weight_prior=normal weight_prior.scale=0",
     ]
-    found = exit_codes_and_imports(tmp_path, *wrong, "list")
-    assert found == {line: [USAGE if line in wrong else 0, "torch"] for line in (*wrong, "list")}
+    found = exit_codes_and_imports(tmp_path, *wrong, LISTING)
+    assert found == {line: [USAGE if line in wrong else 0, "torch"] for line in (*wrong, LISTING)}
 
 
 class ForMNIST(MLP):
