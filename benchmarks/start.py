@@ -3,12 +3,13 @@
     python benchmarks/start.py [--rounds 5]
 
 Each measurement is a process that exits at that point. The first round does not count. The table has the median in
-seconds (lowest to highest), and the median ratios to the two imports in the same round. It is printed, and `--out` gets
-start.json.
+seconds (lowest to highest), and the median ratios to the two imports in the same round, of processor time, because
+other programs change it less. It is printed, and `--out` gets start.json.
 """
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,13 +43,20 @@ PROGRAMS = {  # the arguments of Python
 BASES = ("import torch", "import pytorch_lightning")
 
 
-def seconds(name: str, folder: str) -> float:
-    start = time.perf_counter()
+def seconds(name: str, folder: str) -> tuple[float, float]:
+    """Return how long a program takes, and its processor time."""
+    start, before = time.perf_counter(), processor_time()
     done = subprocess.run([sys.executable, *PROGRAMS[name]], cwd=folder, capture_output=True, text=True)
-    taken = time.perf_counter() - start
+    taken = time.perf_counter() - start, processor_time() - before
     if done.returncode != (2 if name.startswith("refusal") else 0):
         raise RuntimeError(f"{name} ended with exit code {done.returncode}: {done.stderr}")
     return taken
+
+
+def processor_time() -> float:
+    """Return the processor time of all child processes so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def row(name: str, found: dict[str, list[float]], ratios: dict[str, list[float]]) -> str:
@@ -64,15 +72,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="(default 5)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    found: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in PROGRAMS}
     for _ in range(options.rounds + 1):
         for name in PROGRAMS:
             with tempfile.TemporaryDirectory() as folder:
-                found[name].append(seconds(name, folder))
-    found = {name: values[1:] for name, values in found.items()}
+                measured[name].append(seconds(name, folder))
+    found, of_processor = (
+        {name: [both[i] for both in values[1:]] for name, values in measured.items()} for i in (0, 1)
+    )
     ratios = {
-        f"{name}, to {base}": [a / b for a, b in zip(values, found[base], strict=True)]
-        for name, values in found.items()
+        f"{name}, to {base}": [a / b for a, b in zip(values, of_processor[base], strict=True)]
+        for name, values in of_processor.items()
         for base in BASES
     }
     options.out.mkdir(parents=True, exist_ok=True)
