@@ -16,7 +16,8 @@ from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line
 from tests.helpers.sweep_folders import killed_job, plan, running_job, stopped_job
 from vaelab import evaluate
 from vaelab import list as listing
-from vaelab.reporting.listing import COLUMNS, chosen, runs_in
+from vaelab.reporting.listing import chosen, runs_in
+from vaelab.reporting.values import COLUMNS
 
 CURVE = "samples_seen,steps,val/elbo\n1438,15,-50.0\n2000,21,-45.0\n"
 

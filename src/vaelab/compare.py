@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
 from vaelab.files import write_atomically
-from vaelab.reporting.comparing import compare_runs
 from vaelab.runs.cli import command
 
 
@@ -19,6 +18,8 @@ def main(cfg: DictConfig) -> None:
     runs = list(cfg.runs) if OmegaConf.is_list(cfg.runs) else [cfg.runs]
     if not all(isinstance(each, str) and each for each in (*runs, cfg.output)):
         raise ConfigError("runs and output must be names of folders and files: type runs=[A,B] output=comparison")
+    from vaelab.reporting.comparing import compare_runs  # after the checks, because it is slow to import
+
     found = compare_runs(runs)
     text = found.as_markdown()
     Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 
 from vaelab.files import write_atomically
 from vaelab.runs.cli import command
-from vaelab.runs.tracking.wandb_runs import check_login
 from vaelab.security.redaction import redacted
 
 
@@ -16,6 +15,7 @@ from vaelab.security.redaction import redacted
 def main(cfg: DictConfig) -> None:
     """Write the two dashboards to `workspace.json` and `dashboard-report.json` in the sweep's folder."""
     from vaelab.reporting import wandb_workspace as workspaces  # here, because it is slow to import
+    from vaelab.runs.tracking.wandb_runs import check_login
 
     folder = Path(cfg.sweep)
     sweep = workspaces.LoggedSweep.read(folder, group=cfg.group, entity=cfg.entity, project=cfg.project)

@@ -10,9 +10,7 @@ from omegaconf import DictConfig
 
 from hydra_plugins.vaelab import ours
 from vaelab.runs.cli import command
-from vaelab.runs.evaluating.complete import complete_evaluation
 from vaelab.runs.validate import check_evaluation
-from vaelab.sweeps.evaluating import evaluate_sweep
 
 
 @command("evaluate")
@@ -20,9 +18,13 @@ def main(cfg: DictConfig) -> None:
     """Complete the evaluation of a run, or one for each finished run of a sweep."""
     check_evaluation(cfg)
     if cfg.runtime.sweep:
+        from vaelab.sweeps.evaluating import evaluate_sweep  # after the checks, because it is slow to import
+
         hydra = HydraConfig.get()
         evaluate_sweep(cfg, ours(instantiate(hydra.launcher)).make(), hydra.job.env_set)
     else:
+        from vaelab.runs.evaluating.complete import complete_evaluation  # likewise
+
         complete_evaluation(cfg)
 
 

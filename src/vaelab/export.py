@@ -7,8 +7,6 @@ from omegaconf import DictConfig
 
 from vaelab.errors import RunFolderError
 from vaelab.runs.cli import command
-from vaelab.runs.folder.contents import read_config
-from vaelab.runs.folder.weights import read_weights, write_safetensors
 from vaelab.runs.validate import check_choice
 
 
@@ -16,6 +14,9 @@ from vaelab.runs.validate import check_choice
 def main(cfg: DictConfig) -> None:
     """Write `checkpoints/NAME.safetensors` beside the checkpoint that `cfg` names."""
     check_choice("checkpoint", cfg.checkpoint, ("last", "best"))
+    from vaelab.runs.folder.contents import read_config  # after the checks, because it is slow to import
+    from vaelab.runs.folder.weights import read_weights, write_safetensors
+
     folder = Path(cfg.run_dir)
     read_config(folder)
     weights = read_weights(folder, cfg.checkpoint)

@@ -6,9 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vaelab.errors import ConfigError
-from vaelab.reporting.listing import COLUMNS, as_lines, chosen, runs_in
-from vaelab.reporting.pruning import NEEDLESS, prune
-from vaelab.reporting.reading import STATES, is_number
+from vaelab.reporting.values import COLUMNS, NEEDLESS, STATES, is_number
 from vaelab.runs.cli import command
 from vaelab.runs.validate import check_choice
 
@@ -22,6 +20,9 @@ def main(cfg: DictConfig) -> None:
         check_choice(key, cfg[key], allowed)
     if not (cfg.at_least is None or is_number(cfg.at_least)):
         raise ConfigError(f"at_least must be a number of nats, found {cfg.at_least!r}: type at_least=-100")
+    from vaelab.reporting.listing import as_lines, chosen, runs_in  # after the checks, because it is slow to import
+    from vaelab.reporting.pruning import prune
+
     find = [cfg.find] if isinstance(cfg.find, str) else list(map(str, cfg.find or ()))
     runs = chosen(runs_in(Path(cfg.folder)), cfg.state, find, cfg.at_least, cfg.sort, cfg.best)
     if cfg.prune is not None:

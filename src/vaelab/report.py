@@ -9,12 +9,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vaelab.files import write_atomically
-from vaelab.reporting.gathering import gather
-from vaelab.reporting.page import render
-from vaelab.reporting.pictures import pictures_of
-from vaelab.reporting.table import as_csv
-from vaelab.reporting.terminal import show_report
-from vaelab.reporting.tracking import log_report
 from vaelab.runs.cli import command
 from vaelab.runs.validate import EVALUATION, check_choice
 
@@ -23,6 +17,13 @@ from vaelab.runs.validate import EVALUATION, check_choice
 def main(cfg: DictConfig) -> None:
     """Write `report.html`, and its numbers as `.csv`, `.json`, `.md` and `.tex`, to the sweep's folder."""
     check_choice("wandb_mode", cfg.wandb_mode, EVALUATION["wandb_mode"])
+    from vaelab.reporting.gathering import gather  # after the checks, because these are slow to import
+    from vaelab.reporting.page import render
+    from vaelab.reporting.pictures import pictures_of
+    from vaelab.reporting.table import as_csv
+    from vaelab.reporting.terminal import show_report
+    from vaelab.reporting.tracking import log_report
+
     folder = Path(cfg.sweep)
     report = gather(folder)
     contents = {

@@ -10,7 +10,6 @@ from vaelab.errors import ConfigError
 from vaelab.runs.cli import command
 from vaelab.runs.complete import complete_runs, value_of
 from vaelab.runs.resolvers import register_resolvers
-from vaelab.runs.results import show
 from vaelab.signals import heeding
 
 register_resolvers()
@@ -26,6 +25,8 @@ def main(cfg: DictConfig) -> float:
         raise ConfigError(f"sweep.name={name} names a sweep, and this is a single run: type -m, or name= for a run")
     with heeding() as stop:
         columns, closing = complete_runs(cfg, Path(HydraConfig.get().runtime.output_dir), None, stop)
+    from vaelab.runs.results import show  # not before the checks of `complete_runs`, because it imports Lightning
+
     show(columns, closing, instantiate(cfg.estimator).name)
     return value_of(columns)
 

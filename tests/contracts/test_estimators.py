@@ -8,7 +8,7 @@ from tests.helpers.choices import SMALL, choices
 from tests.helpers.commands import composing
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
 from vaelab.estimators import BY_NAME, Estimator, Several
-from vaelab.runs.build import check_estimator
+from vaelab.runs.model import check_estimator
 
 # arguments, by name, with which an estimate takes a moment
 QUICK = {"num_temperatures": 60, "num_leapfrogs": 4, "num_simulated": 0, "num_burn_in": 40, "num_draws": 30}

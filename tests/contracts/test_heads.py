@@ -16,8 +16,8 @@ from tests.helpers.choices import (
 )
 from tests.helpers.commands import composing
 from tests.helpers.distributions import assert_ranks_are_uniform, assert_samples_have_its_moments, assert_total_is_one
-from vaelab.data.pixels import MEASURES
 from vaelab.evaluation.predictive import rank_histogram
+from vaelab.pixels import MEASURES
 from vaelab.runs.build import build
 
 HEADS = [(group, name) for group in ("encoder", "decoder") for name in choices(group)]

@@ -15,9 +15,9 @@ from omegaconf import open_dict
 from vaelab.data import Digits, ImageData, MNIST5k, Split
 from vaelab.data.base import BLOCK_SIZE
 from vaelab.data.batches import Block, Blocks, ShuffledIndices
-from vaelab.data.pixels import bits_per_dim
 from vaelab.data.splits import SPLITS, contiguous_split, shuffled_split, stratified_split
 from vaelab.errors import DataError
+from vaelab.pixels import bits_per_dim
 from vaelab.runs.build import build
 
 SIZES = (60, 20, 20)

@@ -7,9 +7,9 @@ import pytest
 
 from tests.helpers.choices import part
 from vaelab.data import ImageData, Split
-from vaelab.data.pixels import MEASURES
 from vaelab.estimators import AnnealedImportanceSampling, ImportanceSampling, RefinedImportanceSampling
 from vaelab.evaluation.comparability import comparability, estimator_of, name_of, settings
+from vaelab.pixels import MEASURES
 from vaelab.runs.estimates import by_estimator
 
 

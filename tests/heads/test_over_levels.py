@@ -7,12 +7,12 @@ import torch.distributions as td
 from tests.helpers.choices import SMALL
 from tests.helpers.commands import composing
 from vaelab.data.batches import Block
-from vaelab.data.pixels import bits_per_dim
 from vaelab.errors import ConfigError
 from vaelab.estimators import ImportanceSampling
 from vaelab.heads import DiagonalGaussian, Head
+from vaelab.pixels import bits_per_dim
 from vaelab.runs.build import build
-from vaelab.runs.model import scored_as_mass
+from vaelab.runs.serving import scored_as_mass
 
 
 def built(decoder, *overrides):

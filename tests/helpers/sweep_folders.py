@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from tests.helpers.commands import composing
-from vaelab.data.pixels import MEASURES
 from vaelab.evaluation.comparability import comparability, settings
 from vaelab.evaluation.per_example import Records
+from vaelab.pixels import MEASURES
 from vaelab.runs.configuration import plain
 from vaelab.runs.evaluating.cache import TEST, KeptEvaluation
 from vaelab.runs.folder.run_folder import RunFolder

@@ -9,7 +9,7 @@ from tests.helpers.commands import Run
 from tests.helpers.reports import own_part, page, stored_report
 from tests.helpers.sweep_folders import finished_job, killed_job, plan, running_job, stopped_job
 from vaelab.reporting.gathering import gather
-from vaelab.reporting.reading import STATES
+from vaelab.reporting.values import STATES
 
 
 def test_a_report_shows_jobs_in_every_state(sweep: Path, run_report: Run) -> None:

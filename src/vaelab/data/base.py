@@ -12,9 +12,9 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices
-from vaelab.data.pixels import MEASURES
 from vaelab.data.splits import SPLITS, SplitName, Splits
 from vaelab.errors import DataError
+from vaelab.pixels import MEASURES
 from vaelab.randomness import generator, seed_draws
 
 Binarize = Literal["dynamic", "threshold", "fixed"]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vaelab.data import ImageData
-from vaelab.data.pixels import bits_per_dim
 from vaelab.estimators import Estimator
 from vaelab.estimators.importance_weights import threshold
 from vaelab.evaluation.declared import OF_ESTIMATE
@@ -17,6 +16,7 @@ from vaelab.evaluation.predictive import RANK_HISTOGRAM, predictive_summary
 from vaelab.heads import Head
 from vaelab.objectives import ELBO
 from vaelab.objectives.base import BOUND
+from vaelab.pixels import bits_per_dim
 
 Metrics = dict[str, float]
 

@@ -11,11 +11,12 @@ from typing import Any
 from vaelab.errors import RunFolderError
 from vaelab.reporting.groups import Group, Setting, describe_differences, grouped
 from vaelab.reporting.headline import headline, on_jobs
-from vaelab.reporting.reading import STATES, Entry, read
+from vaelab.reporting.reading import Entry, read
 from vaelab.reporting.rising import still_rising
 from vaelab.reporting.settings import assign_settings, confounded, settings_of, shared_settings
 from vaelab.reporting.settings_table import SettingRow, SettingsTable, table_of
 from vaelab.reporting.table import Row, rows_of
+from vaelab.reporting.values import STATES
 from vaelab.runs.folder.contents import FORMAT_VERSION
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder

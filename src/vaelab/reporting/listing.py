@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vaelab.data.pixels import MEASURES
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import as_text, comparability
 from vaelab.evaluation.declared import metric_of
-from vaelab.reporting.reading import Entry, config, is_number, listing_damage, status
+from vaelab.pixels import MEASURES
+from vaelab.reporting.reading import Entry, config, listing_damage, status
 from vaelab.reporting.settings import parsed
 from vaelab.reporting.settings_table import aligned
+from vaelab.reporting.values import COLUMNS, is_number
 from vaelab.runs.folder.curves import read_curves
 from vaelab.runs.folder.identity import BUDGET
 from vaelab.runs.folder.names import key_of
@@ -27,7 +28,6 @@ from vaelab.runs.tracking.wandb_runs import at
 from vaelab.security.redaction import presentable
 from vaelab.sweeps.folder import Job, SweepFolder
 
-COLUMNS = ("state", "bound", "epochs", "size", "date", "data", "run", "setting")
 NUMERIC = (1, 2, 3)  # aligned to the right
 BEST_FIRST = ("bound", "epochs", "size", "date")  # sorted from the largest value; the others by the alphabet
 BOUND = "val/elbo"

@@ -16,10 +16,10 @@ from vaelab.reporting.groups import Group, describe_differences
 from vaelab.reporting.learning import learning_panel
 from vaelab.reporting.pictures import Picture
 from vaelab.reporting.plots import Axes, scores_panel
-from vaelab.reporting.reading import is_number
 from vaelab.reporting.settings import setting_text
 from vaelab.reporting.settings_table import NOTE, number
 from vaelab.reporting.table import NUMBERS
+from vaelab.reporting.values import is_number
 
 MOST_VALUES = 12  # a setting with more values has no filter
 OF_SETTINGS = (  # beside the score

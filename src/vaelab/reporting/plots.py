@@ -8,8 +8,8 @@ from typing import Any
 
 from vaelab.reporting.gathering import Report
 from vaelab.reporting.groups import Group, Setting, spread
-from vaelab.reporting.reading import is_number
 from vaelab.reporting.settings import label_of, setting_text
+from vaelab.reporting.values import is_number
 
 MOST_LINES = 16
 COLOURS, DASHES = 8, 3  # of the page; line number i has colour i % 8 and dash i // 8 % 3

@@ -10,9 +10,8 @@ from filelock import FileLock, Timeout
 
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.reporting.listing import Listed, counted, in_megabytes, size_of, written
+from vaelab.reporting.values import NEEDLESS
 from vaelab.runs.folder.contents import remove_spare_checkpoints, spare_checkpoints
-
-NEEDLESS = {"checkpoints": "is done and has more than best.ckpt", "folders": "is neither running nor waiting"}
 
 
 @dataclass(frozen=True)

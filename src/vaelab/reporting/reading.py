@@ -18,6 +18,7 @@ from torch import Tensor
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.comparability import Key, as_text
 from vaelab.evaluation.declared import DECLARED
+from vaelab.reporting.values import STATES, is_number
 from vaelab.runs.estimates import by_estimator
 from vaelab.runs.evaluating.cache import TEST, read_column
 from vaelab.runs.folder.contents import START_OVER, read_json
@@ -29,7 +30,6 @@ from vaelab.security.redaction import presentable
 from vaelab.security.untrusted import opened, reason_of, shown
 from vaelab.sweeps.folder import Job
 
-STATES = ("done", "running", "waiting", "interrupted", "failed", "killed", "damaged")
 LOG_BYTES = 2**15  # read from the end of a log
 OF_KEY = {"data": str, "split": str, "measure": str, "examples": int, "of": int, "event_shape": list, "num_levels": int}
 
@@ -223,11 +223,6 @@ def results_of(
 def finite(value: Any) -> float | None:
     """Return a value if it is a finite number, else None."""
     return value if is_number(value) else None
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number, and not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def last_lines(path: Path) -> str:

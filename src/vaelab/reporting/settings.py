@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.evaluation.comparability import as_text
-from vaelab.reporting.reading import Entry, is_number
+from vaelab.reporting.reading import Entry
+from vaelab.reporting.values import is_number
 from vaelab.runs.folder.names import key_of
 
 

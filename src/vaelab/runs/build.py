@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -17,12 +16,12 @@ from torch.optim import Optimizer
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError
-from vaelab.estimators import BY_NAME, Estimator, Several
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
-from vaelab.runs.model import build_objective, build_vae, build_weight_prior
+from vaelab.runs.model import build_objective, build_weight_prior, check_estimator
 from vaelab.runs.processes.cores import this_process
+from vaelab.runs.serving import build_vae
 from vaelab.runs.validate import processes_of, refusing
 from vaelab.training import Checkpoints, Schedule, VAEModule
 from vaelab.training.cuda_graph import stay_on_cpu
@@ -173,17 +172,3 @@ def module_for_evaluation(cfg: DictConfig, vae: VAE) -> EvaluationModule:
     """Build the module that evaluates `vae`, without the parts that only training needs."""
     objective, estimator = build_objective(cfg.objective, 1, vae), instantiate(cfg.estimator)
     return EvaluationModule(vae, objective, estimator, cfg.seed)
-
-
-def check_estimator(estimator: Any, latent_dim: int) -> None:
-    """Refuse an object that is not an estimator, and an estimator that does not work for this latent size."""
-    if not isinstance(estimator, Several | Estimator):
-        raise ConfigError(
-            f"estimator._target_ names {type(estimator).__name__}, expected a class with the members of "
-            "vaelab.estimators.Estimator: name, label, unbiased, part_size, refusal(latent_dim) and __call__(vae, x)"
-        )
-    several = estimator.estimators.values() if isinstance(estimator, Several) else [estimator]
-    refusals = [one.refusal(latent_dim) for one in several]
-    if all(refusals):
-        others = sorted(name for name, kind in BY_NAME.items() if not kind().refusal(latent_dim))
-        raise ConfigError(f"estimator={estimator.name}: {refusals[0]}: type estimator={' or '.join(others)}")

@@ -18,20 +18,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vaelab import errors
 from vaelab.errors import ConfigError, DataError, message_of
 from vaelab.files import FULL
 from vaelab.runs.command_line import hydra_words
 from vaelab.runs.configuration import CONF, contents
-from vaelab.runs.processes.cores import limit_threads
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact
 from vaelab.signals import Interrupted, heeding
 from vaelab.streams import displayed_output
 
-USAGE = (ConfigError, HydraException, OmegaConfBaseException, MisconfigurationException)  # exit code 2
+USAGE = (ConfigError, HydraException, OmegaConfBaseException)  # exit code 2, and Lightning's MisconfigurationException
 FAILURE = (DataError, errors.RunFolderError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
 FAILURE = (*FAILURE, errors.SweepError, OSError, ImportError)  # exit code 1
 # ignored in a spawned child process, because it inherits the value that `_main` sets
@@ -62,7 +60,6 @@ def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[],
 
 
 def _main(config: str, task: Callable[[], Any]) -> None:
-    limit_threads()
     if os.getcwd() not in sys.path and not sys.flags.safe_path:
         sys.path.append(os.getcwd())  # so that classes in the user's folder can be imported
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
@@ -72,10 +69,10 @@ def _main(config: str, task: Callable[[], Any]) -> None:
             task()
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
-    except SIGTERMException:
+    except of_lightning("SIGTERMException"):
         sys.exit(128 + signal.SIGTERM)  # Lightning's own exit code would be 0
     except Exception as error:
-        ours = isinstance(error, (*USAGE, *FAILURE))
+        ours = fixable(error)
         composed = any(frame.name == "run_job" for frame in traceback.extract_tb(error.__traceback__))
         # while composing, Hydra raises a plain ValueError for some overrides, such as callbacks=null
         if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
@@ -101,7 +98,7 @@ def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         if folder.resolve() != Path.cwd():
             with suppress(OSError):  # the folder is not empty, because an earlier run wrote to it
                 folder.rmdir()  # Hydra made the folder before it called `task`
-        if isinstance(error, (*USAGE, *FAILURE)) and not WANTS_TRACEBACK:
+        if fixable(error) and not WANTS_TRACEBACK:
             refuse(error)
         raise
 
@@ -137,7 +134,18 @@ def refuse(error: Exception) -> NoReturn:
 def is_usage(error: BaseException) -> bool:
     """Return whether the error is in the command line, not in a file that the command line names."""
     failed = isinstance(error, InstantiationException) and isinstance(error.__cause__, (DataError, OSError))
-    return isinstance(error, USAGE) and not failed
+    return isinstance(error, (*USAGE, *of_lightning("MisconfigurationException"))) and not failed
+
+
+def fixable(error: BaseException) -> bool:
+    """Return whether the user can fix what caused an error."""
+    return isinstance(error, (*USAGE, *of_lightning("MisconfigurationException"), *FAILURE))
+
+
+def of_lightning(name: str) -> tuple[type[BaseException], ...]:
+    """Return a class of Lightning's exceptions; none before the import of Lightning, which takes seconds."""
+    module = sys.modules.get("pytorch_lightning.utilities.exceptions")
+    return (getattr(module, name),) if module else ()
 
 
 def show_traceback(error: BaseException) -> None:
@@ -156,7 +164,7 @@ def one_line(error: BaseException) -> str:
         where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
         where = f" (in the configuration at {where.removeprefix('full_key: ')})" if where else ""
         error = error.__cause__
-    elif not isinstance(error, (*USAGE, *FAILURE)):
+    elif not fixable(error):
         where = f" ({type(error).__name__})"
     if isinstance(error, OSError) and error.errno in FULL:
         where = "; nothing is lost: make room, and type the command again"

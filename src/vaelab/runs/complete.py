@@ -5,21 +5,31 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaelab.runs.execute import complete
-from vaelab.runs.processes.seeds import complete_seeds, members_of
-from vaelab.runs.rehearsal import rehearse
-from vaelab.runs.results import Metrics, both
 from vaelab.runs.validate import check
 from vaelab.signals import Stop
+
+Metrics = dict[str, float]
 
 
 def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
     """Complete the run that `cfg` describes, or one run for each of its seeds.
 
+    Wrong values are refused before PyTorch is imported, and wrong arguments of vaelab's classes before Lightning is.
+
     Returns:
         Columns for `results.show`, and a line that says what was done.
     """
     check(cfg, several=group is not None)
+    from vaelab.runs.model import check_parts
+    from vaelab.runs.processes.cores import limit_threads
+
+    limit_threads()
+    check_parts(cfg)
+    from vaelab.runs.execute import complete
+    from vaelab.runs.processes.seeds import complete_seeds, members_of
+    from vaelab.runs.rehearsal import rehearse
+    from vaelab.runs.results import both
+
     if not all(member.finished for member in members_of(cfg, path)):
         rehearse(cfg)
     if cfg.runtime.seeds > 1:

@@ -23,7 +23,7 @@ from vaelab.runs.processes.distributed import launch
 from vaelab.runs.results import Metrics, evaluate_last_and_best
 from vaelab.runs.tracking import loggers
 from vaelab.runs.tracking.curves import Curves
-from vaelab.runs.tracking.wandb_runs import summarize, sync_line
+from vaelab.runs.tracking.wandb_runs import sync_line
 from vaelab.runs.validate import processes_of, refusing
 from vaelab.security.checkpoint_scan import check_resumable
 from vaelab.signals import Stop, heeding
@@ -89,7 +89,7 @@ def fit_and_evaluate(
             trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
         metrics = evaluate_last_and_best(trainer, module, data, folder.path)
         with stop.excusing():
-            summarize(logger, metrics, module.comparability(data))
+            loggers.summarize(logger, metrics, module.comparability(data))
         return metrics, module.ended_by
 
 

@@ -1,26 +1,46 @@
-"""Build the model that a configuration describes, and check that the data suit it."""
+"""Build the parts of a model and of its objective, without Lightning and without data."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vaelab.data import ImageData
-from vaelab.data.pixels import MEASURES
 from vaelab.errors import ConfigError
-from vaelab.heads import Head, OverLevels
+from vaelab.estimators import BY_NAME, Estimator, Several
+from vaelab.heads import Head
 from vaelab.networks import Network
 from vaelab.objectives import Objective
 from vaelab.priors import Prior
-from vaelab.randomness import seed_draws
-from vaelab.runs.validate import refusing
+from vaelab.runs.validate import processes_of, refusing
+from vaelab.security.allow_list import entries
 from vaelab.vae import VAE
 
-log = logging.getLogger(__name__)
+SMALL = (1, 8, 8)  # the shape of an image that suits every class of vaelab's
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Refuse wrong arguments of vaelab's own classes, by building the parts for a small image.
+
+    This happens before Lightning is imported and the data are loaded, which take seconds. A part of the user's own may
+    need images of another shape, so that only the training's own building checks it.
+    """
+    if is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
+        with refusing("the model"):
+            vae = model_for(cfg, SMALL)
+        if is_ours(cfg, "objective"):
+            build_objective(cfg.objective, processes_of(cfg.runtime), vae)
+    if is_ours(cfg, "weight_prior"):
+        build_weight_prior(cfg.get("weight_prior"))
+    if is_ours(cfg, "estimator"):
+        check_estimator(instantiate(cfg.estimator), cfg.latent_dim)
+
+
+def is_ours(cfg: DictConfig, *parts: str) -> bool:
+    """Return whether these parts of a configuration name classes of vaelab only."""
+    nodes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(parts)))
+    return all(str(value).startswith("vaelab.") for _, key, value in entries(nodes) if key == "_target_")
 
 
 def build_objective(node: Mapping[str, Any], num_processes: int, vae: VAE) -> Objective:
@@ -89,69 +109,15 @@ def part_without_network(part: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(part, [str(key) for key in part if key != "network"])
 
 
-def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
-    """Build the model for `data`, with weights seeded by `cfg.seed`. Make the data serve the pixels that it models."""
-    seed_draws("cpu", "initialize", cfg.seed)
-    vae = model_for(cfg, data.event_shape)
-    serve_pixels(data, vae)
-    if cfg.get("initialization"):
-        with torch.random.fork_rng(devices=[]):
-            x = data.draw_block("train", next(iter(data.blocks("train"))))
-        instantiate(cfg.initialization)(vae, x)
-    check_support(vae, data)
-    return vae
-
-
-def serve_pixels(data: ImageData, vae: VAE) -> None:
-    """Make the data serve the pixels that the decoder's head models; make the encoder scale them to [0, 1]."""
-    head = vae.decoder.head
-    if data.pixels not in (None, head.pixels):
+def check_estimator(estimator: Any, latent_dim: int) -> None:
+    """Refuse an object that is not an estimator, and an estimator that does not work for this latent size."""
+    if not isinstance(estimator, Several | Estimator):
         raise ConfigError(
-            f"the decoder's head {type(head).__name__} needs {head.pixels} pixels, found data.pixels={data.pixels}: "
-            f"type data.pixels=null, or choose a decoder of {data.pixels} pixels"
+            f"estimator._target_ names {type(estimator).__name__}, expected a class with the members of "
+            "vaelab.estimators.Estimator: name, label, unbiased, part_size, refusal(latent_dim) and __call__(vae, x)"
         )
-    if head.pixels != "binary" and data.binarize != "dynamic":
-        log.warning("data.binarize=%s has no effect: the decoder models %s pixels", data.binarize, head.pixels)
-    data.serve(head.pixels)
-    if head.measure != MEASURES[head.pixels]:
-        raise ConfigError(
-            f"{type(head).__name__} declares pixels={head.pixels} and measure={head.measure}, expected "
-            f"measure={MEASURES[head.pixels]} for these pixels: correct one of the two"
-        )
-    vae.max_pixel = data.max_pixel
-
-
-def check_support(vae: VAE, data: ImageData) -> None:
-    """Draw one block of each split, and refuse data outside the support of the decoder's likelihood."""
-    support = vae.eval().decode(vae.latent_prior().sample((1,))).support
-    vae.train()
-    for split in data.split:
-        x = data.draw_block(split, next(iter(data.blocks(split))))
-        if support is None or not support.check(x).all():
-            raise ConfigError(
-                f"{data.name} serves {data.pixels} pixels between {x.min():g} and {x.max():g}, outside the support "
-                f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its head's pixels"
-            )
-
-
-def scored_as_mass(vae: VAE, data: ImageData) -> None:
-    """Turn the decoder's density over unit pixels into a mass over grey levels. Make the data serve levels.
-
-    Load the weights first, because wrapping the head in `OverLevels` renames its parameters. Afterwards the encoder
-    sees level / (num_levels - 1), without the noise of dequantising, and the ELBO bounds the mass of the levels.
-    """
-    head = vae.decoder.head
-    if head.pixels != "unit":
-        reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
-        raise ConfigError(
-            f"measure=mass needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} pixels "
-            f"{reason}: leave out measure=mass"
-        )
-    with refusing("the decoder"), torch.no_grad():
-        over_levels = OverLevels(head, data.num_levels).train(head.training)
-        z = vae.latent_prior().sample((1,))
-        # try the head now, so that a wrong head is refused before the evaluation
-        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))
-    vae.decoder.head = over_levels
-    data.serve(over_levels.pixels)
-    vae.max_pixel = data.max_pixel
+    several = estimator.estimators.values() if isinstance(estimator, Several) else [estimator]
+    refusals = [one.refusal(latent_dim) for one in several]
+    if all(refusals):
+        others = sorted(name for name, kind in BY_NAME.items() if not kind().refusal(latent_dim))
+        raise ConfigError(f"estimator={estimator.name}: {refusals[0]}: type estimator={' or '.join(others)}")

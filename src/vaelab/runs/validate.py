@@ -10,7 +10,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
-from vaelab.randomness import LARGEST_SEED
 from vaelab.runs.configuration import CONF, short_key
 from vaelab.security.untrusted import reason_of
 
@@ -81,7 +80,7 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS, several: bool = False) 
             check_whole(key, value, least)
     for key, value in {"seed": cfg.get("seed"), "data.seed": OmegaConf.select(cfg, "data.seed")}.items():
         last = (value or 0) + (cfg.runtime.get("seeds", 1) - 1 if key == "seed" else 0)
-        if last > LARGEST_SEED:
+        if last >= 2**64:  # `vaelab.randomness.LARGEST_SEED`, which would import PyTorch
             raise ConfigError(f"{key} must be at most 2^64 - 1, found {last}: type a smaller {key}=")
     for key, allowed in CHOICES.items():
         check_choice(key, OmegaConf.select(cfg, key, default=allowed[0]), allowed)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
 
-from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaelab.errors import RunFolderError
 from vaelab.security.pickle_scan import LARGEST_PICKLE, check_pickle
@@ -90,7 +89,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             left += value.values() if isinstance(value, dict) else value
 
 
-def check_weights(model: LightningModule, state: Mapping[str, Tensor], path: Path) -> None:
+def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Compare the names, shapes and types of weights with those of the model.
 
     Raises:
@@ -110,7 +109,7 @@ def _described(tensor: Tensor | None) -> str:
     return "absent" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def check_resumable(model: LightningModule, checkpoint: dict[str, Any], path: Path) -> None:
+def check_resumable(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
     """Refuse a loaded checkpoint from which this model cannot resume its training.
 
     Raises:

@@ -14,6 +14,7 @@ from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.trust import is_poor
 from vaelab.files import write_atomically
 from vaelab.runs.evaluating.session import Evaluation
+from vaelab.runs.processes.cores import limit_threads
 from vaelab.runs.tracking.loggers import log_evaluation
 
 Metrics = Mapping[str, float]
@@ -23,6 +24,7 @@ DIAGNOSTICS |= {"acceptance_rate": "accept {:.2f}"}
 
 def complete_evaluation(cfg: DictConfig) -> dict[str, float]:
     """Complete the evaluation that `cfg` describes; return the metrics of the split, without a prefix."""
+    limit_threads()
     evaluation = Evaluation(cfg)
     module, split, own = evaluation.module, cfg.split, evaluation.comparability
     begun = "written" if evaluation.complete() else "evaluated before (rerun=true evaluates again)"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError, RunFolderError
@@ -19,7 +18,8 @@ from vaelab.runs.build import build_data, module_for_evaluation
 from vaelab.runs.cli import FAILURE, USAGE
 from vaelab.runs.folder.contents import check_same_data, read_config
 from vaelab.runs.folder.weights import Weights
-from vaelab.runs.model import build_vae, model_for
+from vaelab.runs.model import model_for
+from vaelab.runs.serving import build_vae
 from vaelab.runs.validate import MODEL_PARTS, check
 from vaelab.security.allow_list import check_trusted, entries
 from vaelab.security.checkpoint_scan import check_weights
@@ -98,7 +98,7 @@ def blaming(folder: Path, trusted: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        ours = isinstance(error, (*USAGE, *FAILURE)) and not isinstance(error, MisconfigurationException | ImportError)
+        ours = isinstance(error, (*USAGE, *FAILURE)) and not isinstance(error, ImportError)
         if trusted or ours:
             raise
         raise RunFolderError(

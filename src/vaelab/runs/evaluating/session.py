@@ -13,15 +13,16 @@ from vaelab.estimators import Several
 from vaelab.evaluation.advice import verdicts
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, is_checked
 from vaelab.objectives import ELBO
-from vaelab.runs.build import check_estimator, make_trainer
+from vaelab.runs.build import make_trainer
 from vaelab.runs.configuration import contents
 from vaelab.runs.evaluating.cache import KeptEvaluation, digest
 from vaelab.runs.evaluating.reopen import blaming, reopen, stored_config
 from vaelab.runs.folder.contents import environment
 from vaelab.runs.folder.names import shortened
 from vaelab.runs.folder.weights import read_weights
-from vaelab.runs.model import scored_as_mass
+from vaelab.runs.model import check_estimator
 from vaelab.runs.processes.distributed import launch
+from vaelab.runs.serving import scored_as_mass
 from vaelab.runs.validate import MODEL_PARTS, processes_of
 from vaelab.security.allow_list import trusted_packages
 from vaelab.training import ProgressBar

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from vaelab.errors import RunFolderError
-from vaelab.runs.folder.identity import BUDGET, flatten
+from vaelab.runs.folder.identity import BUDGET, flatten, is_run_id
 from vaelab.runs.processes.cores import threads_of_each
 from vaelab.security.checkpoint_scan import check_container, check_format
 from vaelab.security.untrusted import CONFIG_LIMIT, JSON_LIMIT, LARGEST, opened, plain_yaml, read_text, reason_of, shown
@@ -49,12 +49,6 @@ def read_status(folder: Path) -> dict[str, Any]:
     if not (_is_number(seconds) and 0 <= seconds < float("inf")):
         raise _damaged(path, f"seconds is {shown(seconds)}, expected a number")
     return status
-
-
-def is_run_id(value: Any) -> bool:
-    """Return whether W&B takes a value as a run's id; it is part of the names of W&B's files, and so must be short."""
-    fits = isinstance(value, str) and value.isprintable() and 1 <= len(value.encode()) <= 128
-    return fits and value == value.strip() and not set(value) & set("/\\#?%:;,'")
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

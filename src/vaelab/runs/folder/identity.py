@@ -66,3 +66,9 @@ def _comparable(node: Any, key: str = "") -> Any:
     if key == "_target_" and isinstance(node, str) and node.startswith("vaelab."):
         return node.rpartition(".")[2]
     return int(node) if isinstance(node, float) and node.is_integer() else node
+
+
+def is_run_id(value: Any) -> bool:
+    """Return whether W&B takes a value as a run's id; it is part of the names of W&B's files, and so must be short."""
+    fits = isinstance(value, str) and value.isprintable() and 1 <= len(value.encode()) <= 128
+    return fits and value == value.strip() and not set(value) & set("/\\#?%:;,'")

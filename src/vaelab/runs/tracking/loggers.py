@@ -1,10 +1,9 @@
-"""Make the logger that a run has beside `Curves`. W&B is offline by default, and then needs no account."""
+"""Log a run to W&B, offline by default, which needs no account."""
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,14 @@ from pytorch_lightning.loggers.logger import Logger
 from vaelab.evaluation.comparability import Key
 from vaelab.runs.folder.contents import read_config, read_json, read_status
 from vaelab.runs.folder.run_folder import RunFolder
-from vaelab.runs.tracking.wandb_options import LONGEST_TAG, MODES, check_sweep, checked, fitting
-from vaelab.runs.tracking.wandb_runs import define_metrics, logs_to_wandb, summarize, tags_of, within
+from vaelab.runs.tracking.wandb_options import LONGEST_TAG, MODES, checked, fitting
+from vaelab.runs.tracking.wandb_runs import BEST, define_metrics, logs_to_wandb, tags_of, within
 from vaelab.security.redaction import redact, redacted
 from vaelab.signals import Interrupted
 
 # send no command line, paths, commit, code or terminal output, because they may hold secrets; send system metrics
 NOTHING_PRIVATE = {"x_disable_meta": True, "disable_git": True, "save_code": False, "console": "off"}
 log = logging.getLogger(__name__)
-MakeLogger = Callable[[RunFolder, str | None], Logger | None]
-
-
-def wandb(**options: Any) -> MakeLogger:
-    """Check the options of W&B, and return a function that makes a W&B run in the run folder.
-
-    A resumed run keeps its id; the x-axis of curves is `samples_seen`. Names and tags that are too long are shortened.
-
-    Args:
-        options: those of `conf/runtime/logger/wandb.yaml`, and others of `wandb.init`.
-
-    Raises:
-        ConfigError: see `checked` and `check_sweep` in `vaelab.runs.tracking.wandb_options`.
-    """
-    found = checked(options)
-    check_sweep(found)
-    return partial(wandb_run, options=found, sweep_id=os.environ.get("WANDB_SWEEP_ID"))
 
 
 def wandb_run(run: RunFolder, group: str | None, options: dict[str, Any], sweep_id: str | None = None) -> Logger:
@@ -75,15 +57,6 @@ def _logs_of(wandb_run: Any) -> Path:
     return Path(wandb_run.dir).with_name("logs")
 
 
-def tensorboard(run: RunFolder, group: str | None) -> Logger:
-    """Make a logger that writes TensorBoard's event files in the run folder."""
-    return pl_loggers.TensorBoardLogger(run.path, name=None, version="tensorboard")
-
-
-def none(run: RunFolder, group: str | None) -> None:
-    """Make no other logger than `Curves`."""
-
-
 @contextmanager
 def closing(logger: Logger | None) -> Iterator[Logger | None]:
     """Finish a W&B run at the end of the `with` block, with its exit code, so that the next job gets its own run."""
@@ -116,6 +89,24 @@ def log_finished(logger: Logger | None, run: RunFolder) -> None:
             # a search of W&B's looks for its metric in the history
             logger.log_metrics(run.metrics, step=int(run.metrics["samples_seen"]))
             summarize(logger, run.metrics, read_json(run.path / "record.json")["comparability"])
+
+
+def summarize(logger: Logger | None, metrics: Mapping[str, float], key: Key) -> None:
+    """Write the final metrics into W&B's summary of a finished run, under the same names.
+
+    Metrics in `BEST` have two values there: `last`, of the final weights, and `max` or `min`, over all validations.
+    Estimates of log p(x) have two names; see `within`. `key` is the comparability key of the test.
+    """
+    if not isinstance(logger, pl_loggers.WandbLogger) or logger.experiment.disabled:
+        return
+    summary = logger.experiment.summary
+    final: dict[str, Any] = dict(metrics)
+    for name, best in BEST.items():
+        if name in metrics:
+            # W&B does not know the values of earlier attempts, one of which may have given the best weights
+            known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
+            final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
+    summary.update(final | within(key, metrics))
 
 
 def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vaelab.errors import ConfigError
-from vaelab.runs.folder.contents import is_run_id
+from vaelab.runs.folder.identity import is_run_id
 from vaelab.runs.folder.names import shortened
 from vaelab.runs.validate import EVALUATION, check_choice
 from vaelab.security.redaction import redacted

@@ -1,4 +1,4 @@
-"""The tags and summary of a W&B run, and the command that uploads it."""
+"""The tags of a W&B run, the names of its metrics, and the command that uploads it."""
 
 import os
 import shlex
@@ -6,12 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.loggers.logger import Logger
-
 from vaelab.evaluation.comparability import Key, name_of
 from vaelab.runs.estimates import by_estimator
-from vaelab.runs.results import Metrics
 from vaelab.runs.tracking.wandb_options import LONGEST_TAG, fitting
 
 BEST = {"val/elbo": max, "val/bits_per_dim": min}  # curves whose best value W&B's summary keeps
@@ -77,24 +73,6 @@ def within(key: Key, metrics: Mapping[str, Any]) -> dict[str, float]:
 def second_name(key: Key) -> str:
     """Return the name in W&B of the estimate of log p(x) with this comparability key, of one estimator."""
     return f"within/{name_of(key)}/{ESTIMATE}"
-
-
-def summarize(logger: Logger | None, metrics: Metrics, key: Key) -> None:
-    """Write the final metrics into W&B's summary of a finished run, under the same names.
-
-    Metrics in `BEST` have two values there: `last`, of the final weights, and `max` or `min`, over all validations.
-    Estimates of log p(x) have two names; see `within`. `key` is the comparability key of the test.
-    """
-    if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
-        return
-    summary = logger.experiment.summary
-    final: dict[str, Any] = dict(metrics)
-    for name, best in BEST.items():
-        if name in metrics:
-            # W&B does not know the values of earlier attempts, one of which may have given the best weights
-            known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
-            final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
-    summary.update(final | within(key, metrics))
 
 
 def check_login() -> None:

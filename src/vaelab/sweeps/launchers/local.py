@@ -13,7 +13,7 @@ from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.launchers.base import JobsLauncher, Running
 from vaelab.sweeps.worker import perform_or_interrupted
 
-PRELOADED = [__name__, "vaelab.training.callbacks", "vaelab.runs.tracking.loggers"]
+PRELOADED = [__name__, "vaelab.runs.processes.seeds", "vaelab.runs.rehearsal"]  # `complete_runs` imports them late
 PRELOADED += ["wandb", "matplotlib.backends.backend_agg"]
 
 

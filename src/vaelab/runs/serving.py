@@ -1,0 +1,86 @@
+"""Build a model for the data at hand, make the data serve the pixels that it models, and check that they suit it."""
+
+import logging
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from vaelab.data import ImageData
+from vaelab.errors import ConfigError
+from vaelab.heads import OverLevels
+from vaelab.pixels import MEASURES
+from vaelab.randomness import seed_draws
+from vaelab.runs.model import model_for
+from vaelab.runs.validate import refusing
+from vaelab.vae import VAE
+
+log = logging.getLogger(__name__)
+
+
+def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
+    """Build the model for `data`, with weights seeded by `cfg.seed`. Make the data serve the pixels that it models."""
+    seed_draws("cpu", "initialize", cfg.seed)
+    vae = model_for(cfg, data.event_shape)
+    serve_pixels(data, vae)
+    if cfg.get("initialization"):
+        with torch.random.fork_rng(devices=[]):
+            x = data.draw_block("train", next(iter(data.blocks("train"))))
+        instantiate(cfg.initialization)(vae, x)
+    check_support(vae, data)
+    return vae
+
+
+def serve_pixels(data: ImageData, vae: VAE) -> None:
+    """Make the data serve the pixels that the decoder's head models; make the encoder scale them to [0, 1]."""
+    head = vae.decoder.head
+    if data.pixels not in (None, head.pixels):
+        raise ConfigError(
+            f"the decoder's head {type(head).__name__} needs {head.pixels} pixels, found data.pixels={data.pixels}: "
+            f"type data.pixels=null, or choose a decoder of {data.pixels} pixels"
+        )
+    if head.pixels != "binary" and data.binarize != "dynamic":
+        log.warning("data.binarize=%s has no effect: the decoder models %s pixels", data.binarize, head.pixels)
+    data.serve(head.pixels)
+    if head.measure != MEASURES[head.pixels]:
+        raise ConfigError(
+            f"{type(head).__name__} declares pixels={head.pixels} and measure={head.measure}, expected "
+            f"measure={MEASURES[head.pixels]} for these pixels: correct one of the two"
+        )
+    vae.max_pixel = data.max_pixel
+
+
+def check_support(vae: VAE, data: ImageData) -> None:
+    """Draw one block of each split, and refuse data outside the support of the decoder's likelihood."""
+    support = vae.eval().decode(vae.latent_prior().sample((1,))).support
+    vae.train()
+    for split in data.split:
+        x = data.draw_block(split, next(iter(data.blocks(split))))
+        if support is None or not support.check(x).all():
+            raise ConfigError(
+                f"{data.name} serves {data.pixels} pixels between {x.min():g} and {x.max():g}, outside the support "
+                f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its head's pixels"
+            )
+
+
+def scored_as_mass(vae: VAE, data: ImageData) -> None:
+    """Turn the decoder's density over unit pixels into a mass over grey levels. Make the data serve levels.
+
+    Load the weights first, because wrapping the head in `OverLevels` renames its parameters. Afterwards the encoder
+    sees level / (num_levels - 1), without the noise of dequantising, and the ELBO bounds the mass of the levels.
+    """
+    head = vae.decoder.head
+    if head.pixels != "unit":
+        reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
+        raise ConfigError(
+            f"measure=mass needs a decoder of unit pixels, found {type(head).__name__}, whose {head.pixels} pixels "
+            f"{reason}: leave out measure=mass"
+        )
+    with refusing("the decoder"), torch.no_grad():
+        over_levels = OverLevels(head, data.num_levels).train(head.training)
+        z = vae.latent_prior().sample((1,))
+        # try the head now, so that a wrong head is refused before the evaluation
+        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))
+    vae.decoder.head = over_levels
+    data.serve(over_levels.pixels)
+    vae.max_pixel = data.max_pixel
