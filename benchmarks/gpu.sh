@@ -32,12 +32,15 @@ contenders=plain,plain-again,usual,vaelab-step,vaelab-scan,vaelab-compile,vaelab
 [ "$device" = cuda ] && contenders=$contenders,vaelab-graph,vaelab-compile-graph
 steps=(benchmarks/run.py --device "$device" --rounds 3 --seconds 0.3 --only "$contenders")
 examples=$([ "$device" = cuda ] && echo 10000 || echo 100)
+data=$([ -d "${VAELAB_DATA_DIR:-data}/mnist" ] && echo mnist || echo mnist5k)
+train=("$python" -m vaelab.train "data=$data" trainer.max_epochs=20 accelerator="$accelerator" logger=none rerun=true)
 
 part tests "$python" -m pytest -q -p no:warnings -m gpu tests/training/test_cuda_graph.py
 part small "$python" "${steps[@]}" --network 200-50 --out "$folder/small"
 part large "$python" "${steps[@]}" --network 500-20 --out "$folder/large"
 part evaluation "$python" benchmarks/evaluation.py --device "$device" --examples "$examples" --out "$folder/evaluation"
 part iwae "$python" benchmarks/iwae.py --device "$device" --out "$folder/iwae"
-part training "$python" -m vaelab.train accelerator="$accelerator" logger=none hydra.run.dir="$folder/run" rerun=true
+part training "${train[@]}" hydra.run.dir="$folder/run"
+part compiled "${train[@]}" compile=true hydra.run.dir="$folder/compiled_run"
 cat "$folder/gpu.md"
 exit $failed

@@ -24,7 +24,7 @@ def evaluations(estimator: Estimator, latent_dim: int, detune: float) -> list[tu
 
 
 def ais(chains: int, temperatures: int) -> AnnealedImportanceSampling:
-    return AnnealedImportanceSampling(temperatures, num_chains=chains, num_leapfrogs=3)
+    return AnnealedImportanceSampling(temperatures, num_chains=chains, num_leapfrogs=3, num_simulated=0)
 
 
 CASES = [  # the estimator, the latent's size, how wrong q is, and whether the bias is known in most evaluations

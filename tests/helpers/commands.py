@@ -178,7 +178,7 @@ def assert_one_line(outcome: Outcome, *words: str) -> None:
     assert "Traceback" not in outcome.err + outcome.out
     assert outcome.out == ""
     for word in words:
-        assert word in lines[0]
+        assert word in lines[0], lines[0]
 
 
 def status(path: Path) -> dict[str, Any]:

@@ -39,8 +39,8 @@ class Objective(nn.Module):
 
     Attributes:
         metrics: the metrics that the objective reports. Their training curves are `train/<name>`, and the progress bar
-            shows the first. `BOUND` is a lower bound of log p(x) other than the plain ELBO; the test reports it as
-            `test/bound`.
+            shows the first. One named `bound`, such as `BOUND`, is a lower bound of log p(x) other than the plain ELBO;
+            the test reports it as `test/bound`.
         couples_batch: whether the loss of an example depends on the other examples of its minibatch, as a total
             correlation does. Such an objective needs `devices=1`.
         num_train: the number of training examples, which is set before training.
@@ -68,8 +68,8 @@ class Objective(nn.Module):
 
     @property
     def has_own_bound(self) -> bool:
-        """Whether the objective declares `BOUND`."""
-        return BOUND in self.metrics
+        """Whether the objective declares a metric named `bound`."""
+        return any(metric.name == BOUND.name for metric in self.metrics)
 
 
 def kl_divergence(

@@ -59,7 +59,7 @@ def squared_mmd(one: Samples, other: Samples) -> Float[Tensor, ""]:
         return (0 * one).sum()
 
     def kernel(a: Samples, b: Samples) -> Float[Tensor, "n n"]:
-        distance = (a.unsqueeze(1) - b).square().sum(-1)
+        distance = (a.square().sum(-1, keepdim=True) + b.square().sum(-1) - 2 * a @ b.T).clamp_min(0)
         return torch.stack([1 / (1 + distance / (2 * latent_dim * scale)) for scale in SCALES]).sum(0)
 
     within = [(kernel(z, z).sum() - n * len(SCALES)) / (n * (n - 1)) for z in (one, other)]  # without the diagonal
