@@ -197,3 +197,20 @@ def test_independent_bernoulli_is_exact_for_confident_pixels():
     p = IndependentBernoulli(td.Bernoulli(logits=logits), 1)
     assert p.log_prob((logits > 0).float()) == 0
     torch.testing.assert_close(p.log_prob((logits < 0).float()), torch.tensor(-784 * 60.0))
+
+
+def test_bernoullis_of_stacked_models_have_the_gradient_written_out():
+    """The gradient of a product looks for zeros, for which it waits, so a CUDA graph could not be captured."""
+    logits, x = torch.randn(3, 5, requires_grad=True), torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])
+
+    def log_prob(logits):
+        return IndependentBernoulli(td.Bernoulli(logits=logits), 1).log_prob(x)
+
+    values = torch.vmap(log_prob)(logits)
+    seen, left = set(), [values.grad_fn]
+    while left:
+        node = left.pop()
+        seen.add(type(node).__name__)
+        left += [parent for parent, _ in node.next_functions if parent is not None]
+    assert not any("Prod" in name for name in seen)
+    torch.testing.assert_close(torch.autograd.grad(values.sum(), logits)[0], x - logits.sigmoid())

@@ -28,7 +28,7 @@ class IndependentBernoulli(td.Independent):
         logits = logits.expand(torch.broadcast_shapes(logits.shape, value.shape))
         dims = self.reinterpreted_batch_ndims
         # an autograd function costs as much as three operations, so call it only if it is needed
-        compute: Any = _LogProb.apply if logits.requires_grad else _LogProb.forward
+        compute: Any = _LogProb.apply if torch.is_grad_enabled() else _LogProb.forward
         return compute(logits.flatten(-dims), value.flatten(-dims))
 
 
