@@ -16,7 +16,7 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, relative to the 
 
 
 class InfoVAE(Penalised):
-    """InfoVAE with the maximum mean discrepancy: Zhao, Song & Ermon (2019), equation 6.
+    """InfoVAE with the maximum mean discrepancy: Zhao, Song & Ermon (2019).
 
     The loss is `-E_q[log p(x|z)] + (1 - alpha) KL + (alpha + strength - 1) MMD^2(q(z), p(z))`. For alpha = 1 it is the
     Wasserstein auto-encoder's (Tolstikhin et al. 2018) with a stochastic encoder.

@@ -9,7 +9,7 @@ from vaelab.vae import VAE
 
 
 class FreeBits(Penalised):
-    """Free bits: Kingma et al. (2016), section C.8, equation 15, the variant with minibatch means.
+    """Free bits: Kingma et al. (2016), in the variant with minibatch means.
 
     The loss is `-E_q[log p(x|z)] + sum_g max(free_nats, mean KL_g)`, where g is a group of latent dimensions, and the
     mean is over the minibatch. A group below the limit gets no gradient from its KL, so that it is not switched off.
@@ -47,7 +47,7 @@ class FreeBits(Penalised):
 
 
 class Capacity(Penalised):
-    """A KL of growing size: Burgess et al. (2018), equation 8, applied to each example.
+    """A KL of growing size: Burgess et al. (2018), applied to each example.
 
     The loss is `-E_q[log p(x|z)] + gamma |KL - C|`, where C rises linearly from 0 to `capacity` in `num_steps` steps.
 

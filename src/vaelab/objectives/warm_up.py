@@ -35,7 +35,7 @@ class LinearWarmUp(nn.Module):
 
 
 class CyclicalWarmUp(nn.Module):
-    """A beta that rises from 0 to 1 again and again: Fu et al. (2019), section 4.
+    """A beta that rises from 0 to 1 again and again: Fu et al. (2019).
 
     In each cycle of `num_steps` optimiser steps, beta rises linearly during the first `rising` of them, and is 1 in
     the rest. After `num_cycles` cycles it stays 1.

@@ -94,7 +94,7 @@ class IWAE(Weighted):
     """The importance-weighted bound: Burda, Grosse & Salakhutdinov (2016), equation 8; with groups, MIWAE.
 
     `L_K = E log (1/K) sum_k w_k`, z_k ~ q(z|x). With M groups, the bound is the mean of M such terms: Rainforth et al.
-    (2018), equation 7. Its gradient has less noise than that of one group of M K samples, but its bound is looser.
+    (2018). Its gradient has less noise than that of one group of M K samples, but its bound is looser.
 
     Args:
         num_samples: K, samples of z in a group.
@@ -137,7 +137,7 @@ class StickingTheLanding(Weighted):
 
 
 class DReG(Weighted):
-    """The importance-weighted bound with doubly reparametrised gradients: Tucker et al. (2019), equation 8.
+    """The importance-weighted bound with doubly reparametrised gradients: Tucker et al. (2019).
 
     With normalised weights v_k, theta gets `sum_k v_k d log w_k / d theta`, and phi gets
     `sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi)`. Both are unbiased. For K = 1 it is sticking the landing.
@@ -159,7 +159,7 @@ class DReG(Weighted):
 
 
 class Renyi(Weighted):
-    """The variational Renyi bound: Li & Turner (2016), equation 6.
+    """The variational Renyi bound: Li & Turner (2016).
 
     `L_alpha = 1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha)`. It is the importance-weighted bound for alpha = 0, and
     tends to the ELBO for alpha = 1. A negative alpha gives no lower bound, so none is reported. With few
@@ -186,7 +186,7 @@ class Renyi(Weighted):
 
 
 class ReweightedWakeSleep(Weighted):
-    """Reweighted wake-sleep with the wake-phase update of q: Bornschein & Bengio (2015); Le et al. (2020), section 3.
+    """Reweighted wake-sleep with the wake-phase update of q: Bornschein & Bengio (2015); Le et al. (2020).
 
     With normalised weights v_k, theta descends `-sum_k v_k log p(x, z_k)`, and phi descends `-sum_k v_k log q(z_k|x)`.
     The samples carry no gradient, so q need not be reparametrised. Encoder and decoder must not share parameters.
