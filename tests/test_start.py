@@ -71,3 +71,8 @@ def test_classes_of_users_are_not_tried_on_another_image():
     check_parts(composing(*FAST, *own))
     with pytest.raises(ConfigError, match="activation"):
         check_parts(composing(*FAST, "network.activation=foo"))
+
+
+def test_networks_that_must_agree_are_not_tried_on_another_image():
+    line = ("data=mnist5k", "model=shared", "network@encoder.network=conv", "hidden_features=[3136]")
+    check_parts(composing(*line, "latent_dim=2"))

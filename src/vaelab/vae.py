@@ -52,12 +52,16 @@ class Conditional(nn.Module):
         self.reduced: torch.dtype | None = None
 
     def forward(self, context: Tensor) -> td.Distribution:
+        return self.head(self.features(context))
+
+    def features(self, context: Tensor) -> Tensor:
+        """Return the features from which the head makes the distribution."""
         if self.reduced is None or not self.training:
-            return self.head(self.network(context))
+            return self.network(context)
         # no cache, because it would keep copies of weights that the optimiser has changed since
         with torch.autocast(context.device.type, self.reduced, cache_enabled=False):
             features = self.network(context)
-        return self.head(features.to(context.dtype))
+        return features.to(context.dtype)
 
     def log_prob(self, event: Tensor, context: Tensor) -> Tensor:
         """Return log p(event | context) in nats, over the broadcast batch shape. In training, call `head.observe`."""

@@ -20,7 +20,8 @@ each_objective = pytest.mark.parametrize("name", choices("objective"))
 def without_noise(monkeypatch):
     """Have every normal draw be the mean, so that nothing but the examples differs from call to call."""
     monkeypatch.setattr(normal, "standard_normal", lambda shape, like: like.new_zeros(shape))
-    monkeypatch.setattr(td.Normal, "sample", lambda self, shape=(): self.loc.expand(self._extended_shape(shape)))
+    for method in ("sample", "rsample"):
+        monkeypatch.setattr(td.Normal, method, lambda self, shape=(): self.loc.expand(self._extended_shape(shape)))
 
 
 @each_objective

@@ -22,6 +22,7 @@ from vaelab.objectives import (
     kl_per_dimension,
 )
 from vaelab.objectives.coupled import SCALES, log_aggregate, squared_mmd
+from vaelab.objectives.elbo import Parts
 
 STEP = torch.tensor(0)
 
@@ -106,6 +107,19 @@ def test_mmd_is_the_mean_of_kernels_written_out():
     assert squared_mmd(one, other).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_several_samples_keep_mmd_unbiased():
+    torch.manual_seed(0)
+    p = normal(torch.zeros(2), torch.ones(2))
+    found = []
+    for _ in range(400):
+        means = 0.9 * torch.randn(20, 2)
+        z = means + (1 - 0.9**2) ** 0.5 * torch.randn(5, 20, 2)  # so that q(z) = p(z)
+        none = torch.zeros(20)
+        found.append(InfoVAE(1.0, 1.0, num_samples=5).penalty(Parts(p, p, z, none, none), STEP)[0])
+    found = torch.stack(found)
+    assert abs(found.mean()) < 4 * found.std() / math.sqrt(400)
+
+
 def test_info_vae_without_mmd_is_the_elbo(model):
     torch.testing.assert_close(terms(InfoVAE(0.0, 1.0), model).loss, terms(ELBO(), model).loss)
 
@@ -177,6 +191,7 @@ def test_a_posterior_that_does_not_factorise_is_refused(model):
         (IWAE, {"num_groups": 0}),
         (DReG, {"num_samples": 0}),
         (Renyi, {"num_samples": 0}),
+        (Renyi, {"alpha": math.nan}),
         (ReweightedWakeSleep, {"num_samples": 1}),
         (InfoVAE, {"alpha": 1.5}),
         (InfoVAE, {"strength": 0.5}),

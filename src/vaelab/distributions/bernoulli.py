@@ -13,7 +13,8 @@ class IndependentBernoulli(td.Independent):
     """`torch.distributions.Independent` over `torch.distributions.Bernoulli`, with a faster `log_prob`.
 
     `log p(x) = sum_i (x_i l_i - max(l_i, 0)) + log prod_i sigmoid(|l_i|)`, with the logits l. Logarithms of products of
-    many elements are faster than one for each element. The value x is a constant: it gets no gradient.
+    many elements are faster than one for each element. The value x is a constant: it gets no gradient. Forward-mode
+    derivatives are missing, because `torch.compile` refuses functions that have them.
 
     Examples:
         >>> p = IndependentBernoulli(td.Bernoulli(logits=torch.zeros(5, 28, 28)), 2)

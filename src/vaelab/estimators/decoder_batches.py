@@ -9,12 +9,15 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from vaelab.vae import VAE, Image
 
-CACHED = 800_000  # elements of a tensor that a CPU's cache holds between two operations; calls have a fixed cost too
+CACHED = 800_000  # elements; fewer waste time on calls, and more do not stay in a CPU's cache
 Samples = Float[Tensor, "samples batch latent_dim"]
 
 
 def most_events(vae: VAE, x: Image, max_elements: int) -> int:
-    """Return how many events to decode at once, such that no module returns a tensor of more than `max_elements`."""
+    """Return how many events to decode at once, such that no module returns a tensor of more than `max_elements`.
+
+    On a CPU the limit is at most `CACHED`.
+    """
     sizes = [x[:1].numel()]
 
     def note(module: nn.Module, inputs: object, output: object) -> None:
@@ -23,7 +26,8 @@ def most_events(vae: VAE, x: Image, max_elements: int) -> int:
 
     with register_module_forward_hook(note):
         vae.decode(next(vae.decoder.parameters()).new_zeros(1, vae.latent_dim))
-    return max(1, max_elements // max(sizes))
+    limit = min(max_elements, CACHED) if x.device.type == "cpu" else max_elements
+    return max(1, limit // max(sizes))
 
 
 def log_likelihood(vae: VAE, x: Image, z: Samples, max_events: int) -> Float[Tensor, "samples batch"]:
@@ -35,12 +39,7 @@ def log_likelihood(vae: VAE, x: Image, z: Samples, max_events: int) -> Float[Ten
 
 
 def parts(num_samples: int, x: Image, max_events: int) -> Iterator[tuple[slice, slice]]:
-    """Yield slices of the batch and of the samples, of at most `max_events` events.
-
-    On a CPU the events have at most `CACHED` elements, because more do not fit in the cache.
-    """
-    if x.device.type == "cpu":
-        max_events = min(max_events, max(1, CACHED // x[:1].numel()))
+    """Yield slices of the batch and of the samples, of at most `max_events` events."""
     rows = min(len(x), max_events)
     samples = max_events // rows
     for row in range(0, len(x), rows):

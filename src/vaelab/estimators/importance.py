@@ -29,7 +29,7 @@ class ImportanceSampling:
         num_samples: K.
         max_batch_elements: upper limit on the elements (4 bytes each) of the largest tensor that a module of the
             decoder returns; a few such tensors exist at a time. One sample of one example is always allowed. The
-            default is 244 MiB. Only a GPU comes near it, because on a CPU smaller tensors are faster.
+            default is 244 MiB. On a CPU the limit is at most 3 MiB, because smaller tensors are faster there.
 
     Raises:
         ValueError: an argument is below 1; or, when called, x is an empty batch.

@@ -24,7 +24,7 @@ class InfoVAE(Penalised):
     Args:
         alpha: 1 removes the KL.
         strength: lambda in the paper.
-        closed_form, num_samples: as for `ELBO`; the discrepancy uses all samples.
+        closed_form, num_samples: as for `ELBO`; the discrepancy is a mean over samples.
 
     Raises:
         ValueError: alpha is above 1, which rewards the KL, or `strength` is below 1 - alpha.
@@ -43,9 +43,12 @@ class InfoVAE(Penalised):
         self.alpha, self.strength = alpha, strength
 
     def penalty(self, parts: Parts, step: Tensor) -> PerExample:
-        z = parts.z.flatten(0, -2)
-        discrepancy = squared_mmd(z, parts.p.sample(z.shape[:1]))
-        return (1 - self.alpha) * parts.kl + (self.alpha + self.strength - 1) * discrepancy
+        draw = parts.p.rsample if parts.p.has_rsample else parts.p.sample  # a prior that learns needs the gradient
+        # the samples of one example are no independent draws of q(z), so each minibatch of samples stands alone
+        minibatches = parts.z.reshape(-1, *parts.z.shape[-2:])
+        discrepancy = torch.stack([squared_mmd(z, draw(z.shape[:1])) for z in minibatches]).mean()
+        kl = parts.kl if self.alpha == 0 else (1 - self.alpha) * parts.kl
+        return kl + (self.alpha + self.strength - 1) * discrepancy
 
 
 def squared_mmd(one: Samples, other: Samples) -> Float[Tensor, ""]:
@@ -103,8 +106,8 @@ def log_aggregate(q: td.Independent, z: Samples, num_train: int) -> tuple[PerExa
     """Estimate log q(z) and sum_j log q(z_j) of the aggregate posterior `q(z) = (1/N) sum_n q(z|x_n)`.
 
     The estimate of q(z_i) from a minibatch of B examples weighs the example that z_i came from by 1/N, and each other
-    one by `(N - 1) / (N (B - 1))`. It is unbiased, and the mean of the stratified estimates of Chen et al. (2018),
-    appendix C.2, over the choice of the example that has a weight of its own there. Its logarithm is biased downwards.
+    one by `(N - 1) / (N (B - 1))`. It is unbiased. In Chen et al. (2018), appendix C.2, one random other example has a
+    weight of its own; this is the mean over that choice. Its logarithm is biased downwards.
     """
     size = len(z)
     own = torch.eye(size, dtype=torch.bool, device=z.device)

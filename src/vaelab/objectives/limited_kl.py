@@ -1,4 +1,4 @@
-"""Objectives that leave a part of the KL unpunished, or ask for a KL of a given size."""
+"""Objectives that do not penalise a part of the KL, or pull it towards a given size."""
 
 import torch
 from torch import Tensor

@@ -3,6 +3,8 @@
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vaelab.objectives.base import at_least_1
+
 Step = Int[Tensor, ""]
 Weight = Float[Tensor, ""]
 
@@ -26,8 +28,7 @@ class LinearWarmUp(nn.Module):
 
     def __init__(self, num_steps: int) -> None:
         super().__init__()
-        if not num_steps >= 1:
-            raise ValueError(f"objective.beta.num_steps must be at least 1, found {num_steps}")
+        at_least_1(**{"beta.num_steps": num_steps})
         self.num_steps = num_steps
 
     def forward(self, step: Step) -> Weight:
@@ -56,9 +57,7 @@ class CyclicalWarmUp(nn.Module):
 
     def __init__(self, num_steps: int, num_cycles: int = 4, rising: float = 0.5) -> None:
         super().__init__()
-        for name, count in {"num_steps": num_steps, "num_cycles": num_cycles}.items():
-            if not count >= 1:
-                raise ValueError(f"objective.beta.{name} must be at least 1, found {count}")
+        at_least_1(**{"beta.num_steps": num_steps, "beta.num_cycles": num_cycles})
         if not 0 < rising <= 1:
             raise ValueError(f"objective.beta.rising must lie in (0, 1], found {rising}")
         self.num_steps, self.num_cycles, self.rising = num_steps, num_cycles, rising

@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -64,10 +65,12 @@ class Weighted(Objective):
 
         A stopped q keeps the gradient with respect to z, which is that of the sticking-the-landing estimator.
         """
-        q = vae.encode(x)
+        head, features = vae.encoder.head, vae.encoder.features(vae.scaled(x))
+        q = head(features)
         z, log_q = draw(q, (self.num_samples,))
-        if stopped:
-            log_q = stopped_encoder(vae, x).log_prob(z)
+        if stopped and torch.is_grad_enabled():
+            constant = {name: parameter.detach() for name, parameter in head.named_parameters()}
+            log_q = functional_call(head, constant, features.detach()).log_prob(z)
         elif log_q is None:
             log_q = q.log_prob(z)
         return Weights(z, vae.decoder.log_prob(x, z), log_q - vae.latent_prior().log_prob(z))
@@ -79,10 +82,12 @@ class Weighted(Objective):
         return Terms(loss, {metric.name: values[metric.name] for metric in self.metrics})
 
 
-def stopped_encoder(vae: VAE, x: Image) -> torch.distributions.Distribution:
-    """Return q(z|x) with constant parameters; its density still has a gradient with respect to z."""
-    constant = {name: parameter.detach() for name, parameter in vae.encoder.named_parameters()}
-    return functional_call(vae.encoder, constant, vae.scaled(x))
+@cache
+def warn_of_tails(alpha: float) -> None:
+    """Warn of an unreliable Renyi bound, once in a process."""
+    log.warning(
+        "objective.alpha=%g weighs rare, small weights most: trust it only if test/pareto_k is below 0.5", alpha
+    )
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
@@ -162,12 +167,15 @@ class Renyi(Weighted):
     """The variational Renyi bound: Li & Turner (2016).
 
     `L_alpha = 1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha)`. It is the importance-weighted bound for alpha = 0, and
-    tends to the ELBO for alpha = 1. A negative alpha gives no lower bound, so none is reported. With few
+    the ELBO for alpha = 1. A negative alpha gives no lower bound, so none is reported. With few
     samples it acts like an alpha nearer to 1.
 
     Args:
         alpha: the order; above 1, rare small weights decide, and the estimate is unreliable.
         num_samples: K.
+
+    Raises:
+        ValueError: alpha is NaN, or `num_samples` is below 1.
     """
 
     def __init__(self, alpha: float = 0.5, num_samples: int = 50) -> None:
@@ -175,8 +183,10 @@ class Renyi(Weighted):
         self.alpha = alpha
         if alpha < 0:
             self.metrics = ELBO.metrics
+        if math.isnan(alpha):
+            raise ValueError("objective.alpha must be a number, found nan")
         if alpha > 1:
-            log.warning("objective.alpha=%g weighs rare, small weights most: trust test/pareto_k below 0.5 only", alpha)
+            warn_of_tails(alpha)
 
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         weights = self.weigh(vae, x)

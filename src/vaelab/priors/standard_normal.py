@@ -13,7 +13,7 @@ class UnitNormal(td.Normal):
     """N(0, 1), with `loc` zeros and `scale` ones. A separate class, because its density and its KL are cheaper."""
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        return -0.5 * value.square() - 0.5 * math.log(2 * math.pi)
+        return -0.5 * (value - self.loc).square() - 0.5 * math.log(2 * math.pi)
 
 
 @td.kl.register_kl(td.Normal, UnitNormal)

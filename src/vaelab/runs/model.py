@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -17,16 +18,17 @@ from vaelab.runs.validate import processes_of, refusing
 from vaelab.security.allow_list import entries
 from vaelab.vae import VAE
 
-SMALL = (1, 8, 8)  # the shape of an image that suits every class of vaelab's
+SMALL = (1, 8, 8)  # the shape of an image that suits every class of vaelab's alone
 
 
 def check_parts(cfg: DictConfig) -> None:
     """Refuse wrong arguments of vaelab's own classes, by building the parts for a small image.
 
-    This happens before Lightning is imported and the data are loaded, which take seconds. A part of the user's own may
-    need images of another shape, so that only the training's own building checks it.
+    This happens before Lightning is imported and the data are loaded, which take seconds. A user's own part may need
+    another shape, and so may `model=shared`, whose networks must agree; these are checked only when the run is built.
     """
-    if is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
+    separate = cfg.model.get("_target_") == "vaelab.vae.make_vae"
+    if separate and is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
         with refusing("the model"):
             vae = model_for(cfg, SMALL)
         if is_ours(cfg, "objective"):
@@ -60,7 +62,11 @@ def build_objective(node: Mapping[str, Any], num_processes: int, vae: VAE) -> Ob
         raise ConfigError(
             f"{type(objective).__name__} couples the examples of a minibatch, so it needs one process: type devices=1"
         )
-    if reason := objective.refusal(vae):
+    vae.eval()
+    with torch.no_grad():
+        reason = objective.refusal(vae)
+    vae.train()
+    if reason:
         raise ConfigError(f"{type(objective).__name__} {reason}")
     return objective
 

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 from torch.func import grad
 
 from vaelab.training.updates import UPDATES, Update, hyperparameters
@@ -29,14 +29,20 @@ class CompiledStep:
     sums round differently.
 
     Args:
-        step: the uncompiled step. It takes the first step of a run, in which an optimiser makes its state.
+        step: the uncompiled step, taken whenever the optimiser lacks its state, as at the start of a run with Adam.
         terms: the terms of the step as a function of tensors.
     """
 
     def __init__(self, step: "Step", terms: "StepTerms") -> None:
         self.step, self.terms, self.data, self.optimizer = step, terms, step.data, step.optimizer
-        self.weights = dict(terms.named_parameters())
-        self.buffers = [name for name, _ in terms.named_buffers()]
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Find out what can be compiled, for the parameters that require a gradient now."""
+        self.weights = dict(self.terms.named_parameters())
+        self.buffers = [name for name, _ in self.terms.named_buffers()]
+        self.trained = [weight.requires_grad for weight in self.weights.values()]
+        self.used = self.find_used()
         self.functions: dict[tuple[int, int], Callable[..., Named]] = {}
         self.numbers = [hyperparameters(group) for group in self.optimizer.param_groups]
         self.updates: list[tuple[Update, list[str]]] = []  # of each group of parameters, with their names
@@ -47,6 +53,7 @@ class CompiledStep:
         for group, numbers in zip(self.optimizer.param_groups, self.numbers, strict=True):
             update = UPDATES[type(self.optimizer)](numbers)
             self.updates.append((update, [names[id(p)] for p in group["params"] if id(p) in names]))
+        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # else a schedule warns of a missing step
         # on a GPU compiled as one kernel; on a CPU a call of a compiled function would take longer than these numbers
         compiles = self.data.device.type == "cuda"
         self.factors_of = [compiled(update.factors) if compiles else update.factors for update, _ in self.updates]
@@ -55,11 +62,22 @@ class CompiledStep:
         """Return why the function only computes the gradient, or None."""
         kind = type(self.optimizer)
         if kind not in UPDATES:
-            return f"vaelab compiles {', '.join(known.__name__ for known in UPDATES)}, and not {kind.__name__}"
+            return f"vaelab cannot compile {kind.__name__}, only {', '.join(known.__name__ for known in UPDATES)}"
         if self.step.world_size > 1:
             return "several processes add up their gradients"
         if self.optimizer._optimizer_step_pre_hooks or self.optimizer._optimizer_step_post_hooks:
             return "the optimizer has hooks of its steps"
+        if self.step.gradient_clip is not None and (reason := self.why_not_clipped()):
+            return f"its gradient_clip cannot be compiled ({reason})"
+        return None
+
+    def why_not_clipped(self) -> str | None:
+        """Trace the clip, and return why that failed, or None."""
+        weights = {name: self.weights[name].detach().clone() for name in self.used}
+        try:
+            compiled(self.clipped, "eager")(weights, {name: torch.ones_like(w) for name, w in weights.items()})
+        except TorchDynamoException as error:
+            return str(error).splitlines()[0]
         return None
 
     def ready(self) -> bool:
@@ -67,10 +85,10 @@ class CompiledStep:
 
         If a schedule has changed a number that was compiled, the update is left to the optimiser from now on.
         """
+        if self.trained != [weight.requires_grad for weight in self.weights.values()]:
+            self.prepare()
         if self.updates and self.numbers != [hyperparameters(group) for group in self.optimizer.param_groups]:
-            log.warning("the optimizer's update is no longer compiled, because more than its learning rate changes")
-            self.updates = []
-            self.functions.clear()
+            self.only_gradient("more than its learning rate changes")
         states = self.optimizer.state
         return all(
             states[self.weights[name]].get(state) is not None
@@ -79,8 +97,16 @@ class CompiledStep:
             for state in update.states()
         )
 
+    def only_gradient(self, reason: str) -> None:
+        """Leave the update to the optimiser from now on."""
+        log.warning("the optimizer's update is no longer compiled, because %s", reason)
+        self.updates = []
+        self.functions.clear()
+
     def __call__(self, indices: Tensor, size: int) -> bool:
-        """Add the terms of a minibatch to the step's sums, and set the gradients of the parameters or the parameters.
+        """Add the minibatch's terms to the step's sums.
+
+        Then update the parameters, or only set their gradients if the update is not compiled.
 
         Returns:
             whether the parameters have been updated.
@@ -88,19 +114,26 @@ class CompiledStep:
         levels = self.data.levels("train", indices)
         noise = self.data.noise(levels)
         if (len(levels), size) not in self.functions:
+            counts = {float(state["step"]) for state in self.states().values() if "step" in state}
+            if self.updates and len(counts) > 1:
+                self.only_gradient("its parameters have taken different numbers of steps")
             log.warning("compiling the training step for minibatches of %d; this may take half a minute", len(levels))
             self.functions[len(levels), size] = compiled(self.function(size))
             self.optimizer.zero_grad()
         weights = {name: weight.detach() for name, weight in self.weights.items()}
         buffers = {name: self.terms.get_buffer(name) for name in self.buffers}
         with torch.no_grad():
-            states = {name: self.optimizer.state[self.weights[name]] for name in self.used} if self.updates else {}
+            states = self.states() if self.updates else {}
             factors = self.factors(states) if self.updates else []
             function = self.functions[len(levels), size]
             gradients = function(weights, buffers, self.step.sums, levels, noise, states, factors)
         for name, gradient in gradients.items():
             self.weights[name].grad = gradient
         return bool(self.updates)
+
+    def states(self) -> States:
+        """Return the optimiser's state of each used parameter."""
+        return {name: self.optimizer.state[self.weights[name]] for name in self.used}
 
     def factors(self, states: States) -> list[tuple[Tensor, ...]]:
         """Count the step in the optimiser's states, and return the factors of each group's update."""
@@ -129,7 +162,7 @@ class CompiledStep:
                 buffer.copy_(after[name])
             if not updates:
                 return gradients
-            gradients = self.clipped(gradients)
+            gradients = self.clipped(weights, gradients)
             for (update, names), numbers in zip(updates, factors, strict=True):
                 for name in names:
                     update(weights[name], gradients[name], states[name], numbers)
@@ -148,31 +181,31 @@ class CompiledStep:
         loss = values[-1].sum() / size + penalty / (self.data.num_train * self.step.world_size)
         return loss, (sums, {name: after[name] for name in buffers})
 
-    def clipped(self, gradients: Named) -> Named:
-        """Return the gradients after the clip, which expects them in `grad` of parameters."""
+    def clipped(self, weights: Named, gradients: Named) -> Named:
+        """Return the clipped gradients. A clip works on `parameter.grad`, so put each gradient in one."""
         if self.step.gradient_clip is None:
             return gradients
-        places = {name: torch.empty_like(gradient) for name, gradient in gradients.items()}
+        places = {name: weights[name].detach() for name in gradients}
         for name, place in places.items():
             place.grad = gradients[name]
         self.step.gradient_clip(list(places.values()))
         return {name: place.grad for name, place in places.items() if place.grad is not None}
 
-    @cached_property
-    def used(self) -> list[str]:
-        """The names of the parameters that the loss depends on; an optimiser leaves the others alone."""
-        levels = self.data.levels("train", torch.arange(2, device=self.data.device))
+    def find_used(self) -> list[str]:
+        """Return the names of the optimiser's parameters that the loss depends on; it leaves the others alone."""
+        levels = self.data.levels("train", torch.arange(min(2, self.data.num_train), device=self.data.device))
         weights: Named = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
         fixed: Named = {name: weight for name, weight in self.weights.items() if not weight.requires_grad}
         buffers = {name: self.terms.get_buffer(name).clone() for name in self.buffers}
         with torch.random.fork_rng([levels.device] if levels.is_cuda else []):
             loss, _ = self.loss(weights, fixed, buffers, levels, self.data.noise(levels), len(levels))
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        return [name for name, gradient in zip(weights, found, strict=True) if gradient is not None]
+        own = {id(parameter) for parameter in self.step.parameters}
+        return [n for (n, w), g in zip(weights.items(), found, strict=True) if g is not None and id(w) in own]
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function compiled anew, although compilations are kept by code object."""
+def compiled(function: Callable[..., Any], backend: str = "inductor") -> Callable[..., Any]:
+    """Compile the function apart from all others. PyTorch keeps compilations by code object, so give it a new one."""
 
     def called(*arguments: Any) -> Any:
         return function(*arguments)
@@ -180,7 +213,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     code = called.__code__.replace()  # a code object of its own
     own = FunctionType(code, called.__globals__, called.__name__, called.__defaults__, called.__closure__)
     options = {"fallback_random": True, "guard_filter_fn": guards_of_numbers}
-    return torch.compile(own, fullgraph=True, dynamic=False, options=options)
+    options = options if backend == "inductor" else {}
+    return torch.compile(own, backend=backend, fullgraph=True, dynamic=False, options=options)
 
 
 def guards_of_numbers(guards: Sequence[Any]) -> list[bool]:

@@ -127,9 +127,9 @@ def why_not_stacked(cfg: DictConfig) -> str | None:
     steps = [Step(m.vae, m.objective, d, m.optimizer(m.vae.parameters()), m.weight_prior) for d, m in made]
     for step in steps:
         stay_on_cpu(step.optimizer)
-    indices = torch.arange(2).expand(2, 2)
+    indices = torch.arange(min(2, made[0][0].num_train)).expand(2, -1)
     try:
-        StackedStep(steps)(indices, 2, (("train", 0, 0, 0, 0), ("train", 1, 0, 0, 0)))
+        StackedStep(steps)(indices, indices.shape[1], (("train", 0, 0, 0, 0), ("train", 1, 0, 0, 0)))
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
