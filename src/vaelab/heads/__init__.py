@@ -2,6 +2,7 @@
 
 from vaelab.heads.base import Head
 from vaelab.heads.bernoulli import Bernoulli
+from vaelab.heads.correlated import FullGaussian, LowRankGaussian
 from vaelab.heads.gaussian import DiagonalGaussian
 from vaelab.heads.location_scale import LocationScale
 from vaelab.heads.logistic import Logistic
@@ -12,9 +13,11 @@ __all__ = [
     "Bernoulli",
     "DiagonalGaussian",
     "FixedScale",
+    "FullGaussian",
     "Head",
     "LocationScale",
     "Logistic",
+    "LowRankGaussian",
     "OptimalScale",
     "OverLevels",
     "PerPixelScale",

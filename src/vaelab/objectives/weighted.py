@@ -211,10 +211,15 @@ class ReweightedWakeSleep(Weighted):
         super().__init__(num_samples)
 
     def refusal(self, vae: VAE) -> str | None:
-        """Refuse a shared parameter, because both losses would reach it."""
-        own = {id(parameter) for parameter in vae.encoder.parameters()}
-        generative = [*vae.decoder.parameters(), *vae.prior.parameters()]
-        if any(id(parameter) in own for parameter in generative):
+        """Refuse parameters that p(z) or p(x|z) shares with q, because both losses would reach them."""
+        own = [parameter for parameter in vae.encoder.parameters() if parameter.requires_grad]
+        generative = {id(parameter) for parameter in [*vae.decoder.parameters(), *vae.prior.parameters()]}
+        with torch.enable_grad():  # a prior may call the encoder
+            density = vae.latent_prior().log_prob(own[0].new_zeros(vae.latent_dim))
+        calls = density.requires_grad and any(
+            gradient is not None for gradient in torch.autograd.grad(density, own, allow_unused=True)
+        )
+        if calls or any(id(parameter) in generative for parameter in own):
             return "trains q and p by two losses, but they share parameters: type model=vae"
         return None
 

@@ -1,6 +1,7 @@
 """Priors p(z)."""
 
 from vaelab.priors.base import Prior
+from vaelab.priors.learned import LearnedNormal, MixtureOfGaussians, VampPrior
 from vaelab.priors.standard_normal import StandardNormal
 
-__all__ = ["Prior", "StandardNormal"]
+__all__ = ["LearnedNormal", "MixtureOfGaussians", "Prior", "StandardNormal", "VampPrior"]

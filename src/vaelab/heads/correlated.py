@@ -1,0 +1,87 @@
+"""Gaussian heads with correlated elements, for encoders."""
+
+import torch
+import torch.distributions as td
+
+import vaelab.distributions as vd
+from vaelab.heads.base import Features, Head
+from vaelab.heads.scales import PerPixelScale
+from vaelab.networks import Network
+
+
+class FullGaussian(Head):
+    """A Gaussian with any covariance, `N(mu, L L^T)`, for events that are vectors.
+
+    L is lower triangular. Its diagonal is a scale with a floor, as in `PerPixelScale`. The d (d - 1) / 2 numbers
+    below it come from a linear layer.
+
+    Args:
+        network: the network before the head.
+        min_scale: the floor of the diagonal of L.
+    """
+
+    pixels = "unit"
+    measure = "density"
+    place: torch.Tensor
+    is_below: torch.Tensor
+
+    def __init__(self, network: Network, min_scale: float = 1e-3) -> None:
+        super().__init__(network)
+        (size,) = as_vector(self)
+        self.loc = network.output_layer()
+        self.scale = PerPixelScale(network, min_scale)
+        self.below = network.output_layer("vector", size * (size - 1) // 2) if size > 1 else None
+        # for each element of L, which number of the layer it is; those on and above the diagonal are multiplied by 0
+        place = torch.zeros(size, size, dtype=torch.long)
+        place[*torch.tril_indices(size, size, -1)] = torch.arange(size * (size - 1) // 2)
+        self.register_buffer("place", place.flatten(), persistent=False)
+        self.register_buffer("is_below", torch.ones(size, size).tril(-1), persistent=False)
+
+    def forward(self, features: Features) -> td.Distribution:
+        scale_tril = self.scale(features).diag_embed()
+        if self.below is not None:
+            below = self.below(features).index_select(-1, self.place).unflatten(-1, self.is_below.shape)
+            scale_tril = scale_tril + self.is_below * below
+        return vd.MultivariateNormal(self.loc(features), scale_tril=scale_tril, validate_args=False)
+
+    def monitors(self) -> dict[str, torch.Tensor]:
+        return self.scale.monitors()
+
+
+class LowRankGaussian(Head):
+    """A Gaussian with the covariance `W W^T + diag(sigma^2)`, for events that are vectors; W has `rank` columns.
+
+    Args:
+        network: the network before the head.
+        rank: the number of directions in which elements vary together.
+        min_scale: the floor of sigma.
+
+    Raises:
+        ValueError: `rank` is below 1.
+    """
+
+    pixels = "unit"
+    measure = "density"
+
+    def __init__(self, network: Network, rank: int = 2, min_scale: float = 1e-3) -> None:
+        super().__init__(network)
+        as_vector(self)
+        if not isinstance(rank, int) or rank < 1:
+            raise ValueError(f"rank must be a whole number of at least 1, found {rank!r}")
+        self.loc = network.output_layer()
+        self.scale = PerPixelScale(network, min_scale)
+        self.factor = network.output_layer(numbers=rank)
+
+    def monitors(self) -> dict[str, torch.Tensor]:
+        return self.scale.monitors()
+
+    def forward(self, features: Features) -> td.Distribution:
+        variance = self.scale(features).square()
+        return vd.LowRankMultivariateNormal(self.loc(features), self.factor(features), variance, validate_args=False)
+
+
+def as_vector(head: Head) -> tuple[int]:
+    """Return the shape of the head's event. Refuse an event that is not a vector."""
+    if len(head.event_shape) != 1:
+        raise ValueError(f"{type(head).__name__} expects an event that is a vector, found shape {head.event_shape}")
+    return (head.event_shape[0],)
