@@ -52,7 +52,7 @@ def test_a_schedule_weighs_the_kl_and_no_metric(model, step):
 
 
 def test_cycles_end_at_one():
-    schedule = CyclicalWarmUp(num_steps=10, num_cycles=2, rising=0.4)
+    schedule = CyclicalWarmUp(steps=10, num_cycles=2, rising=0.4)
     values = [schedule(torch.tensor(step)).item() for step in range(22)]
     assert values == pytest.approx(2 * [0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1] + [1, 1])
 
@@ -80,7 +80,7 @@ def test_a_group_below_its_free_bits_has_no_gradient(model):
 
 @pytest.mark.parametrize(("step", "capacity"), [(0, 0.0), (5, 1.5), (99, 3.0)])
 def test_capacity_is_the_distance_of_each_kl(model, step, capacity):
-    found = terms(Capacity(3.0, num_steps=10, gamma=7.0), model, step)
+    found = terms(Capacity(3.0, steps=10, gamma=7.0), model, step)
     expected = 7 * (found.metrics["kl"] - capacity).abs() - found.metrics["reconstruction"]
     torch.testing.assert_close(found.loss, expected)
 
@@ -180,13 +180,13 @@ def test_a_posterior_that_does_not_factorise_is_refused(model):
 @pytest.mark.parametrize(
     ("make", "arguments"),
     [
-        (LinearWarmUp, {"num_steps": 0}),
-        (CyclicalWarmUp, {"rising": 0.0, "num_steps": 1}),
-        (CyclicalWarmUp, {"num_cycles": 0, "num_steps": 1}),
+        (LinearWarmUp, {"steps": 0}),
+        (CyclicalWarmUp, {"rising": 0.0, "steps": 1}),
+        (CyclicalWarmUp, {"num_cycles": 0, "steps": 1}),
         (FreeBits, {"free_nats": -1.0}),
         (FreeBits, {"group_size": 0}),
         (Capacity, {"gamma": -1.0}),
-        (Capacity, {"num_steps": 0}),
+        (Capacity, {"steps": 0}),
         (IWAE, {"num_samples": 0}),
         (IWAE, {"num_groups": 0}),
         (DReG, {"num_samples": 0}),

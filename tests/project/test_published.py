@@ -20,6 +20,7 @@ def test_mnist_with_dynamic_binarisation_after_20_epochs(run_train, data_dir):
     assert metrics["test/kl"] == pytest.approx(26.9, abs=0.7)
 
 
+@pytest.mark.exhaustive
 def test_mnist_thresholded_after_10_epochs(run_train, data_dir):
     settings = ("data.binarize=threshold", "trainer.max_epochs=10", "estimator.num_samples=1")
     assert metrics_of(run_train, "data=mnist", *settings)["test/elbo"] == pytest.approx(-90.7, abs=0.7)

@@ -63,7 +63,7 @@ def test_the_traced_function_trains_like_the_plain_step(line: tuple[str, ...]) -
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("name", choices("objective"))
+@pytest.mark.parametrize("name", sorted({*choices("objective")} - {"elbo", "warm_up", "miwae"}))  # variants of others
 def test_each_objective_trains_compiled_as_uncompiled(name: str) -> None:
     line = (*LINE, f"objective={name}", "optimizer.lr=1e-4")
     assert_same(fit("compile=true", *line), fit(*line))

@@ -49,11 +49,11 @@ class FreeBits(Penalised):
 class Capacity(Penalised):
     """A KL of growing size: Burgess et al. (2018), applied to each example.
 
-    The loss is `-E_q[log p(x|z)] + gamma |KL - C|`, where C rises linearly from 0 to `capacity` in `num_steps` steps.
+    The loss is `-E_q[log p(x|z)] + gamma |KL - C|`, where C rises linearly from 0 to `capacity` in `steps` steps.
 
     Args:
         capacity: the final C, in nats.
-        num_steps: the number of optimiser steps until C is reached.
+        steps: the number of optimiser steps until C is reached.
         gamma: the weight of the difference.
         closed_form, num_samples: as for `ELBO`.
 
@@ -64,16 +64,16 @@ class Capacity(Penalised):
     def __init__(
         self,
         capacity: float = 25.0,
-        num_steps: int = 100_000,
+        steps: int = 100_000,
         gamma: float = 1000.0,
         closed_form: bool = True,
         num_samples: int = 1,
     ) -> None:
         super().__init__(closed_form, num_samples)
-        at_least_1(num_steps=num_steps)
+        at_least_1(steps=steps)
         at_least_0(capacity=capacity, gamma=gamma)
-        self.capacity, self.num_steps, self.gamma = capacity, num_steps, gamma
+        self.capacity, self.steps, self.gamma = capacity, steps, gamma
 
     def penalty(self, parts: Parts, step: Tensor) -> PerExample:
-        capacity = self.capacity * (step / self.num_steps).clamp_max(1)
+        capacity = self.capacity * (step / self.steps).clamp_max(1)
         return self.gamma * (parts.kl - capacity).abs()
