@@ -105,8 +105,12 @@ def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
 
 
 def part_without_network(part: DictConfig) -> DictConfig:
-    """Return an encoder's or decoder's node without its network, which is a separate argument of the model."""
-    return OmegaConf.masked_copy(part, [str(key) for key in part if key != "network"])
+    """Return an encoder's or decoder's node without its network, which is a separate argument of the model.
+
+    The node is resolved, because `${...}` in it may refer to other nodes of the configuration.
+    """
+    resolved = OmegaConf.create(OmegaConf.to_container(part, resolve=True))
+    return OmegaConf.masked_copy(resolved, [str(key) for key in part if key != "network"])
 
 
 def check_estimator(estimator: Any, latent_dim: int) -> None:
