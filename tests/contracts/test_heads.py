@@ -116,3 +116,18 @@ def test_its_pixels_have_its_measure_and_lie_in_its_support(name):
     assert p.support.is_discrete == (head.measure == "mass")
     assert p.support.check(x).all()
     assert p.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_extreme_outputs_are_finite_at_the_ends_of_the_support(name):
+    data, module = build(composing(*SMALL, f"decoder={name}"))
+    decoder = module.vae.decoder
+    for layer in [layer for layer in decoder.head.modules() if hasattr(layer, "bias")]:
+        layer.weight.data.zero_()
+        layer.bias.data.copy_(50 * torch.randn_like(layer.bias).sign())  # all pairs of signs, as there are many pixels
+    end = {"binary": 1, "unit": 1 - 2.0**-24, "levels": data.max_pixel}[decoder.head.pixels]
+    x = torch.tensor([data.max_pixel - end, end]).view(2, 1, 1, 1).expand(2, *data.event_shape)
+    log_prob = decoder.log_prob(x, torch.zeros(2, 3))
+    assert log_prob.isfinite().all()
+    log_prob.sum().backward()
+    assert_finite_gradients(decoder.head)
