@@ -112,7 +112,7 @@ def test_a_mixture_has_weights_for_each_pixel():
     weights = scipy.special.softmax(logits.reshape(7, *EVENT[1:], 3), -1)
     masses = cell_masses(scipy.stats.logistic, loc, scale, x.numpy()[..., None]).prod(1)  # of all channels
     expected = np.log((weights * masses).sum(-1)).sum((1, 2))
-    np.testing.assert_allclose(head(h).log_prob(x).detach(), expected, rtol=1e-10)
+    np.testing.assert_allclose(head(h).log_prob(x).detach(), expected, rtol=1e-8)
 
 
 def test_components_of_a_mixture_begin_apart():
@@ -160,7 +160,7 @@ def test_another_number_of_levels_than_the_data_have_is_refused():
         build(composing(*SMALL, "decoder=poisson", "decoder.head.num_levels=256"))
 
 
-@pytest.mark.parametrize(("make", "args"), [(Poisson, (1,)), (Categorical, (2.5,)), (MixtureOfLogistics, (17, 0))])
+@pytest.mark.parametrize(("make", "args"), [(Poisson, (1,)), (Categorical, (-3,)), (MixtureOfLogistics, (17, 0))])
 def test_levels_and_components_that_cannot_be_meant_are_refused(make, args):
     with pytest.raises(ValueError, match="must be a whole number"):
         make(vector(), *args)

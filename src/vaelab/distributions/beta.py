@@ -17,7 +17,7 @@ class Beta(td.Beta):
 
     Examples:
         >>> Beta(torch.tensor(0.5), torch.tensor(0.5)).log_prob(torch.tensor([0.0, 0.5, 1.0]))
-        tensor([42.5238, -0.4516,  7.1732])
+        tensor([42.5235, -0.4516,  7.1730])
     """
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:

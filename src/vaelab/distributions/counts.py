@@ -20,7 +20,7 @@ class Poisson(td.Distribution):
 
     Examples:
         >>> Poisson(torch.tensor(-200.0)).log_prob(torch.tensor([0.0, 1.0]))
-        tensor([-1.3839e-87, -2.0000e+02])
+        tensor([  -0., -200.])
     """
 
     arg_constraints: ClassVar = {"log_mean": constraints.real}  # type: ignore[override]
@@ -39,7 +39,7 @@ class Poisson(td.Distribution):
         return self.mean
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        return self._rates(torch.Size(sample_shape)).poisson().to(self.log_mean.dtype)
+        return torch.poisson(self._rates(torch.Size(sample_shape))).to(self.log_mean.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
         x, log_mean = value.double(), self.log_mean.double()
