@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.distributions as td
 
 from tests.helpers.choices import SMALL
 from tests.helpers.commands import composing
@@ -23,7 +22,9 @@ def bits(data, head, nats):
     return bits_per_dim(nats.mean().item(), data.event_shape, head.pixels, data.num_levels)
 
 
-@pytest.mark.parametrize("decoder", ["gaussian", "gaussian_optimal", "logistic", "laplace", "logit_normal", "continuous_bernoulli"])
+@pytest.mark.parametrize(
+    "decoder", ["gaussian", "gaussian_optimal", "logistic", "laplace", "logit_normal", "continuous_bernoulli"]
+)
 def test_a_mass_is_above_its_bound_by_dequantised_pixels(decoder):
     data, module = built(decoder)
     vae = module.vae.eval()

@@ -12,8 +12,9 @@ from vaelab.distributions.intervals import inside
 class Beta(td.Beta):
     """`torch.distributions.Beta`, computed in float64, and finite at 0 and 1.
 
-    `log p(x) = (a - 1) log x + (b - 1) log(1 - x) - log B(a, b)`. The terms of a narrow density cancel, so float32 would
-    lose its digits. At 0 and at 1, where a density is 0 or infinite, `log_prob` is that of the nearest number inside.
+    `log p(x) = (a - 1) log x + (b - 1) log(1 - x) - log B(a, b)`. The terms of a narrow density cancel, so float32
+    would lose its digits. At 0 and at 1, where a density may be 0 or infinite, `log_prob` is that of the nearest number
+    inside.
 
     Examples:
         >>> Beta(torch.tensor(0.5), torch.tensor(0.5)).log_prob(torch.tensor([0.0, 0.5, 1.0]))

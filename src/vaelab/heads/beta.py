@@ -14,8 +14,8 @@ class Beta(Head):
     """Independent beta pixels: `log p(x|z) = sum_i (a_i - 1) log x_i + (b_i - 1) log(1 - x_i) - log B(a_i, b_i)`.
 
     Two parallel layers give the concentrations a and b. Training begins near a = b = 1, the uniform density. The
-    concentrations lie between 0.01, because smaller ones draw nothing but 0 and 1, and 1e5, where the standard deviation
-    of a pixel is a third of one of 256 grey levels, because the density has no upper bound.
+    concentrations are at least 0.01, because smaller ones draw nothing but 0 and 1. They are at most 1e5, because the
+    density has no upper bound; there, the standard deviation of a grey pixel is a third of one of 256 levels.
 
     Examples:
         >>> import torch

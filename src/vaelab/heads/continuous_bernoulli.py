@@ -10,8 +10,8 @@ from vaelab.networks import Network
 class ContinuousBernoulli(Head):
     """Independent continuous Bernoulli pixels, from their logits l: Loaiza-Ganem & Cunningham (2019).
 
-    `log p(x|z) = sum_i x_i l_i - log(1 + exp(l_i)) + log C(l_i)`: the formula of the Bernoulli for grey pixels, with the
-    constant C that makes it a density. Like the Bernoulli it needs one layer only; see
+    `log p(x|z) = sum_i x_i l_i - log(1 + exp(l_i)) + log C(l_i)`: the formula of the Bernoulli for grey pixels, with
+    the constant C that makes it a density. Like the Bernoulli it needs one layer only; see
     `vaelab.distributions.ContinuousBernoulli`.
 
     Examples:

@@ -18,10 +18,9 @@ DISPERSIONS = (0.01, 1e6, 10.0)  # lower and upper limit, and where training beg
 class Poisson(OfLevels):
     """Independent Poisson pixels: `log p(x|z) = sum_i x_i log m_i - m_i - log x_i!`, x_i = 0, 1, 2, ...
 
-    The mean is `m = (num_levels - 1) sigmoid(W h + b)`, because no mean above the highest level is likelier. The counts
-    have no upper end: the mass above the highest level is lost, so the log-likelihood of bright pixels, about half of
-    whose mass lies there, is lower than it could be. Samples may lie above it too. The arguments are those of
-    `OfLevels`.
+    The mean is `m = (num_levels - 1) sigmoid(W h + b)`, because no pixel is likelier under a mean above the highest
+    level. The counts have no upper end, so the mass above the highest level is lost: half of it for a pixel whose mean
+    is that level. Samples may lie above that level too. The arguments are those of `OfLevels`.
 
     Examples:
         >>> import torch
@@ -48,7 +47,8 @@ class NegativeBinomial(Poisson):
     """Independent negative binomial pixels, with a mean m and a dispersion r for each; the variance is `m + m^2 / r`.
 
     `log p(x|z) = sum_i log NB(x_i; m_i, r_i)`, x_i = 0, 1, 2, ...; see `vaelab.distributions.NegativeBinomial`. A large
-    r gives the `Poisson`, whose mean, arguments and missing upper end it has. A second layer gives r, between 0.01 and 1e6.
+    r gives the `Poisson`, whose mean, arguments and missing upper end it has. A second layer gives r, between 0.01 and
+    1e6.
 
     Examples:
         >>> import torch

@@ -12,8 +12,8 @@ from vaelab.networks import Network
 class DiscretisedGaussian(OverLevels):
     """The mass that a Gaussian puts into the cell of each grey level: `OverLevels` of a `DiagonalGaussian`.
 
-    `log P(l|z) = sum_i log(Phi((u_i - mu_i) / sigma_i) - Phi((d_i - mu_i) / sigma_i))`, for the ends d and u of the cell
-    in [0, 1]; the cells of the lowest and the highest level reach to infinity (Ho et al. 2020, section 3.3).
+    `log P(l|z) = sum_i log(Phi((u_i - mu_i) / sigma_i) - Phi((d_i - mu_i) / sigma_i))`, for the ends d and u of the
+    cell in [0, 1]; the cells of the lowest and the highest level reach to infinity (Ho et al. 2020, section 3.3).
 
     Args:
         network: the network before the head.

@@ -11,7 +11,8 @@ from vaelab.networks import Network
 class LogitNormal(LocationScale):
     """Independent pixels whose logits are Gaussian, so that they never leave (0, 1): Aitchison & Shen (1980).
 
-    `log p(x|z) = sum_i log N(logit x_i; mu_i, sigma_i^2) - log x_i - log(1 - x_i)`; the last two terms are the Jacobian.
+    `log p(x|z) = sum_i log N(logit x_i; mu_i, sigma_i^2) - log x_i - log(1 - x_i)`. The last two terms are the
+    Jacobian.
 
     Args:
         network: the network before the head.

@@ -1,4 +1,4 @@
-"""The functions that `conf/` calls: choices, the data's levels, the names of folders, and W&B's environment variables."""
+"""The functions that `conf/` calls: choices, levels of the data, names of folders, and W&B's environment variables."""
 
 from omegaconf import OmegaConf
 
