@@ -1,6 +1,7 @@
 """Distributions over grey levels that have a parameter for each level, or for each component of a mixture."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.distributions as td
@@ -48,7 +49,7 @@ class PixelMixture(td.Distribution):
         torch.Size([5])
     """
 
-    arg_constraints = {}  # noqa: RUF012
+    arg_constraints: ClassVar = {}  # type: ignore[override]
 
     def __init__(self, logits: Tensor, components: td.Distribution) -> None:
         self.log_weights, self.components = logits.log_softmax(-1), components

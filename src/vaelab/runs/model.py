@@ -1,7 +1,7 @@
 """Build the parts of a model and of its objective, without Lightning and without data."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -109,8 +109,8 @@ def part_without_network(part: DictConfig) -> DictConfig:
 
     The node is resolved, because `${...}` in it may refer to other nodes of the configuration.
     """
-    resolved = OmegaConf.create(OmegaConf.to_container(part, resolve=True))
-    return OmegaConf.masked_copy(resolved, [str(key) for key in part if key != "network"])
+    resolved = cast(dict[str, Any], OmegaConf.to_container(part, resolve=True))
+    return OmegaConf.create({key: value for key, value in resolved.items() if key != "network"})
 
 
 def check_estimator(estimator: Any, latent_dim: int) -> None:
