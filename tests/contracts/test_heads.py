@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.func import functional_call, stack_module_state
 
 from tests.helpers.choices import (
     IMAGE,
@@ -116,6 +117,23 @@ def test_its_pixels_have_its_measure_and_lie_in_its_support(name):
     assert p.support.is_discrete == (head.measure == "mass")
     assert p.support.check(x).all()
     assert p.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_stacked_models_have_the_pixels_that_each_has_alone(name):
+    models, z = [made("decoder", name) for _ in range(2)], torch.randn(4, *LATENT)
+    x = models[0](z).sample()
+    parameters, buffers = stack_module_state([model.eval() for model in models])
+    stacked = torch.vmap(lambda *state: functional_call(models[0], state, (z,)).log_prob(x))(parameters, buffers)
+    torch.testing.assert_close(stacked, torch.stack([model(z).log_prob(x) for model in models]), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_reconstructions_lie_among_the_pixels(name):
+    data, module = build(composing(*SMALL, f"decoder={name}"))
+    shown = module.vae.reconstruct(data.draw("train", torch.arange(10)))
+    assert shown.shape == (10, *data.event_shape)
+    assert ((shown >= 0) & (shown <= data.max_pixel)).all()
 
 
 @pytest.mark.parametrize("name", choices("decoder"))
