@@ -21,7 +21,7 @@ from vaelab.heads import (
     Poisson,
     StudentT,
 )
-from vaelab.heads.limits import between
+from vaelab.heads.limits import Limited
 from vaelab.networks import Network
 from vaelab.runs.build import build
 
@@ -59,13 +59,13 @@ def limited(lower, upper, initial, output):
 def test_student_t_has_a_layer_of_degrees_of_freedom():
     head, h, x, _ = made(StudentT)
     scale = np.exp(outputs(head.scale.layer, h) / 2)
-    df = limited(2.1, 1000, 10, outputs(head.df, h))
+    df = limited(2.1, 1000, 10, outputs(head.df.layer, h))
     assert_is_sum(head, h, x, scipy.stats.t.logpdf(x, df, outputs(head.loc, h), scale))
 
 
 def test_beta_has_two_layers_of_concentrations():
     head, h, x, _ = made(Beta)
-    a, b = (limited(0.01, 1e5, 1, outputs(layer, h)) for layer in (head.a, head.b))
+    a, b = (limited(0.01, 1e5, 1, outputs(number.layer, h)) for number in (head.a, head.b))
     assert_is_sum(head, h, x, scipy.stats.beta.logpdf(x, a, b))
 
 
@@ -131,16 +131,21 @@ def test_poisson_has_a_mean_up_to_the_highest_level():
 
 def test_negative_binomial_has_a_mean_and_a_dispersion():
     head, h, _, x = made(NegativeBinomial, LEVELS)
-    mean, r = 16 * scipy.special.expit(outputs(head.mean, h)), limited(0.01, 1e6, 10, outputs(head.dispersion, h))
+    mean, r = 16 * scipy.special.expit(outputs(head.mean, h)), limited(0.01, 1e6, 10, outputs(head.dispersion.layer, h))
     assert_is_sum(head, h, x, scipy.stats.nbinom.logpmf(x, r, r / (r + mean)))
 
 
-def test_limits_hold_and_keep_a_gradient():
-    output = torch.tensor([-50.0, 0.0, 50.0], requires_grad=True)
-    limits = between(0.01, 1e5, 1.0, output)
-    torch.testing.assert_close(limits, torch.tensor([0.01, 1.0, 1e5]))
-    limits.sum().backward()
-    assert (output.grad > 0).all()
+def test_limits_hold_keep_a_gradient_and_are_counted():
+    limited = Limited(vector((4,)), 0.01, 1e5, 1.0)
+    limited.layer.linear.weight.data.zero_()
+    limited.layer.linear.bias.data.copy_(torch.tensor([-50.0, 0.0, 50.0, 50.0]))
+    numbers = limited(torch.zeros(4))
+    torch.testing.assert_close(numbers, torch.tensor([0.01, 1.0, 1e5, 1e5]))
+    numbers.sum().backward()
+    assert (limited.layer.linear.bias.grad > 0).all()
+    assert [limited.share_at_limit().item() for _ in range(2)] == [0.5, 0]  # counted anew
+    limited.eval()(torch.zeros(4))
+    assert limited.share_at_limit().item() == 0  # counted while training only
 
 
 @pytest.mark.parametrize("name", choices("decoder"))

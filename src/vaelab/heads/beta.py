@@ -1,13 +1,12 @@
 """The beta head."""
 
 import torch.distributions as td
+from torch import Tensor
 
 import vaelab.distributions as vd
 from vaelab.heads.base import Features, Head
-from vaelab.heads.limits import between
+from vaelab.heads.limits import Limited
 from vaelab.networks import Network
-
-CONCENTRATIONS = (0.01, 1e5, 1.0)  # lower and upper limit, and where training begins
 
 
 class Beta(Head):
@@ -30,9 +29,10 @@ class Beta(Head):
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
-        self.a = network.output_layer()
-        self.b = network.output_layer()
+        self.a, self.b = (Limited(network, lower=0.01, upper=1e5, initial=1.0) for _ in range(2))
 
     def forward(self, features: Features) -> td.Distribution:
-        a, b = (between(*CONCENTRATIONS, layer(features)) for layer in (self.a, self.b))
-        return self.independent(vd.Beta(a, b, validate_args=False))
+        return self.independent(vd.Beta(self.a(features), self.b(features), validate_args=False))
+
+    def monitors(self) -> dict[str, Tensor]:
+        return {"a_at_limit": self.a.share_at_limit(), "b_at_limit": self.b.share_at_limit()}

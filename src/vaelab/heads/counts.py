@@ -8,11 +8,9 @@ from torch.nn.functional import logsigmoid
 
 import vaelab.distributions as vd
 from vaelab.heads.base import Features
-from vaelab.heads.limits import between
+from vaelab.heads.limits import Limited
 from vaelab.heads.of_levels import OfLevels
 from vaelab.networks import Network
-
-DISPERSIONS = (0.01, 1e6, 10.0)  # lower and upper limit, and where training begins
 
 
 class Poisson(OfLevels):
@@ -61,7 +59,10 @@ class NegativeBinomial(Poisson):
 
     def __init__(self, network: Network, num_levels: int) -> None:
         super().__init__(network, num_levels)
-        self.dispersion = network.output_layer()
+        self.dispersion = Limited(network, lower=0.01, upper=1e6, initial=10.0)
 
     def elements(self, features: Features, log_mean: Tensor) -> td.Distribution:
-        return vd.NegativeBinomial(log_mean, between(*DISPERSIONS, self.dispersion(features)), validate_args=False)
+        return vd.NegativeBinomial(log_mean, self.dispersion(features), validate_args=False)
+
+    def monitors(self) -> dict[str, Tensor]:
+        return {"dispersion_at_limit": self.dispersion.share_at_limit()}

@@ -7,12 +7,10 @@ from torch import Tensor
 
 import vaelab.distributions as vd
 from vaelab.heads.base import Features
-from vaelab.heads.limits import between
+from vaelab.heads.limits import Limited
 from vaelab.heads.location_scale import LocationScale
 from vaelab.heads.scales import PerPixelScale, Scale
 from vaelab.networks import Network
-
-DEGREES = (2.1, 1000.0, 10.0)  # lower and upper limit, and where training begins
 
 
 class StudentT(LocationScale):
@@ -36,7 +34,10 @@ class StudentT(LocationScale):
         self, network: Network, scale: Callable[[Network], Scale] = PerPixelScale, sigmoid_mean: bool = False
     ) -> None:
         super().__init__(network, scale, sigmoid_mean)
-        self.df = network.output_layer()
+        self.df = Limited(network, lower=2.1, upper=1000.0, initial=10.0)
 
     def elements(self, features: Features, loc: Tensor, scale: Tensor) -> td.Distribution:
-        return vd.StudentT(between(*DEGREES, self.df(features)), loc, scale, validate_args=False)
+        return vd.StudentT(self.df(features), loc, scale, validate_args=False)
+
+    def monitors(self) -> dict[str, Tensor]:
+        return super().monitors() | {"df_at_limit": self.df.share_at_limit()}
