@@ -48,7 +48,7 @@ class Quantised(td.Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean level. It costs one pass over the pixels for each level, a fast one if `pixels` has a method `sf`."""
+        """The mean level. It costs one pass over the pixels for each level; a method `sf` of `pixels` makes it fast."""
         if (sf := getattr(self.pixels, "sf", None)) is None:
             return self._expectation(lambda level: level)
         total = torch.zeros(())
