@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.func import functional_call, stack_module_state
 
 from tests.helpers.choices import (
     IMAGE,
@@ -116,3 +117,35 @@ def test_its_pixels_have_its_measure_and_lie_in_its_support(name):
     assert p.support.is_discrete == (head.measure == "mass")
     assert p.support.check(x).all()
     assert p.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_stacked_models_have_the_pixels_that_each_has_alone(name):
+    models, z = [made("decoder", name) for _ in range(2)], torch.randn(4, *LATENT)
+    x = models[0](z).sample()
+    parameters, buffers = stack_module_state([model.eval() for model in models])
+    stacked = torch.vmap(lambda *state: functional_call(models[0], state, (z,)).log_prob(x))(parameters, buffers)
+    torch.testing.assert_close(stacked, torch.stack([model(z).log_prob(x) for model in models]), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_reconstructions_lie_among_the_pixels(name):
+    data, module = build(composing(*SMALL, f"decoder={name}"))
+    shown = module.vae.reconstruct(data.draw("train", torch.arange(10)))
+    assert shown.shape == (10, *data.event_shape)
+    assert ((shown >= 0) & (shown <= data.max_pixel)).all()
+
+
+@pytest.mark.parametrize("name", choices("decoder"))
+def test_extreme_outputs_are_finite_at_the_ends_of_the_support(name):
+    data, module = build(composing(*SMALL, f"decoder={name}"))
+    decoder = module.vae.decoder
+    for layer in [layer for layer in decoder.head.modules() if hasattr(layer, "bias")]:
+        layer.weight.data.zero_()
+        layer.bias.data.copy_(50 * torch.randn_like(layer.bias).sign())  # all pairs of signs, as there are many pixels
+    end = {"binary": 1, "unit": 1 - 2.0**-24, "levels": data.max_pixel}[decoder.head.pixels]
+    x = torch.tensor([data.max_pixel - end, end]).view(2, 1, 1, 1).expand(2, *data.event_shape)
+    log_prob = decoder.log_prob(x, torch.zeros(2, 3))
+    assert log_prob.isfinite().all()
+    log_prob.sum().backward()
+    assert_finite_gradients(decoder.head)

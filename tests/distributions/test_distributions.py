@@ -148,6 +148,14 @@ def test_draws_of_levels_are_levels_and_have_their_moments(make):
     assert p.expand((2, 3)).sample().shape == (2, 3)
 
 
+def test_mean_level_of_a_logistic_is_the_sum_over_its_masses():
+    loc = torch.linspace(-0.2, 1.2, 15)
+    p = Quantised(Logistic(loc, torch.tensor(0.01)), 256)
+    level = torch.arange(256)[:, None]
+    exact = Quantised(Logistic(loc.double(), torch.tensor(0.01).double()), 256).log_prob(level).exp()
+    np.testing.assert_allclose(p.mean, (exact * level).sum(0), rtol=1e-5)
+
+
 @pytest.mark.parametrize("levels", [2, 256])
 def test_moments_of_levels_keep_their_digits_in_float32(levels):
     loc, scale = torch.linspace(-0.2, 1.2, 15), torch.tensor(1e-3)

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-import torch.distributions as td
 
 from tests.helpers.choices import SMALL
 from tests.helpers.commands import composing
 from vaelab.data.batches import Block
 from vaelab.errors import ConfigError
 from vaelab.estimators import ImportanceSampling
-from vaelab.heads import DiagonalGaussian, Head
+from vaelab.heads import Beta, DiagonalGaussian
 from vaelab.pixels import bits_per_dim
 from vaelab.runs.build import build
 from vaelab.runs.serving import scored_as_mass
@@ -23,7 +22,9 @@ def bits(data, head, nats):
     return bits_per_dim(nats.mean().item(), data.event_shape, head.pixels, data.num_levels)
 
 
-@pytest.mark.parametrize("decoder", ["gaussian", "gaussian_optimal", "logistic"])
+@pytest.mark.parametrize(
+    "decoder", ["gaussian", "gaussian_optimal", "logistic", "laplace", "logit_normal", "continuous_bernoulli"]
+)
 def test_a_mass_is_above_its_bound_by_dequantised_pixels(decoder):
     data, module = built(decoder)
     vae = module.vae.eval()
@@ -49,17 +50,6 @@ def test_everything_after_works_on_levels():
     assert data.record()["pixels"] == "levels"
     with pytest.raises(ConfigError, match="whose levels pixels are scored as a mass already"):
         scored_as_mass(vae, data)
-
-
-class Beta(Head):
-    pixels, measure = "unit", "density"
-
-    def __init__(self, network):
-        super().__init__(network)
-        self.a = network.output_layer()
-
-    def forward(self, features):
-        return self.independent(td.Beta(self.a(features).exp(), torch.tensor(1.0), validate_args=False))
 
 
 def test_a_head_without_masses_of_intervals_is_refused():

@@ -61,7 +61,7 @@ def test_a_run_with_example_code_is_evaluated_if_trusted(kind, run_train, tmp_pa
 def test_all_examples_sweep_together_and_appear_in_the_report(run_train, tmp_path):
     write_files_shown(tmp_path)
     chosen = [f"{kind}={Path(yaml).stem}" for kind in KINDS[1:] for yaml in (tmp_path / "my_conf" / kind).iterdir()]
-    line = ["-m", "--config-dir", "my_conf", *chosen, "decoder=poisson,laplace,bernoulli", "latent_dim=2", *QUICK]
+    line = ["-m", "--config-dir", "my_conf", *chosen, "decoder=my_poisson,my_laplace,bernoulli", "latent_dim=2", *QUICK]
     run_train(*line, "trainer.max_steps=2", "sweep.name=mine")
     sweep = tmp_path / "logs" / "sweeps" / "mine"
     assert len(list(sweep.glob("*/metrics.json"))) == 3

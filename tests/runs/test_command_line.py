@@ -54,6 +54,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         # numbers
         ("latent_dim=1,2", "latent_dim=1,2"),
         ("network.hidden_features=10", "network.hidden_features=10"),  # a reference in its file
+        ("decoder.head.num_levels=10", "decoder.head.num_levels=10"),
         ("trainer.precision=32", "trainer.precision=32"),
         ("data.fractions=[1,2]", "data.fractions=[1,2]"),
         ("optimizer.lr=1e-3", "optimizer.lr=1e-3"),

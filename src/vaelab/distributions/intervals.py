@@ -1,4 +1,4 @@
-"""Helpers that compute the mass of an interval."""
+"""Helpers for masses of intervals, and for densities on the interval (0, 1)."""
 
 import torch
 from torch import Tensor
@@ -20,3 +20,9 @@ def standardised(loc: Tensor, scale: Tensor, lower: Tensor, upper: Tensor) -> tu
 def log_one_minus_exp(x: Tensor) -> Tensor:
     """Return log(1 - exp(x)) for x < 0."""
     return (-torch.expm1(x)).log()
+
+
+def inside(value: Tensor) -> Tensor:
+    """Return values of [0, 1] strictly inside: 0 becomes the smallest normal number, 1 the largest number below 1."""
+    limits = torch.finfo(value.dtype)
+    return value.clamp(limits.tiny, 1 - limits.eps / 2)

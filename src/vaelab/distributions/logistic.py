@@ -66,6 +66,10 @@ class Logistic(td.Distribution):
     def cdf(self, value: Tensor) -> Tensor:
         return ((value - self.loc) / self.scale).sigmoid()
 
+    def sf(self, value: Tensor | float) -> Tensor:
+        """Return P(X > value), the survival function, accurate in both tails."""
+        return ((self.loc - value) / self.scale).sigmoid()
+
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < X < upper) in nats, accurate far in a tail and for narrow intervals.
 

@@ -54,7 +54,11 @@ class LocationScale(Head):
                 f"{loc.dim()} axes that broadcast to {tuple(loc.shape)}"
             )
         scale = scale if scale.shape == loc.shape else scale.expand_as(loc)
-        return self.independent(self.family(loc, scale, validate_args=False))
+        return self.independent(self.elements(features, loc, scale))
+
+    def elements(self, features: Features, loc: Tensor, scale: Tensor) -> td.Distribution:
+        """Return the distribution of the elements. A family with more than two parameters computes the others here."""
+        return self.family(loc, scale, validate_args=False)
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
         self.scale.observe(distribution, event)

@@ -5,9 +5,10 @@ from torch import Tensor
 
 import vaelab.distributions as vd
 from vaelab.heads.base import Features, Head
+from vaelab.heads.of_levels import OfLevels
 
 
-class OverLevels(Head):
+class OverLevels(OfLevels):
     """Turn a density over unit pixels into a mass over `num_levels` grey levels.
 
     `log P(l|z) = sum_i log P(l_i / L < X_i < (l_i + 1) / L | z)`, where X are the wrapped head's pixels; see
@@ -20,7 +21,8 @@ class OverLevels(Head):
         num_levels: L.
 
     Raises:
-        ValueError: `head` is not a density over unit pixels; or, in forward, its pixels are not independent.
+        ValueError: `head` is not a density over unit pixels; `num_levels` is not a whole number of at least 2; or, in
+            forward, the pixels are not independent.
 
     Examples:
         >>> import torch
@@ -32,18 +34,14 @@ class OverLevels(Head):
         torch.Size([5])
     """
 
-    pixels = "levels"
-    measure = "mass"
-
     def __init__(self, head: Head, num_levels: int) -> None:
         if (head.pixels, head.measure) != ("unit", "density"):
             raise ValueError(
                 f"OverLevels expects a density over unit pixels, found {type(head).__name__}, a {head.measure} over "
                 f"{head.pixels} pixels: choose a head such as DiagonalGaussian or Logistic"
             )
-        super().__init__(head)
+        super().__init__(head, num_levels)
         self.head = head
-        self.num_levels = num_levels
 
     def forward(self, features: Features) -> td.Distribution:
         unit = self.head(features)

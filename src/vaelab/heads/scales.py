@@ -66,11 +66,14 @@ class Scale(nn.Module):
 
 
 class PerPixelScale(Scale):
-    """A sigma for each element, `log sigma^2 = W5 h + b5`: appendix C.2 of Kingma & Welling (2014)."""
+    """A sigma for each element, `log sigma^2 = W5 h + b5`: appendix C.2 of Kingma & Welling (2014).
 
-    def __init__(self, network: Network, min_scale: float = 0.0) -> None:
+    With `numbers`, each element gets so many sigmas, `[*batch, *event_shape, numbers]`, such as one for each component.
+    """
+
+    def __init__(self, network: Network, min_scale: float = 0.0, numbers: int | None = None) -> None:
         super().__init__(network, min_scale)
-        self.layer = network.output_layer()
+        self.layer = network.output_layer(numbers=numbers)
 
     def log_variance(self, features: Features) -> Tensor:
         return self.layer(features)

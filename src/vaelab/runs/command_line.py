@@ -106,8 +106,8 @@ def _is_text(config: str, key: str) -> bool:
     for i in range(1, len(parts)):  # files of a group
         for file in sorted(Path(CONF, *parts[:i]).glob("*.yaml")):
             values.append(flatten(cast(Flat, OmegaConf.to_container(OmegaConf.load(file)))).get(".".join(parts[i:])))
-    # not a reference to another key, which may be a number
-    return any(value == [] or (isinstance(value, str) and not re.fullmatch(r"\$\{[\w.]+\}", value)) for value in values)
+    number = r"\$\{([\w.]+|num_levels:)\}"  # a reference to another key may be a number
+    return any(value == [] or (isinstance(value, str) and not re.fullmatch(number, value)) for value in values)
 
 
 @cache

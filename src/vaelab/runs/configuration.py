@@ -7,6 +7,7 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.security.redaction import at_home, redacted
@@ -60,6 +61,12 @@ def chosen() -> DictConfig:
     made = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     found = {str(group): choice for group, choice in made.items() if choice and not re.search("[/@]", str(group))}
     return OmegaConf.create(found)  # not plain data, on which `--resolve` would fail
+
+
+def num_levels(_root_: DictConfig) -> int:
+    """Return how many values a pixel of the data can have: `data.num_levels`, or what the data's class declares."""
+    given = _root_.data.get("num_levels")
+    return get_class(_root_.data._target_).num_levels if given is None else given  # type: ignore[attr-defined]
 
 
 def short_key(key: str) -> str:

@@ -1,7 +1,7 @@
 """Build the parts of a model and of its objective, without Lightning and without data."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import instantiate
@@ -111,8 +111,12 @@ def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
 
 
 def part_without_network(part: DictConfig) -> DictConfig:
-    """Return an encoder's or decoder's node without its network, which is a separate argument of the model."""
-    return OmegaConf.masked_copy(part, [str(key) for key in part if key != "network"])
+    """Return an encoder's or decoder's node without its network, which is a separate argument of the model.
+
+    The node is resolved, because `${...}` in it may refer to other nodes of the configuration.
+    """
+    resolved = cast(dict[str, Any], OmegaConf.to_container(part, resolve=True))
+    return OmegaConf.create({key: value for key, value in resolved.items() if key != "network"})
 
 
 def check_estimator(estimator: Any, latent_dim: int) -> None:

@@ -47,6 +47,11 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
             f"{type(head).__name__} declares pixels={head.pixels} and measure={head.measure}, expected "
             f"measure={MEASURES[head.pixels]} for these pixels: correct one of the two"
         )
+    if head.pixels == "levels" and (num_levels := getattr(head, "num_levels", data.num_levels)) != data.num_levels:
+        raise ConfigError(
+            f"{type(head).__name__} models {num_levels} levels, but pixels of {data.name} have {data.num_levels}: "
+            f"type decoder.head.num_levels={data.num_levels}"
+        )
     vae.max_pixel = data.max_pixel
 
 
