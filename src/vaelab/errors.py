@@ -56,3 +56,9 @@ def message_of(error: BaseException) -> str:
     """Return the message of an error, with its notes of one line; others hold tracebacks of other processes."""
     notes = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
     return "; ".join(filter(None, [str(error), *notes]))
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Refuse an argument that is not a whole number of at least `least`, with a ValueError that names it."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, found {value!r}")

@@ -5,7 +5,6 @@
 
 import shutil
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +30,21 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(function, **kwargs | {"backend": "eager", "options": guards})
 
     monkeypatch.setattr(torch, "compile", uncompiled)
+
+
+def before_each_call(change: Callable[[VAEModule], Any]) -> Callable[[VAEModule], None]:
+    """Return how to prepare a module such that `change` is called before each Lightning step."""
+
+    def prepare(module: VAEModule) -> None:
+        take = module.take_steps
+
+        def changing(minibatches: Any) -> Any:
+            change(module)
+            return take(minibatches)
+
+        module.take_steps = changing
+
+    return prepare
 
 
 def assert_same(compiled: Fitted, plain: Fitted) -> None:
@@ -114,16 +128,10 @@ def test_a_clip_that_branches_leaves_the_update_to_the_optimiser(caplog: pytest.
 
 @pytest.mark.usefixtures("traced")
 def test_parameters_that_are_unfrozen_are_trained(caplog: pytest.LogCaptureFixture) -> None:
-    def thaw_later(module: VAEModule) -> None:
-        module.vae.encoder.requires_grad_(False)
-        take = module.take_steps
+    def thaw(module: VAEModule) -> None:
+        module.vae.encoder.requires_grad_(module.steps >= 4)
 
-        def taking(minibatches: Any) -> Any:
-            module.vae.encoder.requires_grad_(module.steps >= 4)
-            return take(minibatches)
-
-        module.take_steps = taking
-
+    thaw_later = before_each_call(thaw)
     line = ("trainer.max_steps=10", "+optimizer.eps=0.01", "steps_per_call=2")
     assert_same(fit("compile=true", *line, prepare=thaw_later), fit(*line, prepare=thaw_later))
     assert "different numbers of steps" in caplog.text
@@ -138,15 +146,10 @@ def test_an_unknown_optimiser_updates_by_itself(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.usefixtures("traced")
 def test_changed_betas_leave_the_update_to_the_optimiser(caplog: pytest.LogCaptureFixture) -> None:
-    def with_falling_beta(module: VAEModule) -> None:
-        take = module.take_steps
+    def lower(module: VAEModule) -> None:
+        module.torch_optimizer().param_groups[0]["betas"] = (0.9 - 0.02 * module.steps, 0.99)
 
-        def after_a_change(minibatches: Any) -> Any:
-            module.torch_optimizer().param_groups[0]["betas"] = (0.9 - 0.02 * module.steps, 0.99)
-            return take(minibatches)
-
-        module.take_steps = after_a_change
-
+    with_falling_beta = before_each_call(lower)
     line = ("trainer.max_steps=8", "+optimizer.eps=0.01", "steps_per_call=2")
     assert_same(fit("compile=true", *line, prepare=with_falling_beta), fit(*line, prepare=with_falling_beta))
     assert "no longer compiled, because more than its learning rate changes" in caplog.text
@@ -162,17 +165,11 @@ def test_a_compiled_step_is_reduced_alike() -> None:
 
 @pytest.mark.usefixtures("traced")
 def test_a_changed_number_of_the_objective_takes_effect() -> None:
-    def changed(module: VAEModule, scale: float) -> None:
-        take = module.take_steps
-
-        def after_a_change(minibatches: Any) -> Any:
-            module.objective.beta = scale * module.steps
-            return take(minibatches)
-
-        module.take_steps = after_a_change
+    def change(module: VAEModule) -> None:
+        module.objective.beta = 0.1 * module.steps
 
     line = (*LINE, "steps_per_call=5")
-    prepare = partial(changed, scale=0.1)
+    prepare = before_each_call(change)
     assert_same(fit("compile=true", *line, prepare=prepare), fit(*line, prepare=prepare))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import softplus
 
-SMALL = 0.05  # size of a logit below which series replace quotients of small numbers
+SMALL = 0.05  # for logits nearer to 0 than this, a series replaces a quotient of two small numbers
 
 
 class ContinuousBernoulli(td.Distribution):

@@ -47,7 +47,7 @@ class Poisson(td.Distribution):
 
     @torch.no_grad()
     def _rates(self, shape: torch.Size) -> Tensor:
-        """Return the rate of each sample."""
+        """Return the rate of the Poisson distribution that each sample is drawn from."""
         return self.log_mean.double().exp().expand(self._extended_shape(shape))
 
 

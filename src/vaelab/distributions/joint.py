@@ -42,6 +42,11 @@ def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, 
     return (q.rsample(shape) if q.has_rsample or torch.is_grad_enabled() else q.sample(shape)), None
 
 
+def sample(q: td.Distribution, sample_shape: Sequence[int] = ()) -> Tensor:
+    """Draw from q. The samples carry a gradient if q is reparametrised, and none if it is not."""
+    return (q.rsample if q.has_rsample else q.sample)(torch.Size(sample_shape))
+
+
 def mean_or_sample(p: td.Distribution) -> Tensor:
     """Return the mean of p, `[*batch, *event_shape]`, or one sample if p has no mean (a flow has none)."""
     try:

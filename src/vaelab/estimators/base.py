@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.errors import check_count
 from vaelab.vae import VAE
 
 PerExample = Float[Tensor, " batch"]
@@ -110,9 +111,7 @@ def of_sums(log_sum: PerExample, log_sum_of_squares: PerExample, num_samples: in
 def at_least_1(estimator: object, *names: str) -> None:
     """Refuse attributes that are not whole numbers of at least 1. The ValueError names the first of them."""
     for name in names:
-        value = getattr(estimator, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"estimator.{name} must be a whole number of at least 1, found {value!r}")
+        check_count(f"estimator.{name}", getattr(estimator, name))
 
 
 def at_least_one_example(x: Tensor) -> None:

@@ -2,14 +2,41 @@
 
 import torch
 import torch.distributions as td
+from torch import Tensor
 
 import vaelab.distributions as vd
+from vaelab.errors import check_count
 from vaelab.heads.base import Features, Head
 from vaelab.heads.scales import PerPixelScale
 from vaelab.networks import Network
 
 
-class FullGaussian(Head):
+class Correlated(Head):
+    """Base class of the Gaussian heads with correlated elements, for events that are vectors.
+
+    Args:
+        network: the network before the head.
+        min_scale: the floor of the scales, as in `PerPixelScale`.
+
+    Raises:
+        ValueError: the event is not a vector.
+    """
+
+    pixels = "unit"
+    measure = "density"
+
+    def __init__(self, network: Network, min_scale: float) -> None:
+        super().__init__(network)
+        if len(self.event_shape) != 1:
+            raise ValueError(f"{type(self).__name__} expects an event that is a vector, found shape {self.event_shape}")
+        self.loc = network.output_layer()
+        self.scale = PerPixelScale(network, min_scale)
+
+    def monitors(self) -> dict[str, Tensor]:
+        return self.scale.monitors()
+
+
+class FullGaussian(Correlated):
     """A Gaussian with any covariance, `N(mu, L L^T)`, for events that are vectors.
 
     L is lower triangular. Its diagonal is a scale with a floor, as in `PerPixelScale`. The d (d - 1) / 2 numbers
@@ -20,16 +47,12 @@ class FullGaussian(Head):
         min_scale: the floor of the diagonal of L.
     """
 
-    pixels = "unit"
-    measure = "density"
-    place: torch.Tensor
-    is_below: torch.Tensor
+    place: Tensor
+    is_below: Tensor
 
     def __init__(self, network: Network, min_scale: float = 1e-3) -> None:
-        super().__init__(network)
-        (size,) = as_vector(self)
-        self.loc = network.output_layer()
-        self.scale = PerPixelScale(network, min_scale)
+        super().__init__(network, min_scale)
+        (size,) = self.event_shape
         self.below = network.output_layer("vector", size * (size - 1) // 2) if size > 1 else None
         # for each element of L, which number of the layer it is; those on and above the diagonal are multiplied by 0
         place = torch.zeros(size, size, dtype=torch.long)
@@ -44,11 +67,8 @@ class FullGaussian(Head):
             scale_tril = scale_tril + self.is_below * below
         return vd.MultivariateNormal(self.loc(features), scale_tril=scale_tril, validate_args=False)
 
-    def monitors(self) -> dict[str, torch.Tensor]:
-        return self.scale.monitors()
 
-
-class LowRankGaussian(Head):
+class LowRankGaussian(Correlated):
     """A Gaussian with the covariance `W W^T + diag(sigma^2)`, for events that are vectors; W has `rank` columns.
 
     Args:
@@ -60,28 +80,11 @@ class LowRankGaussian(Head):
         ValueError: `rank` is below 1.
     """
 
-    pixels = "unit"
-    measure = "density"
-
     def __init__(self, network: Network, rank: int = 2, min_scale: float = 1e-3) -> None:
-        super().__init__(network)
-        as_vector(self)
-        if not isinstance(rank, int) or rank < 1:
-            raise ValueError(f"rank must be a whole number of at least 1, found {rank!r}")
-        self.loc = network.output_layer()
-        self.scale = PerPixelScale(network, min_scale)
+        super().__init__(network, min_scale)
+        check_count("rank", rank)
         self.factor = network.output_layer(numbers=rank)
-
-    def monitors(self) -> dict[str, torch.Tensor]:
-        return self.scale.monitors()
 
     def forward(self, features: Features) -> td.Distribution:
         variance = self.scale(features).square()
         return vd.LowRankMultivariateNormal(self.loc(features), self.factor(features), variance, validate_args=False)
-
-
-def as_vector(head: Head) -> tuple[int]:
-    """Return the shape of the head's event. Refuse an event that is not a vector."""
-    if len(head.event_shape) != 1:
-        raise ValueError(f"{type(head).__name__} expects an event that is a vector, found shape {head.event_shape}")
-    return (head.event_shape[0],)

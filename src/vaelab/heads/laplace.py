@@ -5,7 +5,7 @@ from vaelab.heads.location_scale import LocationScale
 
 
 class Laplace(LocationScale):
-    """Independent Laplace pixels, whose best location is a median, so that outliers matter less than to a Gaussian.
+    """Independent Laplace pixels. The best location is a median, so an outlier moves it less than a Gaussian's mean.
 
     `mu = W h + b`, `log p(x|z) = sum_i -|x_i - mu_i| / b_i - log(2 b_i)`. The `scale` gives b; the standard deviation
     is `sqrt(2) b`. The arguments are those of `LocationScale`; an `OptimalScale` is refused.

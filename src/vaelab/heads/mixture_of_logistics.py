@@ -5,6 +5,7 @@ import torch.distributions as td
 from torch import Tensor
 
 import vaelab.distributions as vd
+from vaelab.errors import check_count
 from vaelab.heads.base import Features
 from vaelab.heads.of_levels import OfLevels
 from vaelab.heads.scales import PerPixelScale
@@ -41,8 +42,7 @@ class MixtureOfLogistics(OfLevels):
 
     def __init__(self, network: Network, num_levels: int, num_components: int = 5, min_scale: float = 0.0) -> None:
         super().__init__(network, num_levels)
-        if not isinstance(num_components, int) or num_components < 1:
-            raise ValueError(f"num_components must be a whole number of at least 1, found {num_components!r}")
+        check_count("num_components", num_components)
         self.logits = network.output_layer("pixel", num_components)
         self.loc = network.output_layer(numbers=num_components)
         self.scale = PerPixelScale(network, min_scale, numbers=num_components)

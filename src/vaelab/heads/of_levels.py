@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vaelab.errors import check_count
 from vaelab.heads.base import Head
 
 
@@ -21,6 +22,5 @@ class OfLevels(Head):
 
     def __init__(self, network: Any, num_levels: int) -> None:
         super().__init__(network)
-        if not isinstance(num_levels, int) or num_levels < 2:
-            raise ValueError(f"num_levels must be a whole number of at least 2, found {num_levels!r}")
+        check_count("num_levels", num_levels, least=2)
         self.num_levels = num_levels

@@ -8,6 +8,7 @@ import torch.distributions as td
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vaelab.errors import check_count
 from vaelab.metric import Metric
 from vaelab.vae import VAE, Image
 
@@ -128,8 +129,7 @@ def factorises(q: td.Distribution) -> bool:
 def at_least_1(**arguments: int) -> None:
     """Refuse an argument of an objective that is not a whole number of at least 1."""
     for name, value in arguments.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"objective.{name} must be a whole number of at least 1, found {value!r}")
+        check_count(f"objective.{name}", value)
 
 
 def at_least_0(**arguments: float) -> None:

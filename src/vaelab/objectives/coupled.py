@@ -7,6 +7,7 @@ import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.distributions import sample
 from vaelab.objectives.base import PerExample, at_least_0, factorises
 from vaelab.objectives.elbo import Parts, Penalised
 from vaelab.vae import VAE
@@ -43,10 +44,9 @@ class InfoVAE(Penalised):
         self.alpha, self.strength = alpha, strength
 
     def penalty(self, parts: Parts, step: Tensor) -> PerExample:
-        draw = parts.p.rsample if parts.p.has_rsample else parts.p.sample  # a prior that learns needs the gradient
         # the samples of one example are no independent draws of q(z), so each minibatch of samples stands alone
         minibatches = parts.z.reshape(-1, *parts.z.shape[-2:])
-        discrepancy = torch.stack([squared_mmd(z, draw(z.shape[:1])) for z in minibatches]).mean()
+        discrepancy = torch.stack([squared_mmd(z, sample(parts.p, z.shape[:1])) for z in minibatches]).mean()
         kl = parts.kl if self.alpha == 0 else (1 - self.alpha) * parts.kl
         return kl + (self.alpha + self.strength - 1) * discrepancy
 

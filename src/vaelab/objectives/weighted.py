@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
-from vaelab.distributions import draw
+from vaelab.distributions import draw, sample
+from vaelab.errors import check_count
 from vaelab.objectives.base import BOUND, Objective, Terms, at_least_1
 from vaelab.objectives.elbo import ELBO
 from vaelab.vae import VAE, Image
@@ -55,19 +56,17 @@ class Weighted(Objective):
 
     def __init__(self, num_samples: int) -> None:
         super().__init__()
-        if not isinstance(num_samples, int) or num_samples < self.fewest:
-            least = f"a whole number of at least {self.fewest}"
-            raise ValueError(f"objective.num_samples must be {least}, found {num_samples!r}")
+        check_count("objective.num_samples", num_samples, self.fewest)
         self.num_samples = num_samples
 
-    def weigh(self, vae: VAE, x: Image, stopped: bool = False) -> Weights:
-        """Draw z, and return the weights; if `stopped`, log q(z|x) has no gradient with respect to q's parameters.
+    def weigh(self, vae: VAE, x: Image, groups: int = 1, stopped: bool = False) -> Weights:
+        """Draw `groups` times `num_samples` samples of z, and return their weights.
 
-        A stopped q keeps the gradient with respect to z, which is that of the sticking-the-landing estimator.
+        If `stopped`, the parameters of q are constants in log q(z|x). Its gradient then flows through z only.
         """
         head, features = vae.encoder.head, vae.encoder.features(vae.scaled(x))
         q = head(features)
-        z, log_q = draw(q, (self.num_samples,))
+        z, log_q = draw(q, (groups * self.num_samples,))
         if stopped and torch.is_grad_enabled():
             constant = {name: parameter.detach() for name, parameter in head.named_parameters()}
             log_q = functional_call(head, constant, features.detach()).log_prob(z)
@@ -112,10 +111,10 @@ class IWAE(Weighted):
     def __init__(self, num_samples: int = 50, num_groups: int = 1) -> None:
         at_least_1(num_groups=num_groups)
         super().__init__(num_samples)
-        self.num_groups, self.num_samples = num_groups, num_groups * num_samples
+        self.num_groups = num_groups
 
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
-        weights = self.weigh(vae, x)
+        weights = self.weigh(vae, x, self.num_groups)
         groups = weights.log_w.unflatten(0, (-1, self.num_groups))
         bound = log_mean_exp(groups).mean(0)
         return self.terms(-bound, bound, weights)
@@ -167,8 +166,8 @@ class Renyi(Weighted):
     """The variational Renyi bound: Li & Turner (2016).
 
     `L_alpha = 1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha)`. It is the importance-weighted bound for alpha = 0, and
-    the ELBO for alpha = 1. A negative alpha gives no lower bound, so none is reported. With few
-    samples it acts like an alpha nearer to 1.
+    the ELBO for alpha = 1. A negative alpha gives no lower bound, so none is reported. With few samples it acts like an
+    alpha nearer to 1.
 
     Args:
         alpha: the order; above 1, rare small weights decide, and the estimate is unreliable.
@@ -225,7 +224,7 @@ class ReweightedWakeSleep(Weighted):
 
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         q = vae.encode(x)
-        z = (q.rsample if q.has_rsample else q.sample)((self.num_samples,)).detach()
+        z = sample(q, (self.num_samples,)).detach()
         log_q, log_prior = q.log_prob(z), vae.latent_prior().log_prob(z)
         weights = Weights(z, vae.decoder.log_prob(x, z), log_q - log_prior)
         normalised = weights.log_w.detach().softmax(0)

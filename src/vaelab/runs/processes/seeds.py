@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,11 +124,12 @@ def way_of(cfg: DictConfig) -> Callable[[Sequence[Member], str | None, Stop], No
 
 def why_not_stacked(cfg: DictConfig) -> str | None:
     """Take a stacked step of two small minibatches on the CPU; return why it failed, or None."""
-    made = [build(cfg) for _ in range(2)]
-    steps = [Step(m.vae, m.objective, d, m.optimizer(m.vae.parameters()), m.weight_prior) for d, m in made]
+    data, module = build(cfg)
+    models = module.vae, deepcopy(module.vae)
+    steps = [Step(m, module.objective, data, module.optimizer(m.parameters()), module.weight_prior) for m in models]
     for step in steps:
         stay_on_cpu(step.optimizer)
-    indices = torch.arange(min(2, made[0][0].num_train)).expand(2, -1)
+    indices = torch.arange(min(2, data.num_train)).expand(2, -1)
     try:
         StackedStep(steps)(indices, indices.shape[1], (("train", 0, 0, 0, 0), ("train", 1, 0, 0, 0)))
     except Exception as error:

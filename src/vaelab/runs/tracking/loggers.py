@@ -103,7 +103,7 @@ def summarize(logger: Logger | None, metrics: Mapping[str, float], key: Key) -> 
     final: dict[str, Any] = dict(metrics)
     for name, best in BEST.items():
         if name in metrics:
-            # W&B does not know the values of earlier attempts, one of which may have given the best weights
+            # the best weights may be from an earlier attempt of this run, whose values W&B does not know
             known = [metrics[name], metrics.get(f"best/{name}"), (summary.get(name) or {}).get(best.__name__)]
             final[name] = {"last": metrics[name], best.__name__: best(value for value in known if value is not None)}
     summary.update(final | within(key, metrics))
