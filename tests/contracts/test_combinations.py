@@ -1,0 +1,42 @@
+"""Choices of several groups together: they train, or one line says why they do not go together."""
+
+import runpy
+
+import pytest
+import torch
+
+from tests.helpers.commands import ROOT
+from tests.helpers.training import fit
+
+combinations = runpy.run_path(str(ROOT / "scripts" / "combinations.py"))
+
+
+def trained(chosen, steps):
+    """Train a small model with these choices, on small minibatches, because a VampPrior with IWAE is slow."""
+    return fit(
+        *(f"{group}={name}" for group, name in chosen.items()),
+        f"trainer.max_steps={steps}",
+        "latent_dim=20",
+        "batch_size=10",
+    )
+
+
+def assert_finite(fitted):
+    assert all(value.isfinite().all() for value in fitted.state.values() if torch.is_floating_point(value))
+    assert all(abs(value) < float("inf") for _, metrics in fitted.recorder.told for value in metrics.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_a_drawn_combination_trains(seed):
+    assert_finite(trained(combinations["drawn"](seed), 20))
+
+
+@pytest.mark.exhaustive
+def test_each_pair_trains_or_is_refused_in_one_line():
+    for pair, chosen in combinations["pairs"]():
+        if reason := combinations["refusal"](chosen):
+            assert "\n" not in reason, pair
+            assert ": type " in reason or "so type " in reason, pair
+        else:
+            assert_finite(trained(chosen, 2))
