@@ -19,7 +19,7 @@ from vaelab import train
 from vaelab.evaluation import trust
 from vaelab.evaluation.comparability import name_of
 from vaelab.evaluation.lightning_module import EvaluationModule
-from vaelab.evaluation.predictive import RANK_HISTOGRAM, predictive_summary
+from vaelab.evaluation.predictive import CHECKED, RANK_HISTOGRAM, predictive_summary
 from vaelab.priors import StandardNormal
 from vaelab.runs.evaluating.cache import LAYOUT
 from vaelab.signals import Interrupted
@@ -103,7 +103,7 @@ def test_each_evaluation_keeps_its_values_example_by_example(folder: Path, run_e
     assert columns["log_likelihood"].double().mean().item() == pytest.approx(told["test/log_likelihood"], rel=1e-12)
     run_evaluate("run_dir=run", "limit=100")  # the beginning of the split
     assert numbers(folder)["test/elbo"] == pytest.approx(columns["elbo"][:100].double().mean().item(), rel=1e-12)
-    check = predictive_summary(columns[RANK_HISTOGRAM][:100].double())
+    check = predictive_summary(*(columns[name][:100].double() for name in CHECKED))
     assert {name: numbers(folder)[f"test/{name}"] for name in check} == pytest.approx(check, rel=1e-12)
     run_evaluate("run_dir=run", "split=val")
     assert numbers(folder)["val/elbo"] == results(folder)["val/elbo"]

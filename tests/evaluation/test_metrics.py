@@ -17,7 +17,7 @@ from vaelab.evaluation.advice import on_bound, on_estimate, verdicts
 from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.metrics import bound_summary, estimate_summary, summary
 from vaelab.evaluation.per_example import Records
-from vaelab.evaluation.predictive import NUM_RANKS, RANK_HISTOGRAM
+from vaelab.evaluation.predictive import NUM_RANKS, OUTSIDE, RANK_HISTOGRAM
 from vaelab.heads import Bernoulli, Logistic
 from vaelab.networks import Network
 from vaelab.objectives import ELBO
@@ -38,7 +38,7 @@ def records(n=5, **more):
     elbo = torch.tensor([-100.0, -90.0, -95.0, -105.0, -110.0])[:n]
     zeros = torch.zeros(n)
     latent = {"log_posterior": zeros, "log_aggregate": zeros, "log_prior": zeros}
-    latent |= {RANK_HISTOGRAM: torch.full((n, NUM_RANKS), 1 / NUM_RANKS)}
+    latent |= {RANK_HISTOGRAM: torch.full((n, NUM_RANKS), 1 / NUM_RANKS), OUTSIDE: torch.zeros(n)}
     found.add((0, 0), {"elbo": elbo, "reconstruction": elbo + 20, "kl": zeros + 20.0, **latent, **more})
     return found
 
@@ -164,6 +164,7 @@ COMPLAINTS = {
     "the tails of p(x|z) are too heavy: 50% intervals hold 40%": {"coverage_50": 0.4, "coverage_90": 0.96},
     "p(x|z) are too low: 58% of the pixels lie above their median": {"above_median": 0.58},
     "p(x|z) are too high: 42% of the pixels lie above their median": {"above_median": 0.42},
+    "30% of p(x|z) is lost, because it lies at values that no pixel has": {"outside_range": 0.3},
 }
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from vaelab.estimators import AnnealedImportanceSampling, Estimator, RefinedImportanceSampling
-from vaelab.evaluation.predictive import COVERAGES, NUM_EXAMPLES
+from vaelab.evaluation.predictive import COVERAGES, NUM_EXAMPLES, OUTSIDE
 from vaelab.evaluation.trust import MIXED, is_poor, knows_bias, on_bias, on_proposal
 
 Metrics = Mapping[str, float]
@@ -221,4 +221,6 @@ def on_predictions(metrics: Metrics) -> list[str]:
     if above := gap("above_median", 0.5):
         share = f"{metrics['above_median']:.0%} of the pixels lie above their median"
         sentences.append(f"the predictions p(x|z) are too {'low' if above > 0 else 'high'}: {share}")
+    if (outside := metrics.get(OUTSIDE, 0.0)) > MISFIT:
+        sentences.append(f"{outside:.0%} of p(x|z) is lost, because it lies at values that no pixel has")
     return sentences

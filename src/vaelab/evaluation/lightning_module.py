@@ -134,7 +134,7 @@ class EvaluationModule(pl.LightningModule):
                 values |= latent_values(self.vae, x, self.aggregate)
                 if is_checked(block):
                     self.seed_for(split, block, RANK_HISTOGRAM)
-                    values[RANK_HISTOGRAM] = predictive_check(self.vae, x)
+                    values |= predictive_check(self.vae, x)
                 if self.inference_gap:
                     self.seed_for(split, block, "inference gap")
                     values |= gap_values(self.vae, x)

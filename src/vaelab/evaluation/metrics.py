@@ -12,7 +12,7 @@ from vaelab.evaluation.declared import OF_ESTIMATE
 from vaelab.evaluation.inference_gap import GAP_VALUES, gap_summary
 from vaelab.evaluation.latent_usage import LATENT_VALUES, latent_summary, spread_of_mean
 from vaelab.evaluation.per_example import Records
-from vaelab.evaluation.predictive import RANK_HISTOGRAM, predictive_summary
+from vaelab.evaluation.predictive import CHECKED, predictive_summary
 from vaelab.heads import Head
 from vaelab.objectives import ELBO
 from vaelab.objectives.base import BOUND
@@ -42,7 +42,7 @@ def summary(records: Records, estimators: Mapping[str, Estimator], data: ImageDa
     spread = {"sampling_error": "elbo", "rate_error": "kl", "distortion_error": "reconstruction"}
     found |= {name: spread_of_mean(records.column(column)) for name, column in spread.items()}
     found |= latent_summary({name: records.column(name) for name in LATENT_VALUES if name in records.names})
-    found |= predictive_summary(records.column(RANK_HISTOGRAM))
+    found |= predictive_summary(*map(records.column, CHECKED))
     found |= gap_summary({name: records.column(name) for name in GAP_VALUES if name in records.names})
     for prefix, estimator in estimators.items():
         names = [metric.name for metric in OF_ESTIMATE if prefix + metric.name in records.names]

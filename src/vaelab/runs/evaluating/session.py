@@ -11,7 +11,7 @@ from vaelab.data.base import Tested
 from vaelab.errors import ConfigError
 from vaelab.estimators import Several
 from vaelab.evaluation.advice import verdicts
-from vaelab.evaluation.predictive import RANK_HISTOGRAM, is_checked
+from vaelab.evaluation.predictive import CHECKED, is_checked
 from vaelab.objectives import ELBO
 from vaelab.runs.build import make_trainer
 from vaelab.runs.configuration import contents
@@ -95,7 +95,7 @@ class Evaluation:
         needed = {}
         for block in self.data.tested_blocks(self.module.part_size):
             estimates = [f"{prefix}log_likelihood" for prefix in self.module.estimators_of(block)]
-            checked = [RANK_HISTOGRAM] if is_checked(block) else []
+            checked = CHECKED if is_checked(block) else ()
             needed[block.key] = (len(block), [*estimates, *checked, *([] if block.part else BOUND_AND_LATENT)])
         self.module.tested = self.kept.load(needed)
         self.data.tested.done = frozenset(self.module.tested.blocks)
