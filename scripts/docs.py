@@ -21,7 +21,7 @@ Arrows = dict[str, set[str]]
 
 
 def choices_table() -> str:
-    """Return a table of the groups in `conf/`: their choices, each with the first comment of its file.
+    """Return a table of the groups in `conf/` and their choices, which `--help` explains.
 
     Groups stand in the order of `conf/train.yaml`. Its own choices are bold; other groups follow.
     """
@@ -38,16 +38,9 @@ def choices_table() -> str:
     for group in [*order, *sorted(groups.keys() - set(order))]:
         cells = ["**none**"] if group in chosen and chosen[group] is None else []
         for file in groups[group]:
-            name = f"**`{file.stem}`**" if file.stem == chosen.get(group) else f"`{file.stem}`"
-            cells.append(f"{name} {first_comment(file)}".strip().replace("|", r"\|"))
-        lines.append(f"| `{group.removeprefix('runtime/')}` | {'<br>'.join(cells)} |")
+            cells.append(f"**`{file.stem}`**" if file.stem == chosen.get(group) else f"`{file.stem}`")
+        lines.append(f"| `{group.removeprefix('runtime/')}` | {', '.join(cells)} |")
     return "\n".join(lines)
-
-
-def first_comment(file: Path) -> str:
-    """Return the first comment of a YAML file that is no directive of Hydra's, or nothing."""
-    found = re.search("^# (?!@)(.*)$", file.read_text(), flags=re.MULTILINE)
-    return found[1] if found else ""
 
 
 def package_map() -> str:
