@@ -4,7 +4,6 @@
 """
 
 import ast
-import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
