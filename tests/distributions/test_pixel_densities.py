@@ -10,10 +10,20 @@ import scipy.stats
 import torch
 
 from tests.helpers.distributions import assert_samples_have_its_moments, assert_total_is_one
-from vaelab.distributions import Beta, ContinuousBernoulli, Laplace, LogitNormal, Quantised, StudentT, mean_or_sample
+from vaelab.distributions import (
+    Beta,
+    ContinuousBernoulli,
+    Laplace,
+    Logistic,
+    LogitNormal,
+    Normal,
+    Quantised,
+    StudentT,
+    mean_or_sample,
+)
 
 mpmath.mp.dps = 60
-LOGITS = [-200, -50, -20, -3, -0.0501, -0.0499, -1e-4, 1e-12, 0.03, 0.2, 7, 20, 50, 200]
+LOGITS = [-200, -50, -20, -3, -0.0501, -0.0499, -1e-4, 0, 1e-12, 0.03, 0.2, 7, 20, 50, 200]
 
 
 def tensor(*x):
@@ -55,6 +65,13 @@ def test_masses_of_levels_sum_to_one(name, levels):
     values = torch.arange(levels).double()
     masses = Quantised(p, levels).log_prob(values).exp()
     assert masses.sum().item() == pytest.approx(1, abs=1e-11)
+
+
+@pytest.mark.parametrize("family", [Laplace, Logistic, Normal])
+def test_survival_function_gives_the_mean_level_of_the_masses(family):
+    levels = Quantised(family(tensor(-0.2, 0.4, 0.97), tensor(0.05, 0.3, 0.1)), 17)
+    expected = levels._expectation(lambda level: level)
+    torch.testing.assert_close(levels.mean, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("end", [-1000.0, -1.0, 0.0, 40.0])
@@ -120,7 +137,7 @@ def test_ends_of_the_unit_interval_are_finite(make):
 
 def exact(logit):
     """log C, mean and variance of the continuous Bernoulli."""
-    e = mpmath.mpf(logit)
+    e = mpmath.mpf(logit or 1e-15)
     constant = mpmath.log(e / mpmath.tanh(e / 2))
     return constant, mpmath.mpf(1) / 2 + mpmath.coth(e / 2) / 2 - 1 / e, 1 / e**2 - mpmath.csch(e / 2) ** 2 / 4
 

@@ -73,10 +73,10 @@ def test_floor_holds_and_is_counted():
     assert head.monitors()["scale_at_floor"].item() == 0  # counted anew, and while training only
 
 
-def test_gradient_survives_at_the_floor():
+def test_gradient_survives_below_the_floor():
     head = gaussian(min_scale=0.01)
     with torch.no_grad():
-        head.scale.layer.linear.bias.fill_(math.log(0.01**2))
+        head.scale.layer.linear.bias.fill_(math.log(0.01**2) - 3)
     head(torch.zeros(1, 4)).log_prob(torch.full((1, *EVENT), 5.0)).sum().backward()
     assert (head.scale.layer.linear.bias.grad.abs() > 0).all()
 
@@ -98,14 +98,17 @@ def test_one_scale_is_learnt_or_fixed(scale, option, learnt):
     assert [name for name, _ in head.scale.named_parameters()] == learnt
 
 
-def test_optimal_scale_is_the_root_mean_square_of_training_residuals():
-    head = gaussian(OptimalScale, momentum=0.999)
-    residuals = []
-    for _ in range(50):
+@pytest.mark.parametrize("momentum", [0.999, 0.5])
+def test_optimal_scale_is_the_running_root_mean_square_of_training_residuals(momentum):
+    head = gaussian(OptimalScale, momentum=momentum)
+    mean_square = 0.0
+    for step in range(1, 51):
         p, x = head(torch.randn(8, 4)), torch.randn(8, *EVENT)
         head.observe(p, x)
-        residuals.append((x - p.mean).square().mean().item())
-    expected = math.sqrt(np.mean(residuals))
+        weight = max(1 / step, 1 - momentum)
+        mean_square += weight * ((x - p.mean).square().mean().item() - mean_square)
+    expected = math.sqrt(mean_square)
+    assert not head.scale.mean_square.requires_grad
     assert head(torch.zeros(1, 4)).stddev.flatten()[0].item() == pytest.approx(expected, rel=1e-5)
     assert head.monitors()["optimal_scale"].item() == pytest.approx(expected, rel=1e-5)
 

@@ -23,6 +23,7 @@ from vaelab.objectives import (
 )
 from vaelab.objectives.coupled import SCALES, log_aggregate, squared_mmd
 from vaelab.objectives.elbo import Parts
+from vaelab.priors import LearnedNormal, MixtureOfGaussians
 
 STEP = torch.tensor(0)
 
@@ -175,6 +176,15 @@ def test_a_posterior_that_does_not_factorise_is_refused(model):
     vae.encoder.forward = lambda x: td.MultivariateNormal(torch.zeros(len(x), 4), torch.eye(4))
     for objective in (FreeBits(), TotalCorrelation()):
         assert "type encoder=gaussian" in objective.refusal(vae)
+
+
+def test_mmd_refuses_a_learnt_prior_whose_samples_carry_no_gradient(model):
+    vae, _ = model
+    assert InfoVAE().refusal(vae) is None
+    vae.prior = LearnedNormal((4,), (1, 4, 5))
+    assert InfoVAE().refusal(vae) is None
+    vae.prior = MixtureOfGaussians((4,), (1, 4, 5))
+    assert "type prior=normal" in InfoVAE().refusal(vae)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def no_encoder(x: torch.Tensor) -> td.Distribution:
 def test_the_learnt_normal_begins_as_the_standard_one():
     p = LearnedNormal((3,), (1, 2, 2))(no_encoder)
     assert torch.equal(p.mean, torch.zeros(3))
-    torch.testing.assert_close(p.stddev, torch.ones(3), rtol=2e-3, atol=0)
+    torch.testing.assert_close(p.stddev, torch.ones(3), rtol=1e-6, atol=0)
 
 
 def test_vamp_is_the_mean_of_posteriors_of_its_inputs():
@@ -66,7 +66,7 @@ def test_mixture_components_are_weighed():
     with torch.no_grad():
         prior.logits.copy_(torch.tensor([0.25, 0.75]).log())
         prior.loc.copy_(torch.tensor([[-5.0], [5.0]]))
-    near = td.Normal(0.0, 1.001).log_prob(torch.zeros(()))
+    near = td.Normal(0.0, 1.0).log_prob(torch.zeros(()))
     torch.testing.assert_close(prior(no_encoder).log_prob(torch.tensor([5.0])), near + torch.tensor(0.75).log())
 
 

@@ -56,8 +56,9 @@ class ContinuousBernoulli(td.Distribution):
         return torch.where(self.logits > 0, 1 - distance, distance)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        logits = self.logits
-        return logits * (value - (logits > 0).to(value.dtype)) - softplus(-logits.abs()) + _log_constant(logits)
+        logits = self.logits  # not abs(logits), whose gradient is wrong at 0
+        above, below = logits * (value - 1) - softplus(-logits), logits * value - softplus(logits)
+        return torch.where(logits > 0, above, below) + _log_constant(logits)
 
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < X < upper) in nats, as `l lower + log w + A(l w) - A(l)`.

@@ -18,6 +18,12 @@ class Laplace(td.Laplace):
         tensor(0.5000)
     """
 
+    def sf(self, value: Tensor | float) -> Tensor:
+        """Return P(X > value), computed in float64."""
+        z = (self.loc.double() - value) / self.scale
+        tail = 0.5 * (-z.abs()).exp()
+        return torch.where(z < 0, tail, 1 - tail).to(self.loc.dtype)
+
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < X < upper) in nats, accurate far in a tail and for narrow intervals.
 

@@ -26,6 +26,10 @@ class Normal(td.Normal):
         shape = self._extended_shape(torch.Size(sample_shape))
         return self.loc + self.scale * standard_normal(shape, self.loc)
 
+    def sf(self, value: Tensor | float) -> Tensor:
+        """Return P(X > value), computed in float64."""
+        return torch.special.ndtr((self.loc.double() - value) / self.scale).to(self.loc.dtype)
+
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < X < upper) in nats. The mass has about 8 correct digits, even far in a tail.
 

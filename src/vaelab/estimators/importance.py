@@ -28,8 +28,9 @@ class ImportanceSampling:
     Args:
         num_samples: K.
         max_batch_elements: upper limit on the elements (4 bytes each) of the largest tensor that a module of the
-            decoder returns; a few such tensors exist at a time. One sample of one example is always allowed. The
-            default is 244 MiB. On a CPU the limit is at most 3 MiB, because smaller tensors are faster there.
+            decoder returns, at most 244 MiB by default. Several such tensors exist at a time: 3 with a Bernoulli head,
+            7 with a Gaussian one, and up to 37 with the heads over grey levels. One sample of one example is always
+            allowed. On a CPU the limit is at most 3 MiB, because smaller tensors are faster there.
 
     Raises:
         ValueError: an argument is below 1; or, when called, x is an empty batch.

@@ -9,13 +9,14 @@ from torch.nn.functional import logsigmoid
 from vaelab.heads.base import Features
 from vaelab.networks import Network
 
+LOG_ODDS = math.log(99)  # of a sigmoid that is within 1 % of 1
+
 
 class Limited(nn.Module):
     """A number between two limits for each element: `lower + (upper - lower) sigmoid(W h + b + c)`.
 
     The constant c is such that `W h + b = 0` gives `initial`; near there, the number is about
-    `lower + (initial - lower) exp(W h + b)`. A clamp would stop the gradient at the limits, and so would a sigmoid that
-    rounds to 1; this does not.
+    `lower + (initial - lower) exp(W h + b)`. The gradient becomes small near the limits, but not 0 as that of a clamp.
 
     Args:
         network: the network before the head.
@@ -23,7 +24,7 @@ class Limited(nn.Module):
         initial: where training begins, in between.
     """
 
-    above_half: Tensor
+    at_limit: Tensor
     counted: Tensor
 
     def __init__(self, network: Network, lower: float, upper: float, initial: float) -> None:
@@ -32,7 +33,7 @@ class Limited(nn.Module):
         self.lower, self.size = lower, upper - lower
         share = (initial - lower) / self.size
         self.offset = math.log(share / (1 - share))
-        self.register_buffer("above_half", torch.zeros(()), persistent=False)
+        self.register_buffer("at_limit", torch.zeros(()), persistent=False)
         self.register_buffer("counted", torch.zeros(()), persistent=False)
 
     def forward(self, features: Features) -> Tensor:
@@ -40,13 +41,17 @@ class Limited(nn.Module):
         output = self.layer(features) + self.offset
         if self.training:
             with torch.no_grad():
-                self.above_half += (output > 0).float().mean()
+                near = (output > LOG_ODDS) | (output - self.offset < -LOG_ODDS)
+                self.at_limit += near.float().mean()
                 self.counted += 1
         return self.lower + self.size * logsigmoid(output).exp()
 
     def share_at_limit(self) -> Tensor:
-        """Return the share of numbers above half of the upper limit since the last call, in training."""
-        share = self.above_half / self.counted.clamp_min(1)
-        self.above_half.zero_()
+        """Return the share of numbers near a limit since the last call, in training.
+
+        That is within 1 % of the range below `upper`, or of the range from `lower` to `initial` above `lower`.
+        """
+        share = self.at_limit / self.counted.clamp_min(1)
+        self.at_limit.zero_()
         self.counted.zero_()
         return share

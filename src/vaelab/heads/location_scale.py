@@ -20,7 +20,7 @@ class LocationScale(Head):
         sigmoid_mean: pass the location through a sigmoid, as section 5 of Kingma & Welling (2014) does for Frey Face.
 
     Attributes:
-        family: makes the elements' distribution from `(loc, scale)`; its mean is `loc`.
+        family: makes the elements' distribution from `(loc, scale)`.
 
     Raises:
         ValueError: the scale is an `OptimalScale`, but the family is not Gaussian; or, in forward, the scale is not a

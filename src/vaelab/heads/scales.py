@@ -1,7 +1,7 @@
 """Scales: modules that map features to the scale of a head, sigma of a Gaussian or s of a logistic.
 
 A density over pixels has no upper bound as sigma goes to 0, and training exploits that. A scale therefore has a floor
-`min_scale`: `sigma^2 = exp(log_variance) + min_scale^2`. The floor is smooth, so the gradient does not vanish there.
+`min_scale`: `sigma^2 = exp(log_variance) + min_scale^2`. The floor is smooth, so the gradient does not vanish at it.
 With `min_scale = 0` there is no floor.
 """
 
@@ -56,7 +56,7 @@ class Scale(nn.Module):
         """Update running statistics from a prediction and its event. `Head.observe` calls this in training."""
 
     def monitors(self) -> dict[str, Tensor]:
-        """Return `scale_at_floor`, the share of sigmas below the floor since the last call."""
+        """Return `scale_at_floor`, the share of sigmas that the floor raised by more than 41 % since the last call."""
         if self.min_scale == 0:
             return {}
         share = self.at_floor / self.counted.clamp_min(1)
@@ -88,7 +88,7 @@ class SharedScale(Scale):
 
     def __init__(self, network: Network, min_scale: float = 0.0, initial: float = 0.1) -> None:
         super().__init__(network, min_scale)
-        self.value = nn.Parameter(torch.tensor(_log_variance_of(initial)))
+        self.value = nn.Parameter(torch.tensor(_log_variance_of(initial)))  # log sigma^2
 
     def log_variance(self, features: Features) -> Tensor:
         return self.value
@@ -105,7 +105,7 @@ class FixedScale(Scale):
 
     def __init__(self, network: Network, value: float) -> None:
         super().__init__(network)
-        self.register_buffer("value", torch.tensor(_log_variance_of(value)))
+        self.register_buffer("value", torch.tensor(_log_variance_of(value)))  # log sigma^2
 
     def log_variance(self, features: Features) -> Tensor:
         return self.value

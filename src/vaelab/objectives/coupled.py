@@ -43,6 +43,11 @@ class InfoVAE(Penalised):
             raise ValueError(f"objective.strength must be at least 1 - alpha = {1 - alpha:g}, found {strength}")
         self.alpha, self.strength = alpha, strength
 
+    def refusal(self, vae: VAE) -> str | None:
+        if not vae.latent_prior().has_rsample and any(True for _ in vae.prior.parameters()):
+            return "needs a prior whose samples carry a gradient: type prior=normal or prior=standard_normal"
+        return None
+
     def penalty(self, parts: Parts, step: Tensor) -> PerExample:
         # the samples of one example are no independent draws of q(z), so each minibatch of samples stands alone
         minibatches = parts.z.reshape(-1, *parts.z.shape[-2:])

@@ -1,5 +1,6 @@
 """Priors whose parameters are learnt."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,7 @@ from vaelab.errors import check_count
 from vaelab.priors.base import Encode, Prior
 
 MIN_SCALE = 1e-3  # floor of a standard deviation, because a density has no upper bound as it goes to 0
+LOG_SCALE = math.log(1 - MIN_SCALE)  # of a standard deviation of 1
 
 
 class LearnedNormal(Prior):
@@ -18,7 +20,7 @@ class LearnedNormal(Prior):
     def __init__(self, latent_shape: Sequence[int], event_shape: Sequence[int]) -> None:
         super().__init__(latent_shape, event_shape)
         self.loc = nn.Parameter(torch.zeros(*latent_shape))
-        self.log_scale = nn.Parameter(torch.zeros(*latent_shape))
+        self.log_scale = nn.Parameter(torch.full(latent_shape, LOG_SCALE))
 
     def forward(self, encode: Encode) -> td.Distribution:
         return normals(self.loc, self.log_scale)
@@ -42,7 +44,7 @@ class MixtureOfGaussians(Prior):
         check_count("prior.num_components", num_components)
         self.logits = nn.Parameter(torch.zeros(num_components))
         self.loc = nn.Parameter(torch.randn(num_components, *latent_shape))
-        self.log_scale = nn.Parameter(torch.zeros(num_components, *latent_shape))
+        self.log_scale = nn.Parameter(torch.full((num_components, *latent_shape), LOG_SCALE))
 
     def forward(self, encode: Encode) -> td.Distribution:
         weights = td.Categorical(logits=self.logits, validate_args=False)

@@ -17,7 +17,7 @@ class UnitNormal(td.Normal):
 
 
 @td.kl.register_kl(td.Normal, UnitNormal)
-def _kl_from_unit_normal(q: td.Normal, p: UnitNormal) -> torch.Tensor:
+def _kl_to_unit_normal(q: td.Normal, p: UnitNormal) -> torch.Tensor:
     """Return (mu^2 + sigma^2 - 1) / 2 - log sigma, elementwise: appendix B of Kingma & Welling (2014)."""
     return 0.5 * (q.loc.square() + q.scale.square() - 1) - q.scale.log()
 

@@ -210,6 +210,7 @@ class VAEModule(EvaluationModule):
         """Log the means of the terms over the examples of the last chunk, and the next learning rate."""
         names = self.uncaptured_step.names
         values = dict(zip(names, means, strict=True)) | self.vae.decoder.head.monitors()
+        values |= {f"encoder_{name}": value for name, value in self.vae.encoder.head.monitors().items()}
         if self.lr_schedule is not None:
             values["learning_rate"] = self.torch_optimizer().param_groups[0]["lr"]
         self.latest = self.report({f"train/{name}": value for name, value in values.items()})[f"train/{names[0]}"]
