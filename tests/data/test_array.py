@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.helpers.commands import Run, evaluation, results
 from vaelab.data import Array
@@ -41,13 +42,101 @@ def test_whole_numbers_of_any_real_type_are_served_as_bytes(dtype: str, order: A
     assert [len(split) for split in data.split.values()] == [32, 4, 4]
 
 
-def test_channels_and_booleans_are_kept(tmp_path: Path) -> None:
-    colours = np.random.default_rng(1).integers(0, 4, (30, 3, 6, 5))
-    assert made(tmp_path, colours, num_levels=4).event_shape == (3, 6, 5)
+@pytest.mark.parametrize(
+    ("shape", "channels", "event_shape"),
+    [
+        ((30, 3, 6, 5), None, (3, 6, 5)),
+        ((30, 6, 5, 3), None, (3, 6, 5)),
+        ((30, 6, 5, 1), None, (1, 6, 5)),
+        ((30, 3, 6, 3), "first", (3, 6, 3)),
+        ((30, 3, 6, 3), "last", (3, 3, 6)),
+        ((30, 6, 5, 4), "last", (4, 6, 5)),
+    ],
+)
+def test_channels_come_first_or_last_as_the_shape_says(
+    shape: tuple[int, ...], channels: Any, event_shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    colours = np.random.default_rng(1).integers(0, 4, shape)
+    data = made(tmp_path, colours, num_levels=4, channels=channels)
+    assert data.event_shape == event_shape
+    expected = colours if shape[1:] == event_shape else np.moveaxis(colours, 3, 1)
+    found = {image.tobytes() for image in served(data)}
+    assert found == {image.astype(np.uint8).tobytes() for image in expected}
+
+
+@pytest.mark.parametrize("shape", [(30, 3, 6, 3), (30, 1, 6, 1), (30, 6, 5, 4)])
+def test_an_unclear_axis_of_channels_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    words = r"does not say where the channels are: type data.channels=first .*data.channels=last"
+    with pytest.raises(DataError, match=words):
+        made(tmp_path, np.random.default_rng(1).integers(0, 256, shape))
+
+
+def test_booleans_are_kept(tmp_path: Path) -> None:
     data = made(tmp_path, PICTURES > 127, num_levels=2)
     data.serve("binary")
     x = data.draw("val", torch.arange(4))
-    assert np.array_equal(x.numpy(), data.split["val"].images)  # 0 and 1 are certain, whatever the binarisation
+    assert np.array_equal(x.numpy(), data.split["val"].images)
+
+
+def test_an_archive_gives_its_only_array_or_the_one_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", PICTURES)
+    np.savez_compressed(tmp_path / "two.npz", pictures=PICTURES, labels=np.arange(40) % 2)
+    expected = served(made(tmp_path))
+    assert np.array_equal(served(Array(file="one.npz", data_dir=tmp_path)), expected)
+    assert np.array_equal(served(Array(file="two.npz:pictures", data_dir=tmp_path)), expected)
+    labels = Array(file="one.npz", labels="two.npz:labels", data_dir=tmp_path).split["test"].labels
+    assert labels is not None
+    assert sorted(labels) == [0, 0, 1, 1]
+    for file in ("two.npz", "two.npz:others"):
+        with pytest.raises(DataError, match=r"two.npz holds the arrays \['pictures', 'labels'\]: .*two.npz:NAME"):
+            Array(file=file, data_dir=tmp_path)
+
+
+def folder_of(folder: Path, *pictures: np.ndarray) -> Path:
+    for number, picture in enumerate(pictures):
+        file = folder / "pictures" / str(number % 2) / f"{number:02}.PNG"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(file)
+    return folder / "pictures"
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 3, 3)])
+def test_a_folder_gives_the_pictures_below_it(shape: tuple[int, ...], tmp_path: Path) -> None:
+    pictures = np.random.default_rng(1).integers(0, 256, (20, *shape), np.uint8)
+    folder = folder_of(tmp_path, *pictures)
+    (folder / "notes.txt").write_text("no picture")
+    ordered = np.concatenate([pictures[::2], pictures[1::2]])  # the order of their paths
+    data = Array(file="pictures", data_dir=tmp_path)
+    assert data.event_shape == ((1, 6, 5) if len(shape) == 2 else (3, 6, 3))
+    assert np.array_equal(served(data), served(made(tmp_path, ordered, channels="last")))
+
+
+GREY, COLOUR = np.zeros((6, 5), np.uint8), np.zeros((6, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "words"),
+    [
+        ((), "pictures holds no picture, expected files that end in .png, .jpg"),
+        ((GREY, GREY.T), r"01.PNG has the shape \(5, 6\), but 00.PNG has \(6, 5\): expected pictures of one size"),
+        ((GREY, COLOUR), "all grey or all in colour"),
+        ((np.zeros((6, 5, 4), np.uint8),), r"00.PNG has the mode RGBA, expected L \(grey\) or RGB: .*convert\('RGB'\)"),
+        ((GREY > 0,), "pictures holds booleans, .*type data.num_levels=2"),
+    ],
+)
+def test_a_folder_of_other_things_is_one_data_error(pictures: Any, words: str, tmp_path: Path) -> None:
+    folder_of(tmp_path, *pictures).mkdir(exist_ok=True)
+    with pytest.raises(DataError, match=words) as caught:
+        Array(file="pictures", data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    file = folder_of(tmp_path, *PICTURES.astype(np.uint8)) / "0" / "00.PNG"
+    for content in (file.read_bytes()[:50], b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 5\n"):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"00.PNG is not a whole picture: save it again, or remove it$"):
+            Array(file="pictures", data_dir=tmp_path)
 
 
 def test_the_split_depends_on_the_seed_of_the_data_alone(tmp_path: Path) -> None:
@@ -94,16 +183,12 @@ def test_the_record_does_not_depend_on_the_data_folder(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(records)
 
 
-def test_a_dark_array_and_channels_last_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dark_array_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made(tmp_path)
     made(tmp_path, PICTURES % 16, num_levels=16)
     assert caplog.messages == []
     made(tmp_path, PICTURES % 16)
     assert "no pixel is above 15, half of what data.num_levels=256 allows" in caplog.text
-    caplog.clear()
-    made(tmp_path, np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3)))
-    assert "read as 6 channels of 5 x 3" in caplog.text
-    assert "numpy.moveaxis(x, 3, 1)" in caplog.text
 
 
 @pytest.mark.slow
@@ -145,7 +230,7 @@ def with_value(value: float, dtype: str = "f8") -> np.ndarray:
         (PICTURES, {"num_levels": 17}, ("0 .. 16", "data.num_levels=17", "data.num_levels=256")),
         (PICTURES > 0, {}, ("booleans", "type data.num_levels=2")),
         (PICTURES.astype(str), {}, ("<U", "expected booleans or integers or real numbers", "numpy.save")),
-        (PICTURES[0], {}, ("shape (6, 5)", "[N, H, W] or [N, C, H, W]")),
+        (PICTURES[0], {}, ("shape (6, 5)", "[N, H, W], [N, C, H, W] or [N, H, W, C]")),
         (PICTURES[:, :0], {}, ("(40, 0, 5)", "at least one")),
     ],
 )
@@ -182,19 +267,24 @@ class Exploit:
         return os.mkdir, (str(self.mark),)
 
 
-@pytest.mark.parametrize("kind", ["an array", "a pickle"])
-def test_nothing_is_ever_unpickled(kind: str, tmp_path: Path) -> None:
-    mark, file = tmp_path / "mark", tmp_path / "mine.npy"
+@pytest.mark.parametrize("name", ["mine.npy", "mine.npz"])
+@pytest.mark.parametrize("kind", ["an array", "an archive", "a pickle"])
+def test_nothing_is_ever_unpickled(kind: str, name: str, tmp_path: Path) -> None:
+    mark, file = tmp_path / "mark", tmp_path / name
     objects = np.array([Exploit(mark)] * 40, dtype=object).reshape(-1, 1, 1)
     with file.open("wb") as stream:
         if kind == "a pickle":
             pickle.dump(objects, stream)
-        else:
+        elif kind == "an array":
             np.save(stream, objects, allow_pickle=True)
-    np.load(file, allow_pickle=True)
+        else:
+            np.savez(stream, objects, allow_pickle=True)
+    loaded = np.load(file, allow_pickle=True)
+    if kind == "an archive":
+        loaded["arr_0"]
     mark.rmdir()  # it was there: the exploit works
     with pytest.raises(DataError, match="never unpickled"):
-        Array(file="mine.npy", data_dir=tmp_path)
+        Array(file=name, data_dir=tmp_path)
     assert not mark.exists()
 
 
@@ -216,11 +306,13 @@ def test_what_is_not_a_regular_file_is_refused_at_once(kind: str, tmp_path: Path
         ({"fractions": [0.8, 0.1, 0.2]}, r"three numbers above 0 that add up to 1.*data.fractions=\[0.8,0.1,0.1\]"),
         ({"fractions": [np.nan, 0.5, 0.5]}, "three numbers above 0"),
         ({"fractions": 0.8}, "three numbers above 0.*found 0.8"),
+        ({"channels": "middle"}, "data.channels must be first, last or null, found 'middle'"),
         ({"num_levels": 257}, "data.num_levels must be a whole number from 2 to 256.*found 257"),
         ({"file": None}, r"data\.file must .*below data_dir, found None.*data\.file=mine.npy"),
         ({"file": "/tmp/mine.npy"}, r"data\.file must .*below data_dir, found .*data\.file=mine.npy"),
         ({"file": "a/../../mine.npy"}, r"data\.file must .*below data_dir"),
         ({"file": "C:mine.npy"}, r"data\.file must .*below data_dir"),
+        ({"file": "a/../../mine.npz:x"}, r"data\.file must .*below data_dir"),
         ({"labels": "..\\mine.npy"}, r"data\.labels must .*below data_dir.*data\.labels=mine.npy"),
     ],
 )

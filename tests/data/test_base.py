@@ -261,9 +261,16 @@ def test_the_record_says_what_was_served_in_plain_data() -> None:
 # a user's own images
 
 
-@pytest.mark.parametrize(("shape", "decoder"), [((3, 5, 4), "gaussian"), ((2, 1, 6), "bernoulli")])
-def test_images_of_any_shape_make_a_model_of_that_shape(shape: tuple[int, ...], decoder: str, composed: Any) -> None:
-    cfg = composed("data=digits", f"decoder={decoder}", "hidden_features=6", "latent_dim=3")
+@pytest.mark.parametrize(
+    ("shape", "parts"),
+    [
+        ((3, 5, 4), ["decoder=gaussian"]),
+        ((2, 1, 6), ["decoder=bernoulli"]),
+        ((3, 9, 8), ["decoder=mixture_of_logistics", "network=conv"]),
+    ],
+)
+def test_images_of_any_shape_make_a_model_of_that_shape(shape: tuple[int, ...], parts: Any, composed: Any) -> None:
+    cfg = composed("data=digits", *parts, "hidden_features=6", "latent_dim=3")
     with open_dict(cfg):
         cfg.data = {"_target_": f"{__name__}.Colours", "shape": list(shape)}
     data, module = build(cfg)

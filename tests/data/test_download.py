@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -14,11 +15,12 @@ import pytest
 import requests
 import scipy.io
 
-from vaelab.data import MNIST, FreyFace, ImageData, MNIST5k
-from vaelab.data.datasets import frey_face, mnist
+from vaelab import data as data_sets
+from vaelab.data import MNIST, Downloaded, FreyFace, ImageData, MNIST5k
 from vaelab.data.download import fetch
 from vaelab.errors import DataError
 
+PUBLISHED = [kind for kind in vars(data_sets).values() if isinstance(kind, type) and issubclass(kind, Downloaded)]
 CONTENT = b"the bytes of a data file"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MIRRORS = ["https://one.example/a/f.gz", "https://two.example/b/f.gz", "https://three.example/f.gz"]
@@ -66,6 +68,15 @@ def test_a_file_in_place_is_used_without_a_network(tmp_path: Path, mirrors: Any)
     asked = mirrors({}).asked
     assert fetch(tmp_path / "f.gz", SHA256, MIRRORS) == tmp_path / "f.gz"
     assert asked == []
+
+
+def test_an_md5_is_enough_where_only_that_is_published(tmp_path: Path) -> None:
+    (tmp_path / "f.gz").write_bytes(CONTENT)
+    known = "md5:" + hashlib.md5(CONTENT).hexdigest()
+    assert fetch(tmp_path / "f.gz", known, MIRRORS) == tmp_path / "f.gz"
+    (tmp_path / "f.gz").write_bytes(PAGE)
+    with pytest.raises(DataError, match=f"f.gz is damaged: expected MD5 {known[4:]}, found .*delete it"):
+        fetch(tmp_path / "f.gz", known, MIRRORS)
 
 
 @pytest.mark.parametrize("failure", [requests.HTTPError("403"), TimeoutError(), PAGE])
@@ -116,10 +127,10 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="session")
 def small_mnist() -> dict[str, bytes]:
-    """Four files in the format of MNIST, with 50,010 training images and 30 test images of 2 x 2 pixels."""
+    """Four files in the format of MNIST, with 60 training images and 30 test images of 2 x 2 pixels."""
     rng = np.random.default_rng(0)
     files = {}
-    for part, size in (("train", 50_010), ("t10k", 30)):
+    for part, size in (("train", 60), ("t10k", 30)):
         arrays = rng.integers(0, 256, (size, 2, 2), np.uint8), np.arange(size, dtype=np.uint8) % 10
         for kind, array in zip(("images-idx3", "labels-idx1"), arrays, strict=True):
             files[f"{part}-{kind}-ubyte.gz"] = gzip.compress(idx(array), compresslevel=1)
@@ -129,16 +140,17 @@ def small_mnist() -> dict[str, bytes]:
 @pytest.fixture
 def mnist_here(small_mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with these files, and their SHA-256 in place of MNIST's."""
+    monkeypatch.setattr(MNIST, "num_val", 10)
     (tmp_path / "mnist").mkdir()
     for name, content in small_mnist.items():
         (tmp_path / "mnist" / name).write_bytes(content)
-        monkeypatch.setitem(mnist.SHA256, name, hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(MNIST.hashes, name, hashlib.sha256(content).hexdigest())
     return tmp_path
 
 
 def test_mnist_never_trains_on_a_test_image(mnist_here: Path, small_mnist: dict[str, bytes]) -> None:
     data = MNIST(data_dir=mnist_here)
-    assert [len(split) for split in data.split.values()] == [50_000, 10, 30]
+    assert [len(split) for split in data.split.values()] == [50, 10, 30]
     parts = [gzip.decompress(small_mnist[f"{part}-images-idx3-ubyte.gz"])[16:] for part in ("train", "t10k")]
     assert images(data).tobytes() == b"".join(parts)
 
@@ -155,15 +167,18 @@ def test_a_bad_file_of_mnist_is_named(mnist_here: Path) -> None:
 
 def test_mnist_is_fetched_from_the_second_host(small_mnist: dict[str, bytes], mnist_here: Path, mirrors: Any) -> None:
     shutil.rmtree(mnist_here / "mnist")
-    second = mnist.MIRRORS[1]
+    second = MNIST.mirrors[1]
     asked = mirrors({second + name: content for name, content in small_mnist.items()}).asked
     assert len(MNIST(data_dir=mnist_here).split["test"]) == 30
-    assert sorted(asked) == sorted(m + name for m in mnist.MIRRORS[:2] for name in small_mnist)
+    assert sorted(asked) == sorted(m + name for m in MNIST.mirrors[:2] for name in small_mnist)
 
 
-@pytest.mark.parametrize("module", [mnist, frey_face])
-def test_there_are_several_mirrors_on_different_hosts(module: Any) -> None:
-    assert len({address.split("/")[2] for address in module.MIRRORS}) >= 3
+@pytest.mark.parametrize("kind", [kind for kind in PUBLISHED if kind is not Downloaded])
+def test_every_file_has_several_hosts_and_a_hash(kind: type[Downloaded]) -> None:
+    assert len({address.split("/")[2] for address in kind.mirrors}) >= 2
+    assert all(address.endswith("/") for address in kind.mirrors)
+    for known in kind.hashes.values():
+        assert re.fullmatch(r"[0-9a-f]{64}|md5:[0-9a-f]{32}", known)
 
 
 @pytest.mark.slow
@@ -196,7 +211,7 @@ def frey_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "frey_face" / "frey_rawface.mat"
     file.parent.mkdir()
     scipy.io.savemat(file, {"ff": frames})
-    monkeypatch.setattr(frey_face, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setattr(FreyFace, "hashes", {file.name: hashlib.sha256(file.read_bytes()).hexdigest()})
     return tmp_path
 
 

@@ -19,7 +19,13 @@ def test_images_are_tiled_row_by_row():
     assert tiles.shape[:2] == (4, 9)
     expected = np.array([[0.0, 0.1, 0.2], [0.3, 0.4, 0.0]])
     np.testing.assert_allclose(tiles[::2, ::3], expected, rtol=1e-6)
-    assert picture(figures.image_grid(torch.rand(4, 3, 5, 5), columns=2, title="")).shape == (10, 10, 3)
+
+
+def test_three_channels_are_shown_as_red_green_and_blue():
+    images = torch.rand(4, 3, 5, 6)
+    tiles = picture(figures.image_grid(images, columns=2, title=""))
+    assert tiles.shape == (10, 12, 3)
+    np.testing.assert_array_equal(tiles[5:, :6], images[2].permute(1, 2, 0))
 
 
 def test_reconstructions_stand_below_the_data():

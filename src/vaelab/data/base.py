@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices
 from vaelab.data.splits import SPLITS, SplitName, Splits
-from vaelab.errors import DataError
+from vaelab.errors import ConfigError, DataError
 from vaelab.pixels import MEASURES
 from vaelab.randomness import generator, seed_draws
 
@@ -41,6 +41,8 @@ class ImageData(LightningDataModule):
       draw), `threshold` (1 if level / (num_levels - 1) > 0.5) or `fixed` (sampled once, by `seed`);
     - `unit`: `(level + u) / num_levels` with u uniform on [0, 1), which is uniform dequantisation into (0, 1);
     - `levels`: the integers 0 .. num_levels - 1.
+
+    Images of 2 levels are binary: they are drawn as they are, and other pixels are refused.
 
     Args:
         binarize: see above; matters for `binary` pixels only.
@@ -91,16 +93,28 @@ class ImageData(LightningDataModule):
         """Prepare the tensors that `draw` reads, for a head that models `pixels`.
 
         Raises:
-            ValueError: `pixels` is not one of the three kinds.
+            ConfigError: `pixels` is not one of the three kinds, or not the one kind that the images have.
         """
         if pixels not in MEASURES:
-            raise ValueError(f"a head's pixels must be one of {', '.join(MEASURES)}, found {pixels!r}")
+            raise ConfigError(f"a head's pixels must be one of {', '.join(MEASURES)}, found {pixels!r}")
+        if self.is_binary and pixels != "binary":
+            raise ConfigError(
+                f"{self.name} has binary pixels, because its images have 2 levels, but the decoder models {pixels} "
+                "pixels: type decoder=bernoulli"
+            )
         self.pixels = self._drawn = pixels
-        self.images = {name: torch.tensor(split.images) for name, split in self.split.items()}
-        if pixels == "binary" and self.binarize != "dynamic":
+        self.images = {name: torch.tensor(np.ascontiguousarray(split.images)) for name, split in self.split.items()}
+        if self.is_binary:
+            self._drawn = "levels"
+        elif pixels == "binary" and self.binarize != "dynamic":
             self._drawn = "levels"
             numbered = enumerate(self.images.items())
             self.images = {name: self._binarized_once(number, images) for number, (name, images) in numbered}
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the images have 2 levels, so that there is nothing to binarise."""
+        return self.num_levels == 2
 
     @property
     def max_pixel(self) -> float:
@@ -152,7 +166,8 @@ class ImageData(LightningDataModule):
     def record(self) -> dict[str, Any]:
         """Return, as plain data, the protocol, seed, shapes, sizes and a SHA-256 of the bytes of each split."""
         sizes = {name: len(split) for name, split in self.split.items()}
-        protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if self.pixels == "binary" else {})
+        binarized = self.pixels == "binary" and not self.is_binary
+        protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if binarized else {})
         digest = {
             name: hashlib.sha256(images.numpy(force=True).data).hexdigest() for name, images in self.images.items()
         }

@@ -53,6 +53,17 @@ def contiguous_split(data: Split, sizes: Sequence[int]) -> Splits:
     return {name: data.take(part) for name, part in zip(SPLITS, parts, strict=True)}
 
 
+def validate_on_last(train: Split, test: Split, num_val: int) -> Splits:
+    """Cut the last `num_val` training examples off for validation, and keep the test set as it is published.
+
+    Raises:
+        DataError: there are fewer training examples than that.
+    """
+    splits = contiguous_split(train, (len(train) - num_val, num_val, 0))
+    splits["test"] = test
+    return splits
+
+
 def sizes_of(fractions: Sequence[float], count: int) -> list[int]:
     """Return the sizes of train, val and test, which add up to `count`."""
     ends = np.round(np.cumsum(fractions)[:-1] * count).astype(int)

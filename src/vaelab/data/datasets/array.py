@@ -1,34 +1,42 @@
-"""Load a user's own pictures from a NumPy file, check every value, and split them by fractions."""
+"""Load a user's own pictures from a NumPy file or a folder, check every value, and split them by fractions."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.base import ImageData
+from vaelab.data.reading import read_array, read_pictures
 from vaelab.data.splits import Split, Splits, shuffled_split, sizes_of, stratified_split
 from vaelab.errors import DataError
 
 log = logging.getLogger(__name__)
+Channels = Literal["first", "last"]
 
 
 class Array(ImageData):
-    """The pictures of a .npy file, shuffled into train, val and test by `seed`; stratified if there are labels.
+    """A user's own pictures, shuffled into train, val and test by `seed`; stratified if there are labels.
 
     Args:
-        file: path below `data_dir`, so that a run does not depend on where that folder lies. The array is `[N, H, W]`
-            or `[N, C, H, W]`, with whole numbers 0 .. num_levels - 1 of any real dtype.
-        labels: path of N integers in a .npy file, likewise, or None. Labels colour figures and stratify the split.
+        file: path below `data_dir`, so that a run does not depend on where that folder lies: `FILE.npy`, `FILE.npz` if
+            it has one array, `FILE.npz:NAME`, or a folder of pictures of one size, all grey or all in colour, in the
+            order of their paths. An array is `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]`, with whole numbers
+            0 .. num_levels - 1 of any real dtype.
+        channels: which axis of 4 holds the channels, `first` for `[N, C, H, W]` or `last` for `[N, H, W, C]`; None: the
+            one that has size 1 or 3.
+        labels: path of N integers in a .npy or .npz file, likewise, or None. Labels colour figures and stratify the
+            split.
         fractions: the shares of train, val and test.
         num_levels: how many values a pixel can have, 2 .. 256. An array of booleans has 2.
         kwargs: see `ImageData`.
 
     Raises:
         DataError: a file is missing or damaged, its dtype, shape or values are wrong, or a split would be empty.
-        ValueError: a path leaves `data_dir`, the fractions do not add up to 1, or `num_levels` is out of range.
+        ValueError: a path leaves `data_dir`, the fractions do not add up to 1, or `channels` or `num_levels` is none of
+            the values above.
     """
 
     name = "array"
@@ -36,6 +44,7 @@ class Array(ImageData):
     def __init__(
         self,
         file: str | None = None,
+        channels: Channels | None = None,
         labels: str | None = None,
         fractions: Sequence[float] = (0.8, 0.1, 0.1),
         num_levels: int = 256,
@@ -52,6 +61,9 @@ class Array(ImageData):
                 "data.fractions must be three numbers above 0 that add up to 1, for train, val and test, "
                 f"found {fractions}: type data.fractions=[0.8,0.1,0.1]"
             )
+        if channels not in (None, "first", "last"):
+            raise ValueError(f"data.channels must be first, last or null, found {channels!r}")
+        self.channels: Channels | None = channels
         self.file = _below_data_dir("data.file", file)
         self.labels_file = None if labels is None else _below_data_dir("data.labels", labels)
         self.fractions = shares.tolist()
@@ -60,7 +72,7 @@ class Array(ImageData):
         self._warn()
 
     def splits(self) -> Splits:
-        images = _levels(Path(self.data_dir) / self.file, self.num_levels)
+        images = self._images(Path(self.data_dir) / self.file)
         if self.labels_file is None:
             return shuffled_split(Split(images), sizes_of(self.fractions, len(images)), self.seed)
         labels = _labels(Path(self.data_dir) / self.labels_file, len(images))
@@ -69,20 +81,21 @@ class Array(ImageData):
     def record(self) -> dict[str, Any]:
         return super().record() | {"file": self.file, "fractions": self.fractions}
 
+    def _images(self, path: Path) -> NDArray[np.uint8]:
+        if path.is_dir():
+            return _channels_first(_levels(read_pictures(path), path, self.num_levels), "last", path)
+        expected = "booleans or integers or real numbers [N, H, W], [N, C, H, W] or [N, H, W, C]"
+        array = read_array(path, expected, "biuf", (3, 4))
+        return _channels_first(_levels(array, path, self.num_levels), self.channels, path)
+
     def _warn(self) -> None:
-        # only warn, because either case may be intended
         largest = max(int(split.images.max()) for split in self.split.values())
-        if largest <= (self.num_levels - 1) / 2:
+        if largest <= (self.num_levels - 1) / 2:  # only a warning, because it may be intended
             message = "no pixel is above %d, half of what data.num_levels=%d allows: check data.num_levels"
             log.warning(message, largest, self.num_levels)
-        channels, height, width = self.event_shape
-        if width in (1, 3, 4) and channels not in (1, 3, 4):
-            message = "images are read as %d channels of %d x %d; if channels come last, save numpy.moveaxis(x, 3, 1)"
-            log.warning(message, channels, height, width)
 
 
-def _levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
-    array = _opened(path, "booleans or integers or real numbers [N, H, W] or [N, C, H, W]", "biuf", (3, 4))
+def _levels(array: NDArray[Any], path: Path, num_levels: int) -> NDArray[np.uint8]:
     if array.dtype.kind == "b" and num_levels != 2:
         raise DataError(f"{path} holds booleans, but data.num_levels is {num_levels}: type data.num_levels=2")
     with np.errstate(invalid="ignore"):
@@ -95,44 +108,34 @@ def _levels(path: Path, num_levels: int) -> NDArray[np.uint8]:
             f"(data.num_levels={num_levels}, at most data.num_levels=256): scale the array and round it (if it lies "
             f"between 0 and 1, multiply by {num_levels - 1} and round), and replace NaN and infinity"
         )
-    return images if images.ndim == 4 else images[:, None]
+    return images
+
+
+def _channels_first(images: NDArray[np.uint8], channels: Channels | None, path: Path) -> NDArray[np.uint8]:
+    if images.ndim == 3:
+        return images[:, None]
+    if channels is None:
+        first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
+        if first == last:
+            raise DataError(
+                f"{path} has the shape {images.shape}, which does not say where the channels are: type "
+                "data.channels=first for [N, C, H, W], or data.channels=last for [N, H, W, C]"
+            )
+        channels = "first" if first else "last"
+    return images if channels == "first" else np.moveaxis(images, 3, 1)
 
 
 def _labels(path: Path, number: int) -> NDArray[np.integer]:
-    labels = np.array(_opened(path, "integers [N]", "iu", (1,)))
+    labels = np.array(read_array(path, "integers [N]", "iu", (1,)))
     if len(labels) != number:
         raise DataError(f"{path} holds {len(labels)} labels for {number} pictures: expected one for each")
     return labels
-
-
-def _opened(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> NDArray[Any]:
-    """Map a .npy file into memory. Refuse an empty array, a `dtype.kind` not in `kinds`, an `ndim` not in `axes`."""
-    if not path.is_file():  # reading a pipe or a device might never end
-        found = "is not a regular file" if path.exists() else "does not exist"
-        raise DataError(
-            f"{path} {found}; put the .npy file there, or set data_dir (or VAELAB_DATA_DIR) to the folder that "
-            "data.file and data.labels start from"
-        )
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # NumPy and tokenize each raise errors of their own
-        raise DataError(
-            f"{path} is not a whole .npy file of numbers (Python objects are never unpickled); expected {expected}: "
-            "save the array again with numpy.save"
-        ) from error
-    if array.dtype.kind not in kinds or array.ndim not in axes or array.size == 0:
-        raise DataError(
-            f"{path} holds {array.dtype!s:.60} of shape {array.shape}, expected {expected}, with at least one element: "
-            "save such an array with numpy.save"
-        )
-    return array
 
 
 def _below_data_dir(key: str, file: str | None) -> str:
     path = PureWindowsPath(file or "")  # knows the separators of all systems: a run folder may move to another
     if path.anchor or not path.parts or ".." in path.parts:
         raise ValueError(
-            f"{key} must be the path of a .npy file below data_dir, found {file!r}: "
-            f"type data_dir=FOLDER {key}={path.name or 'mine.npy'}"
+            f"{key} must be a path below data_dir, found {file!r}: type data_dir=FOLDER {key}={path.name or 'mine.npy'}"
         )
     return path.as_posix()

@@ -1,25 +1,15 @@
 """Frey Face: 1965 frames of one face, 28 x 20, in film order; prepared by S. Roweis and B. Frey."""
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-
-from vaelab.data.base import ImageData
-from vaelab.data.download import fetch
+from vaelab.data.download import Downloaded
 from vaelab.data.splits import Split, Splits, contiguous_split, shuffled_split
 
 FILE = "frey_rawface.mat"
-MIRRORS = (
-    "https://cs.nyu.edu/~roweis/data/" + FILE,
-    "https://www.cs.toronto.edu/~roweis/data/" + FILE,
-    "https://web.archive.org/web/2022id_/https://cs.nyu.edu/~roweis/data/" + FILE,
-)
-SHA256 = "93b37fb042a52feeedc10864b00cd75d9490b2ee0b5549496b1b939061c642a0"
 SIZES = (1565, 200, 200)
 
 
-class FreyFace(ImageData):
+class FreyFace(Downloaded):
     """Frey Face: 1565 frames for training, 200 for validation and 200 for testing.
 
     The event shape is `[1, 28, 20]`, with 256 levels. Neighbouring frames of a film are nearly alike, so a shuffled
@@ -27,14 +17,19 @@ class FreyFace(ImageData):
 
     Args:
         order: `shuffled`, by `seed`; or `film`, contiguous in film order.
-        kwargs: see `ImageData`. The file lies in `data_dir/frey_face/`, or is downloaded into it.
+        kwargs: see `ImageData`.
 
     Raises:
-        DataError: the file is damaged, or could not be fetched.
         ValueError: `order` is neither `shuffled` nor `film`.
     """
 
     name = "frey_face"
+    mirrors = (
+        "https://cs.nyu.edu/~roweis/data/",
+        "https://www.cs.toronto.edu/~roweis/data/",
+        "https://web.archive.org/web/2022id_/https://cs.nyu.edu/~roweis/data/",
+    )
+    hashes: ClassVar = {FILE: "93b37fb042a52feeedc10864b00cd75d9490b2ee0b5549496b1b939061c642a0"}
 
     def __init__(self, order: Literal["shuffled", "film"] = "shuffled", **kwargs: Any) -> None:
         if order not in ("shuffled", "film"):
@@ -45,8 +40,8 @@ class FreyFace(ImageData):
     def splits(self) -> Splits:
         from scipy.io import loadmat  # slow to import, and needed only here
 
-        pixels = loadmat(fetch(Path(self.data_dir) / "frey_face" / FILE, SHA256, MIRRORS))["ff"]  # [560, 1965]
-        frames = Split(np.ascontiguousarray(pixels.T).reshape(-1, 1, 28, 20))
+        pixels = loadmat(self.file(FILE))["ff"]  # [560, 1965]
+        frames = Split(pixels.T.reshape(-1, 1, 28, 20))
         return contiguous_split(frames, SIZES) if self.order == "film" else shuffled_split(frames, SIZES, self.seed)
 
     def record(self) -> dict[str, Any]:

@@ -2,49 +2,40 @@
 
 import gzip
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.base import ImageData
-from vaelab.data.download import fetch
-from vaelab.data.splits import Split, Splits, contiguous_split
-
-MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "http://yann.lecun.com/exdb/mnist/",
-)
-SHA256 = {
-    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-}
-NUM_TRAIN = 50_000
+from vaelab.data.download import Downloaded
+from vaelab.data.splits import Split, Splits, validate_on_last
 
 
-class MNIST(ImageData):
+class MNIST(Downloaded):
     """MNIST: train on its first 50,000 training digits, validate on its last 10,000, test on its 10,000 test digits.
 
-    The event shape is `[1, 28, 28]`, with 256 levels. The files lie in `data_dir/mnist/`, or are downloaded into it.
-
-    Raises:
-        DataError: a file is damaged, or could not be fetched.
+    The event shape is `[1, 28, 28]`, with 256 levels. A subclass has other `mirrors` and `hashes`.
     """
 
     name = "mnist"
+    num_val = 10_000
+    mirrors = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "http://yann.lecun.com/exdb/mnist/",
+    )
+    hashes: ClassVar = {
+        "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    }
 
     def splits(self) -> Splits:
-        digits = self._read("train")
-        splits = contiguous_split(digits, (NUM_TRAIN, len(digits) - NUM_TRAIN, 0))
-        splits["test"] = self._read("t10k")
-        return splits
+        return validate_on_last(self._read("train"), self._read("t10k"), self.num_val)
 
     def _read(self, part: str) -> Split:
-        names = (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz")
-        folder = Path(self.data_dir) / "mnist"
-        images, labels = (read_idx(fetch(folder / name, SHA256[name], [m + name for m in MIRRORS])) for name in names)
+        images, labels = (read_idx(self.file(f"{part}-{kind}-ubyte.gz")) for kind in ("images-idx3", "labels-idx1"))
         return Split(images[:, None], labels)
 
 
