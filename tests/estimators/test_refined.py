@@ -12,6 +12,7 @@ from tests.helpers.training import fit as train
 from vaelab.errors import PointMassError
 from vaelab.estimators import AnnealedImportanceSampling, ImportanceSampling, RefinedImportanceSampling
 from vaelab.estimators.fitting import fit
+from vaelab.estimators.hamiltonian import Hamiltonian
 from vaelab.estimators.importance_weights import threshold
 from vaelab.heads import Bernoulli, DiagonalGaussian
 from vaelab.networks import MLP
@@ -50,7 +51,7 @@ def test_the_diagonal_fit_is_the_best_diagonal_gaussian():
     vae.encoder.head.loc.linear.bias += 0.3
     vae.encoder.head.scale.layer.linear.bias += 0.5
     start = vae.encode(x)
-    found = fit(vae, x, start, 150, 20, 0.2, 10**6).diagonal()
+    found = fit(Hamiltonian(vae, x, 1, 10**6), start, 150, 20, 0.2).diagonal()
 
     def excess(q):
         """The KL from the posterior, above that of the best diagonal Gaussian."""
@@ -213,3 +214,16 @@ def test_gradients_that_are_not_finite_are_left_out(monkeypatch):
 def test_arguments_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=rf"estimator.{name} must be .* found {value}"):
         RefinedImportanceSampling(**{name: value})
+
+
+@torch.no_grad()
+def test_a_refinement_that_fails_falls_back():
+    torch.manual_seed(0)
+    encoder = Conditional((1, 6, 6), (8,), partial(MLP, hidden_features=8), DiagonalGaussian)
+    decoder = Conditional((8,), (1, 6, 6), partial(MLP, hidden_features=30, activation="relu"), DiagonalGaussian)
+    vae = VAE(encoder, decoder, StandardNormal((8,), (1, 6, 6))).eval()
+    for layer in (decoder.head.loc.linear, decoder.head.scale.layer.linear):
+        layer.weight *= 10  # so that log p(x|z) is far from quadratic
+    x = torch.rand(20, 1, 6, 6)
+    gain = RefinedImportanceSampling()(vae, x).log_likelihood - ImportanceSampling()(vae, x).log_likelihood
+    assert gain.mean() > -20  # without a way back, all weights of most examples are 0

@@ -15,21 +15,27 @@ import vaelab.distributions as vd
 from vaelab.errors import PointMassError
 from vaelab.estimators.decoder_batches import Samples
 from vaelab.estimators.hamiltonian import Hamiltonian
-from vaelab.vae import VAE, Image
 
 Codes = Float[Tensor, "batch latent_dim"]
 PRIOR = 5.0  # number of gradients that the assumption of no correlations is worth
 LARGEST = 5.0  # of the factors by which a correlated precision may differ from the diagonal one
+MUCH_WORSE = 10.0  # nats of the ELBO by which correlations may seem to be worse than none, before they are given up
 FROM_SAMPLES = 100  # number of samples for the moments of a posterior that has no closed form of them
 
 
 class Fit(NamedTuple):
-    """Diagonal Gaussians N(loc, scale^2), and the points z with the gradients of log p(x, z) that led to them."""
+    """Diagonal Gaussians N(loc, scale^2), the first ones, and what led from these to those.
+
+    `z` and `gradient` are points with the gradients of log p(x, z) there, and `noise` is that of the last points.
+    """
 
     loc: Codes
     scale: Codes
+    first_loc: Codes
+    first_scale: Codes
     z: Samples
     gradient: Samples
+    noise: Samples
 
     def diagonal(self) -> td.Independent:
         """Return the diagonal Gaussians."""
@@ -43,11 +49,12 @@ class Fit(NamedTuple):
         regression towards B = I, which is what the diagonal fit says. If there are fewer equations than unknowns in B,
         it remains I, and the mean remains `loc`. Scales are multiplied by `widening`.
         """
-        loc, scale, z, gradient = (part.double() for part in self)  # because squares of u may overflow in float32
+        parts = (self.loc, self.scale, self.z, self.gradient)
+        loc, scale, z, gradient = (part.double() for part in parts)  # because squares of u may overflow in float32
         u, gradient = ((z - loc) / scale).movedim(0, 1), (scale * gradient).movedim(0, 1)  # [batch, N, latent_dim]
         identity = torch.eye(u.shape[2], dtype=u.dtype, device=u.device)
         if 2 * u.shape[1] <= u.shape[2]:
-            return Correlated(self.loc, widening * torch.diag_embed(self.scale))
+            return uncorrelated(self.loc, widening * self.scale)
         mean_u, mean_gradient = u.mean(1, keepdim=True), gradient.mean(1, keepdim=True)
         centred, rest = u - mean_u, gradient - mean_gradient + u - mean_u
         slope = torch.linalg.solve(centred.mT @ centred + PRIOR * identity, centred.mT @ rest)
@@ -58,6 +65,23 @@ class Fit(NamedTuple):
         tril = widening * scale.unsqueeze(2) * torch.linalg.cholesky(covariance)
         return Correlated((loc + scale * mean).to(self.loc.dtype), tril.to(self.loc.dtype))
 
+    def proposal(self, dynamics: Hamiltonian, widening: float) -> "Correlated":
+        """Return the correlated Gaussians, or where these are much worse, the better ones of the fitted and the first.
+
+        Where log p(x, z) is far from quadratic, as in a model that is hardly trained, the regression makes no sense.
+        """
+        several = (
+            self.correlated(widening),
+            uncorrelated(self.loc, widening * self.scale),
+            uncorrelated(self.first_loc, widening * self.first_scale),
+        )
+        bounds = torch.stack([q.elbo(dynamics, self.noise) for q in several])
+        bounds[0] += MUCH_WORSE  # for few samples do not tell which is a little worse
+        best = bounds.nan_to_num(-math.inf).argmax(0)
+        examples = torch.arange(len(best), device=best.device)
+        loc, tril = (torch.stack([getattr(q, name) for q in several])[best, examples] for name in ("loc", "scale_tril"))
+        return Correlated(loc, tril)
+
 
 class Correlated(td.MultivariateNormal):
     """`torch.distributions.MultivariateNormal`, without a copy of the covariance for each sample."""
@@ -67,38 +91,48 @@ class Correlated(td.MultivariateNormal):
 
     def rsample_and_log_prob(self, sample_shape: Sequence[int]) -> tuple[Samples, Float[Tensor, "samples batch"]]:
         """Draw z, and return z and log q(z) in nats."""
-        noise = torch.randn(*sample_shape, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
+        return self.at(torch.randn(*sample_shape, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device))
+
+    def at(self, noise: Samples) -> tuple[Samples, Float[Tensor, "samples batch"]]:
+        """Return the z that standard normal noise makes, and log q(z) in nats."""
         z = self.loc + torch.einsum("bij,sbj->sbi", self.scale_tril, noise)
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return z, -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_det
 
+    def elbo(self, dynamics: Hamiltonian, noise: Samples) -> Float[Tensor, " batch"]:
+        """Return the ELBO of each example in nats, a mean over the samples that the noise makes."""
+        z, log_q = self.at(noise)
+        return (dynamics.at(z).log_density(1) - log_q).mean(0)
+
+
+def uncorrelated(loc: Codes, scale: Codes) -> Correlated:
+    """Return diagonal Gaussians in the form of correlated ones."""
+    return Correlated(loc, torch.diag_embed(scale))
+
 
 @torch.no_grad()
-def fit(
-    vae: VAE, x: Image, q: td.Distribution, num_steps: int, num_samples: int, rate: float, max_batch_elements: int
-) -> Fit:
+def fit(dynamics: Hamiltonian, q: td.Distribution, num_steps: int, num_samples: int, rate: float) -> Fit:
     """Maximise the ELBO of a diagonal Gaussian for each example by itself, beginning at the moments of q.
 
     Adam takes `num_steps` steps on loc and log scale, from `rate` down to 0. The gradient is that of `num_samples`
     samples with its score term left out, so that it has no noise where q is the posterior: Roeder, Wu & Duvenaud
     (2017).
     """
-    loc, scale = moments(q)
-    log_scale = scale.log()
+    first, taken = moments(q), []
+    loc, log_scale = first[0].clone(), first[1].log()
     optimizer = torch.optim.Adam([loc, log_scale], maximize=True)
-    dynamics, taken = Hamiltonian(vae, x, 1, max_batch_elements), []
     for step in range(num_steps):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / num_steps)
         scale = log_scale.exp()
         noise = torch.randn(num_samples, *loc.shape, dtype=loc.dtype, device=loc.device)
         at = dynamics.at(loc + scale * noise)
         gradient = at.gradient(1).nan_to_num(0, 0, 0)  # where p(x|z) is 0
-        taken.append((at.z, gradient))
+        taken.append((at.z, gradient, noise))
         of_z = gradient + noise / scale
         loc.grad, log_scale.grad = of_z.mean(0), (of_z * scale * noise).mean(0)
         optimizer.step()
-    z, gradients = map(torch.cat, zip(*taken, strict=True))
-    return Fit(loc, log_scale.exp(), z, gradients)
+    z, gradients, noise = zip(*taken, strict=True)
+    return Fit(loc, log_scale.exp(), *first, torch.cat(z), torch.cat(gradients), noise[-1])
 
 
 def moments(q: td.Distribution) -> tuple[Codes, Codes]:
@@ -116,7 +150,7 @@ def moments(q: td.Distribution) -> tuple[Codes, Codes]:
             found = f"refined importance sampling needs a latent of real numbers, found {support}"
             raise ValueError(f"{found}: type estimator=importance")
     try:
-        loc, scale = q.mean.clone(), q.stddev
+        loc, scale = q.mean, q.stddev
     except NotImplementedError:
         z = q.sample(torch.Size([FROM_SAMPLES]))
         loc, scale = z.mean(0), z.std(0)

@@ -7,6 +7,7 @@ import torch.distributions as td
 
 from vaelab.estimators.base import at_least_1
 from vaelab.estimators.fitting import fit
+from vaelab.estimators.hamiltonian import Hamiltonian
 from vaelab.estimators.importance import ImportanceSampling
 from vaelab.vae import VAE, Image
 
@@ -48,6 +49,6 @@ class RefinedImportanceSampling(ImportanceSampling):
 
     def proposal(self, vae: VAE, x: Image) -> td.Distribution:
         """Return the refined Gaussians."""
-        q = vae.encode(x)
-        fitted = fit(vae, x, q, self.num_steps, self.num_refining, self.rate, self.max_batch_elements)
-        return fitted.correlated(self.widening)
+        dynamics = Hamiltonian(vae, x, 1, self.max_batch_elements)
+        fitted = fit(dynamics, vae.encode(x), self.num_steps, self.num_refining, self.rate)
+        return fitted.proposal(dynamics, self.widening)

@@ -7,6 +7,7 @@ from torch import Tensor
 from vaelab.estimators import ImportanceSampling
 from vaelab.estimators.decoder_batches import Samples, log_likelihood, most_events
 from vaelab.estimators.fitting import fit
+from vaelab.estimators.hamiltonian import Hamiltonian
 from vaelab.evaluation.latent_usage import diagonal_normal, spread_of_mean
 from vaelab.vae import VAE, Image
 
@@ -28,7 +29,7 @@ def gap_values(vae: VAE, x: Image) -> dict[str, Tensor]:
     q = vae.encode(x)
     if diagonal_normal(q) is None:
         return {}
-    fitted = fit(vae, x, q, STEPS, SAMPLES, RATE, MEMORY).diagonal()
+    fitted = fit(Hamiltonian(vae, x, 1, MEMORY), q, STEPS, SAMPLES, RATE).diagonal()
     noise = torch.randn(CHOOSING, *q.mean.shape, dtype=x.dtype, device=x.device)
     improved = elbo(vae, x, fitted, noise)[0] > elbo(vae, x, q, noise)[0]
     noise = torch.randn(REPORTING, *q.mean.shape, dtype=x.dtype, device=x.device)
