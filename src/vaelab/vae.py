@@ -104,8 +104,8 @@ class VAE(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 raise ValueError(
-                    f"a VAE expects parts that treat each example alone, found {type(module).__name__} at {name}, which "
-                    "makes the bound of an example depend on its minibatch: choose torch.nn.LayerNorm or GroupNorm"
+                    f"a VAE expects parts that treat each example alone, found {type(module).__name__} at {name}, "
+                    "which makes the bound of an example depend on its minibatch: choose LayerNorm or GroupNorm"
                 )
 
     @property
