@@ -96,7 +96,7 @@ class ResidualConvNet(Convolutional):
     """A convolutional network with residual blocks at each resolution: He, Zhang, Ren & Sun (2016).
 
     A block is `h <- act(h + W2 act(W1 h + b1) + b2)`, with 3x3 convolutions and without normalisation. W2 and b2 begin
-    as zeros, so that a deep network begins as a shallow one (Goyal et al. 2017, section 5.1).
+    as zeros, so that a deep network begins as a shallow one (as in Goyal et al. 2017, section 5.1).
 
     Args:
         context_shape, event_shape, channels: as for `Convolutional`.
