@@ -72,7 +72,7 @@ def _listed(modules: list[str]) -> str:
 def boxes_of_modules() -> dict[str, list[str]]:
     """Return the boxes of the map, and the modules in each.
 
-    A package is a box of its own, and so are the models. The entry points share one box, and the other single files another.
+    A package is a box of its own, and so is each of `MODELS`. The entry points share a box, and other single files too.
     """
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     entry_points = [target.removeprefix("vaelab.").split(":")[0] for target in scripts.values()]
