@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 PACKAGE = ROOT / "src" / "vaelab"
 NOT_TYPED = ("hydra/help", "reporting")  # folders of conf/ that hold no choices
+MODELS = ("vae", "hierarchical")  # single files that are boxes of their own
 Arrows = dict[str, set[str]]
 
 
@@ -63,15 +64,15 @@ def _listed(modules: list[str]) -> str:
 def boxes_of_modules() -> dict[str, list[str]]:
     """Return the boxes of the map, and the modules in each.
 
-    A package is a box of its own, and so is `vae`. The entry points share one box, and the other single files another.
+    A package is a box of its own, and so is each of `MODELS`. The entry points share a box, and other single files too.
     """
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     entry_points = [target.removeprefix("vaelab.").split(":")[0] for target in scripts.values()]
     names = sorted(path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
     files = [name for name in names if not (PACKAGE / name).is_dir() and not name.startswith("__")]
     boxes = {"entry points": [name for name in files if name in entry_points]}
-    boxes |= {name: [name] for name in names if (PACKAGE / name).is_dir() or name == "vae"}
-    boxes["the floor"] = [name for name in files if name != "vae" and name not in entry_points]
+    boxes |= {name: [name] for name in names if (PACKAGE / name).is_dir() or name in MODELS}
+    boxes["the floor"] = [name for name in files if name not in (*MODELS, *entry_points)]
     return boxes
 
 

@@ -67,8 +67,8 @@ class ForMNIST(MLP):
 
 
 def test_classes_of_users_are_not_tried_on_another_image():
-    own = ("network._target_=tests.test_start.ForMNIST", "~network.hidden_features", "~network.activation")
-    check_parts(composing(*FAST, *own))
+    own = "+network={_target_:tests.test_start.ForMNIST,_partial_:true}"
+    check_parts(composing(*FAST, "~network", own))
     with pytest.raises(ConfigError, match="activation"):
         check_parts(composing(*FAST, "network.activation=foo"))
 

@@ -81,6 +81,9 @@ class VAE(nn.Module):
         max_pixel: the largest value of a pixel as the decoder models it: 1, or `num_levels - 1`. The encoder gets
             x / max_pixel, so that its input lies in [0, 1] whatever the likelihood.
 
+    Raises:
+        ValueError: a part normalises over the batch, so that the bound of an example would depend on the others.
+
     Examples:
         >>> from vaelab.heads import Bernoulli, DiagonalGaussian
         >>> from vaelab.priors import StandardNormal
@@ -98,6 +101,12 @@ class VAE(nn.Module):
         self.prior = prior
         self.max_pixel = max_pixel
         self._fixed_prior: td.Distribution | None = None
+        for name, module in self.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                raise ValueError(
+                    f"a VAE expects parts that treat each example alone, found {type(module).__name__} at {name}, "
+                    "which makes the bound of an example depend on its minibatch: choose LayerNorm or GroupNorm"
+                )
 
     @property
     def latent_dim(self) -> int:

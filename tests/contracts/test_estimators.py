@@ -1,12 +1,14 @@
 """The contract of an estimator, for every estimator of `conf/`, on a VAE whose log p(x) is known."""
 
+from functools import partial
+
 import pytest
 import torch
 from hydra.utils import instantiate
 
 from tests.helpers.choices import SMALL, choices
 from tests.helpers.commands import composing
-from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from tests.helpers.linear_gaussian import draw_data, linear_gaussian, two_layers
 from vaelab.estimators import BY_NAME, Estimator, Several
 from vaelab.runs.model import check_estimator
 
@@ -50,9 +52,16 @@ def test_it_says_what_it_is_and_for_which_latents(name):
         assert isinstance(estimator.refusal(10**6), str | None)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(partial(linear_gaussian, 2), id="one layer"),
+        pytest.param(two_layers, id="two layers", marks=pytest.mark.slow),
+    ],
+)
 @each_estimator
-def test_it_comes_within_its_errors_of_log_evidence(name):
-    vae, log_evidence = linear_gaussian(2, scale=1.0, detune=0.2)
+def test_it_comes_within_its_errors_of_log_evidence(name, model):
+    vae, log_evidence = model(scale=1.0, detune=0.2)
     x = draw_data(vae, 8)
     for estimate in estimates(name, vae, x):
         for values in (estimate.log_likelihood, estimate.standard_error, estimate.bias, estimate.effective_sample_size):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.func import functional_call, stack_module_state
 
 from tests.helpers.choices import (
     LATENT,
@@ -55,6 +56,16 @@ def test_gradients_are_finite_and_reach_every_parameter(name, context, event):
     network.output_layer()(network(torch.randn(3, *context))).square().sum().backward()
     assert_finite_gradients(network)
     assert not [key for key, parameter in network.named_parameters() if parameter.grad is None]
+
+
+@pytest.mark.parametrize(("context", "event"), [(IMAGES[2], LATENT), (LATENT, IMAGES[2])])
+@each_network
+def test_stacked_networks_give_what_each_gives_alone(name, context, event):
+    networks = [part("network", name)(context, event).double() for _ in range(2)]
+    tensors, _ = stack_module_state(networks)
+    x = torch.randn(2, 3, *context, dtype=torch.float64)
+    stacked = torch.vmap(lambda own, x: functional_call(networks[0], own, x))(tensors, x)
+    torch.testing.assert_close(stacked, torch.stack([network(own) for network, own in zip(networks, x, strict=True)]))
 
 
 @each_network

@@ -5,12 +5,14 @@ With orthogonal columns of W the posterior's covariance is diagonal, so the diag
 """
 
 import math
+from functools import partial
 
 import torch
 from scipy.stats import multivariate_normal
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaelab.heads import DiagonalGaussian
+from vaelab.heads import DiagonalGaussian, FullGaussian
+from vaelab.hierarchical import make_hierarchical_vae
 from vaelab.networks import Network
 from vaelab.priors import StandardNormal
 from vaelab.vae import VAE, Conditional
@@ -55,6 +57,50 @@ def linear_gaussian(latent_dim: int, event_shape=(1, 4, 5), scale: float = 0.5, 
         return torch.as_tensor(multivariate_normal(b.numpy(), covariance).logpdf(x.flatten(1).numpy()))
 
     return vae, log_evidence
+
+
+def two_layers(scale: float = 0.5, seed: int = 0, detune: float = 0.0):
+    """A VAE with two layers in float64, and a function that gives log p(x); `detune` moves q away from the posterior.
+
+    p(h2) = N(0, I), p(h1|h2) = N(A h2 + a, S), p(x|h1) = N(W h1 + b, s^2 I). So p(h1) = N(a, P) with P = A A^T + S,
+    p(x) = N(W a + b, W P W^T + s^2 I), and p(h1|x) and p(h2|h1) are Gaussians with full covariances.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    w, a_matrix, a, b, s1 = (torch.randn(n, generator=rng, dtype=torch.float64) for n in ((4, 2), (2, 2), 2, 4, 2))
+    variance = 0.3 + s1.square()
+    encoder = partial(Conditional, head=partial(FullGaussian, min_scale=0))
+    decoder = partial(Conditional, head=DiagonalGaussian)
+    vae = make_hierarchical_vae((1, 2, 2), 2, encoder, decoder, StandardNormal, Flat, Flat, 2, Flat).double()
+    marginal = a_matrix @ a_matrix.T + variance.diag()
+    of_h1 = torch.linalg.inv(torch.linalg.inv(marginal) + w.T @ w / scale**2)
+    of_h2 = torch.linalg.inv(torch.eye(2) + a_matrix.T @ (a_matrix / variance[:, None]))
+    gain1, gain2 = of_h1 @ w.T / scale**2, of_h2 @ a_matrix.T / variance
+    q = vae.encoder.head
+    normal_given(q.first, gain1, of_h1 @ torch.linalg.solve(marginal, a) - gain1 @ b + detune, of_h1)
+    normal_given(q.above[0].head, gain2, -gain2 @ a + detune, of_h2)
+    normal_given(
+        vae.prior.below[0].head, a_matrix, a, (variance - 1e-6).diag()
+    )  # the head adds the square of its floor
+    normal_given(vae.decoder.head, w, b, scale**2 * torch.eye(4))
+    covariance = w @ marginal @ w.T + scale**2 * torch.eye(4)
+
+    def log_evidence(x: Tensor) -> Tensor:
+        return torch.as_tensor(multivariate_normal(w @ a + b, covariance).logpdf(x.flatten(1)))
+
+    return vae, log_evidence
+
+
+@torch.no_grad()
+def normal_given(head: nn.Module, weight: Tensor, bias: Tensor, covariance: Tensor) -> None:
+    """Make a head the distribution N(weight c + bias, covariance) of the features c."""
+    tril = torch.linalg.cholesky(covariance.double())
+    head.loc.linear.weight.copy_(weight)
+    head.loc.linear.bias.copy_(bias)
+    head.scale.layer.linear.weight.zero_()
+    head.scale.layer.linear.bias.copy_(2 * tril.diagonal().log())
+    if isinstance(head, FullGaussian):
+        head.below[0].weight.zero_()
+        head.below[0].bias.copy_(tril[*torch.tril_indices(len(tril), len(tril), -1)])
 
 
 def correlate(vae: VAE) -> Tensor:

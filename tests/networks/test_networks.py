@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from vaelab.networks import MLP, Chain, ConvNet, Network, normal_init
+from vaelab.heads import Bernoulli, DiagonalGaussian
+from vaelab.networks import MLP, Chain, ConvNet, GatedConvNet, GatedMLP, Network, ResidualConvNet, normal_init
+from vaelab.networks.mlp import Residual
+from vaelab.priors import StandardNormal
+from vaelab.vae import VAE, Conditional
 
 LATENT, IMAGE = (3,), (1, 8, 8)
 
@@ -22,6 +26,63 @@ def test_one_tanh_layer_is_the_papers():
 def test_activation_by_name_or_class(activation, kind):
     mlp = MLP((3,), LATENT, [4, 5], activation)
     assert [type(m) for m in mlp.layers[1::2]] == [kind, kind]
+
+
+def test_norms_and_skips_stand_where_they_should():
+    mlp, x = MLP((3,), LATENT, [4, 4], "relu", "layernorm", residual=True), torch.randn(5, 3)
+    first, norm, _, block = mlp.layers
+    h = torch.relu((first(x) - first(x).mean(-1, keepdim=True)) / (first(x).var(-1, False) + norm.eps).sqrt()[:, None])
+    torch.testing.assert_close(mlp(x), h + torch.relu(block[1](block[0](h))))
+    assert len(mlp.layers) == 4
+
+
+def test_a_norm_may_be_made_by_a_callable():
+    mlp = MLP((3,), LATENT, 4, normalization=partial(torch.nn.GroupNorm, 2))
+    assert [type(m) for m in mlp.layers] == [torch.nn.Linear, torch.nn.GroupNorm, torch.nn.Tanh]
+
+
+@torch.no_grad()
+def test_a_gated_layer_has_the_formula_of_its_paper():
+    dense, x = GatedMLP((3,), LATENT, 4), torch.randn(5, 3)
+    (a, b), (bias_a, bias_b) = (p.chunk(2) for p in dense.layers[0].parameters())
+    torch.testing.assert_close(dense(x), (x @ a.T + bias_a) * (x @ b.T + bias_b).sigmoid())
+    conv, image = GatedConvNet(IMAGE, LATENT, 4), torch.randn(5, *IMAGE)
+    value, gate = conv.encode[0](image).chunk(2, 1)
+    torch.testing.assert_close(conv(image), (value * gate.sigmoid()).flatten(1))
+
+
+@torch.no_grad()
+def test_deep_gated_layers_keep_the_size_of_their_inputs():
+    for net, x in (
+        (GatedMLP((100,), LATENT, [100] * 10), torch.randn(100, 100)),
+        (GatedConvNet((1, 32, 32), LATENT, [8, 16, 32, 32, 64]), torch.randn(20, 1, 32, 32)),
+    ):
+        assert 0.3 < net(x).std() / x.std() < 4
+
+
+def test_residual_blocks_begin_as_the_identity_and_learn():
+    net, x = ResidualConvNet(LATENT, (3, 9, 13), [4, 6], num_blocks=2), torch.randn(5, *LATENT)
+    plain = ConvNet(LATENT, (3, 9, 13), [4, 6])
+    blocks = [module for module in net.modules() if isinstance(module, Residual)]
+    assert len(blocks) == 4
+    convolutions = [net.encode[0], *(net.decode[i] for i in (1, 8))]
+    for own, other in zip(convolutions, [m for m in plain.modules() if hasattr(m, "weight")], strict=True):
+        other.load_state_dict(own.state_dict())
+    torch.testing.assert_close(net(x), plain(x))
+    net(x).sum().backward()
+    assert all(block[-1].weight.grad.abs().sum() > 0 for block in blocks)
+
+
+def test_batch_normalisation_is_refused_wherever_it_stands():
+    def model(encoder=MLP, decoder=MLP):
+        encoder = Conditional(IMAGE, LATENT, encoder, DiagonalGaussian)
+        return VAE(encoder, Conditional(LATENT, IMAGE, decoder, Bernoulli), StandardNormal(LATENT, IMAGE))
+
+    with pytest.raises(ValueError, match=r"found BatchNorm1d at encoder\.network\.layers\.1, .*LayerNorm"):
+        model(partial(MLP, normalization=torch.nn.BatchNorm1d))
+    with pytest.raises(ValueError, match=r"found LazyBatchNorm2d at decoder\.network\.encode\.1"):
+        model(decoder=partial(ConvNet, activation=torch.nn.LazyBatchNorm2d))
+    model(partial(MLP, normalization=partial(torch.nn.GroupNorm, 1)))
 
 
 def test_chain_applies_one_after_the_other():
@@ -54,7 +115,10 @@ def test_a_conv_net_sees_where_things_are():
         (lambda: ConvNet((1, 7, 8), LATENT), "expects images of at least 8x8"),
         (lambda: ConvNet(LATENT, IMAGE, []), "channels"),
         (lambda: MLP(LATENT, IMAGE, [4, 0]), "hidden_features"),
+        (lambda: GatedConvNet((1, 7, 8), LATENT), "GatedConvNet expects images of at least 8x8"),
+        (lambda: ResidualConvNet(IMAGE, LATENT, num_blocks=0), "num_blocks"),
         (lambda: MLP(LATENT, IMAGE, 4, "tanhh"), "tanhh"),
+        (lambda: MLP(LATENT, IMAGE, 4, normalization="batchnorm1d"), "such as LayerNorm or RMSNorm, found 'batchnorm"),
     ],
 )
 def test_networks_refuse_what_they_cannot_do(make, message):
@@ -62,7 +126,7 @@ def test_networks_refuse_what_they_cannot_do(make, message):
         make()
 
 
-@pytest.mark.parametrize("network", [partial(MLP, hidden_features=[300, 300]), ConvNet])
+@pytest.mark.parametrize("network", [partial(MLP, hidden_features=[300, 300]), ConvNet, GatedConvNet, ResidualConvNet])
 def test_normal_init_draws_all_weights_and_biases(network):
     net: Network = network((1, 28, 28), LATENT)
     normal_init(net, torch.zeros(1, 1, 28, 28), std=0.01)

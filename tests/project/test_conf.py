@@ -50,7 +50,9 @@ def test_each_sweep_is_a_multirun_of_values_that_compose(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group in CONTRACTS for name in GROUPS[group]])
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in (*CONTRACTS, "model") for name in GROUPS[group]]
+)
 def test_a_strangers_folder_may_ask_for_each_choice(group, name):
     check_trusted({group: plain(composed(f"{group}={name}"))[group]}, (), Path("config.yaml"))
 

@@ -49,6 +49,7 @@ CONFIGURATIONS = [
     ("decoder=gaussian_optimal", "batch_size=64"),
     ("objective.num_samples=2", "objective.closed_form=false", "data.binarize=fixed", "trainer.val_check_interval=4"),
     ("optimizer=adagrad", "initialization=normal", "weight_prior=normal"),
+    ("model=hierarchical", "network=gated", "objective=stl"),
     ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "trainer.max_epochs=4"),
     ("decoder=gaussian", "model=shared", "gradient_clip=norm", "gradient_clip.max_norm=1"),
     ("decoder=logistic", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
@@ -98,9 +99,9 @@ def test_stacked_runs_are_those_of_separate_commands(
         assert_close_runs(path, expected[seed])
 
 
-@pytest.mark.parametrize("name", choices("objective"))
-def test_seeds_share_a_step_unless_the_objective_prevents_it(name: str) -> None:
-    reason = why_not_stacked(composing(*fast(f"objective={name}")))
+@pytest.mark.parametrize(("group", "name"), [(g, n) for g in ("objective", "network", "model") for n in choices(g)])
+def test_seeds_share_a_step_unless_the_objective_prevents_it(group: str, name: str) -> None:
+    reason = why_not_stacked(composing(*fast(f"{group}={name}")))
     if name in ("dreg", "info"):  # a hook on the gradient of z, and samples of the prior
         assert reason
     else:

@@ -69,6 +69,10 @@ def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> Non
         ("decoder=gaussian", "weight_prior=normal", "optimizer.lr=1e-4"),
         ("decoder=logistic", "network=conv", "batch_size=300", "optimizer.lr=1e-4"),
         ("model=shared", "objective.closed_form=false"),
+        ("network=gated_conv", "network@encoder.network=residual", "batch_size=300", "optimizer.lr=1e-4"),
+        ("network.normalization=LayerNorm", "network.residual=true", "hidden_features=[8,8]", "optimizer.lr=1e-4"),
+        ("network=gated", "optimizer.lr=1e-4"),
+        ("model=hierarchical", "objective=dreg", "optimizer.lr=1e-4"),
     ],
     ids=" ".join,
 )

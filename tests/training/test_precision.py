@@ -15,7 +15,7 @@ from vaelab.vae import VAE, Conditional
 
 REDUCED = "trainer.precision=bf16-mixed"
 PARTS = [(f"decoder={name}",) for name in choices("decoder")] + [(f"encoder={name}",) for name in choices("encoder")]
-PARTS += [(f"prior={name}",) for name in choices("prior")] + [("network=conv",), ("model=shared",)]
+PARTS += [(f"{group}={name}",) for group in ("prior", "network", "model") for name in choices(group)]
 
 
 class Watched(ELBO):

@@ -1,5 +1,6 @@
 """Distributions that `torch.distributions` lacks or computes badly in float32, and functions of any distribution."""
 
+from vaelab.distributions.ancestral import Ancestral
 from vaelab.distributions.bernoulli import IndependentBernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
@@ -15,6 +16,7 @@ from vaelab.distributions.quantised import Quantised
 from vaelab.distributions.student_t import StudentT
 
 __all__ = [
+    "Ancestral",
     "Beta",
     "ContinuousBernoulli",
     "IndependentBernoulli",

@@ -97,7 +97,11 @@ class TotalCorrelation(Penalised):
 
     def refusal(self, vae: VAE) -> str | None:
         """Refuse a posterior that does not factorise over latent dimensions."""
-        return None if factorises(vae.encode(vae.blank())) else "needs q(z|x) to factorise: type encoder=gaussian"
+        return (
+            None
+            if factorises(vae.encode(vae.blank()))
+            else "needs q(z|x) to factorise: type model=vae encoder=gaussian"
+        )
 
     def penalty(self, parts: Parts, step: Tensor) -> PerExample:
         assert isinstance(parts.q, td.Independent)

@@ -35,7 +35,7 @@ class FreeBits(Penalised):
     def refusal(self, vae: VAE) -> str | None:
         """Refuse a model whose KL is no sum over latent dimensions in closed form."""
         if kl_per_dimension(vae.encode(vae.blank()), vae.latent_prior()) is None:
-            return "needs the KL of each latent dimension, so type encoder=gaussian and prior=standard_normal"
+            return "needs the KL of each latent dimension, so type model=vae encoder=gaussian prior=standard_normal"
         return None
 
     def penalty(self, parts: Parts, step: Tensor) -> PerExample:

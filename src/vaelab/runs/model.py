@@ -27,16 +27,17 @@ def check_parts(cfg: DictConfig) -> None:
     This happens before Lightning is imported and the data are loaded, which take seconds. A user's own part may need
     another shape, and so may `model=shared`, whose networks must agree; these are checked only when the run is built.
     """
-    separate = cfg.model.get("_target_") == "vaelab.vae.make_vae"
-    if separate and is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
+    latent_dim, shared = cfg.latent_dim, cfg.model.get("_target_") == "vaelab.vae.make_shared_vae"
+    if not shared and is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
         with refusing("the model"):
             vae = model_for(cfg, SMALL)
+        latent_dim = vae.latent_dim
         if is_ours(cfg, "objective"):
             build_objective(cfg.objective, processes_of(cfg.runtime), vae)
     if is_ours(cfg, "weight_prior"):
         build_weight_prior(cfg.get("weight_prior"))
     if is_ours(cfg, "estimator"):
-        check_estimator(instantiate(cfg.estimator), cfg.latent_dim)
+        check_estimator(instantiate(cfg.estimator), latent_dim)
 
 
 def is_ours(cfg: DictConfig, *parts: str) -> bool:

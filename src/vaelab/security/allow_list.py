@@ -22,7 +22,14 @@ from vaelab.errors import ConfigError, RunFolderError
 from vaelab.security.untrusted import shown
 
 PACKAGES = {"data": ("vaelab.data",), "objective": ("vaelab.objectives",), "estimator": ("vaelab.estimators",)}
-OF_MODELS = ("vaelab.vae", "vaelab.heads", "vaelab.networks", "vaelab.priors", "torch.nn")  # for all other parts
+OF_MODELS = (
+    "vaelab.vae",
+    "vaelab.hierarchical",
+    "vaelab.heads",
+    "vaelab.networks",
+    "vaelab.priors",
+    "torch.nn",
+)  # for all other parts
 HYDRAS = ("_target_", "_partial_", "_convert_")  # `_args_` is refused: the limits below need keys
 ACTIVATIONS = "torch.nn.modules.activation"  # the only part of `torch.nn` that is allowed
 MOST_COUNTED = {"objective": 10_000, "estimator": 1_000_000}  # limits of keys that begin with `num_`

@@ -20,7 +20,7 @@ from vaelab.training.fit_loop import go_on_inside_epoch
 from vaelab.training.other_callbacks import choose_chunks, hooks_of_steps, why_stopped
 from vaelab.training.schedules import Interval, Schedule, advance
 from vaelab.training.step import Clip, Minibatch, Step, Together, add_up
-from vaelab.vae import VAE
+from vaelab.vae import VAE, Conditional
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,9 @@ class VAEModule(EvaluationModule):
         self.trainer.should_stop |= self.ended_by is not None
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             self.trainer.strategy.model.require_backward_grad_sync = False  # our step sums the gradients itself
-        for conditional in (self.vae.encoder, self.vae.decoder):
-            conditional.reduced = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
+        for part in self.vae.modules():
+            if isinstance(part, Conditional):
+                part.reduced = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
         self.objective.num_train = self.data.num_train
         tell = hooks_of_steps(self.trainer)
         if self.compiled and tell is not None:

@@ -48,7 +48,7 @@ class Evaluation:
         with blaming(self.folder, self.trusted):
             weights = read_weights(self.folder, cfg.checkpoint)
             self.data, self.module = reopen(own, weights, self.folder, self.trusted)
-            check_estimator(self.module.estimator, own.latent_dim)
+            check_estimator(self.module.estimator, self.module.vae.latent_dim)
             if cfg.measure == "mass":
                 scored_as_mass(self.module.vae, self.data)
             whole = [estimator for estimator in self.module.estimators.values() if estimator.part_size is None]
