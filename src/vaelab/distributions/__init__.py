@@ -4,6 +4,7 @@ from vaelab.distributions.bernoulli import IndependentBernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
+from vaelab.distributions.flow import Flow, autoregressive_layers
 from vaelab.distributions.joint import draw, mean_or_sample, sample, sample_and_log_prob
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
@@ -17,6 +18,7 @@ from vaelab.distributions.student_t import StudentT
 __all__ = [
     "Beta",
     "ContinuousBernoulli",
+    "Flow",
     "IndependentBernoulli",
     "Laplace",
     "Levels",
@@ -30,6 +32,7 @@ __all__ = [
     "Poisson",
     "Quantised",
     "StudentT",
+    "autoregressive_layers",
     "draw",
     "mean_or_sample",
     "sample",

@@ -6,8 +6,9 @@ from itertools import chain, pairwise
 
 from torch import Tensor, nn
 
+from vaelab.errors import whole_numbers
 from vaelab.networks.base import Network, over_images
-from vaelab.networks.mlp import Activation, activation_named, whole_numbers
+from vaelab.networks.mlp import Activation, activation_named
 
 SMALLEST = 8  # smallest height and width of an image, in pixels
 

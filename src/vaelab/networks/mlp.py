@@ -7,6 +7,7 @@ from itertools import chain, pairwise
 from torch import Tensor, nn
 from torch.nn.modules import activation as activations
 
+from vaelab.errors import whole_numbers
 from vaelab.networks.base import Network
 
 Activation = str | Callable[[], nn.Module]
@@ -49,14 +50,6 @@ class MLP(Network):
     def forward(self, context: Tensor) -> Tensor:
         dims = len(self.context_shape)
         return self.layers(context.flatten(-dims) if dims > 1 else context)
-
-
-def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
-    """Return `values` as a list. Refuse an empty list, and values that are not whole numbers of at least 1."""
-    numbers = [*values] if isinstance(values, Sequence) else [values]
-    if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
-        raise ValueError(f"{name} must be a whole number of at least 1, or a list of such numbers, found {values}")
-    return numbers
 
 
 def activation_named(activation: Activation) -> Callable[[], nn.Module]:
