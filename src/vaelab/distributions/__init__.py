@@ -1,10 +1,11 @@
 """Distributions that `torch.distributions` lacks or computes badly in float32, and functions of any distribution."""
 
+from vaelab.distributions.autoregressive import AutoregressiveLayer, autoregressive_layers
 from vaelab.distributions.bernoulli import IndependentBernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
-from vaelab.distributions.flow import Flow, autoregressive_layers
+from vaelab.distributions.flow import Flow
 from vaelab.distributions.joint import draw, mean_or_sample, sample, sample_and_log_prob
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
@@ -16,6 +17,7 @@ from vaelab.distributions.quantised import Quantised
 from vaelab.distributions.student_t import StudentT
 
 __all__ = [
+    "AutoregressiveLayer",
     "Beta",
     "ContinuousBernoulli",
     "Flow",
