@@ -102,14 +102,15 @@ def masked_network(
 
 
 def autoregressive_layers(
-    size: int, num_context: int, num_transforms: int, *args: Any, **options: Any
+    size: int, num_context: int, num_transforms: int, hidden_features: int | Sequence[int], **options: Any
 ) -> nn.ModuleList:
     """Make layers that take the elements forwards and backwards in turn, with options of `AutoregressiveLayer`."""
     check_count("num_transforms", num_transforms)
-    layers = (
-        AutoregressiveLayer(size, num_context, *args, **options, backwards=i % 2 == 1) for i in range(num_transforms)
+    directions = [number % 2 == 1 for number in range(num_transforms)]
+    return nn.ModuleList(
+        AutoregressiveLayer(size, num_context, hidden_features, **options, backwards=backwards)
+        for backwards in directions
     )
-    return nn.ModuleList(layers)
 
 
 def zuko() -> ModuleType:

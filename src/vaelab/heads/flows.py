@@ -16,8 +16,8 @@ class FlowHead(Correlated):
     """Base class of the flows `z = mu + sigma f(e; h)`, e ~ N(0, I), for events that are vectors.
 
     The numbers mu, log sigma^2 and h come from parallel linear layers on the features. f consists of layers
-    `y_i = g(x_i; phi_i)`: `vaelab.distributions.autoregressive_layers`. At first, f is the identity, so the head begins
-    as a `DiagonalGaussian`.
+    `y_i = g(x_i; phi_i)`, where a masked network computes phi_i: `vaelab.distributions.AutoregressiveLayer`. At first,
+    f is the identity, so the head begins as a `DiagonalGaussian`.
 
     Args:
         network: the network before the head.
@@ -44,8 +44,9 @@ class FlowHead(Correlated):
         super().__init__(network, min_scale)
         check_count("num_context", num_context)
         self.context = network.output_layer("vector", num_context)
+        options = {"num_groups": self.num_groups, "num_bins": num_bins}
         self.layers = vd.autoregressive_layers(
-            self.event_shape[0], num_context, num_transforms, hidden_features, self.num_groups, num_bins
+            self.event_shape[0], num_context, num_transforms, hidden_features, **options
         )
 
     def forward(self, features: Features) -> td.Distribution:

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
+from torch.nn.utils.stateless import _reparametrize_module
 
 from vaelab.distributions import draw, sample
 from vaelab.errors import check_count
@@ -69,7 +69,10 @@ class Weighted(Objective):
         z, log_q = draw(q, (groups * self.num_samples,))
         if stopped and torch.is_grad_enabled():
             constant = {name: parameter.detach() for name, parameter in head.named_parameters()}
-            log_q = functional_call(head, constant, features.detach()).log_prob(z)
+            with _reparametrize_module(
+                head, constant, tie_weights=True
+            ):  # around log_prob too, which calls the layers of a flow
+                log_q = head(features.detach()).log_prob(z)
         elif log_q is None:
             log_q = q.log_prob(z)
         return Weights(z, vae.decoder.log_prob(x, z), log_q - vae.latent_prior().log_prob(z))
