@@ -12,12 +12,12 @@ from vaelab.priors.learned import MIN_SCALE
 
 
 class FlowPrior(Prior):
-    """A prior whose density is an autoregressive neural spline flow: Durkan et al. (2019).
+    """A prior that is an autoregressive neural spline flow: Durkan et al. (2019).
 
-    `(z - mu) / sigma = f^-1(e)`, e ~ N(0, I), with learnt mu, sigma and f. Each layer of f is
-    `y_i = g(x_i; phi_i)`, where phi_i depends on all x_j before x_i, and g is a monotonic rational-quadratic spline on
-    [-5, 5], the identity beyond. It begins as N(0, I). A density takes one pass, and a sample one pass for each
-    dimension.
+    `e = f((z - mu) / sigma)` is N(0, I), with learnt mu, sigma and f. Each layer of f is `y_i = g(x_i; phi_i)`, where
+    a masked network computes phi_i from the x_j before x_i, and g is a monotonic rational-quadratic spline on [-5, 5],
+    the identity beyond: `vaelab.distributions.AutoregressiveLayer`. It begins as N(0, I). A density takes one pass,
+    and a sample takes one for each dimension.
 
     Args:
         latent_shape, event_shape: as for `Prior`.
