@@ -8,7 +8,7 @@ from torch import nn
 from tests.helpers.linear_gaussian import linear_gaussian
 from vaelab.estimators import ImportanceSampling
 from vaelab.evaluation import figures
-from vaelab.evaluation.latent_usage import Aggregate, latent_values
+from vaelab.evaluation.latent_usage import aggregate_of, latent_values
 from vaelab.heads import Bernoulli, DiagonalGaussian, Head
 from vaelab.networks import MLP
 from vaelab.objectives import ELBO
@@ -146,6 +146,6 @@ def test_no_part_assumes_a_mean():
         assert figure.axes
     assert ELBO()(vae, x, torch.tensor(0)).loss.isfinite().all()
     assert ImportanceSampling(num_samples=30)(vae, x).log_likelihood.isfinite().all()
-    values = latent_values(vae, x, Aggregate(vae, [x]))
+    values = latent_values(vae, x, aggregate_of(vae, [x]))
     assert "posterior_mean" not in values
     assert values["log_aggregate"].isfinite().all()

@@ -1,5 +1,6 @@
 """Exceptions that a user can act on. Each message says what was expected, what was found, and what to type."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -62,3 +63,11 @@ def check_count(name: str, value: object, least: int = 1) -> None:
     """Refuse an argument that is not a whole number of at least `least`, with a ValueError that names it."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, found {value!r}")
+
+
+def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
+    """Return `values` as a list. Refuse an empty list, and values that are not whole numbers of at least 1."""
+    numbers = [*values] if isinstance(values, Sequence) else [values]
+    if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
+        raise ValueError(f"{name} must be a whole number of at least 1, or a list of such numbers, found {values}")
+    return numbers

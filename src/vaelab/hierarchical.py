@@ -9,10 +9,10 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from vaelab.distributions import Ancestral
+from vaelab.errors import whole_numbers
 from vaelab.heads import DiagonalGaussian, Head, PerPixelScale
 from vaelab.heads.base import Features
 from vaelab.networks import Chain, Network
-from vaelab.networks.mlp import whole_numbers
 from vaelab.priors import Prior
 from vaelab.priors.base import Encode
 from vaelab.priors.learned import MIN_SCALE

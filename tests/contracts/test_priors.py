@@ -10,6 +10,7 @@ from tests.helpers.choices import (
     assert_finite_gradients,
     assert_it_trains,
     choices,
+    part,
 )
 from tests.helpers.commands import composing
 from tests.helpers.distributions import assert_samples_have_its_moments, assert_total_is_one
@@ -66,6 +67,15 @@ def test_what_it_learnt_is_saved_and_loaded(name):
     altered(other.prior)
     other.load_state_dict(one.state_dict())
     assert torch.equal(one.latent_prior().log_prob(z), other.latent_prior().log_prob(z))
+
+
+@each_prior
+def test_its_size_is_known_before_it_takes_memory(name):
+    with torch.device("meta"):
+        outline = part("prior", name)((3,), (1, 8, 8)).state_dict()
+    assert {key: value.shape for key, value in outline.items()} == {
+        key: value.shape for key, value in part("prior", name)((3,), (1, 8, 8)).state_dict().items()
+    }
 
 
 @each_prior

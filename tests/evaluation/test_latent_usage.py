@@ -8,14 +8,14 @@ from scipy.stats import multivariate_normal
 
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
 from vaelab.errors import PointMassError
-from vaelab.evaluation.latent_usage import Aggregate, latent_summary, latent_values
+from vaelab.evaluation.latent_usage import aggregate_of, latent_summary, latent_values
 
 
 def values_of(vae, x, block_size=50):
     """`latent_values` of all examples, their blocks drawn one after another."""
     blocks = x.split(block_size)
     with torch.no_grad():
-        aggregate = Aggregate(vae, blocks)
+        aggregate = aggregate_of(vae, blocks)
         found = [latent_values(vae, block, aggregate) for block in blocks]
     return {name: torch.cat([values[name] for values in found]) for name in found[0]}
 
@@ -38,7 +38,7 @@ def test_the_aggregate_is_the_mean_of_the_posteriors_densities(family, scale, mo
         as_full = lambda q: td.MultivariateNormal(q.mean, torch.diag_embed(q.variance))  # noqa: E731
         monkeypatch.setattr(vae, "encode", lambda x: as_full(encode(x)))
     with torch.no_grad():
-        found = Aggregate(vae, x.split(15)).log_prob(z)
+        found = aggregate_of(vae, x.split(15)).log_prob(z)
     expected = np.log(np.mean([normal.pdf(z.numpy()) for normal in normals], axis=0))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
 

@@ -6,7 +6,7 @@ import torch.distributions as td
 
 from tests.helpers.linear_gaussian import linear_gaussian
 from vaelab.objectives import ELBO, ReweightedWakeSleep
-from vaelab.priors import LearnedNormal, MixtureOfGaussians, VampPrior
+from vaelab.priors import FlowPrior, LearnedNormal, MixtureOfGaussians, VampPrior
 
 STEP = torch.tensor(0)
 
@@ -37,7 +37,7 @@ def test_the_encoder_learns_through_vamp_and_does_not_belong_to_it():
     assert [name for name, _ in vae.prior.named_parameters()] == ["logits"]
 
 
-@pytest.mark.parametrize("make", [LearnedNormal, MixtureOfGaussians, VampPrior])
+@pytest.mark.parametrize("make", [LearnedNormal, MixtureOfGaussians, VampPrior, FlowPrior])
 def test_a_learnt_prior_raises_the_bound(make):
     vae, _ = linear_gaussian(2)
     torch.manual_seed(0)

@@ -73,6 +73,8 @@ def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> Non
         ("network.normalization=LayerNorm", "network.residual=true", "hidden_features=[8,8]", "optimizer.lr=1e-4"),
         ("network=gated", "optimizer.lr=1e-4"),
         ("model=hierarchical", "objective=dreg", "optimizer.lr=1e-4"),
+        ("encoder=iaf", "objective=stl"),
+        ("encoder=spline", "prior=flow", "optimizer.lr=1e-4"),
     ],
     ids=" ".join,
 )

@@ -1,10 +1,12 @@
 """Distributions that `torch.distributions` lacks or computes badly in float32, and functions of any distribution."""
 
 from vaelab.distributions.ancestral import Ancestral
+from vaelab.distributions.autoregressive import AutoregressiveLayer, autoregressive_layers
 from vaelab.distributions.bernoulli import IndependentBernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
+from vaelab.distributions.flow import Flow
 from vaelab.distributions.joint import draw, mean_or_sample, sample, sample_and_log_prob
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
@@ -17,8 +19,10 @@ from vaelab.distributions.student_t import StudentT
 
 __all__ = [
     "Ancestral",
+    "AutoregressiveLayer",
     "Beta",
     "ContinuousBernoulli",
+    "Flow",
     "IndependentBernoulli",
     "Laplace",
     "Levels",
@@ -32,6 +36,7 @@ __all__ = [
     "Poisson",
     "Quantised",
     "StudentT",
+    "autoregressive_layers",
     "draw",
     "mean_or_sample",
     "sample",

@@ -175,6 +175,11 @@ def on_latent(metrics: Metrics) -> list[str]:
         elif active == size:
             verdict = f"no posterior collapse: all {size} latent dimensions are active"
         sentences.append(verdict)
+    if "mutual_information" not in metrics:
+        return [
+            "active units and mutual information are unknown, because a flow has no mean, and N^2 of its densities "
+            f"take too long; a collapse would show as a rate near 0, and the rate is {metrics['rate']:.2f} nats"
+        ]
     information, limit = metrics["mutual_information"], metrics["mutual_information_limit"]
     if information > limit - NEAR:
         sentences.append(

@@ -1,7 +1,7 @@
 """How a posterior q(z|x) uses the latent over a split: active units, mutual information, aggregate posterior."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import torch
@@ -9,7 +9,7 @@ import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.distributions import sample_and_log_prob
+from vaelab.distributions import Flow, sample_and_log_prob
 from vaelab.errors import PointMassError
 from vaelab.objectives import kl_per_dimension
 from vaelab.vae import VAE, Image
@@ -22,10 +22,9 @@ LogDensity = Callable[[Codes], Float[Tensor, "batch examples"]]
 
 
 class Aggregate:
-    """The aggregate posterior of a split, `q(z) = 1/N sum_n q(z|x_n)`, from blocks of examples."""
+    """The aggregate posterior of a split, `q(z) = 1/N sum_n q(z|x_n)`, from the posteriors of blocks of examples."""
 
-    def __init__(self, vae: VAE, blocks: Iterable[Tensor]) -> None:
-        posteriors = [vae.encode(x) for x in blocks]
+    def __init__(self, posteriors: Sequence[td.Distribution]) -> None:
         self.num_examples = sum(q.batch_shape[0] for q in posteriors)
         normals = [normal for q in posteriors if (normal := diagonal_normal(q)) is not None]
         if len(normals) == len(posteriors):
@@ -38,6 +37,16 @@ class Aggregate:
         """Return log q(z) in nats."""
         log_sums = [log_density(z).logsumexp(1) for log_density in self.log_densities]
         return torch.stack(log_sums).logsumexp(0) - math.log(self.num_examples)
+
+
+def aggregate_of(vae: VAE, blocks: Iterable[Tensor]) -> Aggregate | None:
+    """Return the aggregate posterior of blocks of examples, or None for flows, whose N^2 densities would take hours."""
+    posteriors = []
+    for x in blocks:
+        posteriors.append(vae.encode(x))
+        if isinstance(posteriors[0], Flow):
+            return None
+    return Aggregate(posteriors)
 
 
 def diagonal_normal(q: td.Distribution) -> td.Normal | None:
@@ -58,7 +67,7 @@ def _log_density_of_normals(normals: list[td.Normal]) -> LogDensity:
     return lambda z: z.double() @ linear + z.double().square() @ quadratic + constant
 
 
-def latent_values(vae: VAE, x: Image, aggregate: Aggregate) -> dict[str, Tensor]:
+def latent_values(vae: VAE, x: Image, aggregate: Aggregate | None) -> dict[str, Tensor]:
     """Return the per-example values that `latent_summary` needs, in nats, at one sample z of each posterior."""
     q, prior = vae.encode(x), vae.latent_prior()
     z, log_posterior = sample_and_log_prob(q)
@@ -68,7 +77,9 @@ def latent_values(vae: VAE, x: Image, aggregate: Aggregate) -> dict[str, Tensor]
             f"the posterior q(z|x) of {int(broken.sum())} of {len(x)} examples has no density at its own sample, "
             "probably because its scale is 0, and its KL is not finite: give the encoder's head a min_scale"
         )
-    values = {"log_posterior": log_posterior, "log_aggregate": aggregate.log_prob(z), "log_prior": prior.log_prob(z)}
+    values = {"log_posterior": log_posterior, "log_prior": prior.log_prob(z)}
+    if aggregate is not None:
+        values["log_aggregate"] = aggregate.log_prob(z)
     with suppress(NotImplementedError):  # a flow has no mean
         values["posterior_mean"] = q.mean
     if (kl := kl_per_dimension(q, prior)) is not None:
@@ -87,16 +98,18 @@ def latent_summary(columns: dict[str, Tensor]) -> dict[str, float]:
     One sample z per example gives `I_q(x; z) = E[log q(z|x) - log q(z)]` and `KL(q(z) || p(z))`. The two add up to the
     mean KL (Hoffman & Johnson 2016). The first cannot exceed log N, because q(z) is a mixture of N posteriors.
     """
-    posterior, aggregate, prior = (columns[f"log_{name}"] for name in ("posterior", "aggregate", "prior"))
-    information, divergence = posterior - aggregate, aggregate - prior
-    found = {
-        "mutual_information": information.mean().item(),
-        "mutual_information_limit": math.log(len(posterior)),
-        "mutual_information_error": spread_of_mean(information),
-        "marginal_kl": divergence.mean().item(),
-        "marginal_kl_error": spread_of_mean(divergence),
-    }
-    if "posterior_mean" in columns and len(posterior) > 1:
+    found: dict[str, float] = {}
+    if "log_aggregate" in columns:
+        posterior, aggregate, prior = (columns[f"log_{name}"] for name in ("posterior", "aggregate", "prior"))
+        information, divergence = posterior - aggregate, aggregate - prior
+        found = {
+            "mutual_information": information.mean().item(),
+            "mutual_information_limit": math.log(len(posterior)),
+            "mutual_information_error": spread_of_mean(information),
+            "marginal_kl": divergence.mean().item(),
+            "marginal_kl_error": spread_of_mean(divergence),
+        }
+    if "posterior_mean" in columns and len(columns["posterior_mean"]) > 1:
         found["active_units"] = int((columns["posterior_mean"].var(0) > ACTIVE).sum())
         found["latent_dim"] = columns["posterior_mean"].shape[1]
     return found

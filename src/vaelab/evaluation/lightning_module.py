@@ -20,7 +20,7 @@ from vaelab.estimators.base import of_weights
 from vaelab.evaluation.comparability import Key, comparability, settings
 from vaelab.evaluation.declared import OF_TRAINING
 from vaelab.evaluation.inference_gap import gap_values
-from vaelab.evaluation.latent_usage import Aggregate, latent_values
+from vaelab.evaluation.latent_usage import aggregate_of, latent_values
 from vaelab.evaluation.metrics import bound_summary, summary
 from vaelab.evaluation.per_example import Records
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, is_checked, predictive_check
@@ -118,7 +118,7 @@ class EvaluationModule(pl.LightningModule):
         split = self.data.tested.split
         with self.evaluating():
             blocks = (self.data.draw_block(split, block) for block in self.data.tested_blocks())
-            self.aggregate = Aggregate(self.vae, blocks)
+            self.aggregate = aggregate_of(self.vae, blocks)
 
     def test_step(self, block: Block, batch_idx: int) -> None:
         if len(block) == 0:

@@ -8,6 +8,7 @@ from vaelab.heads.continuous_bernoulli import ContinuousBernoulli
 from vaelab.heads.correlated import FullGaussian, LowRankGaussian
 from vaelab.heads.counts import NegativeBinomial, Poisson
 from vaelab.heads.discretised import DiscretisedGaussian, DiscretisedLogistic
+from vaelab.heads.flows import CouplingFlow, FlowHead, InverseAutoregressiveFlow, SplineFlow
 from vaelab.heads.gaussian import DiagonalGaussian
 from vaelab.heads.laplace import Laplace
 from vaelab.heads.location_scale import LocationScale
@@ -24,12 +25,15 @@ __all__ = [
     "Beta",
     "Categorical",
     "ContinuousBernoulli",
+    "CouplingFlow",
     "DiagonalGaussian",
     "DiscretisedGaussian",
     "DiscretisedLogistic",
     "FixedScale",
+    "FlowHead",
     "FullGaussian",
     "Head",
+    "InverseAutoregressiveFlow",
     "Laplace",
     "LocationScale",
     "Logistic",
@@ -44,5 +48,6 @@ __all__ = [
     "Poisson",
     "Scale",
     "SharedScale",
+    "SplineFlow",
     "StudentT",
 ]

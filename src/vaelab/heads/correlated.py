@@ -12,7 +12,7 @@ from vaelab.networks import Network
 
 
 class Correlated(Head):
-    """Base class of the Gaussian heads with correlated elements, for events that are vectors.
+    """Base class of the heads with correlated elements, for events that are vectors.
 
     Args:
         network: the network before the head.

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vaelab.errors import check_count
+from vaelab.errors import check_count, whole_numbers
 from vaelab.networks.base import Network, over_images
-from vaelab.networks.mlp import Activation, Residual, activation_named, whole_numbers
+from vaelab.networks.mlp import Activation, Residual, activation_named
 
 SMALLEST = 8  # smallest height and width of an image, in pixels
 Layer = Callable[..., list[nn.Module]]

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import activation as activations
 
+from vaelab.errors import whole_numbers
 from vaelab.networks.base import Network
 
 Activation = str | Callable[[], nn.Module]
@@ -90,14 +91,6 @@ class Residual(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         return input + super().forward(input)
-
-
-def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
-    """Return `values` as a list. Refuse an empty list, and values that are not whole numbers of at least 1."""
-    numbers = [*values] if isinstance(values, Sequence) else [values]
-    if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
-        raise ValueError(f"{name} must be a whole number of at least 1, or a list of such numbers, found {values}")
-    return numbers
 
 
 def activation_named(activation: Activation) -> Callable[[], nn.Module]:

@@ -69,7 +69,8 @@ class Weighted(Objective):
         z, log_q = draw(q, (groups * self.num_samples,))
         if stopped and torch.is_grad_enabled():
             constant = {name: parameter.detach() for name, parameter in head.named_parameters()}
-            with _reparametrize_module(head, constant):  # not `functional_call`, because log_prob may call the head too
+            # not `functional_call`, because the log_prob of a flow calls the head's layers too
+            with _reparametrize_module(head, constant, tie_weights=True):
                 log_q = head(features.detach()).log_prob(z)
         elif log_q is None:
             log_q = q.log_prob(z)

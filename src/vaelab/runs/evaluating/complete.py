@@ -83,8 +83,8 @@ def show_evaluation(title: str, metrics: Metrics, module: EvaluationModule, note
         add(own, "  {}", "simulated_upper", note="model itself drew")
         add(own, "  {}", "simulated_gap", "simulated_gap_error")
     table.add_section()
-    limit = f"at most log N = {metrics['mutual_information_limit']:.2f}"
-    add(metrics, "{}", "mutual_information", "mutual_information_error", note=limit)
+    limit = "at most log N = {mutual_information_limit:.2f}" if "mutual_information" in metrics else ""
+    add(metrics, "{}", "mutual_information", "mutual_information_error", note=limit.format(**metrics))
     active = "{active_units:.0f} of {latent_dim:.0f} units active" if "active_units" in metrics else ""
     add(metrics, "{}", "marginal_kl", "marginal_kl_error", note=active.format(**metrics))
     inside = f"{metrics['coverage_90']:.1%} of the pixels"

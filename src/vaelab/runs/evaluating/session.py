@@ -27,7 +27,7 @@ from vaelab.runs.validate import MODEL_PARTS, processes_of
 from vaelab.security.allow_list import trusted_packages
 from vaelab.training import ProgressBar
 
-BOUND_AND_LATENT = (*(metric.name for metric in ELBO.metrics), "log_posterior", "log_aggregate", "log_prior")
+BOUND_AND_LATENT = (*(metric.name for metric in ELBO.metrics), "log_posterior", "log_prior")
 log = logging.getLogger(__name__)
 
 
