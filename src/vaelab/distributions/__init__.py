@@ -9,6 +9,7 @@ from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
 from vaelab.distributions.logistic import Logistic
 from vaelab.distributions.logit_normal import LogitNormal
+from vaelab.distributions.mixture_of_normals import MixtureOfNormals
 from vaelab.distributions.multivariate_normal import LowRankMultivariateNormal, MultivariateNormal
 from vaelab.distributions.normal import Normal
 from vaelab.distributions.quantised import Quantised
@@ -23,6 +24,7 @@ __all__ = [
     "Logistic",
     "LogitNormal",
     "LowRankMultivariateNormal",
+    "MixtureOfNormals",
     "MultivariateNormal",
     "NegativeBinomial",
     "Normal",

@@ -5,7 +5,7 @@ from vaelab.heads.bernoulli import Bernoulli
 from vaelab.heads.beta import Beta
 from vaelab.heads.categorical import Categorical
 from vaelab.heads.continuous_bernoulli import ContinuousBernoulli
-from vaelab.heads.correlated import FullGaussian, LowRankGaussian
+from vaelab.heads.correlated import FullGaussian, LowRankGaussian, MixtureOfGaussians
 from vaelab.heads.counts import NegativeBinomial, Poisson
 from vaelab.heads.discretised import DiscretisedGaussian, DiscretisedLogistic
 from vaelab.heads.gaussian import DiagonalGaussian
@@ -35,6 +35,7 @@ __all__ = [
     "Logistic",
     "LogitNormal",
     "LowRankGaussian",
+    "MixtureOfGaussians",
     "MixtureOfLogistics",
     "NegativeBinomial",
     "OfLevels",
