@@ -44,19 +44,17 @@ class MixtureOfNormals(td.MixtureSameFamily):
         weights = td.Categorical(logits=logits, validate_args=False)
         super().__init__(weights, td.Independent(self.normals, 1, validate_args=False), validate_args=False)
 
-    @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
-        noise = standard_normal(shape, self.normals.loc)
-        share = torch.special.ndtr(standard_normal(shape[:-1], self.normals.loc)).unsqueeze(-1)
-        ends = self.mixture_distribution.probs.cumsum(-1)
-        # times the last end, which may differ from 1 by rounding, so that no component of weight 0 is chosen
-        chosen = (share * ends[..., -1:] > ends).sum(-1)[..., None, None].expand(*shape[:-1], 1, shape[-1])
-        loc, scale = (
-            part.expand(*shape[:-1], *part.shape[-2:]).gather(-2, chosen).squeeze(-2)
-            for part in (self.normals.loc, self.normals.scale)
-        )
-        return loc + scale * noise
+        with torch.no_grad():
+            noise = standard_normal(shape, self.normals.loc)
+            share = torch.special.ndtr(standard_normal(shape[:-1], self.normals.loc)).unsqueeze(-1)
+            ends = self.mixture_distribution.probs.cumsum(-1)
+            # times the last end, which may differ from 1 by rounding, so that no component of weight 0 is chosen
+            chosen = (share * ends[..., -1:] > ends).sum(-1)[..., None, None].expand(*shape[:-1], 1, shape[-1])
+            of_all = [part.expand(*shape[:-1], *part.shape[-2:]) for part in (self.normals.loc, self.normals.scale)]
+            loc, scale = [part.gather(-2, chosen).squeeze(-2) for part in of_all]
+            return loc + scale * noise
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         z = self.sample(sample_shape)
