@@ -69,7 +69,8 @@ def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> Non
         ("decoder=gaussian", "weight_prior=normal", "optimizer.lr=1e-4"),
         ("decoder=logistic", "network=conv", "batch_size=300", "optimizer.lr=1e-4"),
         ("model=shared", "objective.closed_form=false"),
-        ("encoder=mixture",),
+        ("encoder=mixture", "decoder=mixture_of_bernoullis"),
+        ("decoder=mixture", "optimizer.lr=1e-4"),
     ],
     ids=" ".join,
 )

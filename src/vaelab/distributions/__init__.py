@@ -9,6 +9,7 @@ from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
 from vaelab.distributions.logistic import Logistic
 from vaelab.distributions.logit_normal import LogitNormal
+from vaelab.distributions.mixture import PointMass, Stacked
 from vaelab.distributions.mixture_of_normals import MixtureOfNormals
 from vaelab.distributions.multivariate_normal import LowRankMultivariateNormal, MultivariateNormal
 from vaelab.distributions.normal import Normal
@@ -29,8 +30,10 @@ __all__ = [
     "NegativeBinomial",
     "Normal",
     "PixelMixture",
+    "PointMass",
     "Poisson",
     "Quantised",
+    "Stacked",
     "StudentT",
     "draw",
     "mean_or_sample",

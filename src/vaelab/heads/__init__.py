@@ -13,6 +13,7 @@ from vaelab.heads.laplace import Laplace
 from vaelab.heads.location_scale import LocationScale
 from vaelab.heads.logistic import Logistic
 from vaelab.heads.logit_normal import LogitNormal
+from vaelab.heads.mixture import Mixture, PointMass
 from vaelab.heads.mixture_of_logistics import MixtureOfLogistics
 from vaelab.heads.of_levels import OfLevels
 from vaelab.heads.over_levels import OverLevels
@@ -35,6 +36,7 @@ __all__ = [
     "Logistic",
     "LogitNormal",
     "LowRankGaussian",
+    "Mixture",
     "MixtureOfGaussians",
     "MixtureOfLogistics",
     "NegativeBinomial",
@@ -42,6 +44,7 @@ __all__ = [
     "OptimalScale",
     "OverLevels",
     "PerPixelScale",
+    "PointMass",
     "Poisson",
     "Scale",
     "SharedScale",

@@ -1,6 +1,6 @@
 """The contract of a head: it turns the features of a network into a distribution."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch.distributions as td
 from jaxtyping import Float
@@ -28,8 +28,8 @@ class Head(nn.Module):
         event_shape: shape of one event.
     """
 
-    pixels: ClassVar[str]
-    measure: ClassVar[str]
+    pixels: str
+    measure: str
 
     def __init__(self, network: Any) -> None:
         super().__init__()
