@@ -95,6 +95,7 @@ def test_monitors_are_those_of_all_parts():
         ([partial(DiagonalGaussian, scale=OptimalScale)], {}, "OptimalScale"),
         ([Laplace], {"over": "pixels"}, "over must be event or pixel"),
         ([Laplace], {"num_copies": 0}, "num_copies"),
+        ([partial(Mixture, components=[Laplace], over="event", num_copies=200)], {"num_copies": 10**9}, "at most 256"),
         ([Laplace], {"event": (3,)}, "an image"),
     ],
 )

@@ -29,13 +29,12 @@ class Stacked(td.Distribution):
     def __init__(self, components: Sequence[td.Distribution]) -> None:
         self.components = list(components)
         first = self.components[0]
-        self.same_support = len({str(component.support) for component in self.components}) == 1
         super().__init__((*first.batch_shape, len(self.components)), first.event_shape, validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:
         supports = [component.support for component in self.components]
-        return supports[0] if self.same_support else AnyOf(supports)
+        return supports[0] if len(set(map(str, supports))) == 1 else AnyOf(supports)
 
     @property
     def mean(self) -> Tensor:
@@ -52,11 +51,13 @@ class Stacked(td.Distribution):
         """Return the log-densities of all components, `[*batch, K]`, at values whose axis K has size 1."""
         value = value.squeeze(-1 - len(self.event_shape))
 
-        def of(component: td.Distribution) -> Tensor:
-            log_prob = component.log_prob(value)
-            return log_prob if self.same_support else log_prob.masked_fill(~component.support.check(value), -torch.inf)
-
-        return torch.stack([of(component) for component in self.components], -1)
+        return torch.stack(
+            [
+                component.log_prob(value).masked_fill(~component.support.check(value), -torch.inf)
+                for component in self.components
+            ],
+            -1,
+        )
 
     def _stack(self, function: Callable[[td.Distribution], Tensor]) -> Tensor:
         return torch.stack([function(component) for component in self.components], -1 - len(self.event_shape))

@@ -13,6 +13,8 @@ from vaelab.heads.of_levels import OfLevels
 from vaelab.heads.scales import OptimalScale
 from vaelab.networks import Network
 
+MOST = 256  # heads in a mixture, those of mixtures in it included, because a stranger's configuration may ask for any
+
 
 class Mixture(Head):
     """A mixture of heads of any families: `log p(x|z) = log sum_k pi_k p_k(x)`, with weights pi from a linear layer.
@@ -25,9 +27,9 @@ class Mixture(Head):
         num_copies: how many heads, each with its own layers, every entry of `components` makes.
 
     Raises:
-        ValueError: the heads differ in their pixels, measure or number of levels; there is none; one has an
-            `OptimalScale`; `over` is unknown, or needs an image; or, in forward, `over` is `pixel`, but the pixels of a
-            head are not independent.
+        ValueError: the heads differ in their pixels, measure or number of levels; there is none, or more than 256; one
+            has an `OptimalScale`; `over` is unknown, or needs an image; or, in forward, `over` is `pixel`, but the
+            pixels of a head are not independent.
 
     Examples:
         >>> import torch
@@ -51,7 +53,13 @@ class Mixture(Head):
         if over not in ("event", "pixel"):
             raise ValueError(f"over must be event or pixel, found {over!r}: type decoder.head.over=pixel")
         self.over = over
-        self.heads = nn.ModuleList([make(network) for make in components for _ in range(num_copies)])
+        self.heads = nn.ModuleList()
+        for make in (make for make in components for _ in range(num_copies)):
+            self.heads.append(make(network))
+            if sum(isinstance(module, Head) for module in self.heads.modules()) > MOST:
+                raise ValueError(
+                    f"a mixture expects at most {MOST} heads in all, found more: type a smaller num_copies"
+                )
         kinds = {(head.pixels, head.measure, getattr(head, "num_levels", None)): type(head) for head in self.parts}
         if len(kinds) != 1:
             found = ", ".join(f"{kind.__name__} ({pixels})" for (pixels, *_), kind in kinds.items()) or "none"
