@@ -4,6 +4,7 @@ from vaelab.distributions.bernoulli import IndependentBernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
+from vaelab.distributions.discrete_latents import bernoullis, categoricals
 from vaelab.distributions.joint import domain, draw, mean_or_sample, sample, sample_and_log_prob
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
@@ -35,6 +36,8 @@ __all__ = [
     "Quantised",
     "Stacked",
     "StudentT",
+    "bernoullis",
+    "categoricals",
     "domain",
     "draw",
     "mean_or_sample",

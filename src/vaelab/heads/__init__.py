@@ -17,6 +17,7 @@ from vaelab.heads.mixture import Mixture, PointMass
 from vaelab.heads.mixture_of_logistics import MixtureOfLogistics
 from vaelab.heads.of_levels import OfLevels
 from vaelab.heads.over_levels import OverLevels
+from vaelab.heads.relaxed import RelaxedBernoulli, RelaxedCategorical
 from vaelab.heads.scales import FixedScale, OptimalScale, PerPixelScale, Scale, SharedScale
 from vaelab.heads.student_t import StudentT
 
@@ -46,6 +47,8 @@ __all__ = [
     "PerPixelScale",
     "PointMass",
     "Poisson",
+    "RelaxedBernoulli",
+    "RelaxedCategorical",
     "Scale",
     "SharedScale",
     "StudentT",

@@ -1,7 +1,8 @@
 """Priors p(z)."""
 
 from vaelab.priors.base import Prior
+from vaelab.priors.discrete import Bernoulli, Categorical
 from vaelab.priors.learned import LearnedNormal, MixtureOfGaussians, VampPrior
 from vaelab.priors.standard_normal import StandardNormal
 
-__all__ = ["LearnedNormal", "MixtureOfGaussians", "Prior", "StandardNormal", "VampPrior"]
+__all__ = ["Bernoulli", "Categorical", "LearnedNormal", "MixtureOfGaussians", "Prior", "StandardNormal", "VampPrior"]
