@@ -71,6 +71,9 @@ def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> Non
         ("model=shared", "objective.closed_form=false"),
         ("encoder=mixture", "decoder=mixture_of_bernoullis"),
         ("decoder=mixture", "optimizer.lr=1e-4"),
+        ("decoder=zero_inflated_poisson", "optimizer.lr=1e-6"),
+        ("encoder=relaxed_bernoulli", "prior=bernoulli", "estimator=importance"),
+        ("encoder=relaxed_categorical", "prior=categorical", "estimator=importance", "latent_dim=20"),
     ],
     ids=" ".join,
 )
