@@ -1,7 +1,7 @@
 """Distributions side by side: the components of a mixture whose families may differ."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.distributions as td
@@ -29,11 +29,12 @@ class Stacked(td.Distribution):
     def __init__(self, components: Sequence[td.Distribution]) -> None:
         self.components = list(components)
         first = self.components[0]
-        super().__init__((*first.batch_shape, len(self.components)), first.event_shape, validate_args=False)
+        shape = torch.Size([*first.batch_shape, len(self.components)])
+        super().__init__(shape, first.event_shape, validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:
-        supports = [component.support for component in self.components]
+        supports: list[Any] = [component.support for component in self.components]
         return supports[0] if len(set(map(str, supports))) == 1 else AnyOf(supports)
 
     @property
@@ -51,16 +52,15 @@ class Stacked(td.Distribution):
         """Return the log-densities of all components, `[*batch, K]`, at values whose axis K has size 1."""
         value = value.squeeze(-1 - len(self.event_shape))
 
-        return torch.stack(
-            [
-                component.log_prob(value).masked_fill(~component.support.check(value), -torch.inf)
-                for component in self.components
-            ],
-            -1,
-        )
+        return torch.stack([_log_prob_in_support(component, value) for component in self.components], -1)
 
     def _stack(self, function: Callable[[td.Distribution], Tensor]) -> Tensor:
         return torch.stack([function(component) for component in self.components], -1 - len(self.event_shape))
+
+
+def _log_prob_in_support(p: td.Distribution, value: Tensor) -> Tensor:
+    support: Any = p.support
+    return p.log_prob(value).masked_fill(~support.check(value), -torch.inf)
 
 
 class AnyOf(constraints.Constraint):
