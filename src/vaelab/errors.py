@@ -71,3 +71,16 @@ def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
     if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
         raise ValueError(f"{name} must be a whole number of at least 1, or a list of such numbers, found {values}")
     return numbers
+
+
+def check_positive(name: str, value: float) -> None:
+    """Refuse an argument that is not a number above 0, with a ValueError that names it."""
+    if not value > 0:
+        raise ValueError(f"{name} must be a number above 0, found {value!r}")
+
+
+def check_groups(name: str, size: int, latent_dim: int) -> None:
+    """Refuse a size of groups below 2, and one that does not divide `latent_dim`."""
+    check_count(name, size, least=2)
+    if latent_dim % size:
+        raise ValueError(f"latent_dim must be a multiple of {name}={size}, found {latent_dim}: type latent_dim={size}")

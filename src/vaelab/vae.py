@@ -128,7 +128,11 @@ class VAE(nn.Module):
 
     def decode(self, z: Latent) -> td.Distribution:
         """Return p(x|z)."""
-        return self.decoder(z)
+        return self.decoder(self.encoder.head.as_context(z))
+
+    def log_likelihood(self, x: Image, z: Float[Tensor, "*samples latent_dim"]) -> Tensor:
+        """Return log p(x|z) in nats, over the broadcast batch shape. In training, the decoder's head observes x."""
+        return self.decoder.log_prob(x, self.encoder.head.as_context(z))
 
     def latent_prior(self) -> td.Distribution:
         """Return p(z). The prior may call the encoder."""

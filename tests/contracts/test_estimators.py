@@ -43,13 +43,14 @@ def test_its_settings_are_the_defaults_of_its_class(name):
 
 @each_estimator
 def test_it_says_what_it_is_and_for_which_latents(name):
-    check_estimator(instantiate(composing(*SMALL, f"estimator={name}").estimator), latent_dim=2)
+    small, large = (linear_gaussian(size, (1, 1, size))[0] for size in (2, 100))
+    check_estimator(instantiate(composing(*SMALL, f"estimator={name}").estimator), small)
     for estimator in made(name):
         assert isinstance(estimator, Estimator)
         assert estimator.name
         assert estimator.label
-        assert estimator.refusal(1) is None
-        assert isinstance(estimator.refusal(10**6), str | None)
+        assert estimator.refusal(small) is None
+        assert isinstance(estimator.refusal(large), str | None)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tests.helpers.choices import (
     assert_finite_gradients,
     assert_it_trains,
     choices,
+    completed,
     conditional,
 )
 from tests.helpers.commands import composing
@@ -105,7 +106,7 @@ def test_its_size_is_known_before_it_takes_memory(group, name):
 @each_head
 def test_each_trains_and_owns_its_layers_once(group, name):
     assert_each_parameter_is_owned_once(made(group, name))
-    assert_it_trains(f"{group}={name}")
+    assert_it_trains(*completed(group, name))
 
 
 @pytest.mark.parametrize("name", choices("decoder"))

@@ -10,6 +10,7 @@ from tests.helpers.choices import (
     assert_finite_gradients,
     assert_it_trains,
     choices,
+    completed,
     part,
 )
 from tests.helpers.commands import composing
@@ -20,18 +21,19 @@ each_prior = pytest.mark.parametrize("name", choices("prior"))
 
 
 def made(name, latent_dim=3):
-    """Make a VAE with the prior, as a configuration does."""
-    return build(composing(*SMALL, f"prior={name}", f"latent_dim={latent_dim}"))[1].vae
+    """Make a VAE with the prior, as a configuration does, with the latent that the prior needs if it needs one."""
+    return build(composing(*SMALL, f"latent_dim={latent_dim}", *completed("prior", name)))[1].vae
 
 
 @pytest.mark.parametrize("latent_dim", [1, 3])
 @each_prior
 def test_it_is_one_distribution_over_the_latent(name, latent_dim):
-    p = made(name, latent_dim).latent_prior()
-    assert (p.batch_shape, p.event_shape) == ((), (latent_dim,))
+    vae = made(name, latent_dim)
+    p = vae.latent_prior()
+    assert (p.batch_shape, p.event_shape) == ((), vae.prior.latent_shape)
     for batch in ((), (2,), (3, 2)):
         z = p.sample(batch)
-        assert z.shape == (*batch, latent_dim)
+        assert z.shape == (*batch, *vae.prior.latent_shape)
         assert p.log_prob(z).shape == batch
         assert p.log_prob(z).isfinite().all()
 
@@ -53,7 +55,8 @@ def test_density_integrates_to_one_and_samples_have_its_moments(name):
 
 @each_prior
 def test_gradients_are_finite_and_reach_every_parameter(name):
-    vae, z = made(name), torch.randn(5, 3, requires_grad=True)
+    vae = made(name)
+    z = torch.randn(5, vae.latent_dim, requires_grad=True)
     vae.latent_prior().log_prob(z).mean().backward()
     assert z.grad is not None
     assert z.grad.isfinite().all()
@@ -63,7 +66,8 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
 
 @each_prior
 def test_what_it_learnt_is_saved_and_loaded(name):
-    one, other, z = made(name).eval(), made(name).eval(), torch.randn(5, 3)
+    one, other = made(name).eval(), made(name).eval()
+    z = one.latent_prior().sample((5,))
     altered(other.prior)
     other.load_state_dict(one.state_dict())
     assert torch.equal(one.latent_prior().log_prob(z), other.latent_prior().log_prob(z))
@@ -80,4 +84,4 @@ def test_its_size_is_known_before_it_takes_memory(name):
 
 @each_prior
 def test_each_prior_trains(name):
-    assert_it_trains(f"prior={name}")
+    assert_it_trains(*completed("prior", name))

@@ -95,7 +95,7 @@ def test_numerical_integration_over_the_plane_agrees():
     x = draw_data(vae, 10)
     axis = torch.linspace(-6, 6, 301, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
-    log_joint = vae.decoder.log_prob(x, grid.unsqueeze(1)) + vae.latent_prior().log_prob(grid).unsqueeze(1)
+    log_joint = vae.log_likelihood(x, grid.unsqueeze(1)) + vae.latent_prior().log_prob(grid).unsqueeze(1)
     exact = log_joint.logsumexp(0) + 2 * math.log(axis[1] - axis[0])
     refined, plain = (estimator(vae, x) for estimator in (RefinedImportanceSampling(2000), ImportanceSampling(2000)))
     error = refined.standard_error.square().sum().sqrt()

@@ -1,6 +1,8 @@
 """The choices of a group of the configuration, and the parts that they make, for tests that run over all of them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import nn
 from tests.helpers.commands import composing
 from vaelab.runs.build import build
 from vaelab.runs.configuration import CONF
-from vaelab.runs.model import part_without_network
+from vaelab.runs.model import model_for, part_without_network
 from vaelab.vae import Conditional
 
 LATENT, IMAGE = (3,), (2, 8, 9)
@@ -31,9 +33,26 @@ def part(group: str, name: str, *overrides: str) -> Any:
 def conditional(
     group: str, name: str, context_shape: Sequence[int], event_shape: Sequence[int], network: str = "mlp"
 ) -> Conditional:
-    """Make an encoder or a decoder behind a network, for events of any shape."""
-    node = part_without_network(composing(*SMALL, f"{group}={name}")[group])
-    return instantiate(node)(context_shape, event_shape, network=part("network", network))
+    """Make an encoder or a decoder behind a network, for events of any shape, or of the next size that it allows."""
+    make = instantiate(part_without_network(composing(*SMALL, f"{group}={name}")[group]))
+    for more in range(20):
+        with suppress(ValueError):
+            return make(context_shape, (event_shape[0] + more, *event_shape[1:]), network=part("network", network))
+    return make(context_shape, event_shape, network=part("network", network))
+
+
+@cache
+def completed(group: str, name: str) -> tuple[str, ...]:
+    """Return what to type for a choice: more than the choice itself if it needs a partner, or another size of z."""
+    if group not in ("encoder", "prior"):
+        return (f"{group}={name}",)
+    partner = "prior" if group == "encoder" else "encoder"
+    for rest in ((), *((f"{partner}={other}", "estimator=importance", "latent_dim=10") for other in choices(partner))):
+        line = (f"{group}={name}", *rest)
+        with suppress(ValueError):
+            model_for(composing(*SMALL, *line), (1, 8, 8))
+            return line
+    raise AssertionError(f"no partner suits {group}={name}")
 
 
 def assert_it_trains(*overrides: str) -> None:

@@ -51,7 +51,7 @@ class MyObjective(Objective):
     def forward(self, vae, x, step):
         q = vae.encode(x)
         z = q.rsample()
-        reconstruction = vae.decoder.log_prob(x, z)
+        reconstruction = vae.log_likelihood(x, z)
         bound = reconstruction - kl_divergence(q, vae.latent_prior(), z)
         return Terms(-bound, {"surprise": -reconstruction, "bound": bound})
 
@@ -85,13 +85,13 @@ class MyEstimator:
     def __init__(self, num_draws):
         self.num_draws = num_draws
 
-    def refusal(self, latent_dim):
+    def refusal(self, vae):
         return None
 
     def __call__(self, vae, x):
         with torch.no_grad():
             z = vae.latent_prior().sample((self.num_draws, len(x)))
-            log_weights = vae.decoder.log_prob(x, z)
+            log_weights = vae.log_likelihood(x, z)
         nothing = torch.zeros(len(x))
         found = log_weights.logsumexp(0) - torch.tensor(float(self.num_draws)).log()
         return Estimate(found, nothing, nothing + self.num_draws, nothing)

@@ -26,7 +26,7 @@ class WithoutNoise(ELBO):
 
     def forward(self, vae: VAE, x: Tensor, step: Tensor) -> Terms:
         q = vae.encode(x)
-        reconstruction = vae.decoder.log_prob(x, q.mean)
+        reconstruction = vae.log_likelihood(x, q.mean)
         kl = kl_divergence(q, vae.latent_prior())
         return Terms(kl - reconstruction, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl})
 

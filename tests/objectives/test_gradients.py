@@ -118,7 +118,7 @@ def test_reweighted_wake_sleep_leaves_the_decoder_out_of_qs_loss(model):
     torch.manual_seed(0)
     q = vae.encode(x)
     z = q.sample((4,))
-    log_w = vae.decoder.log_prob(x, z) + vae.latent_prior().log_prob(z) - q.log_prob(z)
+    log_w = vae.log_likelihood(x, z) + vae.latent_prior().log_prob(z) - q.log_prob(z)
     vae.zero_grad()
     (-(log_w.detach().softmax(0) * q.log_prob(z)).sum(0)).mean().backward()
     expected = [p.grad.clone() for p in vae.encoder.parameters()]

@@ -75,6 +75,11 @@ def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> Non
         ("model=hierarchical", "objective=dreg", "optimizer.lr=1e-4"),
         ("encoder=iaf", "objective=stl"),
         ("encoder=spline", "prior=flow", "optimizer.lr=1e-4"),
+        ("encoder=mixture", "decoder=mixture_of_bernoullis"),
+        ("decoder=mixture", "optimizer.lr=1e-4"),
+        ("decoder=zero_inflated_poisson", "optimizer.lr=1e-6"),
+        ("encoder=relaxed_bernoulli", "prior=bernoulli", "estimator=importance"),
+        ("encoder=relaxed_categorical", "prior=categorical", "estimator=importance", "latent_dim=20"),
     ],
     ids=" ".join,
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.choices import choices
+from tests.helpers.choices import choices, completed
 from tests.helpers.training import configured, fit
 from vaelab.objectives import ELBO, Terms
 from vaelab.runs.build import build
@@ -14,8 +14,7 @@ from vaelab.training.step import Step
 from vaelab.vae import VAE, Conditional
 
 REDUCED = "trainer.precision=bf16-mixed"
-PARTS = [(f"decoder={name}",) for name in choices("decoder")] + [(f"encoder={name}",) for name in choices("encoder")]
-PARTS += [(f"{group}={name}",) for group in ("prior", "network", "model") for name in choices(group)]
+PARTS = [(group, name) for group in ("decoder", "encoder", "prior", "network", "model") for name in choices(group)]
 
 
 class Watched(ELBO):
@@ -47,10 +46,10 @@ def watch(module: VAEModule) -> Watched:
     return module.objective
 
 
-@pytest.mark.parametrize("overrides", PARTS, ids=" ".join)
-def test_only_networks_are_in_bfloat16(overrides: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("group", "name"), PARTS)
+def test_only_networks_are_in_bfloat16(group: str, name: str) -> None:
     found: list[Watched] = []
-    fit(REDUCED, "trainer.max_steps=1", *overrides, prepare=lambda module: found.append(watch(module)))
+    fit(REDUCED, "trainer.max_steps=1", *completed(group, name), prepare=lambda module: found.append(watch(module)))
     assert found[0].features == {torch.bfloat16, torch.float32}  # of the training step, and of the validation
     assert found[0].others == {torch.float32}
 

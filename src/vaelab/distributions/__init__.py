@@ -6,12 +6,15 @@ from vaelab.distributions.bernoulli import IndependentBernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
+from vaelab.distributions.discrete_latents import bernoullis, categoricals
 from vaelab.distributions.flow import Flow
-from vaelab.distributions.joint import draw, mean_or_sample, sample, sample_and_log_prob
+from vaelab.distributions.joint import domain, draw, mean_or_sample, sample, sample_and_log_prob
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
 from vaelab.distributions.logistic import Logistic
 from vaelab.distributions.logit_normal import LogitNormal
+from vaelab.distributions.mixture import PointMass, Stacked
+from vaelab.distributions.mixture_of_normals import MixtureOfNormals
 from vaelab.distributions.multivariate_normal import LowRankMultivariateNormal, MultivariateNormal
 from vaelab.distributions.normal import Normal
 from vaelab.distributions.quantised import Quantised
@@ -29,14 +32,20 @@ __all__ = [
     "Logistic",
     "LogitNormal",
     "LowRankMultivariateNormal",
+    "MixtureOfNormals",
     "MultivariateNormal",
     "NegativeBinomial",
     "Normal",
     "PixelMixture",
+    "PointMass",
     "Poisson",
     "Quantised",
+    "Stacked",
     "StudentT",
     "autoregressive_layers",
+    "bernoullis",
+    "categoricals",
+    "domain",
     "draw",
     "mean_or_sample",
     "sample",

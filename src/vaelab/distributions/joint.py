@@ -1,10 +1,12 @@
-"""Functions of any distribution: a sample with its log-density, and a typical point."""
+"""Functions of any distribution: a sample with its log-density, a typical point, and what its elements range over."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributions as td
 from torch import Tensor
+from torch.distributions import constraints
 
 
 def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
@@ -53,3 +55,19 @@ def mean_or_sample(p: td.Distribution) -> Tensor:
         return p.mean
     except NotImplementedError:
         return p.sample()
+
+
+def domain(p: td.Distribution) -> constraints.Constraint | None:
+    """Return what each element of a draw from p ranges over, or None if p does not say (as a flow may not).
+
+    Examples:
+        >>> domain(td.Independent(td.Bernoulli(torch.ones(5, 2)), 1))
+        Boolean()
+    """
+    try:
+        support: Any = p.support
+    except NotImplementedError:
+        return None
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support

@@ -12,7 +12,7 @@ from torch.distributions import constraints
 class Levels(td.Categorical):
     """`torch.distributions.Categorical` over the levels 0 .. L - 1, whose order counts: it has a mean and a variance.
 
-    Samples are of the dtype of the logits, `[*batch, L]`.
+    Samples are of the dtype of the logits, `[*batch, L]`. The mass of any other number is 0.
 
     Examples:
         >>> Levels(logits=torch.zeros(256)).mean
@@ -29,6 +29,10 @@ class Levels(td.Categorical):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         return super().sample(torch.Size(sample_shape)).to(self.logits.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        known = value.clamp(0, self.logits.shape[-1] - 1)
+        return super().log_prob(known).masked_fill(value != known, -torch.inf)
 
     def _levels(self) -> Tensor:
         return torch.arange(self.logits.shape[-1], dtype=self.logits.dtype, device=self.logits.device)

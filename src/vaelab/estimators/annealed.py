@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.estimators.base import Estimate, PerExample, PerSimulated, at_least_1, of_weights
+from vaelab.estimators.base import Estimate, PerExample, PerSimulated, at_least_1, of_weights, refusal_of_discrete
 from vaelab.estimators.decoder_batches import Samples
 from vaelab.estimators.hamiltonian import Hamiltonian, adapted
 from vaelab.vae import VAE, Image
@@ -64,8 +64,9 @@ class AnnealedImportanceSampling:
         if self.num_simulated < 0:
             raise ValueError(f"estimator.num_simulated must be 0 or more, found {self.num_simulated}")
 
-    def refusal(self, latent_dim: int) -> str | None:
-        """Return None, because any latent size works."""
+    def refusal(self, vae: VAE) -> str | None:
+        """Refuse a discrete latent, in which there are no gradients."""
+        return refusal_of_discrete(vae)
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:

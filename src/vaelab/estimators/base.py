@@ -64,8 +64,8 @@ class Estimator(Protocol):
 
     def __call__(self, vae: VAE, x: Tensor) -> Estimate: ...
 
-    def refusal(self, latent_dim: int) -> str | None:
-        """Return why the estimator does not work for a latent of this size, or None."""
+    def refusal(self, vae: VAE) -> str | None:
+        """Return why the estimator does not work for this model, or None."""
 
 
 class Several:
@@ -112,6 +112,11 @@ def at_least_1(estimator: object, *names: str) -> None:
     """Refuse attributes that are not whole numbers of at least 1. The ValueError names the first of them."""
     for name in names:
         check_count(f"estimator.{name}", getattr(estimator, name))
+
+
+def refusal_of_discrete(vae: VAE) -> str | None:
+    """Return why an estimator that follows gradients in z does not work for this model, or None."""
+    return "it follows gradients in z, but z is discrete" if vae.encoder.head.discrete else None
 
 
 def at_least_one_example(x: Tensor) -> None:

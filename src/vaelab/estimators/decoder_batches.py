@@ -34,7 +34,7 @@ def log_likelihood(vae: VAE, x: Image, z: Samples, max_events: int) -> Float[Ten
     """Return log p(x|z) in nats. At most `max_events` events are decoded at once."""
     values = z.new_empty(z.shape[:2])
     for rows, samples in parts(z.shape[0], x, max_events):
-        values[samples, rows] = vae.decoder.log_prob(x[rows], z[samples, rows])
+        values[samples, rows] = vae.log_likelihood(x[rows], z[samples, rows])
     return values
 
 
@@ -55,7 +55,7 @@ def gradient_of_log_likelihood(
     for rows, samples in parts(z.shape[0], x, max_events):
         with torch.enable_grad():
             part = z[samples, rows].detach().requires_grad_()
-            value = vae.decoder.log_prob(x[rows], part)
+            value = vae.log_likelihood(x[rows], part)
             (gradient[samples, rows],) = torch.autograd.grad(value.sum(), part)
         values[samples, rows] = value.detach()
     return values, gradient

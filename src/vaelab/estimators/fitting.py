@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributions as td
@@ -142,13 +141,10 @@ def moments(q: td.Distribution) -> tuple[Codes, Codes]:
         ValueError: z does not range over the real numbers.
         PointMassError: a standard deviation is 0.
     """
-    with suppress(NotImplementedError):  # a flow does not say
-        support: Any = q.support
-        while hasattr(support, "base_constraint"):
-            support = support.base_constraint
-        if support is not constraints.real:
-            found = f"refined importance sampling needs a latent of real numbers, found {support}"
-            raise ValueError(f"{found}: type estimator=importance")
+    if (found := vd.domain(q)) not in (None, constraints.real):
+        raise ValueError(
+            f"refined importance sampling needs a latent of real numbers, found {found}: type estimator=importance"
+        )
     try:
         loc, scale = q.mean, q.stddev
     except NotImplementedError:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.estimators.base import Estimate, at_least_1
+from vaelab.estimators.base import Estimate, at_least_1, refusal_of_discrete
 from vaelab.estimators.hamiltonian import Hamiltonian, adapted
 from vaelab.vae import VAE, Image
 
@@ -63,17 +63,17 @@ class HarmonicMean:
                 "estimator.num_draws=50"
             )
 
-    def refusal(self, latent_dim: int) -> str | None:
-        """Return why the estimator does not work, if the latent has too many dimensions; else None."""
+    def refusal(self, vae: VAE) -> str | None:
+        """Refuse a latent that is discrete, or has too many dimensions."""
         why = (
             f"it fits a density to samples of p(z|x), which needs at most {LARGEST_LATENT} dimensions, found "
-            f"latent_dim={latent_dim}"
+            f"latent_dim={vae.latent_dim}"
         )
-        return why if latent_dim > LARGEST_LATENT else None
+        return refusal_of_discrete(vae) or (why if vae.latent_dim > LARGEST_LATENT else None)
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:
-        if refused := self.refusal(vae.latent_dim):
+        if refused := self.refusal(vae):
             raise ValueError(f"estimator=hmc: {refused}")
         draws, log_joint, acceptance = self.sample(Hamiltonian(vae, x, self.num_leapfrogs, self.max_batch_elements))
         half = self.num_chains // 2

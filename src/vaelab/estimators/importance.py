@@ -47,8 +47,8 @@ class ImportanceSampling:
     def __post_init__(self) -> None:
         at_least_1(self, "num_samples", "max_batch_elements")
 
-    def refusal(self, latent_dim: int) -> str | None:
-        """Return None, because any latent size works."""
+    def refusal(self, vae: VAE) -> str | None:
+        """Return None, because any latent works."""
 
     @torch.no_grad()
     def __call__(self, vae: VAE, x: Image) -> Estimate:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch.distributions as td
 
-from vaelab.estimators.base import at_least_1
+from vaelab.estimators.base import at_least_1, refusal_of_discrete
 from vaelab.estimators.fitting import fit
 from vaelab.estimators.hamiltonian import Hamiltonian
 from vaelab.estimators.importance import ImportanceSampling
@@ -46,6 +46,10 @@ class RefinedImportanceSampling(ImportanceSampling):
         for name in ("rate", "widening"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"estimator.{name} must be a number above 0, found {getattr(self, name)!r}")
+
+    def refusal(self, vae: VAE) -> str | None:
+        """Refuse a discrete latent, in which there are no gradients."""
+        return refusal_of_discrete(vae)
 
     def proposal(self, vae: VAE, x: Image) -> td.Distribution:
         """Return the refined Gaussians."""

@@ -80,7 +80,7 @@ class EvaluationModule(pl.LightningModule):
         if not isinstance(self.estimator, Several):
             return {"": self.estimator}
         several = self.estimator.estimators.items()
-        return {f"{name}/": estimator for name, estimator in several if not estimator.refusal(self.vae.latent_dim)}
+        return {f"{name}/": estimator for name, estimator in several if not estimator.refusal(self.vae)}
 
     def comparability(self, data: ImageData) -> Key:
         """Return the comparability key of a test on `data`."""

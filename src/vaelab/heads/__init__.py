@@ -5,7 +5,7 @@ from vaelab.heads.bernoulli import Bernoulli
 from vaelab.heads.beta import Beta
 from vaelab.heads.categorical import Categorical
 from vaelab.heads.continuous_bernoulli import ContinuousBernoulli
-from vaelab.heads.correlated import FullGaussian, LowRankGaussian
+from vaelab.heads.correlated import FullGaussian, LowRankGaussian, MixtureOfGaussians
 from vaelab.heads.counts import NegativeBinomial, Poisson
 from vaelab.heads.discretised import DiscretisedGaussian, DiscretisedLogistic
 from vaelab.heads.flows import CouplingFlow, FlowHead, InverseAutoregressiveFlow, SplineFlow
@@ -14,9 +14,11 @@ from vaelab.heads.laplace import Laplace
 from vaelab.heads.location_scale import LocationScale
 from vaelab.heads.logistic import Logistic
 from vaelab.heads.logit_normal import LogitNormal
+from vaelab.heads.mixture import Mixture, PointMass
 from vaelab.heads.mixture_of_logistics import MixtureOfLogistics
 from vaelab.heads.of_levels import OfLevels
 from vaelab.heads.over_levels import OverLevels
+from vaelab.heads.relaxed import RelaxedBernoulli, RelaxedCategorical
 from vaelab.heads.scales import FixedScale, OptimalScale, PerPixelScale, Scale, SharedScale
 from vaelab.heads.student_t import StudentT
 
@@ -39,13 +41,18 @@ __all__ = [
     "Logistic",
     "LogitNormal",
     "LowRankGaussian",
+    "Mixture",
+    "MixtureOfGaussians",
     "MixtureOfLogistics",
     "NegativeBinomial",
     "OfLevels",
     "OptimalScale",
     "OverLevels",
     "PerPixelScale",
+    "PointMass",
     "Poisson",
+    "RelaxedBernoulli",
+    "RelaxedCategorical",
     "Scale",
     "SharedScale",
     "SplineFlow",

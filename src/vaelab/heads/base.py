@@ -26,10 +26,12 @@ class Head(nn.Module):
             (0, 1)) or `"levels"` (integers from 0). The data module serves such pixels.
         measure: `"mass"` if `log_prob` is the log of a probability, `"density"` if it is the log of a density.
         event_shape: shape of one event.
+        discrete: whether events of this head, as an encoder, are discrete in evaluation.
     """
 
-    pixels: ClassVar[str]
-    measure: ClassVar[str]
+    pixels: str
+    measure: str
+    discrete: ClassVar[bool] = False
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -38,6 +40,14 @@ class Head(nn.Module):
     def independent(self, elements: td.Distribution) -> td.Independent:
         """Return the joint distribution of an event's independent elements; its `log_prob` sums over the event only."""
         return td.Independent(elements, len(self.event_shape), validate_args=False)
+
+    def as_context(self, event: Tensor) -> Tensor:
+        """Return a draw z of this head, the encoder's or one of its prior, as the decoder gets it: by default z itself.
+
+        A head whose events are discrete in evaluation relaxes them in training, to any real numbers; see
+        `vaelab.heads.RelaxedBernoulli`. The decoder then gets what is close to a discrete z.
+        """
+        return event
 
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:
         """Update running statistics from a prediction and its event. `Conditional.log_prob` calls this in training."""

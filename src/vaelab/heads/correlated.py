@@ -1,4 +1,4 @@
-"""Gaussian heads with correlated elements, for encoders."""
+"""Gaussian heads with correlated elements, and mixtures of Gaussians, for encoders."""
 
 import torch
 import torch.distributions as td
@@ -17,6 +17,7 @@ class Correlated(Head):
     Args:
         network: the network before the head.
         min_scale: the floor of the scales, as in `PerPixelScale`.
+        numbers: how many locations and scales each element has; if None, one, without an axis of its own.
 
     Raises:
         ValueError: the event is not a vector.
@@ -25,12 +26,12 @@ class Correlated(Head):
     pixels = "unit"
     measure = "density"
 
-    def __init__(self, network: Network, min_scale: float) -> None:
+    def __init__(self, network: Network, min_scale: float, numbers: int | None = None) -> None:
         super().__init__(network)
         if len(self.event_shape) != 1:
             raise ValueError(f"{type(self).__name__} expects an event that is a vector, found shape {self.event_shape}")
-        self.loc = network.output_layer()
-        self.scale = PerPixelScale(network, min_scale)
+        self.loc = network.output_layer(numbers=numbers)
+        self.scale = PerPixelScale(network, min_scale, numbers)
 
     def monitors(self) -> dict[str, Tensor]:
         return self.scale.monitors()
@@ -88,3 +89,26 @@ class LowRankGaussian(Correlated):
     def forward(self, features: Features) -> td.Distribution:
         variance = self.scale(features).square()
         return vd.LowRankMultivariateNormal(self.loc(features), self.factor(features), variance, validate_args=False)
+
+
+class MixtureOfGaussians(Correlated):
+    """A mixture of diagonal Gaussians, `sum_k pi_k N(mu_k, diag(sigma_k^2))`, for events that are vectors.
+
+    Samples are reparametrised; see `vaelab.distributions.MixtureOfNormals`.
+
+    Args:
+        network: the network before the head.
+        num_components: the number of components k.
+        min_scale: the floor of the sigma_k.
+
+    Raises:
+        ValueError: `num_components` is below 1.
+    """
+
+    def __init__(self, network: Network, num_components: int = 4, min_scale: float = 1e-3) -> None:
+        check_count("num_components", num_components)
+        super().__init__(network, min_scale, num_components)
+        self.logits = network.output_layer("vector", num_components)
+
+    def forward(self, features: Features) -> td.Distribution:
+        return vd.MixtureOfNormals(self.logits(features), self.loc(features).mT, self.scale(features).mT)

@@ -111,14 +111,19 @@ def closed_form_kl(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*ba
         return None
 
 
-def kl_per_dimension(q: td.Distribution, p: td.Distribution) -> Float[Tensor, "*batch latent_dim"] | None:
+def kl_per_dimension(
+    q: td.Distribution, p: td.Distribution, z: Float[Tensor, "*samples latent_dim"] | None = None
+) -> Float[Tensor, "*batch latent_dim"] | None:
     """Return the KL of each latent dimension in nats; their sum is the KL.
 
-    Return None if q or p does not factorise, or if PyTorch has no closed form.
+    Return None if q or p does not factorise, or if PyTorch has no closed form, unless samples z of q replace it.
     """
     if not (isinstance(q, td.Independent) and isinstance(p, td.Independent)):
         return None
-    return closed_form_kl(q.base_dist, p.base_dist)
+    kl = closed_form_kl(q.base_dist, p.base_dist)
+    if kl is None and z is not None:
+        return mean_over_samples(q.base_dist.log_prob(z) - p.base_dist.log_prob(z), q.base_dist.batch_shape)
+    return kl
 
 
 def factorises(q: td.Distribution) -> bool:

@@ -56,7 +56,7 @@ class Penalised(Objective):
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         q, p = vae.encode(x), vae.latent_prior()
         z, log_q = draw(q, () if self.num_samples == 1 else (self.num_samples,))  # an axis of size 1 would be slower
-        reconstruction = mean_over_samples(vae.decoder.log_prob(x, z), q.batch_shape)
+        reconstruction = mean_over_samples(vae.log_likelihood(x, z), q.batch_shape)
         kl = kl_divergence(q, p, z, log_q, self.closed_form)
         penalty = self.penalty(Parts(q, p, z, reconstruction, kl), step)
         metrics = {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}

@@ -39,7 +39,7 @@ class FreeBits(Penalised):
         return None
 
     def penalty(self, parts: Parts, step: Tensor) -> PerExample:
-        kl = kl_per_dimension(parts.q, parts.p)
+        kl = kl_per_dimension(parts.q, parts.p, parts.z)
         assert kl is not None
         groups = [group.sum(-1) for group in kl.split(self.group_size, -1)]
         limited = [group.where(group.mean() > self.free_nats, self.free_nats) for group in groups]

@@ -74,7 +74,7 @@ class Weighted(Objective):
                 log_q = head(features.detach()).log_prob(z)
         elif log_q is None:
             log_q = q.log_prob(z)
-        return Weights(z, vae.decoder.log_prob(x, z), log_q - vae.latent_prior().log_prob(z))
+        return Weights(z, vae.log_likelihood(x, z), log_q - vae.latent_prior().log_prob(z))
 
     def terms(self, loss: Tensor, bound: Tensor, weights: Weights) -> Terms:
         """Return the loss with the reported metrics."""
@@ -228,7 +228,7 @@ class ReweightedWakeSleep(Weighted):
         q = vae.encode(x)
         z = sample(q, (self.num_samples,)).detach()
         log_q, log_prior = q.log_prob(z), vae.latent_prior().log_prob(z)
-        weights = Weights(z, vae.decoder.log_prob(x, z), log_q - log_prior)
+        weights = Weights(z, vae.log_likelihood(x, z), log_q - log_prior)
         normalised = weights.log_w.detach().softmax(0)
         loss = -(normalised * (weights.reconstruction + log_prior + log_q)).sum(0)
         return self.terms(loss, log_mean_exp(weights.log_w), weights)

@@ -122,7 +122,7 @@ def build(cfg: DictConfig) -> tuple[ImageData, VAEModule]:
         if gradient_clip is not None:
             check_clip(gradient_clip)
     try_out(optimizer, lr_schedule, vae)
-    check_estimator(estimator, vae.latent_dim)
+    check_estimator(estimator, vae)
     module = VAEModule(
         vae,
         objective,

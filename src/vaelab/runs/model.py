@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from vaelab.distributions import domain
 from vaelab.errors import ConfigError
 from vaelab.estimators import BY_NAME, Estimator, Several
 from vaelab.heads import Head
@@ -27,17 +28,16 @@ def check_parts(cfg: DictConfig) -> None:
     This happens before Lightning is imported and the data are loaded, which take seconds. A user's own part may need
     another shape, and so may `model=shared`, whose networks must agree; these are checked only when the run is built.
     """
-    latent_dim, shared = cfg.latent_dim, cfg.model.get("_target_") == "vaelab.vae.make_shared_vae"
+    shared = cfg.model.get("_target_") == "vaelab.vae.make_shared_vae"
     if not shared and is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
         with refusing("the model"):
             vae = model_for(cfg, SMALL)
-        latent_dim = vae.latent_dim
         if is_ours(cfg, "objective"):
             build_objective(cfg.objective, processes_of(cfg.runtime), vae)
+        if is_ours(cfg, "estimator"):
+            check_estimator(instantiate(cfg.estimator), vae)
     if is_ours(cfg, "weight_prior"):
         build_weight_prior(cfg.get("weight_prior"))
-    if is_ours(cfg, "estimator"):
-        check_estimator(instantiate(cfg.estimator), latent_dim)
 
 
 def is_ours(cfg: DictConfig, *parts: str) -> bool:
@@ -108,7 +108,21 @@ def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
         raise ConfigError(
             f"{type(head).__name__} does not declare its {missing[0]}: add a class attribute {missing[0]}"
         )
+    check_latents(vae)
     return vae
+
+
+def check_latents(vae: VAE) -> None:
+    """Refuse an encoder and a prior whose z range over different sets, such as discrete and real numbers."""
+    vae.eval()
+    with torch.no_grad():
+        of_encoder, of_prior = domain(vae.encode(vae.blank())), domain(vae.latent_prior())
+    vae.train()
+    if of_encoder is not None and of_prior is not None and str(of_encoder) != str(of_prior):
+        raise ConfigError(
+            f"q(z|x) of {type(vae.encoder.head).__name__} is over {of_encoder}, and p(z) of {type(vae.prior).__name__} "
+            f"over {of_prior}: choose both of one kind, such as encoder=relaxed_bernoulli prior=bernoulli"
+        )
 
 
 def part_without_network(part: DictConfig) -> DictConfig:
@@ -120,15 +134,15 @@ def part_without_network(part: DictConfig) -> DictConfig:
     return OmegaConf.create({key: value for key, value in resolved.items() if key != "network"})
 
 
-def check_estimator(estimator: Any, latent_dim: int) -> None:
-    """Refuse an object that is not an estimator, and an estimator that does not work for this latent size."""
+def check_estimator(estimator: Any, vae: VAE) -> None:
+    """Refuse an object that is not an estimator, and an estimator that does not work for this model."""
     if not isinstance(estimator, Several | Estimator):
         raise ConfigError(
             f"estimator._target_ names {type(estimator).__name__}, expected a class with the members of "
-            "vaelab.estimators.Estimator: name, label, unbiased, part_size, refusal(latent_dim) and __call__(vae, x)"
+            "vaelab.estimators.Estimator: name, label, unbiased, part_size, refusal(vae) and __call__(vae, x)"
         )
     several = estimator.estimators.values() if isinstance(estimator, Several) else [estimator]
-    refusals = [one.refusal(latent_dim) for one in several]
+    refusals = [one.refusal(vae) for one in several]
     if all(refusals):
-        others = sorted(name for name, kind in BY_NAME.items() if not kind().refusal(latent_dim))
+        others = sorted(name for name, kind in BY_NAME.items() if not kind().refusal(vae))
         raise ConfigError(f"estimator={estimator.name}: {refusals[0]}: type estimator={' or '.join(others)}")

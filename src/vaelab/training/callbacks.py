@@ -143,7 +143,7 @@ class Figures(Callback):
                 "samples": figures.samples(vae),
                 "latent": figures.latent_scatter(means, None if labels is None else labels[: len(means)]),
             }
-            if means.shape[1] == 2:
+            if means.shape[1] == 2 and not vae.encoder.head.discrete:
                 drawn["manifold"] = figures.manifold(vae)
             if kl is not None:
                 drawn["kl_per_dimension"] = figures.kl_bars(kl.mean(0))

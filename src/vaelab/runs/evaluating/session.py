@@ -48,7 +48,7 @@ class Evaluation:
         with blaming(self.folder, self.trusted):
             weights = read_weights(self.folder, cfg.checkpoint)
             self.data, self.module = reopen(own, weights, self.folder, self.trusted)
-            check_estimator(self.module.estimator, self.module.vae.latent_dim)
+            check_estimator(self.module.estimator, self.module.vae)
             if cfg.measure == "mass":
                 scored_as_mass(self.module.vae, self.data)
             whole = [estimator for estimator in self.module.estimators.values() if estimator.part_size is None]
@@ -119,7 +119,7 @@ class Evaluation:
         """Return the sentences below the table: estimators left out and why, advice, and the KL of each dimension."""
         several, notes = self.module.estimator, []
         for estimator in several.estimators.values() if isinstance(several, Several) else ():
-            if refusal := estimator.refusal(self.module.vae.latent_dim):
+            if refusal := estimator.refusal(self.module.vae):
                 notes.append(f"{estimator.label} was left out: {refusal}")
         notes += verdicts(metrics, self.module.estimators)
         largest = " ".join(f"{kl:.2f}" for kl in sorted(self.kl_per_dimension, reverse=True)[:50])

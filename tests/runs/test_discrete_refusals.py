@@ -1,0 +1,40 @@
+"""Parts that do not suit a discrete latent are refused in one line, before any work."""
+
+import pytest
+
+from tests.helpers.choices import SMALL
+from tests.helpers.commands import composing
+from vaelab.errors import ConfigError
+from vaelab.runs.model import check_parts
+
+DISCRETE = ("encoder=relaxed_bernoulli", "prior=bernoulli")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (("encoder=relaxed_bernoulli",), r"q.* of RelaxedBernoulli is over Boolean.*, and p.* of StandardNormal"),
+        (("prior=bernoulli",), r"q.* of DiagonalGaussian is over Real.*, and p.* of Bernoulli over Boolean"),
+        (("encoder=relaxed_bernoulli", "prior=categorical", "latent_dim=10"), "over groups of 10, each OneHot"),
+        (
+            ("encoder=relaxed_categorical", "prior=categorical", "latent_dim=10", "prior.num_categories=5"),
+            "over groups of 10, each OneHot.*over groups of 5, each OneHot",
+        ),
+        (("encoder=relaxed_categorical", "prior=categorical"), "latent_dim must be a multiple of num_categories=10"),
+        (DISCRETE, "estimator=refined: it follows gradients in z, but z is discrete: type estimator=importance"),
+        ((*DISCRETE, "estimator=ais"), "estimator=ais: it follows gradients"),
+        ((*DISCRETE, "estimator=hmc"), "estimator=hmc: it follows gradients"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_does_not_suit_a_discrete_latent_is_refused(line: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_parts(composing(*SMALL, *line))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more", [("estimator=all",), ("estimator=importance", "prior=vamp", "prior.num_pseudo_inputs=5")]
+)
+def test_what_suits_a_discrete_latent_is_accepted(more: tuple[str, ...]) -> None:
+    check_parts(composing(*SMALL, *DISCRETE, *more))
