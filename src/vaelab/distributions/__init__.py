@@ -4,7 +4,7 @@ from vaelab.distributions.bernoulli import IndependentBernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
-from vaelab.distributions.joint import draw, mean_or_sample, sample, sample_and_log_prob
+from vaelab.distributions.joint import draw, element_support, mean_or_sample, sample, sample_and_log_prob
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
 from vaelab.distributions.logistic import Logistic
@@ -31,6 +31,7 @@ __all__ = [
     "Quantised",
     "StudentT",
     "draw",
+    "element_support",
     "mean_or_sample",
     "sample",
     "sample_and_log_prob",

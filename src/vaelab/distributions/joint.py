@@ -1,10 +1,12 @@
-"""Functions of any distribution: a sample with its log-density, and a typical point."""
+"""Functions of any distribution: a sample with its log-density, a typical point, and where its elements lie."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributions as td
 from torch import Tensor
+from torch.distributions.constraints import Constraint
 
 
 def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
@@ -53,3 +55,19 @@ def mean_or_sample(p: td.Distribution) -> Tensor:
         return p.mean
     except NotImplementedError:
         return p.sample()
+
+
+def element_support(p: td.Distribution) -> Constraint | None:
+    """Return the set in which each element of an event lies; None if p does not say (a flow may not).
+
+    Examples:
+        >>> element_support(td.Independent(td.Bernoulli(torch.zeros(2)), 1))
+        Boolean()
+    """
+    try:
+        support: Any = p.support
+    except NotImplementedError:
+        return None
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
