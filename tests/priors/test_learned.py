@@ -8,10 +8,13 @@ import torch
 import torch.distributions as td
 from sklearn.mixture import GaussianMixture
 
+from tests.helpers.choices import SMALL
+from tests.helpers.commands import assert_same_weights, composing
 from tests.helpers.linear_gaussian import linear_gaussian
 from vaelab.objectives import ELBO, ReweightedWakeSleep
 from vaelab.priors import LearnedNormal, MixtureOfGaussians, Prior, VampPrior, base
 from vaelab.priors.base import Encode
+from vaelab.runs.build import build
 
 STEP = torch.tensor(0)
 
@@ -142,10 +145,47 @@ def test_a_fit_changes_no_weight_of_the_encoder(monkeypatch):
     assert not torch.equal(prior.logits, start)
 
 
+# pseudo-inputs that begin at data
+
+
+def test_vamp_begins_at_training_examples_with_noise():
+    x = (torch.rand(300, 1, 4, 5) > 0.5).float()
+    for noise in (0.0, 0.5):
+        prior = VampPrior((3,), (1, 4, 5), num_pseudo_inputs=300, init="data", noise=noise)
+        prior.initialize(lambda count: x[:count])
+        around = (0.05 + 0.9 * x).logit()
+        assert (prior.logits - around).std().item() == pytest.approx(noise, rel=0.05, abs=1e-6)
+        assert (prior.logits - around).mean().item() == pytest.approx(0, abs=0.03)
+
+
+def test_random_pseudo_inputs_need_no_data():
+    VampPrior((3,), (1, 4, 5), num_pseudo_inputs=3).initialize(lambda count: pytest.fail("it asks for data"))
+
+
+def test_a_run_gives_vamp_different_examples_scaled_to_one():
+    data, module = build(composing(*SMALL, "decoder=categorical", "prior=vamp", "prior.init=data", "prior.noise=0"))
+    inputs = (module.vae.prior.logits.sigmoid() - 0.05) / 0.9
+    train = data.images["train"].float() / 16
+    nearest = torch.cdist(inputs.flatten(1), train.flatten(1)).min(1)
+    assert nearest.values.max() < 1e-4
+    assert len(nearest.indices.unique()) > 490  # some digits are equal
+    assert len(data.draw_some(len(train) + 1)) == len(train) + 1
+
+
+@pytest.mark.slow
+def test_a_continued_run_does_not_begin_at_data_again(run_fast):
+    line = ("prior=vamp", "prior.init=data", "prior.num_pseudo_inputs=5")
+    run_fast(*line, "name=once", "trainer.max_epochs=1")
+    continued = run_fast(*line, "name=once", "trainer.max_epochs=2").path
+    assert_same_weights(continued, run_fast(*line, "name=whole", "trainer.max_epochs=2").path)
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [
         (partial(MixtureOfGaussians, covariance="low"), "covariance"),
+        (partial(VampPrior, init="zeros"), "init"),
+        (partial(VampPrior, noise=-1), "noise"),
     ],
 )
 def test_wrong_settings_of_a_prior_are_refused(make, name):

@@ -43,4 +43,5 @@ def fit_to_aggregate(prior: Prior, vae: VAE, data: ImageData, seed: int) -> None
             seed_draws("cpu", "prior", seed, block.number, again)
             samples.append(q.sample())
     seed_draws("cpu", "prior", seed)
+    prior.initialize(lambda count: vae.scaled(data.draw_some(count)))
     prior.fit(vae.encoder, torch.cat(samples))

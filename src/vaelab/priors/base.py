@@ -33,6 +33,13 @@ class Prior(nn.Module):
         """
         raise NotImplementedError
 
+    def initialize(self, draw: Callable[[int], Tensor]) -> None:
+        """Begin at training data, if this prior can. Called once, before the training.
+
+        Args:
+            draw: returns so many training examples, drawn at random and scaled as for `encode`, `[n, *event_shape]`.
+        """
+
     def fit(self, encode: Encode, z: Tensor) -> None:
         """Fit the parameters of this prior to samples by maximum likelihood, after the training of a model.
 

@@ -1,6 +1,6 @@
 """Priors whose parameters are learnt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributions as td
@@ -11,6 +11,7 @@ from vaelab.errors import check_count
 from vaelab.priors.base import Encode, Prior
 
 MIN_SCALE = 1e-3  # floor of a standard deviation, because a density has no upper bound as it goes to 0
+EDGE = 0.05  # from 0 and from 1, of a pseudo-input that begins at data, because a sigmoid is flat near both
 
 
 class LearnedNormal(Prior):
@@ -101,9 +102,12 @@ class VampPrior(Prior):
     Args:
         latent_shape, event_shape: as for `Prior`.
         num_pseudo_inputs: K; each costs an encoder's pass in every step, and once in an evaluation.
+        init: `data` begins at training examples x, whose logits are those of `EDGE + (1 - 2 EDGE) x`, with noise from
+            N(0, noise^2) on each; `random` begins at logits from N(0, 1).
+        noise: see `init`.
 
     Raises:
-        ValueError: `num_pseudo_inputs` is below 1.
+        ValueError: `num_pseudo_inputs` is below 1, `init` is unknown, or `noise` is negative.
     """
 
     def __init__(
@@ -111,10 +115,23 @@ class VampPrior(Prior):
         latent_shape: Sequence[int],
         event_shape: Sequence[int],
         num_pseudo_inputs: int = 500,
+        init: str = "random",
+        noise: float = 0.5,
     ) -> None:
         super().__init__(latent_shape, event_shape)
         check_count("prior.num_pseudo_inputs", num_pseudo_inputs)
+        if init not in ("data", "random"):
+            raise ValueError(f"prior.init must be data or random, found {init!r}")
+        if not noise >= 0:
+            raise ValueError(f"prior.noise must be 0 or more, found {noise}")
+        self.init, self.noise = init, noise
         self.logits = nn.Parameter(torch.randn(num_pseudo_inputs, *event_shape))
+
+    @torch.no_grad()
+    def initialize(self, draw: Callable[[int], Tensor]) -> None:
+        if self.init == "data":
+            x = EDGE + (1 - 2 * EDGE) * draw(len(self.logits))
+            self.logits.copy_(x.logit() + self.noise * torch.randn_like(x))
 
     def forward(self, encode: Encode) -> td.Distribution:
         weights = td.Categorical(logits=self.logits.new_zeros(len(self.logits)), validate_args=False)
