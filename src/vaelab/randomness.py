@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-Stage = Literal["split", "binarize", "pixels", "initialize", "shuffle", "train", "evaluate", "figures"]
+Stage = Literal["split", "binarize", "pixels", "initialize", "shuffle", "train", "evaluate", "figures", "prior"]
 _STAGES: dict[Stage, int] = {stage: number for number, stage in enumerate(get_args(Stage), start=1)}
 LARGEST_SEED = _MASK = (1 << 64) - 1
 

@@ -1,12 +1,20 @@
 """Learnt priors: what they start as, and what they learn."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import pytest
 import torch
 import torch.distributions as td
+from sklearn.mixture import GaussianMixture
 
+from tests.helpers.choices import SMALL
+from tests.helpers.commands import assert_same_weights, composing
 from tests.helpers.linear_gaussian import linear_gaussian
 from vaelab.objectives import ELBO, ReweightedWakeSleep
-from vaelab.priors import FlowPrior, LearnedNormal, MixtureOfGaussians, VampPrior
+from vaelab.priors import FlowPrior, LearnedNormal, MixtureOfGaussians, Prior, VampPrior, base
+from vaelab.priors.base import Encode
+from vaelab.runs.build import build
 
 STEP = torch.tensor(0)
 
@@ -74,3 +82,112 @@ def test_mixture_components_are_weighed():
 def test_a_mixture_of_nothing_is_refused(make, name):
     with pytest.raises(ValueError, match=rf"prior\.{name}"):
         make((1,), (1, 2, 2), **{name: 0})
+
+
+# fitted afterwards
+
+
+def two_clusters(n: int = 400) -> torch.Tensor:
+    """Samples of two Gaussians in the plane, the second correlated."""
+    z = torch.randn(n, 2)
+    z[n // 4 :] = z[n // 4 :] @ torch.tensor([[0.5, 0.4], [0.0, 0.2]]) + torch.tensor([6.0, -3.0])
+    return z
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_a_fitted_mixture_is_the_one_of_scikit_learn(covariance):
+    z = two_clusters()
+    prior = MixtureOfGaussians((2,), (1, 2, 2), num_components=3, covariance=covariance)
+    torch.manual_seed(1)
+    theirs = GaussianMixture(3, covariance_type=covariance[:4], random_state=int(torch.randint(2**31, ())))
+    torch.manual_seed(1)
+    prior.fit(no_encoder, z)
+    expected = torch.as_tensor(theirs.fit(z.double().numpy()).score_samples(z.double().numpy()))
+    torch.testing.assert_close(prior(no_encoder).log_prob(z).double(), expected, rtol=0, atol=1e-4)
+
+
+def test_a_fitted_normal_has_the_moments_of_the_samples():
+    z, prior = two_clusters(), LearnedNormal((2,), (1, 2, 2))
+    prior.fit(no_encoder, z)
+    torch.testing.assert_close(prior(no_encoder).mean, z.mean(0))
+    torch.testing.assert_close(prior(no_encoder).stddev, z.std(0, correction=0))
+
+
+class Shifted(Prior):
+    """A learnt shift of N(0, I), which has no way of its own to be fitted."""
+
+    def __init__(self, latent_shape: Sequence[int], event_shape: Sequence[int]) -> None:
+        super().__init__(latent_shape, event_shape)
+        self.loc = torch.nn.Parameter(torch.zeros(*latent_shape))
+
+    def forward(self, encode: Encode) -> td.Distribution:
+        return td.Independent(td.Normal(self.loc, 1.0), 1)
+
+
+def test_any_prior_is_fitted_by_maximum_likelihood(monkeypatch):
+    monkeypatch.setattr(base, "STEPS", 150)
+    monkeypatch.setattr(base, "RATE", 0.1)
+    z, prior = two_clusters() / 3, Shifted((2,), (1, 2, 2))
+    with torch.no_grad():
+        prior.fit(no_encoder, z)
+    torch.testing.assert_close(prior.loc, torch.nn.Parameter(z.mean(0)), rtol=0, atol=0.05)
+
+
+def test_a_fit_changes_no_weight_of_the_encoder(monkeypatch):
+    monkeypatch.setattr(base, "STEPS", 3)
+    vae, _ = linear_gaussian(3)
+    before = vae.encoder.head.loc.linear.weight.clone()
+    prior = VampPrior((3,), (1, 4, 5), num_pseudo_inputs=4).double()
+    start = prior.logits.clone()
+    prior.fit(vae.encoder, torch.randn(20, 3, dtype=torch.float64))
+    assert torch.equal(vae.encoder.head.loc.linear.weight, before)
+    assert all(parameter.grad is None for parameter in vae.encoder.parameters())
+    assert not torch.equal(prior.logits, start)
+
+
+# pseudo-inputs that begin at data
+
+
+def test_vamp_begins_at_training_examples_with_noise():
+    x = (torch.rand(300, 1, 4, 5) > 0.5).float()
+    for noise in (0.0, 0.5):
+        prior = VampPrior((3,), (1, 4, 5), num_pseudo_inputs=300, init="data", noise=noise)
+        prior.initialize(lambda count: x[:count])
+        around = (0.05 + 0.9 * x).logit()
+        assert (prior.logits - around).std().item() == pytest.approx(noise, rel=0.05, abs=1e-6)
+        assert (prior.logits - around).mean().item() == pytest.approx(0, abs=0.03)
+
+
+def test_random_pseudo_inputs_need_no_data():
+    VampPrior((3,), (1, 4, 5), num_pseudo_inputs=3).initialize(lambda count: pytest.fail("it asks for data"))
+
+
+def test_a_run_gives_vamp_different_examples_scaled_to_one():
+    data, module = build(composing(*SMALL, "decoder=categorical", "prior=vamp", "prior.init=data", "prior.noise=0"))
+    inputs = (module.vae.prior.logits.sigmoid() - 0.05) / 0.9
+    train = data.images["train"].float() / 16
+    nearest = torch.cdist(inputs.flatten(1), train.flatten(1)).min(1)
+    assert nearest.values.max() < 1e-4
+    assert len(nearest.indices.unique()) > 490  # some digits are equal
+    assert len(data.draw_some(len(train) + 1)) == len(train) + 1
+
+
+@pytest.mark.slow
+def test_a_continued_run_does_not_begin_at_data_again(run_fast):
+    line = ("prior=vamp", "prior.init=data", "prior.num_pseudo_inputs=5")
+    run_fast(*line, "name=once", "trainer.max_epochs=1")
+    continued = run_fast(*line, "name=once", "trainer.max_epochs=2").path
+    assert_same_weights(continued, run_fast(*line, "name=whole", "trainer.max_epochs=2").path)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (partial(MixtureOfGaussians, covariance="low"), "covariance"),
+        (partial(VampPrior, init="zeros"), "init"),
+        (partial(VampPrior, noise=-1), "noise"),
+    ],
+)
+def test_wrong_settings_of_a_prior_are_refused(make, name):
+    with pytest.raises(ValueError, match=rf"prior\.{name}"):
+        make((1,), (1, 2, 2))

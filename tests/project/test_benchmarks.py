@@ -90,3 +90,12 @@ def test_a_ratio_that_became_worse_is_a_failure(tmp_path, new, verdict, code):
     command = [sys.executable, str(ROOT / "benchmarks" / "compare.py"), str(tmp_path / "old"), str(tmp_path / "new")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (cells(done.stdout)["a step"][2], done.returncode) == (verdict, code)
+
+
+def test_an_estimate_is_compared_with_quadrature(copied, run_evaluate):
+    run_evaluate(f"run_dir={copied}", "limit=20", "estimator=importance", "num_samples=2000")
+    exact, estimate = run("quadrature.py", str(copied), "--limit", "20", "--step", "0.1").splitlines()[-2:]
+    fine, coarse = map(float, re.findall(r"-\d+\.\d+", exact))
+    assert fine == pytest.approx(coarse, abs=0.001)
+    assert float(re.search(r"}: (-\d+\.\d+)", estimate)[1]) == pytest.approx(fine, abs=0.1)
+    assert ", 0 off by more than 0.5" in estimate

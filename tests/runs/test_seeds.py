@@ -52,6 +52,8 @@ CONFIGURATIONS = [
     ("model=hierarchical", "network=gated", "objective=stl"),
     ("lr_schedule=plateau", "lr_schedule.scheduler.patience=0", "trainer.max_epochs=4"),
     ("decoder=gaussian", "model=shared", "gradient_clip=norm", "gradient_clip.max_norm=1"),
+    ("prior=vamp", "prior.init=data", "prior.num_pseudo_inputs=5"),
+    ("prior=mixture", "prior.covariance=full"),
     ("decoder=logistic", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
 ]
 

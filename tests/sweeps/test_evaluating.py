@@ -115,6 +115,17 @@ def test_all_runs_take_the_options_of_the_line(sweep: Path, capsys: pytest.Captu
         assert f"log p(x), {name}"[:12] in printed
 
 
+@pytest.mark.slow
+def test_each_run_gets_a_fitted_prior_of_its_own(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(sweep / "broken")
+    evaluate_here(sweep, "prior=mixture", "prior.num_components=2")
+    label = "MixtureOfGaussians(num_components=2, covariance=diagonal)"
+    for name in "ab":
+        assert evaluation(sweep / name)["comparability"]["fitted_prior"] == label
+        assert list((sweep / name / "evaluations").glob("prior-last-*.safetensors"))
+    assert f"fitted prior {label}" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("typed", "code", "words"),
     [

@@ -163,6 +163,11 @@ class ImageData(LightningDataModule):
         seed_draws(self.images[split].device, "pixels", self.seed, SPLITS.index(split), block.number, *key)
         return self.draw(split, block.indices)
 
+    def draw_some(self, count: int) -> Tensor:
+        """Draw the pixels of training examples, chosen at random, none twice before each was chosen once."""
+        orders = [torch.randperm(self.num_train) for _ in range(-(-count // self.num_train))]
+        return self.draw("train", torch.cat(orders)[:count])
+
     def record(self) -> dict[str, Any]:
         """Return, as plain data, the protocol, seed, shapes, sizes and a SHA-256 of the bytes of each split."""
         sizes = {name: len(split) for name, split in self.split.items()}

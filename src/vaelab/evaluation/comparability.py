@@ -19,11 +19,13 @@ def comparability(
     measure: str,
     estimators: Mapping[str, Any],
     dequantizations: int = 1,
+    fitted_prior: str | None = None,
 ) -> Key:
     """Return the comparability key of an evaluation of the first `examples` examples of a split.
 
     It holds everything that defines the scored number, except the model and its random draws. `record` comes from
-    `ImageData.record`; `estimators` maps the name of each estimator to its settings.
+    `ImageData.record`; `estimators` maps the name of each estimator to its settings; `fitted_prior` describes a prior
+    that has taken the place of the trained one.
     """
     return {
         "data": record["name"],
@@ -37,6 +39,7 @@ def comparability(
         "measure": measure,
         "estimators": dict(estimators),
         "dequantizations": dequantizations,
+        **({"fitted_prior": fitted_prior} if fitted_prior else {}),
     }
 
 

@@ -1,5 +1,7 @@
 """Matplotlib figures of a trained VAE: reconstructions, samples, and the latent."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -10,10 +12,29 @@ from torch import Tensor
 
 from vaelab.distributions import mean_or_sample
 from vaelab.evaluation.predictive import COVERAGES, NUM_RANKS, Histograms, coverage
+from vaelab.priors import Prior
 from vaelab.vae import VAE
 
 
 def image_grid(images: Float[Tensor, "n channels height width"], columns: int, title: str) -> Figure:
+    """Draw the tiles of `tiled`, with a title."""
+    return image_grids({title: images}, columns)
+
+
+def image_grids(images: Mapping[str, Float[Tensor, "n channels height width"]], columns: int) -> Figure:
+    """Draw the tiles of several sets of images side by side, each below its title."""
+    tiles = [tiled(each, columns) for each in images.values()]
+    height, width = max(len(each) for each in tiles), tiles[0].shape[1]
+    size = (columns * 0.6 * len(tiles), columns * 0.6 * height / width + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    for axes, title, each in zip(figure.subplots(1, len(tiles), squeeze=False)[0], images, tiles, strict=True):
+        axes.imshow(each, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
+    return figure
+
+
+def tiled(images: Float[Tensor, "n channels height width"], columns: int) -> NDArray[np.floating]:
     """Tile images row by row, on a scale from 0 to 1: 1 channel is grey, 3 are RGB, others are averaged to grey."""
     if images.shape[1] not in (1, 3):
         images = images.mean(1, keepdim=True)
@@ -22,12 +43,7 @@ def image_grid(images: Float[Tensor, "n channels height width"], columns: int, t
     padded = torch.zeros(rows * columns, channels, height, width)
     padded[:n] = images.cpu()
     tiles = padded.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
-    figure = Figure(figsize=(columns * 0.6, rows * 0.6 * height / width + 0.3), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(tiles.reshape(rows * height, columns * width, channels).numpy(), cmap="gray", vmin=0, vmax=1)
-    axes.set_title(title, fontsize=9)
-    axes.set_axis_off()
-    return figure
+    return tiles.reshape(rows * height, columns * width, channels).numpy()
 
 
 @torch.no_grad()
@@ -42,6 +58,13 @@ def samples(vae: VAE, rows: int = 8, columns: int = 12) -> Figure:
     """Draw z from the prior several times. Show the mean of each p(x|z), or a sample if it has no mean."""
     images = mean_or_sample(vae.decode(vae.latent_prior().sample((rows * columns,))))
     return image_grid(images / vae.max_pixel, columns, "z from the prior: means of p(x|z), or samples if it has none")
+
+
+@torch.no_grad()
+def samples_of_priors(vae: VAE, priors: Mapping[str, Prior], rows: int = 8, columns: int = 8) -> Figure:
+    """Draw `samples` with z from each of several priors, side by side below their names."""
+    drawn = {name: vae.decode(prior(vae.encoder).sample((rows * columns,))) for name, prior in priors.items()}
+    return image_grids({name: mean_or_sample(p) / vae.max_pixel for name, p in drawn.items()}, columns)
 
 
 @torch.no_grad()

@@ -61,6 +61,7 @@ class EvaluationModule(pl.LightningModule):
         self.vae, self.objective, self.estimator = vae, objective, estimator
         self.seed = seed
         self.dequantizations = 1  # how often the test dequantises an example; more than once also bounds its mass
+        self.fitted_prior: str | None = None  # describes a prior that has taken the place of the trained one
         self.inference_gap = False  # whether the test also splits the inference gap, which takes longer than the rest
         self.steps = self.samples_seen = 0  # optimiser steps and training examples behind the weights
         self.weights: Literal["last", "best"] = "last"  # loggers get the metrics of the best ones as `best/...`
@@ -86,9 +87,8 @@ class EvaluationModule(pl.LightningModule):
         """Return the comparability key of a test on `data`."""
         estimators = {prefix.removesuffix("/") or e.name: settings(e) for prefix, e in self.estimators.items()}
         measure = self.vae.decoder.head.measure
-        return comparability(
-            data.record(), data.tested.split, data.num_tested, measure, estimators, self.dequantizations
-        )
+        tested, more = data.tested, (self.dequantizations, self.fitted_prior)
+        return comparability(data.record(), tested.split, data.num_tested, measure, estimators, *more)
 
     def setup(self, stage: str) -> None:
         self.data.tested.part_size = self.part_size

@@ -1,17 +1,19 @@
 """Priors whose parameters are learnt."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributions as td
 from torch import Tensor, nn
 
+import vaelab.distributions as vd
 from vaelab.errors import check_count
 from vaelab.priors.base import Encode, Prior
 
 MIN_SCALE = 1e-3  # floor of a standard deviation, because a density has no upper bound as it goes to 0
 LOG_SCALE = math.log(1 - MIN_SCALE)  # of a standard deviation of 1
+EDGE = 0.05  # from 0 and from 1, of a pseudo-input that begins at data, because a sigmoid is flat near both
 
 
 class LearnedNormal(Prior):
@@ -25,30 +27,71 @@ class LearnedNormal(Prior):
     def forward(self, encode: Encode) -> td.Distribution:
         return normals(self.loc, self.log_scale)
 
+    @torch.no_grad()
+    def fit(self, encode: Encode, z: Tensor) -> None:
+        """Take the mean and the standard deviation of z, which maximise the likelihood."""
+        self.loc.copy_(z.mean(0))
+        self.log_scale.copy_(log_of_scale(z.std(0, correction=0)))
+
 
 class MixtureOfGaussians(Prior):
-    """The prior `p(z) = sum_k pi_k N(z; mu_k, diag(sigma_k^2))`, with learnt weights, means and scales.
+    """The prior `p(z) = sum_k pi_k N(z; mu_k, S_k)`, with learnt weights, means and covariances.
 
-    The means begin as draws from N(0, I), so that the components differ.
+    The means begin as draws from N(0, I), so that the components differ. A full covariance is `L L^T`, L lower
+    triangular, and begins as the identity.
 
     Args:
         latent_shape, event_shape: as for `Prior`.
         num_components: the number of components.
+        covariance: of each component, `diagonal` or `full`.
 
     Raises:
-        ValueError: `num_components` is below 1.
+        ValueError: `num_components` is below 1, or `covariance` is unknown.
     """
 
-    def __init__(self, latent_shape: Sequence[int], event_shape: Sequence[int], num_components: int = 10) -> None:
+    def __init__(
+        self,
+        latent_shape: Sequence[int],
+        event_shape: Sequence[int],
+        num_components: int = 10,
+        covariance: str = "diagonal",
+    ) -> None:
         super().__init__(latent_shape, event_shape)
         check_count("prior.num_components", num_components)
+        if covariance not in ("diagonal", "full"):
+            raise ValueError(f"prior.covariance must be diagonal or full, found {covariance!r}")
+        shape = (num_components, *latent_shape)
         self.logits = nn.Parameter(torch.zeros(num_components))
-        self.loc = nn.Parameter(torch.randn(num_components, *latent_shape))
-        self.log_scale = nn.Parameter(torch.full((num_components, *latent_shape), LOG_SCALE))
+        self.loc = nn.Parameter(torch.randn(shape))
+        self.log_scale = nn.Parameter(torch.full(shape, LOG_SCALE))
+        self.below = nn.Parameter(torch.zeros(*shape, *latent_shape)) if covariance == "full" else None
 
     def forward(self, encode: Encode) -> td.Distribution:
         weights = td.Categorical(logits=self.logits, validate_args=False)
-        return td.MixtureSameFamily(weights, normals(self.loc, self.log_scale), validate_args=False)
+        components = normals(self.loc, self.log_scale)
+        if self.below is not None:
+            scale_tril = components.stddev.diag_embed() + self.below.tril(-1)
+            components = vd.MultivariateNormal(self.loc, scale_tril=scale_tril, validate_args=False)
+        return td.MixtureSameFamily(weights, components, validate_args=False)
+
+    @torch.no_grad()
+    def fit(self, encode: Encode, z: Tensor) -> None:
+        """Take the mixture that scikit-learn fits by expectation maximisation, seeded by the global generator."""
+        from sklearn.mixture import GaussianMixture  # slow to import, and needed only here
+
+        full = self.below is not None
+        mixture = GaussianMixture(
+            len(self.logits),
+            covariance_type="full" if full else "diag",
+            random_state=int(torch.randint(2**31, ())),
+        ).fit(z.double().numpy(force=True))
+        weights, loc, covariance = map(torch.as_tensor, (mixture.weights_, mixture.means_, mixture.covariances_))
+        tril = torch.linalg.cholesky(covariance if full else covariance.diag_embed())
+        self.logits.copy_(weights.log())
+        self.loc.copy_(loc)
+        self.log_scale.copy_(log_of_scale(tril.diagonal(dim1=-2, dim2=-1)))
+        if self.below is not None:
+            self.below.copy_(tril.tril(-1))
 
 
 class VampPrior(Prior):
@@ -61,15 +104,36 @@ class VampPrior(Prior):
     Args:
         latent_shape, event_shape: as for `Prior`.
         num_pseudo_inputs: K; each costs an encoder's pass in every step, and once in an evaluation.
+        init: `data` begins at training examples x, whose logits are those of `EDGE + (1 - 2 EDGE) x`, with noise from
+            N(0, noise^2) on each; `random` begins at logits from N(0, 1).
+        noise: see `init`.
 
     Raises:
-        ValueError: `num_pseudo_inputs` is below 1.
+        ValueError: `num_pseudo_inputs` is below 1, `init` is unknown, or `noise` is negative.
     """
 
-    def __init__(self, latent_shape: Sequence[int], event_shape: Sequence[int], num_pseudo_inputs: int = 500) -> None:
+    def __init__(
+        self,
+        latent_shape: Sequence[int],
+        event_shape: Sequence[int],
+        num_pseudo_inputs: int = 500,
+        init: str = "random",
+        noise: float = 0.5,
+    ) -> None:
         super().__init__(latent_shape, event_shape)
         check_count("prior.num_pseudo_inputs", num_pseudo_inputs)
+        if init not in ("data", "random"):
+            raise ValueError(f"prior.init must be data or random, found {init!r}")
+        if not noise >= 0:
+            raise ValueError(f"prior.noise must be 0 or more, found {noise}")
+        self.init, self.noise = init, noise
         self.logits = nn.Parameter(torch.randn(num_pseudo_inputs, *event_shape))
+
+    @torch.no_grad()
+    def initialize(self, draw: Callable[[int], Tensor]) -> None:
+        if self.init == "data":
+            x = EDGE + (1 - 2 * EDGE) * draw(len(self.logits))
+            self.logits.copy_(x.logit() + self.noise * torch.randn_like(x))
 
     def forward(self, encode: Encode) -> td.Distribution:
         weights = td.Categorical(logits=self.logits.new_zeros(len(self.logits)), validate_args=False)
@@ -79,3 +143,8 @@ class VampPrior(Prior):
 def normals(loc: Tensor, log_scale: Tensor) -> td.Independent:
     """Return independent normals over the last axis."""
     return td.Independent(td.Normal(loc, log_scale.exp() + MIN_SCALE, validate_args=False), 1, validate_args=False)
+
+
+def log_of_scale(scale: Tensor) -> Tensor:
+    """Return the `log_scale` for which `normals` has this scale, or one just above `MIN_SCALE` if it is below."""
+    return (scale - MIN_SCALE).clamp(min=MIN_SCALE / 1000).log()

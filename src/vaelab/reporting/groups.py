@@ -112,11 +112,12 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Names the data set, pixels, measure and estimator."""
+        """Names the data set, pixels, measure, estimator, and the fitted prior if there is one."""
         key = self.key
         protocol = f"{key['binarize']} binarisation" if "binarize" in key else f"{key.get('num_levels')} levels"
         pixels = f"{key.get('pixels')} pixels, {protocol}"
-        return f"{key.get('data')} · {pixels} · {key.get('measure')} · {estimator_of(key)}"
+        prior = f" · fitted prior: {key['fitted_prior']}" if "fitted_prior" in key else ""
+        return f"{key.get('data')} · {pixels} · {key.get('measure')} · {estimator_of(key)}{prior}"
 
     @property
     def subtitle(self) -> str:

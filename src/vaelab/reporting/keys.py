@@ -12,6 +12,7 @@ OF_EVALUATION = {  # part of a key → what sets it in vaelab.evaluate
     "pixels": "measure=mass",  # those of masses and densities; binary pixels stand apart
     "measure": "measure=mass",
     "dequantizations": "dequantizations=",
+    "fitted_prior": "prior=",
 }
 OF_TRAINING = {"data_seed": "data.seed=", "binarize": "data.binarize="}
 

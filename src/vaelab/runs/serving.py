@@ -27,6 +27,7 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
         with torch.random.fork_rng(devices=[]):
             x = data.draw_block("train", next(iter(data.blocks("train"))))
         instantiate(cfg.initialization)(vae, x)
+    vae.prior.initialize(lambda count: vae.scaled(data.draw_some(count)))
     check_support(vae, data)
     return vae
 

@@ -124,9 +124,10 @@ def check_evaluation(cfg: DictConfig) -> None:
         raise ConfigError(f"run_dir={cfg.run_dir} is one run, and sweep={cfg.runtime.sweep} several: type one of them")
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
-    if (estimator := cfg.get("estimator")) is not None and "_target_" not in estimator:
-        which = ", ".join(sorted(file.stem for file in Path(CONF, "estimator").glob("*.yaml")))
-        raise ConfigError(f"estimator.{next(iter(estimator))} needs an estimator: also type estimator= ({which})")
+    for group, one in {"estimator": "an estimator", "prior": "a prior"}.items():
+        if (node := cfg.get(group)) is not None and "_target_" not in node:
+            which = ", ".join(sorted(file.stem for file in Path(CONF, group).glob("*.yaml")))
+            raise ConfigError(f"{group}.{next(iter(node))} needs {one}: also type {group}= ({which})")
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":
             check_whole(key, cfg[key], 1)

@@ -20,6 +20,7 @@ from vaelab.errors import RunFolderError, SweepError
 from vaelab.evaluation.trust import is_poor
 from vaelab.runs.configuration import contents
 from vaelab.runs.evaluating.complete import complete_evaluation
+from vaelab.runs.evaluating.fitted_prior import described
 from vaelab.runs.folder.identity import digest
 from vaelab.runs.folder.run_folder import OUTPUT
 from vaelab.security.allow_list import trusted_packages
@@ -110,6 +111,7 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
     config = jobs[0].config
     first = "" if config["limit"] is None else f", first {config['limit']:,} examples"
     title = f"sweep {folder.resolve().name}: {config['split']} split{first}, {config['checkpoint']} weights"
+    title += f", fitted prior {described(config['prior'])}" if config.get("prior") else ""
     caption = "+-: standard error over examples and draws; bound: only a lower bound"
     table = Table("job", "state", title=Text(presentable(title)), caption=caption)
     table.title_justify = table.caption_justify = "left"

@@ -35,7 +35,9 @@ def complete_evaluation(cfg: DictConfig) -> dict[str, float]:
     write(evaluation, named, {"kl_per_dimension": per_dimension, "comparability": own, "notes": notes})
     part = "all" if own["examples"] == own["of"] else f"first {own['examples']:,} of"
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
-    show_evaluation(title, metrics, module, notes, f"{begun}: {evaluation.folder / 'evaluation.json'}")
+    title += f"\nprior fitted to the training data: {own['fitted_prior']}" if "fitted_prior" in own else ""
+    closing = f"samples: {evaluation.prior_samples}\n" if evaluation.fitted else ""
+    show_evaluation(title, metrics, module, notes, f"{closing}{begun}: {evaluation.folder / 'evaluation.json'}")
     named |= {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(per_dimension)}
     log_evaluation(evaluation.folder, named, own, cfg.wandb_mode)
     return metrics

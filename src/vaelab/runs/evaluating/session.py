@@ -16,6 +16,7 @@ from vaelab.objectives import ELBO
 from vaelab.runs.build import make_trainer
 from vaelab.runs.configuration import contents
 from vaelab.runs.evaluating.cache import KeptEvaluation, digest
+from vaelab.runs.evaluating.fitted_prior import FittedPrior
 from vaelab.runs.evaluating.reopen import blaming, reopen, stored_config
 from vaelab.runs.folder.contents import environment
 from vaelab.runs.folder.names import shortened
@@ -59,20 +60,29 @@ class Evaluation:
                 )
             self.module.dequantizations, self.module.inference_gap = cfg.dequantizations, cfg.inference_gap
             self.data.tested = Tested(cfg.split, cfg.limit)
+            vae = self.module.vae
+            self.fitted = FittedPrior(cfg.prior, vae, self.data, own.seed) if cfg.get("prior") else None
+            self.module.fitted_prior = self.fitted.label if self.fitted else None
             self.trainer = make_trainer(own, self.folder, [ProgressBar()])
         self.comparability = self.module.comparability(self.data)
         # without the estimator's node, because it includes the memory limit
         told = [name for name in (*MODEL_PARTS, "latent_dim", "seed") if name != "estimator"]
-        identity = {
-            "comparability": self.comparability,
-            "inference_gap": cfg.inference_gap,
+        model = {
             "parts": OmegaConf.to_container(OmegaConf.masked_copy(own, told), resolve=True),
-            "device": self.trainer.strategy.root_device.type,  # devices draw different random numbers
             "data": self.data.record(),
             "vaelab": environment()["versions"]["vaelab"],
         }
+        identity = model | {
+            "comparability": self.comparability,
+            "inference_gap": cfg.inference_gap,
+            "device": self.trainer.strategy.root_device.type,  # devices draw different random numbers
+        }
         name = "-".join([cfg.split, cfg.checkpoint, *self.comparability["estimators"], digest(identity, weights.state)])
         self.kept = KeptEvaluation(self.folder, shortened(name))
+        prior = self.module.fitted_prior or ""
+        own_name = digest(model | {"prior": prior}, weights.state)
+        self.prior_file = self.kept.folder / f"prior-{cfg.checkpoint}-{own_name}.safetensors"
+        self.prior_samples = self.folder / "figures" / f"samples_{prior.partition('(')[0]}.png"
 
     def complete(self) -> bool:
         """Evaluate the remaining blocks, in as many processes as `cfg` asks for; return whether any remained."""
@@ -83,6 +93,9 @@ class Evaluation:
                 return False
             if known:
                 log.warning("resuming: %d of %d blocks were evaluated before", known, total)
+            if self.fitted:
+                self.fitted.complete(self.prior_file, anew=self.cfg.runtime.rerun)
+                self.fitted.draw(self.prior_samples)
             if num_processes == 1:
                 self.run()
             else:
@@ -130,4 +143,6 @@ def evaluate_share(cfg: Mapping[str, Any]) -> None:
     """Reopen the run in a child process, and evaluate this process's share of the blocks."""
     evaluation = Evaluation(OmegaConf.create(dict(cfg)))
     evaluation.load()
+    if evaluation.fitted:
+        evaluation.fitted.complete(evaluation.prior_file)
     evaluation.run()

@@ -112,6 +112,7 @@ def summarize(logger: Logger | None, metrics: Mapping[str, float], key: Key) -> 
 def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str) -> None:
     """Send the metrics of an evaluation, as `evaluation/...`, to the W&B run of the run folder `path`, if any.
 
+    Those of a model with a fitted prior are `fitted_prior/...`, because W&B's panels show runs by the names of metrics.
     `key` is the evaluation's comparability key, which gives estimates their second names.
     """
     config, status = read_config(path), read_status(path)
@@ -127,7 +128,8 @@ def log_evaluation(path: Path, metrics: Mapping[str, float], key: Key, mode: str
     with closing(wandb_run(run, None, checked({"mode": mode, "tags": tags, "dir": place, **stored}))) as logger:
         assert logger is not None
         step = int(metrics["samples_seen"])
-        named = {f"evaluation/{name}": value for name, value in {**metrics, **within(key, metrics)}.items()}
+        kind = "fitted_prior" if "fitted_prior" in key else "evaluation"
+        named = {f"{kind}/{name}": value for name, value in {**metrics, **within(key, metrics)}.items()}
         logger.log_metrics(named | {"samples_seen": step}, step=step)
 
 
