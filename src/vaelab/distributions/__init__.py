@@ -15,7 +15,7 @@ from vaelab.distributions.logistic import Logistic
 from vaelab.distributions.logit_normal import LogitNormal
 from vaelab.distributions.mixture import PointMass, Stacked
 from vaelab.distributions.mixture_of_normals import MixtureOfNormals
-from vaelab.distributions.multivariate_normal import LowRankMultivariateNormal, MultivariateNormal
+from vaelab.distributions.multivariate_normal import MultivariateNormal
 from vaelab.distributions.normal import Normal
 from vaelab.distributions.quantised import Quantised
 from vaelab.distributions.student_t import StudentT
@@ -31,7 +31,6 @@ __all__ = [
     "Levels",
     "Logistic",
     "LogitNormal",
-    "LowRankMultivariateNormal",
     "MixtureOfNormals",
     "MultivariateNormal",
     "NegativeBinomial",

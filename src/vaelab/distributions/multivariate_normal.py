@@ -1,4 +1,4 @@
-"""Normal distributions with correlated elements."""
+"""The normal distribution with correlated elements."""
 
 from collections.abc import Sequence
 
@@ -27,31 +27,12 @@ class MultivariateNormal(td.MultivariateNormal):
         return self.loc + (self._unbroadcasted_scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
 
 
-class LowRankMultivariateNormal(td.LowRankMultivariateNormal):
-    """`torch.distributions.LowRankMultivariateNormal`, as `MultivariateNormal`."""
-
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        shape = self._extended_shape(torch.Size(sample_shape))
-        factor = self._unbroadcasted_cov_factor
-        shared = standard_normal(torch.Size((*shape[:-1], factor.shape[-1])), self.loc)
-        own = standard_normal(shape, self.loc)
-        return self.loc + (factor @ shared.unsqueeze(-1)).squeeze(-1) + self._unbroadcasted_cov_diag.sqrt() * own
-
-
 @td.kl.register_kl(td.MultivariateNormal, td.Independent)
-@td.kl.register_kl(td.LowRankMultivariateNormal, td.Independent)
-def _kl_to_independent(q: td.MultivariateNormal | td.LowRankMultivariateNormal, p: td.Independent) -> Tensor:
+def _kl_to_independent(q: td.MultivariateNormal, p: td.Independent) -> Tensor:
     """Return the KL to independent normals, in units of whose standard deviations q is measured."""
     if not isinstance(p.base_dist, td.Normal) or p.reinterpreted_batch_ndims != 1:
         raise NotImplementedError
     variance = p.base_dist.scale.square()
     distance = ((q.loc - p.base_dist.loc).square() + q.variance) / variance
-    return 0.5 * (distance - 1 + variance.log()).sum(-1) - 0.5 * log_det(q)
-
-
-def log_det(q: td.MultivariateNormal | td.LowRankMultivariateNormal) -> Tensor:
-    """Return the log-determinant of the covariance."""
-    if isinstance(q, td.MultivariateNormal):
-        return 2 * q._unbroadcasted_scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    capacitance = q._capacitance_tril.diagonal(dim1=-2, dim2=-1)
-    return 2 * capacitance.log().sum(-1) + q._unbroadcasted_cov_diag.log().sum(-1)
+    log_scales = q._unbroadcasted_scale_tril.diagonal(dim1=-2, dim2=-1).log()
+    return (0.5 * (distance - 1 + variance.log()) - log_scales).sum(-1)

@@ -40,32 +40,20 @@ class Correlated(Head):
 class FullGaussian(Correlated):
     """A Gaussian with any covariance, `N(mu, L L^T)`, for events that are vectors.
 
-    L is lower triangular. Its diagonal is a scale with a floor, as in `PerPixelScale`. The d (d - 1) / 2 numbers
-    below it come from a linear layer.
+    L is lower triangular. Its diagonal is a scale with a floor, as in `PerPixelScale`, and the numbers below it come
+    from a linear layer.
 
     Args:
         network: the network before the head.
         min_scale: the floor of the diagonal of L.
     """
 
-    place: Tensor
-    is_below: Tensor
-
     def __init__(self, network: Network, min_scale: float = 1e-3) -> None:
         super().__init__(network, min_scale)
-        (size,) = self.event_shape
-        self.below = network.output_layer("vector", size * (size - 1) // 2) if size > 1 else None
-        # for each element of L, which number of the layer it is; those on and above the diagonal are multiplied by 0
-        place = torch.zeros(size, size, dtype=torch.long)
-        place[*torch.tril_indices(size, size, -1)] = torch.arange(size * (size - 1) // 2)
-        self.register_buffer("place", place.flatten(), persistent=False)
-        self.register_buffer("is_below", torch.ones(size, size).tril(-1), persistent=False)
+        self.below = network.output_layer(numbers=self.event_shape[0])
 
     def forward(self, features: Features) -> td.Distribution:
-        scale_tril = self.scale(features).diag_embed()
-        if self.below is not None:
-            below = self.below(features).index_select(-1, self.place).unflatten(-1, self.is_below.shape)
-            scale_tril = scale_tril + self.is_below * below
+        scale_tril = self.below(features).tril(-1) + self.scale(features).diag_embed()
         return vd.MultivariateNormal(self.loc(features), scale_tril=scale_tril, validate_args=False)
 
 
@@ -87,8 +75,11 @@ class LowRankGaussian(Correlated):
         self.factor = network.output_layer(numbers=rank)
 
     def forward(self, features: Features) -> td.Distribution:
-        variance = self.scale(features).square()
-        return vd.LowRankMultivariateNormal(self.loc(features), self.factor(features), variance, validate_args=False)
+        # in float64, and not `td.LowRankMultivariateNormal`, whose log-density loses all digits where sigma is small
+        loc, factor, scale = self.loc(features), self.factor(features).double(), self.scale(features).double()
+        covariance = factor @ factor.mT + scale.square().diag_embed()
+        scale_tril = torch.linalg.cholesky_ex(covariance).L.to(loc.dtype)
+        return vd.MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
 
 
 class MixtureOfGaussians(Correlated):
