@@ -58,6 +58,12 @@ TRAIN = [
     ("network.activation=foo", USAGE, "activation", "tanh", "'foo'"),
     ("objective.beta=-1", USAGE, "objective.beta", "0 or more"),
     ("estimator.num_samples=0", USAGE, "estimator.num_samples", "at least 1"),
+    (
+        "encoder.head._target_=vaelab.heads.StudentT",
+        USAGE,
+        "samples of q(z|x) that carry a gradient",
+        "encoder=gaussian",
+    ),
     ("+decoder.head.foo=1", USAGE, "foo"),
     ("decoder=gaussian decoder.head.scale.min_scale=-1", USAGE, "min_scale", "-1"),
     ("optimizer.lr=-1", USAGE, "learning rate", "-1"),

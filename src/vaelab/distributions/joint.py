@@ -8,6 +8,8 @@ import torch.distributions as td
 from torch import Tensor
 from torch.distributions import constraints
 
+from vaelab.errors import ConfigError
+
 
 def sample_and_log_prob(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
     """Draw z ~ q, and return z and log q(z) in nats.
@@ -36,12 +38,22 @@ def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, 
     """Draw z ~ q, and return z and log q(z), or z and None if q has no `rsample_and_log_prob`.
 
     Raises:
-        NotImplementedError: gradients are enabled, but q is not reparametrised, so samples would carry no gradient.
+        ConfigError: gradients are enabled, but q is not reparametrised, so samples would carry no gradient.
     """
     shape = torch.Size(sample_shape)
     if (joint := getattr(q, "rsample_and_log_prob", None)) is not None:
         return joint(shape)
-    return (q.rsample(shape) if q.has_rsample or torch.is_grad_enabled() else q.sample(shape)), None
+    if torch.is_grad_enabled() and not is_reparametrised(q):
+        kind = type(q.base_dist if isinstance(q, td.Independent) else q).__name__
+        raise ConfigError(
+            f"expected a q(z|x) whose samples carry a gradient, found {kind}: choose another encoder, or objective=rws"
+        )
+    return sample(q, shape), None
+
+
+def is_reparametrised(q: td.Distribution) -> bool:
+    """Return whether samples of q carry a gradient."""
+    return q.has_rsample or hasattr(q, "rsample_and_log_prob")
 
 
 def sample(q: td.Distribution, sample_shape: Sequence[int] = ()) -> Tensor:

@@ -44,11 +44,13 @@ class Objective(nn.Module):
             the test reports it as `test/bound`.
         couples_batch: whether the loss of an example depends on the other examples of its minibatch, as a total
             correlation does. Such an objective needs `devices=1`.
+        follows_samples: whether its gradient goes through samples of q(z|x), so that these must be reparametrised.
         num_train: the number of training examples, which is set before training.
     """
 
     metrics: tuple[Metric, ...] = ()
     couples_batch: ClassVar[bool] = False
+    follows_samples: ClassVar[bool] = True
     num_train: int = 1
 
     def forward(self, vae: VAE, x: Image, step: Int[Tensor, ""]) -> Terms:

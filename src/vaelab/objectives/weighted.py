@@ -207,6 +207,7 @@ class ReweightedWakeSleep(Weighted):
     """
 
     fewest = 2
+    follows_samples = False
 
     def __init__(self, num_samples: int = 10) -> None:
         super().__init__(num_samples)
