@@ -157,7 +157,9 @@ def no_composing_twice() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def no_parsing_twice() -> Iterator[None]:
     """Hydra parses the shipped YAMLs again for each command line, which is a fifth of the time of a refusal."""
-    source: Any = SourcesRegistry.instance().resolve("file")  # Hydra loads its plugins apart: an import is another class
+    source: Any = SourcesRegistry.instance().resolve(
+        "file"
+    )  # Hydra loads its plugins apart: an import is another class
     parse, parsed = source.load_config, {}
 
     def load(self: Any, config_path: str) -> Any:
