@@ -157,9 +157,8 @@ def no_composing_twice() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def no_parsing_twice() -> Iterator[None]:
     """Hydra parses the shipped YAMLs again for each command line, which is a fifth of the time of a refusal."""
-    source: Any = SourcesRegistry.instance().resolve(
-        "file"
-    )  # Hydra loads its plugins apart: an import is another class
+    # not the class that an import gives, because Hydra loads the modules of its plugins once more
+    source: Any = SourcesRegistry.instance().resolve("file")
     parse, parsed = source.load_config, {}
 
     def load(self: Any, config_path: str) -> Any:
