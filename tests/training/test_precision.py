@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.choices import choices
+from tests.helpers.choices import SMALL, choices
+from tests.helpers.commands import composing
 from tests.helpers.training import configured, fit
 from vaelab.objectives import ELBO, Terms
 from vaelab.runs.build import build
@@ -15,7 +16,7 @@ from vaelab.vae import VAE, Conditional
 
 REDUCED = "trainer.precision=bf16-mixed"
 PARTS = [(f"decoder={name}",) for name in choices("decoder")] + [(f"encoder={name}",) for name in choices("encoder")]
-PARTS += [(f"prior={name}",) for name in choices("prior")] + [("network=conv",), ("model=shared",)]
+PARTS += [(f"prior={name}",) for name in choices("prior")]
 
 
 class Watched(ELBO):
@@ -49,6 +50,16 @@ def watch(module: VAEModule) -> Watched:
 
 @pytest.mark.parametrize("overrides", PARTS, ids=" ".join)
 def test_only_networks_are_in_bfloat16(overrides: tuple[str, ...]) -> None:
+    data, module = build(composing(*SMALL, *overrides))
+    module.vae.encoder.reduced = module.vae.decoder.reduced = torch.bfloat16
+    found = watch(module)
+    found(module.vae, data.draw("train", torch.arange(4)), torch.tensor(0))
+    assert found.features == {torch.bfloat16}
+    assert found.others == {torch.float32}
+
+
+@pytest.mark.parametrize("overrides", [(), ("network=conv",), ("model=shared",)], ids=" ".join)
+def test_training_is_reduced_and_validation_is_not(overrides: tuple[str, ...]) -> None:
     found: list[Watched] = []
     fit(REDUCED, "trainer.max_steps=1", *overrides, prepare=lambda module: found.append(watch(module)))
     assert found[0].features == {torch.bfloat16, torch.float32}  # of the training step, and of the validation
