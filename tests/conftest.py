@@ -1,8 +1,8 @@
 """Fixtures of all tests."""
 
-import copy
 import gc
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -16,6 +16,7 @@ import pooch
 import pytest
 import requests
 import torch
+from hydra._internal import defaults_list
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hypothesis import settings
@@ -165,9 +166,22 @@ def no_parsing_twice() -> Iterator[None]:
         if self.path != CONF:
             return parse(self, config_path)
         if config_path not in parsed:
-            parsed[config_path] = parse(self, config_path)
-        return copy.deepcopy(parsed[config_path])
+            parsed[config_path] = pickle.dumps(parse(self, config_path))
+        return pickle.loads(parsed[config_path])  # a ninth of the time of a deep copy
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "load_config", load)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_choices_that_nothing_refers_to() -> Iterator[None]:
+    """Hydra collects the choices for each entry of each defaults list, for references such as `${decoder}` in it."""
+    collect = defaults_list._create_interpolation_map
+
+    def known(overrides: Any, entries: Any, self_added: bool) -> Any:
+        return collect(overrides, entries, self_added) if "${" in repr(entries) else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(defaults_list, "_create_interpolation_map", known)
         yield
