@@ -57,6 +57,7 @@ def change_weights(folder: Path, name: str, value: float) -> None:
     torch.save(checkpoint, last)
 
 
+PLAIN = ("run_dir=run", "inference_gap=false")  # the gap takes longer than all other numbers
 SCALE = "vae.encoder.head.scale.layer.linear.bias"
 
 
@@ -82,7 +83,7 @@ def gaussian(trained_gaussian: Path, tmp_path: Path) -> Path:
 
 
 def test_it_says_what_the_numbers_can_be_compared_with(folder: Path, run_evaluate: Run) -> None:
-    outcome = run_evaluate("run_dir=run", "limit=150", "estimator=importance", "num_samples=30")
+    outcome = run_evaluate(*PLAIN, "limit=150", "estimator=importance", "num_samples=30")
     assert "first 150 of 179 examples" in outcome.out
     assert evaluation(folder)["comparability"] == {
         **{"data": "digits", "data_seed": 0, "split": "test", "examples": 150, "of": 179},
@@ -94,18 +95,18 @@ def test_it_says_what_the_numbers_can_be_compared_with(folder: Path, run_evaluat
 
 
 def test_each_evaluation_keeps_its_values_example_by_example(folder: Path, run_evaluate: Run) -> None:
-    run_evaluate("run_dir=run", "num_samples=30")
+    run_evaluate(*PLAIN, "num_samples=30")
     columns, told = values(folder), evaluation(folder)
     assert sum(told["kl_per_dimension"]) == pytest.approx(told["test/kl"], rel=1e-5)
     total = told["test/mutual_information"] + told["test/marginal_kl"]
     assert total == pytest.approx(told["test/kl"], abs=0.5)  # one sample of each
     assert columns["log_likelihood"].shape == (179,)
     assert columns["log_likelihood"].double().mean().item() == pytest.approx(told["test/log_likelihood"], rel=1e-12)
-    run_evaluate("run_dir=run", "limit=100")  # the beginning of the split
+    run_evaluate(*PLAIN, "limit=100")  # the beginning of the split
     assert numbers(folder)["test/elbo"] == pytest.approx(columns["elbo"][:100].double().mean().item(), rel=1e-12)
     check = predictive_summary(*(columns[name][:100].double() for name in CHECKED))
     assert {name: numbers(folder)[f"test/{name}"] for name in check} == pytest.approx(check, rel=1e-12)
-    run_evaluate("run_dir=run", "split=val")
+    run_evaluate(*PLAIN, "split=val")
     assert numbers(folder)["val/elbo"] == results(folder)["val/elbo"]
     files = sorted((folder / "evaluations").glob("*.json"))
     assert [file.name.split("-")[:3] for file in files] == [
@@ -132,7 +133,7 @@ def test_the_inference_gap_is_split_unless_told_otherwise(folder: Path, run_eval
 def test_a_poor_proposal_gives_a_lower_bound_without_an_error(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("run_dir=run", "num_samples=30", "inference_gap=false")
+    command = (*PLAIN, "num_samples=30")
     for poor, label in ((2.0, "log p(x)"), (-1.0, "lower bound")):  # more than every example, and than none
         monkeypatch.setattr(trust, "POOR", poor)
         row = re.search(rf"{re.escape(label)}, importance .*", run_evaluate(*command).out)
@@ -176,7 +177,7 @@ def test_the_harmonic_estimator_is_refused_above_five_dimensions(
     assert_one_line(outcome, "at most 5 dimensions, found latent_dim=7: type estimator=ais or importance or refined")
     assert {file.name for file in (gaussian / "evaluations").iterdir()} == {"test-last.safetensors"}
     run_train(*without_samples("latent_dim=6", "estimator=hmc"), code=2)
-    outcome = run_evaluate("run_dir=run", *QUICK_ALL, "limit=10")
+    outcome = run_evaluate(*PLAIN, *QUICK_ALL, "limit=10")
     assert "HMC with the harmonic identity was left out: it fits a density" in outcome.out
     assert not [name for name in evaluation(gaussian) if "hmc" in name]
 
@@ -275,25 +276,25 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_left(
 def test_an_evaluation_that_was_done_is_not_done_again(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_evaluate("run_dir=run")
+    run_evaluate(*PLAIN)
     expected = evaluation(folder)
     seen = interrupted_after(9, monkeypatch)
     same = ("estimator=importance", "num_samples=2", "estimator.max_batch_elements=999")  # memory changes no number
-    assert "evaluated before (rerun=true evaluates again)" in run_evaluate("run_dir=run", *same).out
+    assert "evaluated before (rerun=true evaluates again)" in run_evaluate(*PLAIN, *same).out
     assert seen == []
     assert evaluation(folder) == expected
-    run_evaluate("run_dir=run", "rerun=true")
+    run_evaluate(*PLAIN, "rerun=true")
     assert seen == [(0, 0), (1, 0)]
     assert evaluation(folder) == expected
     change_weights(folder, "vae.decoder.head.logits.linear.bias", 0.1)  # which makes it another evaluation
-    assert "written:" in run_evaluate("run_dir=run").out
+    assert "written:" in run_evaluate(*PLAIN).out
     assert evaluation(folder)["test/elbo"] != expected["test/elbo"]
 
 
 def test_stored_values_that_lack_the_check_are_evaluated_again(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_evaluate("run_dir=run")
+    run_evaluate(*PLAIN)
     expected, (file,) = evaluation(folder), (folder / "evaluations").glob("test-last-*.safetensors")
     columns = load_file(file)
     position = 2 + sorted(columns.keys() - {LAYOUT}).index(RANK_HISTOGRAM)
@@ -301,7 +302,7 @@ def test_stored_values_that_lack_the_check_are_evaluated_again(
     columns[LAYOUT] = columns[LAYOUT][:, kept].contiguous()
     save_file({name: column for name, column in columns.items() if name != RANK_HISTOGRAM}, file)
     seen = interrupted_after(9, monkeypatch)
-    assert "its blocks do not fit" in run_evaluate("run_dir=run").err
+    assert "its blocks do not fit" in run_evaluate(*PLAIN).err
     assert seen == [(0, 0), (1, 0)]
     assert evaluation(folder) == expected
 

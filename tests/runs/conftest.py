@@ -10,8 +10,15 @@ from tests.helpers.commands import Outcome, fast, run_main
 from tests.helpers.once import once
 from tests.helpers.training import script_validations
 from vaelab import train
+from vaelab.training import PaceWarning
 
 FIVE = "trainer.max_epochs=5"
+
+
+@pytest.fixture(autouse=True)
+def no_word_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command prints does not depend on what else the machine does."""
+    monkeypatch.setattr(PaceWarning, "PERIOD", float("inf"))
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def test_the_best_weights_are_evaluated_and_exported(kept: Outcome, tmp_path: Pa
         refused = run_main(main, tmp_path, f"run_dir={kept.path}", code=FAILURE)
         assert_one_line(refused, "last.ckpt does not exist: type checkpoint=best")
     run_main(export.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best")
-    run_main(evaluate.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best")
+    run_main(evaluate.main, tmp_path, f"run_dir={kept.path}", "checkpoint=best", "inference_gap=false")
     assert checkpoints(kept.path) == ["best.ckpt", "best.safetensors"]
     found = evaluation(kept.path)
     for name in ("elbo", "kl", "log_likelihood"):

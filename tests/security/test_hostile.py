@@ -168,7 +168,7 @@ def test_what_evaluation_does_not_need_is_never_made(stranger: Path, planted: Pl
     assert planted.fire(node)
     for key in ("optimizer", "lr_schedule", "gradient_clip", "weight_prior", "runtime", "trainer", "callbacks"):
         plant(stranger, key, node)
-    run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}")
+    run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", "inference_gap=false")
     assert not planted.fired.exists()
     found = evaluation(stranger)
     assert found["test/elbo"] == results(finished.path)["test/elbo"]
@@ -208,7 +208,7 @@ def test_a_trusted_package_passes_and_what_it_imports_does_not(
     (package / "__init__.py").write_text("import os\nfrom vaelab.heads import Bernoulli\nclass Mine(Bernoulli): ...\n")
     plant(stranger, "decoder.head._target_", "mypkg.Mine")
     assert_refused(stranger, "decoder.head._target_", "mypkg.Mine", "trust=[mypkg]")
-    run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", "trust=[mypkg]")
+    run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", "trust=[mypkg]", "inference_gap=false")
     found = evaluation(stranger)
     assert found["test/elbo"] == results(finished.path)["test/elbo"]
     for target in ("mypkg.os.system", "mypkg.Bernoulli", "mypkgs.Mine"):
@@ -577,7 +577,7 @@ def test_a_planted_link_is_not_followed(name: str, stranger: Path) -> None:
     victim = stranger.parent / "victim"
     victim.write_text("precious")
     (stranger / name).symlink_to(victim)
-    run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}")
+    run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", "inference_gap=false")
     assert victim.read_text() == "precious"
     assert not (stranger / "evaluation.json").is_symlink()
     assert "test/elbo" in evaluation(stranger)
@@ -598,7 +598,7 @@ def test_other_data_than_the_record_tells_of_are_refused(stranger: Path) -> None
     (stranger / "record.json").write_text("{}")
     assert_refused(stranger, "trained on data that differ from")
     (stranger / "record.json").unlink()
-    outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}")
+    outcome = run_main(evaluate.main, stranger.parent, f"run_dir={stranger.name}", "inference_gap=false")
     assert "no record.json" in outcome.err
 
 

@@ -18,7 +18,7 @@ from vaelab.sweeps.job import Outcome as Ending
 from vaelab.sweeps.launchers.base import JobsLauncher, Running
 from vaelab.sweeps.launchers.on_submitit import folder_for
 
-QUICK = ("limit=20", "num_samples=3")
+QUICK = ("limit=20", "num_samples=3", "inference_gap=false")
 QUICK_ALL = ("estimator=all", "estimator.ais.num_temperatures=3", "estimator.ais.num_chains=2")
 QUICK_ALL += tuple(f"estimator.hmc.{value}" for value in ("num_burn_in=2", "num_draws=5", "num_chains=20"))
 LAUNCHERS = (

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.choices import choices, completed
+from tests.helpers.choices import SMALL, choices, completed
+from tests.helpers.commands import composing
 from tests.helpers.training import configured, fit
 from vaelab.objectives import ELBO, Terms
 from vaelab.runs.build import build
@@ -48,8 +49,20 @@ def watch(module: VAEModule) -> Watched:
 
 @pytest.mark.parametrize(("group", "name"), PARTS)
 def test_only_networks_are_in_bfloat16(group: str, name: str) -> None:
+    data, module = build(composing(*SMALL, *completed(group, name)))
+    for part in module.vae.modules():
+        if isinstance(part, Conditional):
+            part.reduced = torch.bfloat16
+    found = watch(module)
+    found(module.vae, data.draw("train", torch.arange(4)), torch.tensor(0))
+    assert found.features == {torch.bfloat16}
+    assert found.others == {torch.float32}
+
+
+@pytest.mark.parametrize("overrides", [(), ("network=conv",), ("model=shared",), ("model=hierarchical",)], ids=" ".join)
+def test_training_is_reduced_and_validation_is_not(overrides: tuple[str, ...]) -> None:
     found: list[Watched] = []
-    fit(REDUCED, "trainer.max_steps=1", *completed(group, name), prepare=lambda module: found.append(watch(module)))
+    fit(REDUCED, "trainer.max_steps=1", *overrides, prepare=lambda module: found.append(watch(module)))
     assert found[0].features == {torch.bfloat16, torch.float32}  # of the training step, and of the validation
     assert found[0].others == {torch.float32}
 

@@ -105,9 +105,15 @@ def _is_text(config: str, key: str) -> bool:
     values, parts = [flatten(_keys(config)[0]).get(key)], key.split(".")
     for i in range(1, len(parts)):  # files of a group
         for file in sorted(Path(CONF, *parts[:i]).glob("*.yaml")):
-            values.append(flatten(cast(Flat, OmegaConf.to_container(OmegaConf.load(file)))).get(".".join(parts[i:])))
+            values.append(_flat(file).get(".".join(parts[i:])))
     number = r"\$\{([\w.]+|num_levels:)\}"  # a reference to another key may be a number
     return any(value == [] or (isinstance(value, str) and not re.fullmatch(number, value)) for value in values)
+
+
+@cache
+def _flat(file: Path) -> Flat:
+    """Return the values of a file by their dotted keys."""
+    return flatten(cast(Flat, OmegaConf.to_container(OmegaConf.load(file))))
 
 
 @cache
