@@ -1,6 +1,7 @@
 """Write the parts of the docs that follow from other files: the choices, the map of the packages, the metrics.
 
-`python scripts/docs.py` writes them, between two comments each; `--check` only says whether they are up to date.
+`python scripts/docs.py` writes them, between two comments each; `--check` only says whether they are up to date. Names
+choose parts: `python scripts/docs.py pairs`. That part takes minutes, so it is written only when it is named.
 """
 
 import ast
@@ -131,10 +132,19 @@ def metrics_table() -> str:
     return "\n".join(lines)
 
 
+def pairs_table() -> str:
+    """Return a table of the pairs of choices that are refused."""
+    import combinations  # imports PyTorch
+
+    return combinations.refused_table()
+
+
+SLOW = "pairs"
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "choices": ("README.md", choices_table),
     "map": ("CONTRIBUTING.md", package_map),
     "metrics": ("docs/numbers.md", metrics_table),
+    SLOW: ("docs/components.md", pairs_table),
 }
 
 
@@ -146,7 +156,8 @@ def updated(name: str) -> tuple[Path, str, str]:
     """
     page, make = ROOT / PARTS[name][0], PARTS[name][1]
     text = page.read_text()
-    begin, end = f"<!-- {name}: python scripts/docs.py writes this -->", f"<!-- end of {name} -->"
+    typed = f"python scripts/docs.py {name}" if name == SLOW else "python scripts/docs.py"
+    begin, end = f"<!-- {name}: {typed} writes this -->", f"<!-- end of {name} -->"
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(f"{page.name} must have the lines {begin} and {end} once each")
     before, _, rest = text.partition(begin)
@@ -154,9 +165,10 @@ def updated(name: str) -> tuple[Path, str, str]:
 
 
 def main() -> None:
-    """Write all parts, or check them."""
+    """Write parts, or check them."""
     check = "--check" in sys.argv[1:]
-    for name in PARTS:
+    named = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    for name in named or [name for name in PARTS if name != SLOW]:
         page, text, wanted = updated(name)
         if text != wanted and check:
             sys.exit(f"{page.name}: the part '{name}' is out of date: type python scripts/docs.py")

@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ SOURCES = ROOT / "src" / "vaelab"
 KINDS = ("decoder", "prior", "network", "objective", "estimator", "data")
 QUICK = ("~callbacks.figures", "hidden_features=8", "logger=none")
 EXAMPLES = {kind: next(c for c in commands_of("train", PAGE) if f" {kind}=" in c) for kind in KINDS}
+sys.path.append(str(ROOT / "scripts"))  # where docs.py finds combinations.py
 docs = runpy.run_path(str(ROOT / "scripts" / "docs.py"))
 
 
-@pytest.mark.parametrize("name", docs["PARTS"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == docs["SLOW"] else []) for name in docs["PARTS"]]
+)
 def test_derived_parts_are_up_to_date(name):
     page, found, wanted = docs["updated"](name)
     assert found == wanted, f"{page.name} is out of date: type python scripts/docs.py"

@@ -13,12 +13,12 @@ DISCRETE = ("encoder=relaxed_bernoulli", "prior=bernoulli")
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (("encoder=relaxed_bernoulli",), r"q.* of RelaxedBernoulli is over Boolean.*, and p.* of StandardNormal"),
-        (("prior=bernoulli",), r"q.* of DiagonalGaussian is over Real.*, and p.* of Bernoulli over Boolean"),
-        (("encoder=relaxed_bernoulli", "prior=categorical", "latent_dim=10"), "over groups of 10, each OneHot"),
+        (("encoder=relaxed_bernoulli",), r"found Boolean\(\) and Real\(\): type prior=bernoulli"),
+        (("prior=bernoulli",), r"found Real\(\) and Boolean\(\): type prior=bernoulli"),
+        (("encoder=relaxed_bernoulli", "prior=categorical", "latent_dim=10"), "found Boolean.* and groups of 10, each OneHot"),
         (
             ("encoder=relaxed_categorical", "prior=categorical", "latent_dim=10", "prior.num_categories=5"),
-            "over groups of 10, each OneHot.*over groups of 5, each OneHot",
+            "found groups of 10, each OneHot.* and groups of 5, each OneHot",
         ),
         (("encoder=relaxed_categorical", "prior=categorical"), "latent_dim must be a multiple of num_categories=10"),
         (DISCRETE, "estimator=refined: it follows gradients in z, but z is discrete: type estimator=importance"),

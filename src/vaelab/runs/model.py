@@ -122,8 +122,8 @@ def check_latents(vae: VAE) -> None:
     vae.train()
     if of_encoder is not None and of_prior is not None and str(of_encoder) != str(of_prior):
         raise ConfigError(
-            f"q(z|x) of {type(vae.encoder.head).__name__} is over {of_encoder}, and p(z) of {type(vae.prior).__name__} "
-            f"over {of_prior}: choose both of one kind, such as encoder=relaxed_bernoulli prior=bernoulli"
+            f"expected q(z|x) and p(z) over one set, found {of_encoder} and {of_prior}: type prior=bernoulli only with "
+            "encoder=relaxed_bernoulli, and prior=categorical only with encoder=relaxed_categorical"
         )
 
 
