@@ -171,7 +171,7 @@ def main() -> None:
     for name in named or [name for name in PARTS if name != SLOW]:
         page, text, wanted = updated(name)
         if text != wanted and check:
-            sys.exit(f"{page.name}: the part '{name}' is out of date: type python scripts/docs.py")
+            sys.exit(f"{page.name}: the part '{name}' is out of date: type python scripts/docs.py {name}")
         if text != wanted:
             page.write_text(wanted)
             print(f"{page.name}: {name} written")

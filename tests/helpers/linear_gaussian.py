@@ -99,8 +99,8 @@ def normal_given(head: nn.Module, weight: Tensor, bias: Tensor, covariance: Tens
     head.scale.layer.linear.weight.zero_()
     head.scale.layer.linear.bias.copy_(2 * tril.diagonal().log())
     if isinstance(head, FullGaussian):
-        head.below[0].weight.zero_()
-        head.below[0].bias.copy_(tril[*torch.tril_indices(len(tril), len(tril), -1)])
+        head.below.linear.weight.zero_()
+        head.below.linear.bias.copy_(tril.flatten())
 
 
 def correlate(vae: VAE) -> Tensor:

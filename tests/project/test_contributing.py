@@ -26,7 +26,7 @@ docs = runpy.run_path(str(ROOT / "scripts" / "docs.py"))
 )
 def test_derived_parts_are_up_to_date(name):
     page, found, wanted = docs["updated"](name)
-    assert found == wanted, f"{page.name} is out of date: type python scripts/docs.py"
+    assert found == wanted, f"{page.name} is out of date: type python scripts/docs.py {name}"
 
 
 def test_reduction_leaves_out_what_follows_from_other_arrows():

@@ -42,6 +42,7 @@ class Ancestral(td.Distribution):
         self.first, self.following, self.sizes = first, following, list(sizes)
         self.step = -1 if reverse else 1  # from a layer of a point to the one that is drawn next
         self.has_rsample = first.has_rsample
+        self.has_slow_density = getattr(first, "has_slow_density", False)
 
     @property
     def support(self) -> Any:

@@ -22,9 +22,13 @@ class Flow(td.Distribution):
         loc, scale: `[*batch, d]`.
         layers: the layers of f, first to last, transforms of vectors of size d, such as an
             `AutoregressiveLayer` gives for a context.
+
+    Attributes:
+        has_slow_density: that `log_prob` takes too long for millions of points.
     """
 
     has_rsample = True
+    has_slow_density = True
     support = constraints.real_vector  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
     def __init__(self, loc: Tensor, scale: Tensor, layers: Sequence[Any]) -> None:

@@ -40,20 +40,15 @@ def draw(q: td.Distribution, sample_shape: Sequence[int] = ()) -> tuple[Tensor, 
     Raises:
         ConfigError: gradients are enabled, but q is not reparametrised, so samples would carry no gradient.
     """
-    shape = torch.Size(sample_shape)
-    if (joint := getattr(q, "rsample_and_log_prob", None)) is not None:
-        return joint(shape)
-    if torch.is_grad_enabled() and not is_reparametrised(q):
+    if torch.is_grad_enabled() and not q.has_rsample:
         kind = type(q.base_dist if isinstance(q, td.Independent) else q).__name__
         raise ConfigError(
             f"expected a q(z|x) whose samples carry a gradient, found {kind}: choose another encoder, or objective=rws"
         )
+    shape = torch.Size(sample_shape)
+    if (joint := getattr(q, "rsample_and_log_prob", None)) is not None:
+        return joint(shape)
     return sample(q, shape), None
-
-
-def is_reparametrised(q: td.Distribution) -> bool:
-    """Return whether samples of q carry a gradient."""
-    return q.has_rsample or hasattr(q, "rsample_and_log_prob")
 
 
 def sample(q: td.Distribution, sample_shape: Sequence[int] = ()) -> Tensor:

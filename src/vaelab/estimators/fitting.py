@@ -23,9 +23,9 @@ FROM_SAMPLES = 100  # number of samples for the moments of a posterior that has 
 
 
 class Fit(NamedTuple):
-    """Diagonal Gaussians N(loc, scale^2), the first ones, and what led from these to those.
+    """Diagonal Gaussians N(loc, scale^2), those that the fit began with, and the points z on the way.
 
-    `z` and `gradient` are points with the gradients of log p(x, z) there, and `noise` is that of the last points.
+    `gradient` is that of log p(x, z) at z, and `noise` made the last points.
     """
 
     loc: Codes

@@ -226,6 +226,6 @@ def on_predictions(metrics: Metrics) -> list[str]:
     if above := gap("above_median", 0.5):
         share = f"{metrics['above_median']:.0%} of the pixels lie above their median"
         sentences.append(f"the predictions p(x|z) are too {'low' if above > 0 else 'high'}: {share}")
-    if (outside := metrics.get(OUTSIDE, 0.0)) > MISFIT:
-        sentences.append(f"{outside:.0%} of p(x|z) is lost, because it lies at values that no pixel has")
+    if outside := gap(OUTSIDE, 0.0):
+        sentences.append(f"{outside:.0%} of the mass of p(x|z) lies at values that no pixel has")
     return sentences

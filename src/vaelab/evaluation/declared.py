@@ -47,7 +47,7 @@ OF_PREDICTIONS = (
     _share_error("coverage_90_error", meaning="standard error of `coverage_90` over examples"),
     _share("above_median", "above the median", meaning="share of pixels above the median of p(x|z)"),
     _share_error("above_median_error", meaning="standard error of `above_median` over examples"),
-    _share("outside_range", "outside the pixels' range", meaning="share of p(x|z) at values that no pixel has"),
+    _share("outside_range", "outside the range", better="lower", meaning="share of p(x|z) at values that no pixel has"),
     _share_error("outside_range_error", meaning="standard error of `outside_range` over examples"),
     _share("miscalibration", "miscalibration", better="lower", meaning="share of pixels in ranks that hold too many"),
     _share_error("miscalibration_error", meaning="standard error of `miscalibration` over examples"),

@@ -9,7 +9,7 @@ import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.distributions import Flow, sample_and_log_prob
+from vaelab.distributions import sample_and_log_prob
 from vaelab.errors import PointMassError
 from vaelab.objectives import kl_per_dimension
 from vaelab.vae import VAE, Image
@@ -40,11 +40,11 @@ class Aggregate:
 
 
 def aggregate_of(vae: VAE, blocks: Iterable[Tensor]) -> Aggregate | None:
-    """Return the aggregate posterior of blocks of examples, or None for flows, whose N^2 densities would take hours."""
+    """Return the aggregate posterior of blocks of examples, or None where its N^2 densities would take hours."""
     posteriors = []
     for x in blocks:
         posteriors.append(vae.encode(x))
-        if isinstance(posteriors[0], Flow):
+        if getattr(posteriors[0], "has_slow_density", False):
             return None
     return Aggregate(posteriors)
 

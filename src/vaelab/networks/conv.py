@@ -27,7 +27,7 @@ class Convolutional(Network):
         context_shape: shape of one context; `(channels, height, width)` if it is an image.
         event_shape: shape of one event, likewise.
         channels: channels at each resolution, from the largest to the smallest: one entry for each halving.
-        layer: makes the modules of a layer from `nn.Linear` or `nn.Conv2d` and the arguments of this class.
+        layer: makes the modules of a layer from `nn.Linear` or `nn.Conv2d` and the arguments of that class.
 
     Raises:
         ValueError: neither context nor event is an image, an image is smaller than 8x8, or `channels` is empty or has
@@ -96,7 +96,7 @@ class ResidualConvNet(Convolutional):
     """A convolutional network with residual blocks at each resolution: He, Zhang, Ren & Sun (2016).
 
     A block is `h <- act(h + W2 act(W1 h + b1) + b2)`, with 3x3 convolutions and without normalisation. W2 and b2 begin
-    as zeros, so that a deep network begins as a shallow one (as in Goyal et al. 2017, section 5.1).
+    as zeros, so that with relu a deep network begins as a shallow one (Goyal et al. 2017, section 5.1).
 
     Args:
         context_shape, event_shape, channels: as for `Convolutional`.

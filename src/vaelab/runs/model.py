@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vaelab.distributions import domain, is_reparametrised
+from vaelab.distributions import domain
 from vaelab.errors import ConfigError
 from vaelab.estimators import BY_NAME, Estimator, Several
 from vaelab.heads import Head
@@ -67,7 +67,7 @@ def build_objective(node: Mapping[str, Any], num_processes: int, vae: VAE) -> Ob
         q = vae.train().encode(vae.blank())
         reason = objective.refusal(vae.eval())
     vae.train()
-    if objective.follows_samples and not is_reparametrised(q):
+    if objective.follows_samples and not q.has_rsample:
         reason = "needs samples of q(z|x) that carry a gradient: type encoder=gaussian, or objective=rws"
     if reason:
         raise ConfigError(f"{type(objective).__name__} {reason}")
