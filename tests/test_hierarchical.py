@@ -171,11 +171,21 @@ def test_a_layer_without_reparametrisation_carries_no_gradient():
         ("objective=free_bits", "FreeBits needs the KL of each latent dimension, .*model=vae"),
         ("objective=total_correlation", "TotalCorrelation needs .* to factorise: type model=vae"),
         ("estimator=hmc", "at most 5 dimensions, found latent_dim=13"),
+        ("encoder=relaxed_bernoulli prior=bernoulli", "real numbers, found RelaxedBernoulli: type encoder=gaussian"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        made(overrides)
+        made(*overrides.split())
+
+
+def test_monitors_of_each_layer_are_reported():
+    assert made("encoder=full").encoder.head.monitors().keys() == {"scale_at_floor_1", "scale_at_floor_2"}
+
+
+def test_densities_of_flows_in_layers_are_slow_too():
+    vae = made("encoder=iaf")
+    assert aggregate_of(vae, [torch.rand(2, 1, 8, 8)]) is None
 
 
 @pytest.mark.parametrize("overrides", ["prior=mixture", "prior=normal", "encoder=full", "network@model.network=gated"])

@@ -68,7 +68,7 @@ def check_count(name: str, value: object, least: int = 1) -> None:
 def whole_numbers(name: str, values: int | Sequence[int]) -> list[int]:
     """Return `values` as a list. Refuse an empty list, and values that are not whole numbers of at least 1."""
     numbers = [*values] if isinstance(values, Sequence) else [values]
-    if not numbers or not all(isinstance(number, int) and number >= 1 for number in numbers):
+    if not numbers or not all(type(number) is int and number >= 1 for number in numbers):
         raise ValueError(f"{name} must be a whole number of at least 1, or a list of such numbers, found {values}")
     return numbers
 

@@ -46,11 +46,17 @@ def make_hierarchical_vae(
         network: makes the networks between two layers. Each p(h_l|h_(l+1)) is a diagonal Gaussian.
 
     Raises:
-        ValueError: `upper_dims` is empty or has an entry below 1, or the prior calls the encoder.
+        ValueError: `upper_dims` is empty or has an entry below 1, the latent is discrete, or the prior calls the
+            encoder.
     """
     sizes = [latent_dim, *whole_numbers("model.upper_dims", upper_dims)]
     gaussian = partial(DiagonalGaussian, scale=partial(PerPixelScale, min_scale=MIN_SCALE))
     first = encoder(event_shape, (latent_dim,), network=encoder_network)
+    if first.head.discrete:
+        raise ValueError(
+            f"model=hierarchical expects layers of real numbers, found {type(first.head).__name__}: "
+            "type encoder=gaussian"
+        )
     above = [encoder((lower,), (upper,), network=network) for lower, upper in pairwise(sizes)]
     below = [Conditional((upper,), (lower,), network, gaussian) for lower, upper in pairwise(sizes)]
 
@@ -92,6 +98,10 @@ class BottomUp(Head):
 
     def forward(self, features: Features) -> td.Distribution:
         return Ancestral(self.first(features), [*self.above], self.sizes)
+
+    def monitors(self) -> dict[str, Tensor]:
+        heads = [self.first, *(conditional.head for conditional in self.above)]
+        return {f"{name}_{i}": value for i, head in enumerate(heads, 1) for name, value in head.monitors().items()}
 
 
 class TopDown(Prior):

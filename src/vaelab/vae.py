@@ -152,7 +152,10 @@ class VAE(nn.Module):
         return self.decode(self.latent_prior().sample((num_samples,))).sample()
 
     def reconstruct(self, x: Image) -> Image:
-        """Return the mean of p(x|z), where z is the mean of q(z|x). If a distribution has no mean, use a sample."""
+        """Return the mean of p(x|z), where z is the mean of q(z|x). If a distribution has no mean, use a sample.
+
+        The mean of a discrete z is a vector of probabilities, which no draw of z equals.
+        """
         return mean_or_sample(self.decode(mean_or_sample(self.encode(x))))
 
 

@@ -5,8 +5,10 @@ import runpy
 import pytest
 import torch
 
-from tests.helpers.commands import ROOT
+from tests.helpers.choices import SMALL, choices, completed
+from tests.helpers.commands import ROOT, composing
 from tests.helpers.training import fit
+from vaelab.runs.model import model_for
 
 combinations = runpy.run_path(str(ROOT / "scripts" / "combinations.py"))
 
@@ -24,6 +26,15 @@ def trained(chosen, steps):
 def assert_finite(fitted):
     assert all(value.isfinite().all() for value in fitted.state.values() if torch.is_floating_point(value))
     assert all(abs(value) < float("inf") for _, metrics in fitted.recorder.told for value in metrics.values())
+
+
+@pytest.mark.parametrize(("group", "name"), [(g, n) for g in combinations["GROUPS"][:-1] for n in choices(g)])
+def test_the_size_of_a_model_is_known_before_it_takes_memory(group, name):
+    cfg = composing(*SMALL, *completed(group, name))
+    with torch.device("meta"):
+        outline = model_for(cfg, (1, 8, 8)).state_dict()
+    real = model_for(cfg, (1, 8, 8)).state_dict()
+    assert {key: value.shape for key, value in outline.items()} == {key: value.shape for key, value in real.items()}
 
 
 @pytest.mark.slow

@@ -101,15 +101,6 @@ def test_what_it_learnt_is_saved_and_loaded(group, name):
 
 
 @each_head
-def test_its_size_is_known_before_it_takes_memory(group, name):
-    with torch.device("meta"):
-        outline = made(group, name).state_dict()
-    assert {key: value.shape for key, value in outline.items()} == {
-        key: value.shape for key, value in made(group, name).state_dict().items()
-    }
-
-
-@each_head
 def test_each_trains_and_owns_its_layers_once(group, name):
     assert_each_parameter_is_owned_once(made(group, name))
     assert_it_trains(*completed(group, name))

@@ -161,6 +161,12 @@ def test_only_bernoullis_have_a_kl_of_each_dimension():
     assert kl_per_dimension(one, other) is None
 
 
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_logits_that_are_no_numbers_give_such_densities(relaxed):
+    q = categoricals(torch.full((5, 2, 3), torch.nan), 0.5, relaxed)
+    assert q.log_prob(torch.zeros(5, 6)).isnan().all()
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [

@@ -4,9 +4,12 @@ import pytest
 import torch
 import torch.distributions as td
 
+from tests.helpers.choices import SMALL
+from tests.helpers.commands import composing
 from tests.helpers.flows import bent, shear
 from tests.helpers.linear_gaussian import Flat, correlate, draw_data, linear_gaussian
 from tests.helpers.training import configured
+from vaelab.errors import ConfigError
 from vaelab.estimators import ImportanceSampling, RefinedImportanceSampling
 from vaelab.evaluation.advice import on_latent
 from vaelab.evaluation.latent_usage import aggregate_of, latent_summary, latent_values
@@ -14,6 +17,7 @@ from vaelab.heads import CouplingFlow, FlowHead, InverseAutoregressiveFlow, Spli
 from vaelab.objectives import ELBO, DReG, ReweightedWakeSleep, StickingTheLanding
 from vaelab.priors import FlowPrior
 from vaelab.runs.build import build
+from vaelab.runs.model import check_parts
 from vaelab.training.stacked_step import StackedStep
 from vaelab.training.step import Step
 
@@ -135,3 +139,8 @@ def test_no_hidden_context_and_images_are_refused():
         FlowHead(Flat((2,), (3,)), num_context=0)
     with pytest.raises(ValueError, match="a vector"):
         SplineFlow(Flat((2,), (1, 2, 2)))
+
+
+def test_vamp_refuses_a_flow_whose_densities_take_too_long():
+    with pytest.raises(ConfigError, match="Flow takes too long: type prior=flow, or encoder=gaussian"):
+        check_parts(composing(*SMALL, "encoder=iaf", "prior=vamp"))

@@ -22,6 +22,7 @@ from vaelab.heads import (
     PerPixelScale,
     PointMass,
     Poisson,
+    RelaxedBernoulli,
 )
 from vaelab.networks import MLP, Network
 
@@ -97,6 +98,8 @@ def test_monitors_are_those_of_all_parts():
         ([Laplace], {"num_copies": 0}, "num_copies"),
         ([partial(Mixture, components=[Laplace], over="event", num_copies=200)], {"num_copies": 10**9}, "at most 256"),
         ([Laplace], {"event": (3,)}, "an image"),
+        ([RelaxedBernoulli], {"event": (3,), "over": "event"}, "one kind of pixels"),
+        ([partial(PointMass, num_levels=6, level=6)], {}, "level must be below num_levels=6"),
     ],
 )
 def test_wrong_components_are_refused(components, options, match):

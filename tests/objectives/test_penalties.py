@@ -177,6 +177,14 @@ def test_a_posterior_that_does_not_factorise_is_refused(model):
         assert "encoder=gaussian" in objective.refusal(vae)
 
 
+def test_capacity_refuses_an_estimated_kl(model):
+    vae, _ = model
+    assert Capacity().refusal(vae) is None
+    assert "closed_form=true" in Capacity(closed_form=False).refusal(vae)
+    vae.prior = MixtureOfGaussians((4,), (1, 4, 5)).double()
+    assert "type encoder=gaussian prior=standard_normal" in Capacity().refusal(vae)
+
+
 def test_mmd_refuses_a_learnt_prior_whose_samples_carry_no_gradient(model):
     vae, _ = model
     assert InfoVAE().refusal(vae) is None

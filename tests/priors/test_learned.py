@@ -133,6 +133,14 @@ def test_any_prior_is_fitted_by_maximum_likelihood(monkeypatch):
     torch.testing.assert_close(prior.loc, torch.nn.Parameter(z.mean(0)), rtol=0, atol=0.05)
 
 
+def test_a_flow_is_fitted_from_the_moments_of_the_samples(monkeypatch):
+    monkeypatch.setattr(base, "STEPS", 3)
+    z, prior, normal = 20 + 40 * torch.randn(2000, 2), FlowPrior((2,), (1, 2, 2)), LearnedNormal((2,), (1, 2, 2))
+    for each in (prior, normal):
+        each.fit(no_encoder, z)
+    assert prior(no_encoder).log_prob(z).mean() > normal(no_encoder).log_prob(z).mean() - 0.5
+
+
 def test_a_fit_changes_no_weight_of_the_encoder(monkeypatch):
     monkeypatch.setattr(base, "STEPS", 3)
     vae, _ = linear_gaussian(3)

@@ -13,16 +13,18 @@ import torch.distributions as td
 from safetensors.torch import load_file
 from sklearn.mixture import GaussianMixture
 
-from tests.helpers.commands import Outcome, Run, assert_one_line, evaluation, failing_at, files_in, run_main
+from tests.helpers.choices import SMALL
+from tests.helpers.commands import Outcome, Run, assert_one_line, composing, evaluation, failing_at, files_in, run_main
 from tests.helpers.linear_gaussian import linear_gaussian
 from vaelab import evaluate
 from vaelab.evaluation import aggregate_fit
 from vaelab.evaluation.aggregate_fit import refusal
 from vaelab.evaluation.lightning_module import EvaluationModule
-from vaelab.priors import MixtureOfGaussians, StandardNormal
+from vaelab.priors import MixtureOfGaussians, StandardNormal, VampPrior
 from vaelab.reporting.reading import read
 from vaelab.runs.evaluating.fitted_prior import FittedPrior
 from vaelab.runs.evaluating.session import Evaluation
+from vaelab.runs.model import model_for
 from vaelab.signals import Interrupted
 from vaelab.sweeps.folder import Job
 
@@ -85,7 +87,7 @@ def test_it_raises_the_bound_of_a_trained_model(fitted: Fitted) -> None:
 
 
 def test_it_shows_samples_and_says_which_prior(fitted: Fitted) -> None:
-    figure = fitted.folder / "figures" / "samples_MixtureOfGaussians.png"
+    (figure,) = (fitted.folder / "figures").glob("samples_MixtureOfGaussians-last-*.png")
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert f"samples: {figure.relative_to(fitted.outcome.cwd)}" in fitted.outcome.out
     assert "prior fitted to the training data" in fitted.outcome.out
@@ -175,3 +177,9 @@ def test_a_discrete_latent_is_refused_a_density(monkeypatch: pytest.MonkeyPatch)
     assert refusal(vae, prior) == (
         "MixtureOfGaussians needs a latent with elements in Real(), and those of q(z|x) lie in Boolean()"
     )
+
+
+def test_vamp_may_be_fitted_to_categories() -> None:
+    line = ("encoder=relaxed_categorical", "prior=categorical", "latent_dim=10")
+    vae = model_for(composing(*SMALL, *line), (1, 8, 8)).eval()
+    assert refusal(vae, VampPrior((10,), (1, 8, 8), num_pseudo_inputs=3)) is None

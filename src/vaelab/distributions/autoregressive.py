@@ -21,8 +21,8 @@ class AutoregressiveLayer(nn.Module):
 
     It maps a context `[*batch, num_context]`, or None, to a transform of vectors `[*batch, size]`, whose inverse takes
     as many passes of the network as there are groups of elements. g is affine, or a rational-quadratic spline (Durkan
-    et al. 2019). Its slope is limited, because float32 cannot invert a chain of steep layers. A new layer is the
-    identity.
+    et al. 2019). Its slope is limited, which keeps the inverse of a few layers accurate in float32, but not that of
+    many steep ones. A new layer is the identity.
 
     Args:
         size: the number of elements.

@@ -42,8 +42,8 @@ def categoricals(logits: Tensor, temperature: float, relaxed: bool) -> "Flattene
         relaxed: whether to return the relaxation.
     """
     if relaxed:
-        return Flattened(ExpRelaxedCategorical(logits.new_full((), temperature), logits=logits, validate_args=False))
-    return Flattened(td.OneHotCategorical(logits=logits, validate_args=False))
+        return Flattened(ExpRelaxedCategorical(logits, temperature))
+    return Flattened(OneHotCategorical(logits))
 
 
 class Bernoulli(td.Bernoulli):
@@ -56,12 +56,25 @@ def _kl_of_bernoullis(q: Bernoulli, p: Bernoulli) -> Tensor:
     return q.probs * (q.logits - p.logits) - softplus(q.logits) + softplus(p.logits)
 
 
+class OneHotCategorical(td.OneHotCategorical):
+    """PyTorch's `OneHotCategorical`, whose constructor reads values back, because it always validates its logits."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self._categorical = td.Categorical(logits=logits, validate_args=False)
+        td.Distribution.__init__(self, logits.shape[:-1], logits.shape[-1:], validate_args=False)
+
+
 class ExpRelaxedCategorical(relaxed_categorical.ExpRelaxedCategorical):
-    """PyTorch's `ExpRelaxedCategorical`; in `rsample`, each of several stacked models draws as it would alone.
+    """PyTorch's `ExpRelaxedCategorical`, without validation; in `rsample`, each of several stacked models draws alone.
 
     `y = s - logsumexp(s)`, `s = (logits + G) / temperature`, with Gumbel noise G. The density is that of y on the set
     where exp(y) sums to 1 (Maddison et al. 2017, appendix C.3); that of exp(y) overflows at low temperatures.
     """
+
+    def __init__(self, logits: Tensor, temperature: float) -> None:
+        self._categorical = td.Categorical(logits=logits, validate_args=False)
+        self.temperature = logits.new_full((), temperature)
+        td.Distribution.__init__(self, logits.shape[:-1], logits.shape[-1:], validate_args=False)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         noise = standard_normal(self._extended_shape(torch.Size(sample_shape)), self.logits)

@@ -73,6 +73,9 @@ class AnyOf(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         return torch.stack([support.check(value) for support in self.supports]).any(0)
 
+    def __repr__(self) -> str:
+        return " or ".join(str(support) for support in self.supports)
+
 
 class PointMass(td.Distribution):
     """All mass at one count: `P(x) = 1` if x = `at`, else 0.

@@ -23,8 +23,8 @@ class MixtureOfNormals(td.MixtureSameFamily):
     - `dS_i/dz_i = q(z_i | z_1 .. z_(i-1)) = sum_k w_ki phi(a_ki) / sigma_ki`,
     - `dS_i/dz_j = -sum_k w_ki (Phi(a_ki) - S_i) a_kj / sigma_kj` for j < i, and 0 for j > i.
 
-    Where almost no mass lies between the components, the gradient of the weights has a large variance, because z must
-    then cross the gap.
+    Where almost no mass lies between the components, hardly any sample carries the gradient of the weights, because z
+    must cross the gap; the weights then stay as they are.
 
     Args:
         logits: of the weights pi, `[*batch, K]`.

@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 import vaelab.distributions as vd
 from vaelab.errors import PointMassError
-from vaelab.estimators.decoder_batches import Samples
+from vaelab.estimators.decoder_batches import Samples, log_likelihood
 from vaelab.estimators.hamiltonian import Hamiltonian
 
 Codes = Float[Tensor, "batch latent_dim"]
@@ -101,7 +101,8 @@ class Correlated(td.MultivariateNormal):
     def elbo(self, dynamics: Hamiltonian, noise: Samples) -> Float[Tensor, " batch"]:
         """Return the ELBO of each example in nats, a mean over the samples that the noise makes."""
         z, log_q = self.at(noise)
-        return (dynamics.at(z).log_density(1) - log_q).mean(0)
+        log_prior = dynamics.vae.latent_prior().log_prob(z)
+        return (log_prior + log_likelihood(dynamics.vae, dynamics.x, z, dynamics.max_events) - log_q).mean(0)
 
 
 def uncorrelated(loc: Codes, scale: Codes) -> Correlated:

@@ -18,9 +18,15 @@ SMALL = 0.5  # nats; gaps that are surely smaller are not worth a change of the 
 NEAR = 0.5  # nats; a mutual information this close to its limit, log N, may in truth be larger
 
 
-def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator]) -> list[str]:
-    """Return sentences on a result of `metrics.summary`; the keys of `estimators` prefix their metrics."""
-    sentences, used = [], {estimator.name for estimator in estimators.values()}
+def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator], refused: Collection[str] = ()) -> list[str]:
+    """Return sentences on a result of `metrics.summary`.
+
+    Args:
+        metrics: the result.
+        estimators: by the prefixes of their metrics.
+        refused: the names of the estimators that do not work for the model.
+    """
+    sentences, used = [], {estimator.name for estimator in estimators.values()} | set(refused)
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own, prefix, used, "num_samples")]

@@ -18,7 +18,7 @@ def refusal(vae: VAE, prior: Prior) -> str | None:
         return f"{name} has no parameters, so that there is nothing to fit"
     with torch.no_grad():
         ours, theirs = map(domain, (vae.encode(vae.blank()), prior(vae.encoder)))
-    if ours is not None and theirs is not None and ours is not theirs:
+    if ours is not None and theirs is not None and str(ours) != str(theirs):
         return f"{name} needs a latent with elements in {theirs}, and those of q(z|x) lie in {ours}"
     return None
 

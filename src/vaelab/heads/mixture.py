@@ -1,7 +1,7 @@
 """The mixture of any heads over the same pixels, and a head of one level to mix with."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch.distributions as td
 from torch import Tensor, nn
@@ -60,8 +60,11 @@ class Mixture(Head):
                 raise ValueError(
                     f"a mixture expects at most {MOST} heads in all, found more: type a smaller num_copies"
                 )
-        kinds = {(head.pixels, head.measure, getattr(head, "num_levels", None)): type(head) for head in self.parts}
-        if len(kinds) != 1:
+        declared = ("pixels", "measure", "num_levels")
+        kinds: dict[tuple[Any, ...], type] = {
+            tuple(getattr(head, name, None) for name in declared): type(head) for head in self.parts
+        }
+        if len(kinds) != 1 or not hasattr(self.parts[0], "pixels"):
             found = ", ".join(f"{kind.__name__} ({pixels})" for (pixels, *_), kind in kinds.items()) or "none"
             raise ValueError(f"a mixture expects heads of one kind of pixels, with the same levels, found {found}")
         ((self.pixels, self.measure, num_levels),) = kinds
@@ -105,11 +108,16 @@ class PointMass(OfLevels):
         network: the network before the head.
         num_levels: how many values a pixel of the data can have.
         level: the level.
+
+    Raises:
+        ValueError: `num_levels` is not a whole number of at least 2, or `level` is none of the levels.
     """
 
     def __init__(self, network: Network, num_levels: int, level: int = 0) -> None:
         super().__init__(network, num_levels)
         check_count("level", level, least=0)
+        if level >= num_levels:
+            raise ValueError(f"level must be below num_levels={num_levels}, found {level}")
         self.level, self.feature_dims = float(level), len(network.features_shape)
 
     def forward(self, features: Features) -> td.Distribution:

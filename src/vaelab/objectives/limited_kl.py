@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vaelab.objectives.base import PerExample, at_least_0, at_least_1, kl_per_dimension
+from vaelab.objectives.base import PerExample, at_least_0, at_least_1, closed_form_kl, kl_per_dimension
 from vaelab.objectives.elbo import Parts, Penalised
 from vaelab.vae import VAE
 
@@ -73,6 +73,15 @@ class Capacity(Penalised):
         at_least_1(steps=steps)
         at_least_0(capacity=capacity, gamma=gamma)
         self.capacity, self.steps, self.gamma = capacity, steps, gamma
+
+    def refusal(self, vae: VAE) -> str | None:
+        """Refuse a KL that is estimated from samples, because the mean of |KL - C| also measures their noise."""
+        training = vae.training
+        q, p = vae.train().encode(vae.blank()), vae.latent_prior()  # a relaxed posterior has none in training only
+        vae.train(training)
+        if self.closed_form and closed_form_kl(q, p) is not None:
+            return None
+        return "needs the KL in closed form: type encoder=gaussian prior=standard_normal objective.closed_form=true"
 
     def penalty(self, parts: Parts, step: Tensor) -> PerExample:
         capacity = self.capacity * (step / self.steps).clamp_max(1)

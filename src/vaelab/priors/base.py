@@ -34,7 +34,7 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def initialize(self, draw: Callable[[int], Tensor]) -> None:
-        """Begin at training data, if this prior can. Called once, before the training.
+        """Begin at training data, if this prior can. Called before weights are trained or loaded.
 
         Args:
             draw: returns so many training examples, drawn at random and scaled as for `encode`, `[n, *event_shape]`.

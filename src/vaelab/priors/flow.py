@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributions as td
-from torch import nn
+from torch import Tensor, nn
 
 import vaelab.distributions as vd
 from vaelab.priors.base import Encode, Prior
@@ -41,6 +41,14 @@ class FlowPrior(Prior):
         self.loc = nn.Parameter(torch.zeros(*latent_shape))
         self.log_scale = nn.Parameter(torch.zeros(*latent_shape))
         self.layers = vd.autoregressive_layers(latent_shape[0], 0, num_transforms, hidden_features, num_bins=num_bins)
+
+    @torch.no_grad()
+    def fit(self, encode: Encode, z: Tensor) -> None:
+        """Begin at the mean and the standard deviations of the samples, then fit as `Prior` does."""
+        scale = (z.std(0, correction=0) - MIN_SCALE).clamp_min(MIN_SCALE) / (1 - MIN_SCALE)
+        self.loc.copy_(z.mean(0))
+        self.log_scale.copy_(scale.log())
+        super().fit(encode, z)
 
     def forward(self, encode: Encode) -> td.Distribution:
         scale = MIN_SCALE + (1 - MIN_SCALE) * self.log_scale.exp()

@@ -8,7 +8,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 import vaelab.distributions as vd
-from vaelab.errors import check_count
+from vaelab.errors import ConfigError, check_count
 from vaelab.priors.base import Encode, Prior
 
 MIN_SCALE = 1e-3  # floor of a standard deviation, because a density has no upper bound as it goes to 0
@@ -110,6 +110,7 @@ class VampPrior(Prior):
 
     Raises:
         ValueError: `num_pseudo_inputs` is below 1, `init` is unknown, or `noise` is negative.
+        ConfigError: when called, the density of q(z|x) takes too long, as that of a flow does.
     """
 
     def __init__(
@@ -136,8 +137,14 @@ class VampPrior(Prior):
             self.logits.copy_(x.logit() + self.noise * torch.randn_like(x))
 
     def forward(self, encode: Encode) -> td.Distribution:
+        components = encode(self.logits.sigmoid())
+        if getattr(components, "has_slow_density", False):
+            raise ConfigError(
+                f"VampPrior computes the density of every q(z|u_k) at every z, and that of {type(components).__name__} "
+                "takes too long: type prior=flow, or encoder=gaussian"
+            )
         weights = td.Categorical(logits=self.logits.new_zeros(len(self.logits)), validate_args=False)
-        return td.MixtureSameFamily(weights, encode(self.logits.sigmoid()), validate_args=False)
+        return td.MixtureSameFamily(weights, components, validate_args=False)
 
 
 def normals(loc: Tensor, log_scale: Tensor) -> td.Independent:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.data.base import Tested
 from vaelab.errors import ConfigError
-from vaelab.estimators import Several
+from vaelab.estimators import BY_NAME, Several
 from vaelab.evaluation.advice import verdicts
 from vaelab.evaluation.predictive import CHECKED, is_checked
 from vaelab.objectives import ELBO
@@ -82,7 +82,9 @@ class Evaluation:
         prior = self.module.fitted_prior or ""
         own_name = digest(model | {"prior": prior}, weights.state)
         self.prior_file = self.kept.folder / f"prior-{cfg.checkpoint}-{own_name}.safetensors"
-        self.prior_samples = self.folder / "figures" / f"samples_{prior.partition('(')[0]}.png"
+        self.prior_samples = (
+            self.folder / "figures" / f"samples_{prior.partition('(')[0]}-{cfg.checkpoint}-{own_name}.png"
+        )
 
     def complete(self) -> bool:
         """Evaluate the remaining blocks, in as many processes as `cfg` asks for; return whether any remained."""
@@ -134,7 +136,8 @@ class Evaluation:
         for estimator in several.estimators.values() if isinstance(several, Several) else ():
             if refusal := estimator.refusal(self.module.vae):
                 notes.append(f"{estimator.label} was left out: {refusal}")
-        notes += verdicts(metrics, self.module.estimators)
+        refused = [name for name, kind in BY_NAME.items() if kind().refusal(self.module.vae)]
+        notes += verdicts(metrics, self.module.estimators, refused)
         largest = " ".join(f"{kl:.2f}" for kl in sorted(self.kl_per_dimension, reverse=True)[:50])
         return [*notes, *([f"KL of each latent dimension, largest first: {largest}"] if largest else [])]
 
