@@ -1,9 +1,26 @@
-"""Convert nats to bits per dimension."""
+"""The kinds of pixels that a head can model, and nats as bits per dimension."""
 
 import math
 from collections.abc import Sequence
 
+from vaelab.errors import ConfigError
+
 MEASURES = {"binary": "mass", "unit": "density", "levels": "mass"}  # `Head.measure` for these pixels
+
+
+def check_pixels(pixels: str, name: str, num_levels: int) -> None:
+    """Refuse a head's pixels that are none of the three kinds, or that the images of the data set `name` do not have.
+
+    Raises:
+        ConfigError: the images have 2 levels, so their pixels are binary, and the head models others.
+    """
+    if pixels not in MEASURES:
+        raise ConfigError(f"a head's pixels must be one of {', '.join(MEASURES)}, found {pixels!r}")
+    if num_levels == 2 and pixels != "binary":
+        raise ConfigError(
+            f"{name} has binary pixels, because its images have 2 levels, but the decoder models pixels of the kind "
+            f"{pixels}: type decoder=bernoulli"
+        )
 
 
 def bits_per_dim(nats: float, event_shape: Sequence[int], pixels: str, num_levels: int) -> float:

@@ -4,6 +4,9 @@ import json
 import os
 import pickle
 import shutil
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from PIL import Image
 
 from tests.helpers.commands import Run, evaluation, results
 from vaelab.data import Array
+from vaelab.data.reading import read_pictures
 from vaelab.data.splits import sizes_of
 from vaelab.errors import DataError
 
@@ -92,6 +96,13 @@ def test_an_archive_gives_its_only_array_or_the_one_named(tmp_path: Path) -> Non
             Array(file=file, data_dir=tmp_path)
 
 
+def test_an_archive_of_another_file_is_one_data_error(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mine.npz", "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    with pytest.raises(DataError, match=r"mine.npz holds \|S5 of shape \(\), expected booleans"):
+        Array(file="mine.npz", data_dir=tmp_path)
+
+
 def folder_of(folder: Path, *pictures: np.ndarray) -> Path:
     for number, picture in enumerate(pictures):
         file = folder / "pictures" / str(number % 2) / f"{number:02}.PNG"
@@ -101,14 +112,58 @@ def folder_of(folder: Path, *pictures: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 3, 3)])
-def test_a_folder_gives_the_pictures_below_it(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_a_folder_gives_the_pictures_below_it(
+    shape: tuple[int, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pictures = np.random.default_rng(1).integers(0, 256, (20, *shape), np.uint8)
     folder = folder_of(tmp_path, *pictures)
     (folder / "notes.txt").write_text("no picture")
     ordered = np.concatenate([pictures[::2], pictures[1::2]])  # the order of their paths
     data = Array(file="pictures", data_dir=tmp_path)
+    assert "skipped 1 of 21 files, because pictures end in .png, .jpg" in caplog.text
     assert data.event_shape == ((1, 6, 5) if len(shape) == 2 else (3, 6, 3))
     assert np.array_equal(served(data), served(made(tmp_path, ordered, channels="last")))
+
+
+def test_pictures_are_sorted_by_path_as_text(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for level, name in enumerate(("10.png", "2.png", "a.png", "a/0.png")):
+        Image.new("L", (5, 6), level).save(tmp_path / name)
+    assert read_pictures(tmp_path)[:, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+def test_a_picture_is_turned_as_its_exif_says(ending: str, tmp_path: Path) -> None:
+    upright = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 8  # stored turned to the right by a quarter
+    lossless = {"lossless": True} if ending == "webp" else {}
+    Image.fromarray(upright).save(tmp_path / f"1.{ending}", **lossless)
+    Image.fromarray(np.rot90(upright, -1)).save(tmp_path / f"2.{ending}", exif=exif, **lossless)
+    first, second = read_pictures(tmp_path)
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+def test_a_picture_of_several_frames_is_refused(ending: str, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (5, 6), colour) for colour in ("black", "white")]
+    frames[0].save(tmp_path / f"1.{ending}", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=rf"1.{ending} has 2 frames, expected one: save each as a file of its own"):
+        read_pictures(tmp_path)
+
+
+def test_sizes_are_compared_before_a_picture_is_decoded(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, GREY, COLOUR)
+    damaged, file = folder / "0" / "00.PNG", folder / "1" / "01.PNG"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(DataError, match=r"01.PNG has the mode RGB"):
+        read_pictures(folder)
+    for side in (10_000, 20_000):  # Pillow warns of the one and refuses the other
+        size = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        header = struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size))
+        file.write_bytes(b"\x89PNG\r\n\x1a\n" + header + file.read_bytes()[33:])
+        with pytest.raises(DataError, match=r"01.PNG is too large, expected at most \d+ pixels: scale it down.*it$"):
+            read_pictures(folder)
 
 
 GREY, COLOUR = np.zeros((6, 5), np.uint8), np.zeros((6, 5, 3), np.uint8)
@@ -118,9 +173,12 @@ GREY, COLOUR = np.zeros((6, 5), np.uint8), np.zeros((6, 5, 3), np.uint8)
     ("pictures", "words"),
     [
         ((), "pictures holds no picture, expected files that end in .png, .jpg"),
-        ((GREY, GREY.T), r"01.PNG has the shape \(5, 6\), but 00.PNG has \(6, 5\): expected pictures of one size"),
-        ((GREY, COLOUR), "all grey or all in colour"),
+        ((GREY, GREY.T), r"01.PNG has the shape \(5, 6\), but 00.PNG has the shape \(6, 5\): expected pictures"),
+        ((GREY, COLOUR), "01.PNG has the mode RGB .*, but 00.PNG has the mode L .*: expected pictures of one mode"),
+        ((GREY > 0, GREY), "01.PNG has the mode L .*, but 00.PNG has the mode 1 "),
+        ((GREY, np.zeros((6, 6), np.uint8)), "01.PNG has the mode L and sides of 6 and 6 pixels, .* of 5 and 6"),
         ((np.zeros((6, 5, 4), np.uint8),), r"00.PNG has the mode RGBA, expected L \(grey\) or RGB: .*convert\('RGB'\)"),
+        ((GREY.astype(np.uint16),), "mode I;16, .*: scale the pixels .* as an array of 0 .. 255 with numpy.save"),
         ((GREY > 0,), "pictures holds booleans, .*type data.num_levels=2"),
     ],
 )

@@ -14,6 +14,8 @@ import pytest
 import scipy.io
 import torch
 
+from tests.helpers.choices import SMALL
+from tests.helpers.commands import composing
 from vaelab.data import (
     CIFAR10,
     KMNIST,
@@ -27,6 +29,7 @@ from vaelab.data import (
     StaticMNIST,
 )
 from vaelab.errors import ConfigError
+from vaelab.runs.model import check_parts
 
 Place = Callable[..., ImageData]
 
@@ -132,13 +135,18 @@ def test_images_of_two_levels_are_binary_and_never_drawn_anew(place: Place) -> N
     data, images = silhouettes(place)
     for pixels in ("unit", "levels"):
         with pytest.raises(
-            ConfigError, match=rf"silhouettes has binary pixels.*models {pixels}.*type decoder=bernoulli"
+            ConfigError, match=rf"silhouettes has binary pixels.*models .*{pixels}: type decoder=bernoulli"
         ):
             data.serve(pixels)
     data.serve("binary")
     assert np.array_equal(data.draw("val", torch.arange(4)), images["val"])
     assert "binarize" not in data.record()
     assert data.record()["num_levels"] == 2
+
+
+def test_pixels_of_binary_images_are_checked_before_any_file_is_read() -> None:
+    with pytest.raises(ConfigError, match=r"StaticMNIST has binary pixels.*models .*unit: type decoder=bernoulli"):
+        check_parts(composing(*SMALL, "data=static_mnist", "decoder=gaussian"))
 
 
 def test_cifar10_is_read_from_its_binary_batches(place: Place) -> None:

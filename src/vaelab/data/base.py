@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices
 from vaelab.data.splits import SPLITS, SplitName, Splits
-from vaelab.errors import ConfigError, DataError
-from vaelab.pixels import MEASURES
+from vaelab.errors import DataError
+from vaelab.pixels import check_pixels
 from vaelab.randomness import generator, seed_draws
 
 Binarize = Literal["dynamic", "threshold", "fixed"]
@@ -95,13 +95,7 @@ class ImageData(LightningDataModule):
         Raises:
             ConfigError: `pixels` is not one of the three kinds, or not the one kind that the images have.
         """
-        if pixels not in MEASURES:
-            raise ConfigError(f"a head's pixels must be one of {', '.join(MEASURES)}, found {pixels!r}")
-        if self.is_binary and pixels != "binary":
-            raise ConfigError(
-                f"{self.name} has binary pixels, because its images have 2 levels, but the decoder models {pixels} "
-                "pixels: type decoder=bernoulli"
-            )
+        check_pixels(pixels, str(self.name), self.num_levels)
         self.pixels = self._drawn = pixels
         self.images = {name: torch.tensor(np.ascontiguousarray(split.images)) for name, split in self.split.items()}
         if self.is_binary:

@@ -1,4 +1,4 @@
-"""Download data files, and verify each by its published hash before anything parses it."""
+"""Download data files, and verify each by its hash before anything parses it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

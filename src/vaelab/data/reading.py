@@ -1,15 +1,19 @@
 """Read a user's own arrays and pictures: nothing is unpickled, and every fault is one line."""
 
+import logging
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.errors import DataError
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "bmp": "BMP", "tif": "TIFF", "tiff": "TIFF", "webp": "WEBP"}
 # these are not all that Pillow reads, because some, such as .eps, run other programs
 
@@ -53,35 +57,71 @@ def _of_archive(path: Path, name: str | None) -> NDArray[Any]:
             name = archive.files[0]
         if name not in archive.files:
             raise DataError(f"{path} holds the arrays {archive.files!s:.200}: add the name of one, {path.name}:NAME")
-        return archive[name]
+        return np.asarray(archive[name])  # a member that is no array comes as bytes
 
 
 def read_pictures(folder: Path) -> NDArray[Any]:
-    """Read all pictures below a folder, in the order of their paths: `[N, H, W]` if grey, `[N, H, W, 3]` if colour.
+    """Read all pictures below a folder, sorted by path as text: `[N, H, W]` if grey, `[N, H, W, 3]` if colour.
+
+    Each is turned as its EXIF orientation says. Other files are skipped, with a warning.
 
     Raises:
-        DataError: there is no picture, or one is damaged, neither grey nor RGB, or unlike the first one.
+        DataError: there is no picture, or one is damaged, too large, of several frames, neither grey nor RGB, or unlike
+            the first one.
     """
+    found = [file for file in folder.rglob("*") if file.is_file()]
+    files = [file for file in found if file.suffix[1:].lower() in FORMATS]
+    files.sort(key=lambda file: file.relative_to(folder).as_posix())
+    endings = ", .".join(FORMATS)
+    if not files:
+        raise DataError(f"{folder} holds no picture, expected files that end in .{endings}")
+    if skipped := len(found) - len(files):
+        log.warning("%s: skipped %d of %d files, because pictures end in .%s", folder, skipped, len(found), endings)
+    _check_alike(files, [_kind(file) for file in files])  # before decoding, which takes time and memory
+    pictures = [_opened(file, _pixels) for file in files]
+    _check_alike(files, [f"the shape {pixels.shape}" for pixels in pictures])
+    return np.stack(pictures)
+
+
+def _kind(file: Path) -> str:
+    """Return the mode and size of a picture, without decoding it."""
+    mode, size, frames = _opened(file, lambda picture: (picture.mode, picture.size, getattr(picture, "n_frames", 1)))
+    if frames > 1:
+        raise DataError(f"{file} has {frames} frames, expected one: save each as a file of its own")
+    if mode not in ("1", "L", "RGB"):
+        save = "save PIL.Image.open(file).convert('RGB')"
+        if mode[0] in "IF":  # 16 bits or more, which `convert` would clip to 255
+            save = "scale the pixels of all pictures, and save them as an array of 0 .. 255 with numpy.save"
+        raise DataError(f"{file} has the mode {mode}, expected L (grey) or RGB: {save}")
+    return f"the mode {mode} and sides of {min(size)} and {max(size)} pixels"  # which it keeps when it is turned
+
+
+def _pixels(picture: Any) -> NDArray[Any]:
+    from PIL import ImageOps
+
+    return np.asarray(ImageOps.exif_transpose(picture))
+
+
+def _opened(file: Path, read: Callable[[Any], T]) -> T:
+    """Return what `read` makes of a picture."""
     from PIL import Image  # slow to import, and needed only here
 
-    files = sorted(file for file in folder.rglob("*") if file.suffix[1:].lower() in FORMATS and file.is_file())
-    if not files:
-        raise DataError(f"{folder} holds no picture, expected files that end in .{', .'.join(FORMATS)}")
-    pictures: list[NDArray[Any]] = []
-    for file in files:
-        try:
-            with Image.open(file, formats=[FORMATS[file.suffix[1:].lower()]]) as picture:
-                mode, pixels = picture.mode, np.asarray(picture)
-        except Exception as error:  # Pillow's plugins each raise errors of their own
-            raise DataError(f"{file} is not a whole picture: save it again, or remove it") from error
-        if mode not in ("1", "L", "RGB"):
+    try:
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(file, formats=[FORMATS[file.suffix[1:].lower()]]) as picture,
+        ):
+            return read(picture)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = Image.MAX_IMAGE_PIXELS
+        raise DataError(f"{file} is too large, expected at most {limit} pixels: scale it down, or remove it") from error
+    except Exception as error:  # Pillow's plugins each raise errors of their own
+        raise DataError(f"{file} is not a whole picture: save it again, or remove it") from error
+
+
+def _check_alike(files: Sequence[Path], kinds: Sequence[str]) -> None:
+    for file, kind in zip(files, kinds, strict=True):
+        if kind != kinds[0]:
             raise DataError(
-                f"{file} has the mode {mode}, expected L (grey) or RGB: save PIL.Image.open(file).convert('RGB')"
+                f"{file} has {kind}, but {files[0].name} has {kinds[0]}: expected pictures of one mode and one size"
             )
-        if pictures and pixels.shape != pictures[0].shape:
-            raise DataError(
-                f"{file} has the shape {pixels.shape}, but {files[0].name} has {pictures[0].shape}: expected pictures "
-                "of one size, all grey or all in colour"
-            )
-        pictures.append(pixels)
-    return np.stack(pictures)

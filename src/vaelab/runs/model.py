@@ -14,7 +14,9 @@ from vaelab.estimators import BY_NAME, Estimator, Several
 from vaelab.heads import Head
 from vaelab.networks import Network
 from vaelab.objectives import Objective
+from vaelab.pixels import check_pixels
 from vaelab.priors import Prior
+from vaelab.runs.configuration import num_levels
 from vaelab.runs.validate import processes_of, refusing
 from vaelab.security.allow_list import entries
 from vaelab.vae import VAE
@@ -23,11 +25,13 @@ SMALL = (1, 8, 8)  # the shape of an image that suits every class of vaelab's al
 
 
 def check_parts(cfg: DictConfig) -> None:
-    """Refuse wrong arguments of vaelab's own classes, by building the parts for a small image.
+    """Refuse wrong arguments of vaelab's own classes, and a decoder of pixels that vaelab's own data do not have.
 
-    This happens before Lightning is imported and the data are loaded, which take seconds. A user's own part may need
-    another shape, and so may `model=shared`, whose networks must agree; these are checked only when the run is built.
+    The parts are built for a small image, before the data are loaded or downloaded. A user's own part may need another
+    shape, and so may `model=shared`, whose networks must agree; these are checked only when the run is built.
     """
+    if is_ours(cfg, "weight_prior"):
+        build_weight_prior(cfg.get("weight_prior"))
     shared = cfg.model.get("_target_") == "vaelab.vae.make_shared_vae"
     if not shared and is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
         with refusing("the model"):
@@ -36,8 +40,8 @@ def check_parts(cfg: DictConfig) -> None:
             build_objective(cfg.objective, processes_of(cfg.runtime), vae)
         if is_ours(cfg, "estimator"):
             check_estimator(instantiate(cfg.estimator), vae)
-    if is_ours(cfg, "weight_prior"):
-        build_weight_prior(cfg.get("weight_prior"))
+        if is_ours(cfg, "data"):  # last, because its class, which declares the number of levels, imports Lightning
+            check_pixels(vae.decoder.head.pixels, cfg.data._target_.rpartition(".")[2], num_levels(cfg))
 
 
 def is_ours(cfg: DictConfig, *parts: str) -> bool:

@@ -37,11 +37,11 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
     head = vae.decoder.head
     if data.pixels not in (None, head.pixels):
         raise ConfigError(
-            f"the decoder's head {type(head).__name__} needs {head.pixels} pixels, found data.pixels={data.pixels}: "
+            f"the decoder's head {type(head).__name__} needs pixels={head.pixels}, found data.pixels={data.pixels}: "
             f"type data.pixels=null, or choose a decoder of {data.pixels} pixels"
         )
     if head.pixels != "binary" and data.binarize != "dynamic":
-        log.warning("data.binarize=%s has no effect: the decoder models %s pixels", data.binarize, head.pixels)
+        log.warning("data.binarize=%s has no effect: the decoder has pixels=%s", data.binarize, head.pixels)
     data.serve(head.pixels)
     if head.measure != MEASURES[head.pixels]:
         raise ConfigError(

@@ -22,8 +22,8 @@ class Array(ImageData):
 
     Args:
         file: path below `data_dir`, so that a run does not depend on where that folder lies: `FILE.npy`, `FILE.npz` if
-            it has one array, `FILE.npz:NAME`, or a folder of pictures of one size, all grey or all in colour, in the
-            order of their paths. An array is `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]`, with whole numbers
+            it has one array, `FILE.npz:NAME`, or a folder of pictures of one size, all grey or all in colour, sorted
+            by path as text. An array is `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]`, with whole numbers
             0 .. num_levels - 1 of any real dtype.
         channels: which axis of 4 holds the channels, `first` for `[N, C, H, W]` or `last` for `[N, H, W, C]`; None: the
             one that has size 1 or 3.

@@ -13,7 +13,7 @@ class Caltech101Silhouettes(Downloaded):
     """Caltech 101 Silhouettes in their authors' split, 4,100 / 2,264 / 2,307.
 
     The event shape is `[1, 28, 28]`, with 2 levels. Values are 1 minus those of the file, as in the code of Tomczak &
-    Welling (2018). There are no labels.
+    Welling (2018). The labels are not read.
     """
 
     name = "caltech101_silhouettes"

@@ -14,7 +14,8 @@ class Omniglot(Downloaded):
 
     Validation is the last 1,345 of the training images, permuted by NumPy's `RandomState(123)`, whatever `seed` is. The
     event shape is `[1, 28, 28]`. The file holds reals from 0 to 1; they are rounded to 256 levels, so a pixel's
-    probability in dynamic binarisation changes by at most 1/510. There are no labels.
+    probability in dynamic binarisation changes by at most 1/510. The labels, of
+    the alphabets, are not read.
     """
 
     name = "omniglot"
