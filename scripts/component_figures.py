@@ -1,7 +1,11 @@
-"""Draw the figures of docs/components.md from the runs of three sweeps; docs/components.md has their commands.
+"""Draw the figures of docs/components.md from the runs of three sweeps, and write them to docs/figures.
 
-`python scripts/component_figures.py decoders logs/sweeps/decoders` writes docs/figures/decoders.png. The other kinds,
-`posteriors` and `priors`, need runs with latent_dim=2.
+- `decoders`, from `python -m vaelab.train sweep=likelihoods sweep.name=decoders`;
+- `posteriors`, from `python -m vaelab.train -m encoder=gaussian,full,low_rank,mixture,iaf,coupling,spline
+  latent_dim=2 hidden_features=200 trainer.max_epochs=20 sweep.name=posteriors`;
+- `priors`, from the same with `prior=standard_normal,normal,mixture,vamp,flow` in place of the encoders.
+
+Type `python scripts/component_figures.py decoders logs/sweeps/decoders`, and so on.
 """
 
 import sys
@@ -75,7 +79,7 @@ def density(log_density: Callable[[Tensor], Tensor], centre: Tensor, reach: floa
 
 def posteriors(axes: Axes, data: ImageData, vae: VAE) -> None:
     """Draw p(z|x) in grey and q(z|x) as lines, for the test image whose posterior is the widest among the first."""
-    q = vae.encode(data.draw("test", torch.arange(50)))
+    q = vae.encode(data.draw("test", torch.arange(min(50, len(data.images["test"])))))
     draws = q.sample((1000,))
     index = int(draws.std(0).prod(-1).argmax())
     x, centre = data.draw("test", torch.tensor([index])), draws[:, index].mean(0)
@@ -87,13 +91,13 @@ def posteriors(axes: Axes, data: ImageData, vae: VAE) -> None:
 
 def priors(axes: Axes, data: ImageData, vae: VAE) -> None:
     """Draw p(z) in grey and a sample of each q(z|x) as a point."""
-    codes = vae.encode(data.draw("test", torch.arange(500))).sample()
+    codes = vae.encode(data.draw("test", torch.arange(min(500, len(data.images["test"]))))).sample()
     axes.contourf(*density(vae.latent_prior().log_prob, codes.mean(0), 4 * codes.std().item()), levels=10, cmap="Greys")
     axes.scatter(*codes.T, s=1, color="tab:orange")
 
 
 @torch.no_grad()
-def main(kind: str, sweep: str) -> None:
+def main(kind: str, sweep: str, out: Path = OUT) -> None:
     """Write the figure of a kind from a sweep's folder."""
     group, draw = {
         "decoders": ("decoder", decoders),
@@ -103,7 +107,7 @@ def main(kind: str, sweep: str) -> None:
     folders = sorted(file.parent for file in Path(sweep).glob("*/metrics.json"))
     runs = [opened(folder, group) for folder in folders]
     seed_draws("cpu", "figures")
-    draw(runs).savefig(OUT / f"{kind}.png", dpi=80)
+    draw(runs).savefig(out / f"{kind}.png", dpi=80)
 
 
 if __name__ == "__main__":
