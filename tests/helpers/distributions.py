@@ -31,7 +31,8 @@ def assert_total_is_one(p: td.Distribution) -> None:
     inner = torch.quantile(draws, torch.linspace(0, 1, 9, dtype=torch.float64)).tolist()
 
     ends = sorted({float(lower), *inner, float(upper)})
-    grid, steps = map(torch.cat, zip(*(quadrature(a, b, inner[-1] - inner[0]) for a, b in itertools.pairwise(ends))))
+    parts = [quadrature(a, b, inner[-1] - inner[0]) for a, b in itertools.pairwise(ends)]
+    grid, steps = (torch.cat(column) for column in zip(*parts, strict=True))
     total = (p.log_prob(grid.view(-1, *p.event_shape)).exp().flatten() * steps).sum().item()
     assert math.isclose(total, 1, abs_tol=1e-7)
 

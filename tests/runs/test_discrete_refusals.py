@@ -15,7 +15,10 @@ DISCRETE = ("encoder=relaxed_bernoulli", "prior=bernoulli")
     [
         (("encoder=relaxed_bernoulli",), r"found Boolean\(\) and Real\(\): type prior=bernoulli"),
         (("prior=bernoulli",), r"found Real\(\) and Boolean\(\): type prior=bernoulli"),
-        (("encoder=relaxed_bernoulli", "prior=categorical", "latent_dim=10"), "found Boolean.* and groups of 10, each OneHot"),
+        (
+            ("encoder=relaxed_bernoulli", "prior=categorical", "latent_dim=10"),
+            "found Boolean.* and groups of 10, each OneHot",
+        ),
         (
             ("encoder=relaxed_categorical", "prior=categorical", "latent_dim=10", "prior.num_categories=5"),
             "found groups of 10, each OneHot.* and groups of 5, each OneHot",
