@@ -36,7 +36,9 @@ def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[...
     return wrapped
 
 
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=[pytest.mark.slow] * (number != signal.SIGTERM)) for number in CODES]
+)
 def test_a_signal_stops_after_the_step_and_training_resumes(
     number: signal.Signals, run_fast: Run, tmp_path: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +172,7 @@ def test_a_failed_requeue_is_told_of(
     assert status(only_run(tmp_path))["state"] == "interrupted"
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, pytest.param(signal.SIGUSR2, marks=pytest.mark.slow)])
 def test_a_former_handler_is_called_after_the_checkpoint(
     number: signal.Signals, scontrol: Path, run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

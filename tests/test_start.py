@@ -41,12 +41,13 @@ def exit_codes_and_imports(tmp_path, *lines):
     return json.loads(out.splitlines()[-1])
 
 
-def test_help_and_refusals_need_no_torch(tmp_path):
-    helped = [f"{command} --help" for command in COMMANDS]
-    found = exit_codes_and_imports(tmp_path, *helped, *WRONG)
-    assert found == {line: [0 if line in helped else USAGE] for line in (*helped, *WRONG)}
+@pytest.mark.parametrize("lines", [WRONG, pytest.param([f"{c} --help" for c in COMMANDS], marks=pytest.mark.slow)])
+def test_help_and_refusals_need_no_torch(lines, tmp_path):
+    expected = {line: [USAGE if line in WRONG else 0] for line in lines}
+    assert exit_codes_and_imports(tmp_path, *lines) == expected
 
 
+@pytest.mark.slow
 def test_refusals_of_classes_and_lists_need_no_lightning(tmp_path):
     wrong = [
         *("train decoder=gaussian decoder.head.scale.min_scale=-1", "train +decoder.head.foo=1"),

@@ -51,9 +51,10 @@ def test_a_run_trains_and_is_evaluated_with_trust(folder):
     assert list((run.path / "figures").iterdir())
     refused = run_main(evaluate.main, folder, f"run_dir={run.path}", "rerun=true", code=1)
     assert "trust=[my_parts]" in refused.err
-    again = run_main(evaluate.main, folder, f"run_dir={run.path}", "rerun=true", "trust=[my_parts]")
+    trust = ("trust=[my_parts]",)
+    again = run_main(evaluate.main, folder, f"run_dir={run.path}", "rerun=true", "inference_gap=false", *trust)
     assert "log p(x), mine" in again.out
-    other = run_main(evaluate.main, folder, f"run_dir={run.path}", "estimator=importance", "trust=[my_parts]")
+    other = run_main(evaluate.main, folder, f"run_dir={run.path}", "estimator=importance", "limit=20", *trust)
     assert "importance" in other.out
 
 

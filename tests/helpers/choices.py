@@ -47,7 +47,10 @@ def completed(group: str, name: str) -> tuple[str, ...]:
     if group not in ("encoder", "prior"):
         return (f"{group}={name}",)
     partner = "prior" if group == "encoder" else "encoder"
-    for rest in ((), *((f"{partner}={other}", "estimator=importance", "latent_dim=10") for other in choices(partner))):
+    others = sorted(
+        choices(partner), key=lambda other: other not in name and name not in other
+    )  # the likely ones first
+    for rest in ((), *((f"{partner}={other}", "estimator=importance", "latent_dim=10") for other in others)):
         line = (f"{group}={name}", *rest)
         with suppress(ValueError):
             model_for(composing(*SMALL, *line), (1, 8, 8))

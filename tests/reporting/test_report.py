@@ -27,6 +27,7 @@ HOSTILE = "</script><script>alert(1)</script>\u2028<img src=x onerror=alert(2)>"
 # a trained sweep
 
 
+@pytest.mark.slow
 def test_rows_have_the_numbers_of_the_run_folders(swept: Path) -> None:
     rows = stored_report(swept)["rows"]
     assert [row["source"] for row in rows] == ["metrics.json"] * 2
@@ -39,6 +40,7 @@ def test_rows_have_the_numbers_of_the_run_folders(swept: Path) -> None:
         assert row["seconds"] == json.loads((swept / row["job"] / "status.json").read_text())["seconds"]
 
 
+@pytest.mark.slow
 def test_only_an_evaluation_with_another_k_adds_a_group(copied: Path, run_report: Run, run_evaluate: Run) -> None:
     for more, sources in (((), ["metrics.json"]), (("num_samples=7",), ["metrics.json", "evaluations"])):
         run_evaluate(f"run_dir={copied}", *more)
@@ -50,6 +52,7 @@ def test_only_an_evaluation_with_another_k_adds_a_group(copied: Path, run_report
     assert ks == [2, 7]
 
 
+@pytest.mark.slow
 def test_without_a_plan_settings_come_from_the_configurations(swept: Path, tmp_path: Path, run_report: Run) -> None:
     shutil.copytree(swept, tmp_path / "sweep", ignore=shutil.ignore_patterns("sweep.json", "wandb"))
     run_report("sweep=sweep", "wandb_mode=disabled")
@@ -60,6 +63,7 @@ def test_without_a_plan_settings_come_from_the_configurations(swept: Path, tmp_p
     assert not (tmp_path / "sweep" / "wandb").exists()
 
 
+@pytest.mark.slow
 def test_the_page_shows_each_jobs_figures(swept: Path) -> None:
     html = own_part(page(swept))
     assert html.count('src="data:image/webp;base64,') == 2 * 6
@@ -68,6 +72,7 @@ def test_the_page_shows_each_jobs_figures(swept: Path) -> None:
         assert f'href="./{row["job"]}/"' in html
 
 
+@pytest.mark.slow
 def test_the_report_is_a_wandb_run_in_the_sweeps_group(swept: Path) -> None:
     read = only(swept)
     assert (read.run["run_group"], read.run["job_type"], read.run["project"]) == ("look", "report", "mine")
@@ -79,6 +84,7 @@ def test_the_report_is_a_wandb_run_in_the_sweeps_group(swept: Path) -> None:
     assert gather(swept).counts == {"done": 2}  # W&B's folder is not a job
 
 
+@pytest.mark.slow
 def test_a_later_report_is_the_same_wandb_run(swept: Path, tmp_path: Path, run_report: Run) -> None:
     shutil.copytree(swept, tmp_path / "look")
     run_report("sweep=look")
@@ -86,6 +92,7 @@ def test_a_later_report_is_the_same_wandb_run(swept: Path, tmp_path: Path, run_r
     assert first.run["run_id"] == second.run["run_id"]
 
 
+@pytest.mark.slow
 def test_online_a_later_report_resumes_its_run(
     swept: Path, tmp_path: Path, run_report: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def panels(spec: Any, kind: str) -> list[dict[str, Any]]:
 BOTH = pytest.mark.parametrize("name", ["workspace", "dashboard-report"])
 
 
+@pytest.mark.slow
 @BOTH
 def test_curves_plot_a_logged_bound_over_samples_seen(name: str, swept: Path, reads: dict[str, Read]) -> None:
     plots = panels(specification(swept, name), "Run History Line Plot")
@@ -75,6 +76,7 @@ def test_curves_plot_a_logged_bound_over_samples_seen(name: str, swept: Path, re
     assert [at(read.config, workspaces.DECODER) for read in reads.values()] == list(DECODERS)
 
 
+@pytest.mark.slow
 @BOTH
 def test_plots_of_results_name_what_runs_have(name: str, swept: Path, reads: dict[str, Read]) -> None:
     spec = specification(swept, name)
@@ -92,6 +94,7 @@ def test_plots_of_results_name_what_runs_have(name: str, swept: Path, reads: dic
     assert [bar["metrics"] for bar in panels(spec, "Bar Chart")] == [[estimate] for estimate in estimates]
 
 
+@pytest.mark.slow
 @BOTH
 def test_pictures_are_those_that_runs_log(name: str, swept: Path, reads: dict[str, Read]) -> None:
     keys = {key for panel in panels(specification(swept, name), "Media Browser") for key in panel["mediaKeys"]}
@@ -100,6 +103,7 @@ def test_pictures_are_those_that_runs_log(name: str, swept: Path, reads: dict[st
     assert "figures/reconstructions" in keys
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_mass_and_a_density_never_share_a_panel(name: str, swept: Path) -> None:
     spec = specification(swept, name)
@@ -108,6 +112,7 @@ def test_a_mass_and_a_density_never_share_a_panel(name: str, swept: Path) -> Non
         assert [MASS in text for text in texts] == [DENSITY not in text for text in texts] == [True, False]
 
 
+@pytest.mark.slow
 def test_the_workspace_has_a_section_for_each_protocol(swept: Path) -> None:
     spec = specification(swept, "workspace")
     (sections,) = nodes(spec, "sections")
@@ -118,6 +123,7 @@ def test_the_workspace_has_a_section_for_each_protocol(swept: Path) -> None:
     assert (spec["entity"], spec["project"], spec["displayName"]) == ("", "mine", "sweep look")
 
 
+@pytest.mark.slow
 def test_dashboards_show_only_the_runs_of_the_sweep(swept: Path, reads: dict[str, Read]) -> None:
     in_group = {"key": {"section": "run", "name": "group"}, "op": "=", "value": "look", "disabled": False}
     (runs,) = specification(swept, "workspace")["spec"]["section"]["runSets"]
@@ -132,6 +138,7 @@ def test_dashboards_show_only_the_runs_of_the_sweep(swept: Path, reads: dict[str
         assert (second["op"], second["value"]) == ("IN", [reads[decoder].run["run_id"] for decoder in decoders])
 
 
+@pytest.mark.slow
 @BOTH
 def test_each_decoder_has_its_colour(name: str, swept: Path, reads: dict[str, Read]) -> None:
     for colours in nodes(specification(swept, name), "customRunColors"):
@@ -145,6 +152,7 @@ def test_decoders_of_one_class_are_told_apart_by_their_names() -> None:
     assert decoder_of(by_hand) == "Head Scale"
 
 
+@pytest.mark.slow
 def test_a_job_that_is_not_done_has_curves_only(copied_sweep: Path, run_dashboard: Run) -> None:
     for file in copied_sweep.glob("*gaussian*/metrics.json"):
         file.unlink()
@@ -154,6 +162,7 @@ def test_a_job_that_is_not_done_has_curves_only(copied_sweep: Path, run_dashboar
     assert panels(spec, "Run History Line Plot")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "filtered"), [("a b-x.y_z", "a b-x.y_z"), ("it's ü", None), ("", "look")])
 def test_a_filter_takes_any_name_of_a_sweep(group: str, filtered: str | None, swept: Path) -> None:
     sweep = LoggedSweep.read(swept, group=group, entity=None, project=None)
@@ -163,6 +172,7 @@ def test_a_filter_takes_any_name_of_a_sweep(group: str, filtered: str | None, sw
             assert runs[0]["filters"]["filters"][0]["value"] == (filtered or ids)
 
 
+@pytest.mark.slow
 def test_entity_project_and_group_can_be_chosen(copied_sweep: Path, run_dashboard: Run) -> None:
     outcome = run_dashboard(f"sweep={copied_sweep}", "entity=us", "project=ours", "group=look")
     spec = specification(copied_sweep, "workspace")
@@ -173,6 +183,7 @@ def test_entity_project_and_group_can_be_chosen(copied_sweep: Path, run_dashboar
     assert outcome.err == ""
 
 
+@pytest.mark.slow
 def test_dashboards_show_the_group_that_the_jobs_logged(copied_sweep: Path, run_dashboard: Run) -> None:
     for config in copied_sweep.glob("*/config.yaml"):
         config.write_text(config.read_text().replace("group: null", f"group: {'g' * 200}"))
@@ -181,12 +192,14 @@ def test_dashboards_show_the_group_that_the_jobs_logged(copied_sweep: Path, run_
     assert len(runs["filters"]["filters"][0]["value"]) == 128
 
 
+@pytest.mark.slow
 def test_jobs_of_two_projects_are_refused(copied_sweep: Path, run_dashboard: Run) -> None:
     (config,) = copied_sweep.glob("*gaussian*/config.yaml")
     config.write_text(config.read_text().replace("project: mine", "project: theirs"))
     assert_one_line(run_dashboard(f"sweep={copied_sweep}", code=1), "in more than one project of W&B (mine, theirs)")
 
 
+@pytest.mark.slow
 def test_a_sweep_without_wandb_runs_is_refused(copied_sweep: Path, run_dashboard: Run) -> None:
     for config in copied_sweep.glob("*/config.yaml"):
         config.write_text(config.read_text().replace("vaelab.runs.tracking.wandb", "vaelab.runs.tracking.csv"))
@@ -194,6 +207,7 @@ def test_a_sweep_without_wandb_runs_is_refused(copied_sweep: Path, run_dashboard
     assert_one_line(run_dashboard("sweep=missing", code=1), "missing is not a folder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
@@ -231,6 +245,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return dashboards
 
 
+@pytest.mark.slow
 def test_both_dashboards_are_saved_to_the_users_account(
     copied_sweep: Path, run_dashboard: Run, saved: list[Any]
 ) -> None:
@@ -243,6 +258,7 @@ def test_both_dashboards_are_saved_to_the_users_account(
     assert outcome.err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("saved")
 def test_a_refusal_by_wandb_is_one_line(
     copied_sweep: Path, run_dashboard: Run, monkeypatch: pytest.MonkeyPatch
@@ -256,6 +272,7 @@ def test_a_refusal_by_wandb_is_one_line(
     assert (copied_sweep / "workspace.json").exists()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run(copied_sweep: Path, run_dashboard: Run) -> None:
     commands = commands_of("dashboard")
     assert commands

@@ -98,18 +98,21 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("how", UNFIT)
+# the slow ones differ from the first by what is rehearsed beside it
+SLOW = ("forgets, one epoch", "forgets, two steps", "forgets, beside others")
+
+
+@pytest.mark.parametrize("how", [pytest.param(how, marks=[pytest.mark.slow] * (how in SLOW)) for how in UNFIT])
 def test_a_callback_that_does_not_resume_is_refused(how: str, run_fast: Run, tmp_path: Path) -> None:
     line, words = UNFIT[how]
     assert_one_line(run_fast(*line, code=USAGE), words)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_continuation_is_rehearsed(run_fast: Run) -> None:
-    path = run_fast("trainer.max_epochs=1").path
-    line = ("+runtime.callbacks.mine._target_=tests.helpers.callbacks.Forgets", "trainer.max_epochs=2")
-    assert_one_line(run_fast(*line, code=USAGE), "leave out Forgets")
-    assert status(path)["state"] == "done"
+def test_a_continuation_is_rehearsed(run_fast: Run, copied: Path) -> None:
+    line = ("+runtime.callbacks.mine._target_=tests.helpers.callbacks.Forgets", "trainer.max_epochs=3")
+    assert_one_line(run_fast(*line, code=USAGE, figures=True), "leave out Forgets")
+    assert status(copied)["state"] == "done"
 
 
 def test_what_a_callback_writes_in_a_rehearsal_is_lost(run_fast: Run, tmp_path: Path) -> None:
@@ -218,7 +221,7 @@ CYCLE = (
 )
 
 
-@pytest.mark.parametrize(("interval", "total"), [("step", 15), ("epoch", 1)])
+@pytest.mark.parametrize(("interval", "total"), [("step", 15), pytest.param("epoch", 1, marks=pytest.mark.slow)])
 def test_a_continuation_in_vain_leaves_the_finished_run(interval: str, total: int, run_fast: Run) -> None:
     cycle = (*CYCLE, f"lr_schedule.interval={interval}", f"+lr_schedule.scheduler.total_steps={total}")
     path = run_fast(*cycle, "trainer.max_epochs=1").path

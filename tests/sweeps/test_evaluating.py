@@ -101,18 +101,26 @@ def test_only_what_is_left_is_evaluated(sweep: Path, monkeypatch: pytest.MonkeyP
     assert ran == ["b"]
 
 
-def test_all_runs_take_the_options_of_the_line(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("estimator", "names"),
+    [
+        (("estimator=refined",), ["refined"]),
+        pytest.param(QUICK_ALL, ["importance", "refined", "ais", "hmc"], marks=pytest.mark.slow),
+    ],
+)
+def test_all_runs_take_the_options_of_the_line(
+    estimator: Sequence[str], names: list[str], sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(sweep / "broken")
-    evaluate_here(sweep, "split=val", "checkpoint=best", *QUICK_ALL, "limit=10")
+    evaluate_here(sweep, "split=val", "checkpoint=best", *estimator, "limit=10")
     for name in "ab":
         found = evaluation(sweep / name)
         assert (found["checkpoint"], found["comparability"]["examples"]) == ("best", 10)
-        assert found["comparability"]["estimators"].keys() == {"importance", "refined", "ais", "hmc"}
-    printed = capsys.readouterr().out
+        assert found["comparability"]["estimators"].keys() == set(names)
+    printed = " ".join(capsys.readouterr().out.split())
     assert "sweep sweep: val split, first 10 examples, best weights" in printed
     assert "val/elbo" in printed
-    for name in ("importance", "ais", "hmc"):
-        assert f"log p(x), {name}"[:12] in printed
+    assert printed.count("log p(x), ") >= len(names)
 
 
 @pytest.mark.slow

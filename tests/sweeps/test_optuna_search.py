@@ -193,7 +193,9 @@ def test_an_impossible_search_is_refused(given: dict[str, Any], message: str, tm
         searched(tmp_path, **given)
 
 
-@pytest.mark.parametrize("change", [{"space": ["a=choice(1,2)"]}, {"direction": "minimize"}])
+@pytest.mark.parametrize(
+    "change", [{"space": ["a=choice(1,2)"]}, pytest.param({"direction": "minimize"}, marks=pytest.mark.slow)]
+)
 def test_the_study_of_another_search_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     searched(tmp_path, n_trials=1)
     with pytest.raises(RunFolderError, match=r"type another sweep.name="):
@@ -208,7 +210,7 @@ def test_a_study_takes_its_choices_in_any_order(sampler: str, tmp_path: Path) ->
     assert sampler == TPE or len({*first, *others}) == 3
 
 
-@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("stored", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_settings_that_could_not_be_resolved_refuse_no_study(
     stored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

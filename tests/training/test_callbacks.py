@@ -72,7 +72,7 @@ def test_checkpoints_are_plain_data_without_paths(finished: Outcome) -> None:
         assert str(finished.cwd).encode() not in file.read_bytes()
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_nan_bound_is_never_the_best(epoch: int, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = VAEModule.bound
 
@@ -225,6 +225,7 @@ def test_the_bar_counts_all_optimiser_steps_and_shows_the_bounds(finished: Outco
     assert any(line.startswith("testing") and "2/2" in line for line in finished.out.splitlines())
 
 
+@pytest.mark.slow
 def test_the_bar_knows_the_limit_in_steps(run_fast: Run) -> None:
     run_fast("trainer.max_epochs=2", "trainer.max_steps=18")
     out = run_fast("trainer.max_epochs=2", "trainer.max_steps=20").out

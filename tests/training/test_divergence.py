@@ -139,8 +139,8 @@ def test_few_snapshots_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[int] = []
     state = Guard.state
     monkeypatch.setattr(Guard, "state", lambda self: (kept.append(1), state(self))[1])
-    fit("trainer.max_epochs=10", "steps_per_call=15")
-    assert len(kept) == 1  # of 150 steps
+    fit("trainer.max_epochs=4", "steps_per_call=15")
+    assert len(kept) == 1  # of 60 steps
 
 
 # skip
