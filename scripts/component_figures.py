@@ -42,7 +42,7 @@ def opened(folder: Path, group: str) -> Opened:
     return cfg.runtime.choices[group], data, module.vae.eval()
 
 
-def decoders(runs: list[Opened], columns: int = 12) -> Figure:
+def decoders(runs: list[Opened], columns: int = 10) -> Figure:
     """Draw samples of each decoder: the mean of p(x|z), or a sample if it has none, above a sample of it."""
     height, width = runs[0][1].event_shape[1:]
     figure = Figure(figsize=(0.6 * columns + 1.6, 1.25 * len(runs) * height / width), layout="constrained")
@@ -107,8 +107,8 @@ def main(kind: str, sweep: str, out: Path = OUT) -> None:
     folders = sorted(file.parent for file in Path(sweep).glob("*/metrics.json"))
     runs = [opened(folder, group) for folder in folders]
     seed_draws("cpu", "figures")
-    draw(runs).savefig(out / f"{kind}.png", dpi=80)
+    draw(runs).savefig(out / f"{kind}.png", dpi=60, bbox_inches="tight")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2])
