@@ -22,7 +22,8 @@ docs = runpy.run_path(str(ROOT / "scripts" / "docs.py"))
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.exhaustive] if name == docs["SLOW"] else []) for name in docs["PARTS"]]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.exhaustive] if name == docs["SLOW"] else []) for name in docs["PARTS"]],
 )
 def test_derived_parts_are_up_to_date(name):
     page, found, wanted = docs["updated"](name)
