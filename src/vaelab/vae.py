@@ -147,6 +147,16 @@ class VAE(nn.Module):
         finally:
             self._fixed_prior = former
 
+    @contextmanager
+    def mode(self, training: bool) -> Iterator[None]:
+        """Be in training mode, or in evaluation mode, for the `with` block."""
+        former = self.training
+        self.train(training)
+        try:
+            yield
+        finally:
+            self.train(former)
+
     def sample(self, num_samples: int) -> Image:
         """Draw z ~ p(z), then x ~ p(x|z), and return x, `[num_samples, *event_shape]`."""
         return self.decode(self.latent_prior().sample((num_samples,))).sample()

@@ -1,16 +1,12 @@
 """Choices of several groups together: they train, or one line says why they do not go together."""
 
-import runpy
-
 import pytest
 import torch
 
-from tests.helpers.choices import SMALL, choices, completed
-from tests.helpers.commands import ROOT, composing
+from tests.helpers.choices import SMALL, choices, combinations, completed
+from tests.helpers.commands import composing
 from tests.helpers.training import fit
 from vaelab.runs.model import model_for
-
-combinations = runpy.run_path(str(ROOT / "scripts" / "combinations.py"))
 
 
 def trained(chosen, steps):

@@ -10,13 +10,13 @@ import scipy.stats
 import torch
 import torch.distributions as td
 
+from tests.helpers.distributions import assert_stacked_models_draw_alone
 from tests.helpers.linear_gaussian import Flat
 from vaelab import priors
 from vaelab.distributions import bernoullis, categoricals
 from vaelab.estimators import ImportanceSampling
 from vaelab.heads import DiagonalGaussian, FixedScale, RelaxedBernoulli, RelaxedCategorical
 from vaelab.objectives import ELBO, closed_form_kl, kl_per_dimension
-from vaelab.randomness import drawing_from
 from vaelab.vae import VAE, Conditional
 
 STEP = torch.tensor(0)
@@ -146,12 +146,7 @@ def test_stacked_models_draw_as_each_would_alone(make):
     def drawn(logits):
         return make(logits, 0.5, relaxed=True).rsample(torch.Size([5]))
 
-    logits = torch.randn(2, 4, 3, 2)
-    with drawing_from([torch.Generator().manual_seed(seed) for seed in (1, 2)]):
-        stacked = torch.vmap(drawn, randomness="error")(logits)
-    for alone, seed, own in zip(stacked, (1, 2), logits, strict=True):
-        torch.manual_seed(seed)
-        torch.testing.assert_close(alone, drawn(own))
+    assert_stacked_models_draw_alone(drawn, torch.randn(2, 4, 3, 2))
 
 
 def test_only_bernoullis_have_a_kl_of_each_dimension():

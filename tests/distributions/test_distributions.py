@@ -8,10 +8,9 @@ import scipy.stats
 import torch
 import torch.distributions as td
 
-from tests.helpers.distributions import assert_samples_have_its_moments
+from tests.helpers.distributions import assert_samples_have_its_moments, assert_stacked_models_draw_alone
 from vaelab.distributions import IndependentBernoulli, Logistic, Normal, Quantised, draw
 from vaelab.errors import ConfigError
-from vaelab.randomness import drawing_from
 
 FAMILIES = {"normal": (Normal, scipy.stats.norm), "logistic": (Logistic, scipy.stats.logistic)}
 LOC, SCALE = 0.375, 0.25  # with exact halves, so that ends given in units of the scale are not rounded
@@ -71,11 +70,7 @@ def test_stacked_models_draw_what_each_draws_alone(family):
     def sample(loc):
         return FAMILIES[family][0](loc, torch.ones(4)).rsample()
 
-    with drawing_from([torch.Generator().manual_seed(seed) for seed in (1, 2)]):
-        stacked = torch.vmap(sample, randomness="error")(torch.zeros(2, 4))
-    for seed, found in zip((1, 2), stacked, strict=True):
-        torch.manual_seed(seed)
-        torch.testing.assert_close(found, sample(torch.zeros(4)))
+    assert_stacked_models_draw_alone(sample, torch.zeros(2, 4))
 
 
 def test_logistic_broadcasts_expands_and_validates():

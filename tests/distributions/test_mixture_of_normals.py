@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.distributions as td
 
+from tests.helpers.distributions import assert_stacked_models_draw_alone
 from vaelab.distributions import MixtureOfNormals, Normal
-from vaelab.randomness import drawing_from
 
 LOGITS = torch.tensor([0.3, -0.5, 0.9]).double()
 LOC = torch.tensor([[-1.0, 0.5], [0.4, -0.8], [1.5, 1.2]]).double()
@@ -100,11 +100,7 @@ def test_stacked_models_draw_as_each_would_alone():
         return MixtureOfNormals(LOGITS.expand(4, 3), loc, SCALE.expand(4, 3, 2)).rsample(torch.Size([5]))
 
     loc = torch.stack([LOC, -LOC]).unsqueeze(1).repeat(1, 4, 1, 1)
-    with drawing_from([torch.Generator().manual_seed(seed) for seed in (1, 2)]):
-        stacked = torch.vmap(drawn, randomness="error")(loc)
-    for alone, seed, own in zip(stacked, (1, 2), loc, strict=True):
-        torch.manual_seed(seed)
-        torch.testing.assert_close(alone, drawn(own))
+    assert_stacked_models_draw_alone(drawn, loc)
 
 
 def test_density_is_the_weighted_sum_of_its_components():

@@ -5,10 +5,10 @@ import torch
 import torch.distributions as td
 
 import vaelab.distributions as vd
+from tests.helpers.distributions import assert_stacked_models_draw_alone
 from tests.helpers.linear_gaussian import Flat, correlate, draw_data, linear_gaussian
 from vaelab.heads import FullGaussian, LowRankGaussian
 from vaelab.objectives import ELBO, closed_form_kl
-from vaelab.randomness import drawing_from
 
 SIZE = 4
 
@@ -89,11 +89,7 @@ def test_stacked_models_draw_what_each_draws_alone():
     def draw(loc):
         return vd.MultivariateNormal(loc, scale_tril=torch.eye(SIZE)).rsample()
 
-    with drawing_from([torch.Generator().manual_seed(seed) for seed in (1, 2)]):
-        stacked = torch.vmap(draw, randomness="error")(torch.zeros(2, SIZE))
-    for seed, found in zip((1, 2), stacked, strict=True):
-        torch.manual_seed(seed)
-        torch.testing.assert_close(found, draw(torch.zeros(SIZE)))
+    assert_stacked_models_draw_alone(draw, torch.zeros(2, SIZE))
 
 
 @pytest.mark.parametrize("make", [FullGaussian, LowRankGaussian])

@@ -1,28 +1,24 @@
 """The choices of a group of the configuration, and the parts that they make, for tests that run over all of them."""
 
-from collections.abc import Sequence
+import runpy
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from tests.helpers.commands import composing
+from tests.helpers.commands import ROOT, composing
 from vaelab.runs.build import build
-from vaelab.runs.configuration import CONF
-from vaelab.runs.model import model_for, part_without_network
+from vaelab.runs.model import part_without_network
 from vaelab.vae import Conditional
 
 LATENT, IMAGE = (3,), (2, 8, 9)
+combinations = runpy.run_path(str(ROOT / "scripts" / "combinations.py"))
+choices: Callable[[str], list[str]] = combinations["choices"]  # the names of the YAMLs in a group's folder
 SMALL = ("data=digits", "hidden_features=8", "latent_dim=3")
-
-
-def choices(group: str) -> list[str]:
-    """Return the names of the YAMLs in a group's folder."""
-    return sorted(path.stem for path in (Path(CONF) / group).glob("*.yaml"))
 
 
 def part(group: str, name: str, *overrides: str) -> Any:
@@ -44,18 +40,8 @@ def conditional(
 @cache
 def completed(group: str, name: str) -> tuple[str, ...]:
     """Return what to type for a choice: more than the choice itself if it needs a partner, or another size of z."""
-    if group not in ("encoder", "prior"):
-        return (f"{group}={name}",)
-    partner = "prior" if group == "encoder" else "encoder"
-    others = sorted(
-        choices(partner), key=lambda other: other not in name and name not in other
-    )  # the likely ones first
-    for rest in ((), *((f"{partner}={other}", "estimator=importance", "latent_dim=10") for other in others)):
-        line = (f"{group}={name}", *rest)
-        with suppress(ValueError):
-            model_for(composing(*SMALL, *line), (1, 8, 8))
-            return line
-    raise AssertionError(f"no partner suits {group}={name}")
+    partners = [f"{other}={choice}" for other, choice in combinations["companions"](group, name)]
+    return (f"{group}={name}", *partners, *(("estimator=importance", "latent_dim=10") if partners else ()))
 
 
 def assert_it_trains(*overrides: str) -> None:

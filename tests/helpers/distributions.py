@@ -2,21 +2,23 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributions as td
 
+from vaelab.distributions import domain
+from vaelab.randomness import drawing_from
+
 MANY = 5_000  # integers beyond which no mass is looked for, where a support has no end
 
 
 def assert_total_is_one(p: td.Distribution) -> None:
     """Assert it of a float64 distribution over events of a single element, `batch_shape` ()."""
-    support: Any = p.support
+    support: Any = domain(p)
     assert support is not None
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
     lower, upper = getattr(support, "lower_bound", -math.inf), getattr(support, "upper_bound", math.inf)
     if support.is_discrete:
         if (size := p.event_shape.numel()) > 1:  # one-hot vectors
@@ -70,3 +72,13 @@ def assert_ranks_are_uniform(histograms: torch.Tensor, expected: torch.Tensor | 
     right = torch.full((histograms.shape[1],), 1 / histograms.shape[1]) if expected is None else expected
     error = histograms.std(0) / math.sqrt(len(histograms))
     assert ((histograms.mean(0) - right).abs() < 4 * error).all()
+
+
+def assert_stacked_models_draw_alone(draw: Callable[[torch.Tensor], torch.Tensor], parameters: torch.Tensor) -> None:
+    """Assert that each of several stacked models draws what it draws alone; `parameters` has an entry for each."""
+    seeds = range(1, 1 + len(parameters))
+    with drawing_from([torch.Generator().manual_seed(seed) for seed in seeds]):
+        stacked = torch.vmap(draw, randomness="error")(parameters)
+    for found, seed, own in zip(stacked, seeds, parameters, strict=True):
+        torch.manual_seed(seed)
+        torch.testing.assert_close(found, draw(own))

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pooch
+from numpy.typing import NDArray
 
 from vaelab.data.base import ImageData
 from vaelab.errors import DataError
@@ -30,6 +31,12 @@ class Downloaded(ImageData):
         """Return the path of a file, verified."""
         path = Path(self.data_dir, str(self.name), name)
         return fetch(path, self.hashes[name], [mirror + name for mirror in self.mirrors])
+
+    def matlab(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays in a verified MATLAB file, by name."""
+        from scipy.io import loadmat  # slow to import, and needed only here
+
+        return loadmat(self.file(name))
 
 
 def fetch(file: Path, known_hash: str, mirrors: Sequence[str]) -> Path:

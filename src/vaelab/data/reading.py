@@ -37,7 +37,7 @@ def read_array(path: Path, expected: str, kinds: str, axes: Sequence[int]) -> ND
         array = _of_archive(path, archive[2]) if archive else np.lib.format.open_memmap(path, mode="r")
     except DataError:
         raise
-    except Exception as error:  # NumPy, zipfile and tokenize each raise errors of their own
+    except Exception as error:  # NumPy, zipfile and tokenize raise different classes of errors
         ending, save = (".npz", "numpy.savez") if archive else (".npy", "numpy.save")
         raise DataError(
             f"{path} is not a whole {ending} file of numbers (Python objects are never unpickled); "
@@ -115,7 +115,7 @@ def _opened(file: Path, read: Callable[[Any], T]) -> T:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = Image.MAX_IMAGE_PIXELS
         raise DataError(f"{file} is too large, expected at most {limit} pixels: scale it down, or remove it") from error
-    except Exception as error:  # Pillow's plugins each raise errors of their own
+    except Exception as error:  # Pillow's plugins raise different classes of errors
         raise DataError(f"{file} is not a whole picture: save it again, or remove it") from error
 
 

@@ -64,6 +64,12 @@ def mean_or_sample(p: td.Distribution) -> Tensor:
         return p.sample()
 
 
+def different_domains(q: td.Distribution, p: td.Distribution) -> tuple[constraints.Constraint, ...]:
+    """Return what the elements of q and of p range over, if both say so and it is not the same; else nothing."""
+    found = [own for own in (domain(q), domain(p)) if own is not None]
+    return tuple(found) if len({str(own) for own in found}) == 2 else ()  # compared as text: some are made anew
+
+
 def domain(p: td.Distribution) -> constraints.Constraint | None:
     """Return what each element of a draw from p ranges over, or None if p does not say (as a flow may not).
 

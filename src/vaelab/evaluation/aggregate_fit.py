@@ -3,7 +3,7 @@
 import torch
 
 from vaelab.data import ImageData
-from vaelab.distributions import domain
+from vaelab.distributions import different_domains
 from vaelab.priors import Prior
 from vaelab.randomness import seed_draws
 from vaelab.vae import VAE
@@ -17,9 +17,9 @@ def refusal(vae: VAE, prior: Prior) -> str | None:
     if not any(True for _ in prior.parameters()):
         return f"{name} has no parameters, so that there is nothing to fit"
     with torch.no_grad():
-        ours, theirs = map(domain, (vae.encode(vae.blank()), prior(vae.encoder)))
-    if ours is not None and theirs is not None and str(ours) != str(theirs):
-        return f"{name} needs a latent with elements in {theirs}, and those of q(z|x) lie in {ours}"
+        found = different_domains(vae.encode(vae.blank()), prior(vae.encoder))
+    if found:
+        return f"{name} needs a latent with elements in {found[1]}, and those of q(z|x) lie in {found[0]}"
     return None
 
 
@@ -27,8 +27,9 @@ def refusal(vae: VAE, prior: Prior) -> str | None:
 def fit_to_aggregate(prior: Prior, vae: VAE, data: ImageData, seed: int) -> None:
     """Fit a prior to samples of the aggregate posterior `q(z) = 1/N sum_n q(z|x_n)` of the training examples.
 
-    Of the mean ELBO over these examples, only `-KL(q(z) || p(z))` depends on the prior (Hoffman & Johnson 2016), so the
-    prior of maximum likelihood, which minimises this KL, maximises their ELBO. The model does not change.
+    To maximise the likelihood of the samples is to minimise `KL(q(z) || p(z))`. It also maximises the mean ELBO of
+    these examples, because the prior enters the ELBO through this KL alone (Hoffman & Johnson 2016). Encoder and
+    decoder do not change.
 
     Args:
         prior: the prior to fit.

@@ -12,12 +12,14 @@ from vaelab.networks import Network
 
 
 class Correlated(Head):
-    """Base class of the heads with correlated elements, for events that are vectors.
+    """Base class of the heads whose elements depend on each other, for events that are vectors.
+
+    It makes the layers of the locations and of the scales; a subclass makes a distribution of them.
 
     Args:
         network: the network before the head.
         min_scale: the floor of the scales, as in `PerPixelScale`.
-        numbers: how many locations and scales each element has; if None, one, without an axis of its own.
+        numbers: how many locations and scales each element gets, along a last axis; None: one each, without that axis.
 
     Raises:
         ValueError: the event is not a vector.

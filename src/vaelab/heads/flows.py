@@ -1,7 +1,7 @@
 """Normalising flows as heads, for encoders."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.distributions as td
 
@@ -25,6 +25,7 @@ class FlowHead(Correlated):
         num_context: the size of h.
         hidden_features: the width of the hidden layer of the network in each layer of f, or a list of widths.
         min_scale: the floor of sigma, as in `PerPixelScale`.
+        num_bins: None for an affine g; else g is a spline with so many bins, as in `SplineFlow`.
 
     Raises:
         ValueError: the event is not a vector, or a count is below 1.
@@ -86,22 +87,16 @@ class SplineFlow(CouplingFlow):
     """A neural spline flow: Durkan et al. (2019), with coupling layers as in `CouplingFlow`.
 
     g is a monotonic rational-quadratic spline on [-5, 5], and the identity beyond. It acts on e, before mu and sigma,
-    and a standard normal e lies beyond with a probability of 6e-7. The arguments are those of `FlowHead`, plus:
+    and a standard normal e lies beyond with a probability of 6e-7.
 
     Args:
+        network: the network before the head.
         num_bins: the number of bins of a spline.
+        options: the other arguments of `FlowHead`.
 
     Raises:
         ValueError: as for `FlowHead`, or `num_bins` is below 2.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        num_transforms: int = 2,
-        num_context: int = 64,
-        hidden_features: int | Sequence[int] = 128,
-        min_scale: float = 1e-3,
-        num_bins: int = 8,
-    ) -> None:
-        super().__init__(network, num_transforms, num_context, hidden_features, min_scale, num_bins)
+    def __init__(self, network: Network, num_bins: int = 8, **options: Any) -> None:
+        super().__init__(network, num_bins=num_bins, **options)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import vaelab.distributions as vd
 from vaelab.priors.base import Encode, Prior
-from vaelab.priors.learned import MIN_SCALE
+from vaelab.priors.learned import LOG_SCALE, log_of_scale, scale_of
 
 
 class FlowPrior(Prior):
@@ -39,17 +39,15 @@ class FlowPrior(Prior):
     ) -> None:
         super().__init__(latent_shape, event_shape)
         self.loc = nn.Parameter(torch.zeros(*latent_shape))
-        self.log_scale = nn.Parameter(torch.zeros(*latent_shape))
+        self.log_scale = nn.Parameter(torch.full(latent_shape, LOG_SCALE))
         self.layers = vd.autoregressive_layers(latent_shape[0], 0, num_transforms, hidden_features, num_bins=num_bins)
 
     @torch.no_grad()
     def fit(self, encode: Encode, z: Tensor) -> None:
         """Begin at the mean and the standard deviations of the samples, then fit as `Prior` does."""
-        scale = (z.std(0, correction=0) - MIN_SCALE).clamp_min(MIN_SCALE) / (1 - MIN_SCALE)
         self.loc.copy_(z.mean(0))
-        self.log_scale.copy_(scale.log())
+        self.log_scale.copy_(log_of_scale(z.std(0, correction=0)))
         super().fit(encode, z)
 
     def forward(self, encode: Encode) -> td.Distribution:
-        scale = MIN_SCALE + (1 - MIN_SCALE) * self.log_scale.exp()
-        return vd.Flow(self.loc, scale, [layer(None).inv for layer in reversed(self.layers)])
+        return vd.Flow(self.loc, scale_of(self.log_scale), [layer(None).inv for layer in reversed(self.layers)])

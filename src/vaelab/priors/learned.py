@@ -149,9 +149,17 @@ class VampPrior(Prior):
 
 def normals(loc: Tensor, log_scale: Tensor) -> td.Independent:
     """Return independent normals over the last axis."""
-    return td.Independent(td.Normal(loc, log_scale.exp() + MIN_SCALE, validate_args=False), 1, validate_args=False)
+    return td.Independent(td.Normal(loc, scale_of(log_scale), validate_args=False), 1, validate_args=False)
+
+
+def scale_of(log_scale: Tensor) -> Tensor:
+    """Return the standard deviation that a parameter stands for; it is above `MIN_SCALE`."""
+    return log_scale.exp() + MIN_SCALE
 
 
 def log_of_scale(scale: Tensor) -> Tensor:
-    """Return the `log_scale` for which `normals` has this scale, or one just above `MIN_SCALE` if it is below."""
+    """Return the parameter that stands for this standard deviation, or for one just above `MIN_SCALE` if it is smaller.
+
+    It is the inverse of `scale_of`.
+    """
     return (scale - MIN_SCALE).clamp(min=MIN_SCALE / 1000).log()

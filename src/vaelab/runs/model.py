@@ -8,9 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vaelab.distributions import domain
+from vaelab.distributions import different_domains
 from vaelab.errors import ConfigError
-from vaelab.estimators import BY_NAME, Estimator, Several
+from vaelab.estimators import BY_NAME, Estimator, Several, refused
 from vaelab.heads import Head
 from vaelab.networks import Network
 from vaelab.objectives import Objective
@@ -67,10 +67,10 @@ def build_objective(node: Mapping[str, Any], num_processes: int, vae: VAE) -> Ob
         raise ConfigError(
             f"{type(objective).__name__} couples the examples of a minibatch, so it needs one process: type devices=1"
         )
-    with torch.no_grad():
-        q = vae.train().encode(vae.blank())
-        reason = objective.refusal(vae.eval())
-    vae.train()
+    with torch.no_grad(), vae.mode(training=True):
+        q = vae.encode(vae.blank())
+    with torch.no_grad(), vae.mode(training=False):
+        reason = objective.refusal(vae)
     if objective.follows_samples and not q.has_rsample:
         reason = "needs samples of q(z|x) that carry a gradient: type encoder=gaussian, or objective=rws"
     if reason:
@@ -120,13 +120,11 @@ def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
 
 def check_latents(vae: VAE) -> None:
     """Refuse an encoder and a prior whose z range over different sets, such as discrete and real numbers."""
-    vae.eval()
-    with torch.no_grad():
-        of_encoder, of_prior = domain(vae.encode(vae.blank())), domain(vae.latent_prior())
-    vae.train()
-    if of_encoder is not None and of_prior is not None and str(of_encoder) != str(of_prior):
+    with torch.no_grad(), vae.mode(training=False):
+        found = different_domains(vae.encode(vae.blank()), vae.latent_prior())
+    if found:
         raise ConfigError(
-            f"expected q(z|x) and p(z) over one set, found {of_encoder} and {of_prior}: type prior=bernoulli only with "
+            f"expected q(z|x) and p(z) over one set, found {found[0]} and {found[1]}: type prior=bernoulli only with "
             "encoder=relaxed_bernoulli, and prior=categorical only with encoder=relaxed_categorical"
         )
 
@@ -150,5 +148,5 @@ def check_estimator(estimator: Any, vae: VAE) -> None:
     several = estimator.estimators.values() if isinstance(estimator, Several) else [estimator]
     refusals = [one.refusal(vae) for one in several]
     if all(refusals):
-        others = sorted(name for name, kind in BY_NAME.items() if not kind().refusal(vae))
-        raise ConfigError(f"estimator={estimator.name}: {refusals[0]}: type estimator={' or '.join(others)}")
+        others = " or ".join(sorted(BY_NAME.keys() - refused(vae)))
+        raise ConfigError(f"estimator={estimator.name}: {refusals[0]}: type estimator={others}")

@@ -58,8 +58,8 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
 
 def check_support(vae: VAE, data: ImageData) -> None:
     """Draw one block of each split, and refuse data outside the support of the decoder's likelihood."""
-    support = vae.eval().decode(vae.latent_prior().sample((1,))).support
-    vae.train()
+    with vae.mode(training=False):
+        support = vae.decode(vae.latent_prior().sample((1,))).support
     for split in data.split:
         x = data.draw_block(split, next(iter(data.blocks(split))))
         if support is None or not support.check(x).all():

@@ -19,7 +19,7 @@ def check_container(file: BinaryIO | BytesIO, size: int) -> None:
     Raises:
         ValueError: the archive unpacks to more than `size` bytes, is damaged, is not from `torch.save`, or has a pickle
             that is too large or asks for more than tensors and plain data.
-        Exception: the file is not an archive; `zipfile` and `pickletools` raise errors of their own.
+        Exception: the file is not an archive; `zipfile` and `pickletools` raise different classes of errors.
     """
     with ZipFile(file) as archive:
         entries = archive.infolist()

@@ -26,7 +26,5 @@ class Caltech101Silhouettes(Downloaded):
     hashes: ClassVar = {FILE: "md5:4483e9c14b188fd09937f9ea6f9ea777"}
 
     def splits(self) -> Splits:
-        from scipy.io import loadmat  # slow to import, and needed only here
-
-        content = loadmat(self.file(FILE))
+        content = self.matlab(FILE)
         return {name: Split(images_of(1 - content[f"{name}_data"])) for name in SPLITS}

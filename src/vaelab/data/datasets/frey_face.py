@@ -38,9 +38,7 @@ class FreyFace(Downloaded):
         super().__init__(**kwargs)
 
     def splits(self) -> Splits:
-        from scipy.io import loadmat  # slow to import, and needed only here
-
-        pixels = loadmat(self.file(FILE))["ff"]  # [560, 1965]
+        pixels = self.matlab(FILE)["ff"]  # [560, 1965]
         frames = Split(pixels.T.reshape(-1, 1, 28, 20))
         return contiguous_split(frames, SIZES) if self.order == "film" else shuffled_split(frames, SIZES, self.seed)
 

@@ -13,9 +13,9 @@ class Omniglot(Downloaded):
     """Omniglot, split 23,000 / 1,345 / 8,070 as in the code of the IWAE paper (Burda et al. 2016).
 
     Validation is the last 1,345 of the training images, permuted by NumPy's `RandomState(123)`, whatever `seed` is. The
-    event shape is `[1, 28, 28]`. The file holds reals from 0 to 1; they are rounded to 256 levels, so a pixel's
-    probability in dynamic binarisation changes by at most 1/510. The labels, of
-    the alphabets, are not read.
+    event shape is `[1, 28, 28]`. The file holds reals from 0 to 1. They are rounded to 256 levels, so a pixel's
+    probability in dynamic binarisation changes by at most 1/510. The file also says which alphabet each character
+    belongs to; this is not read.
     """
 
     name = "omniglot"
@@ -28,9 +28,7 @@ class Omniglot(Downloaded):
     hashes: ClassVar = {"chardata.mat": "md5:21ecaf34373511aa7691cf2e0802aa3d"}
 
     def splits(self) -> Splits:
-        from scipy.io import loadmat  # slow to import, and needed only here
-
-        content = loadmat(self.file("chardata.mat"))
+        content = self.matlab("chardata.mat")
         train = Split(images_of(np.rint(content["data"].T * 255)))
         shuffled = train.take(np.random.RandomState(123).permutation(len(train)))
         return validate_on_last(shuffled, Split(images_of(np.rint(content["testdata"].T * 255))), self.num_val)

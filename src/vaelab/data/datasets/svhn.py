@@ -9,8 +9,8 @@ from vaelab.data.splits import Split, Splits, validate_on_last
 class SVHN(Downloaded):
     """SVHN: train on its first 68,257 training digits, validate on its last 5,000, test on its 26,032 test digits.
 
-    The training digits keep the order of the file, because digits of one house number follow each other. The 531,131
-    extra digits are not used. The event shape is `[3, 32, 32]`, with 256 levels.
+    The training digits keep the order of the file. Digits of one house number follow each other there, so hardly any
+    house is in two splits. The 531,131 extra digits are not used. The event shape is `[3, 32, 32]`, with 256 levels.
     """
 
     name = "svhn"
@@ -28,7 +28,5 @@ class SVHN(Downloaded):
         return validate_on_last(self._read("train"), self._read("test"), self.num_val)
 
     def _read(self, part: str) -> Split:
-        from scipy.io import loadmat  # slow to import, and needed only here
-
-        content = loadmat(self.file(f"{part}_32x32.mat"))  # X [32, 32, 3, N] and y [N, 1], where 10 stands for digit 0
+        content = self.matlab(f"{part}_32x32.mat")  # X [32, 32, 3, N] and y [N, 1], where 10 stands for digit 0
         return Split(content["X"].transpose(3, 2, 0, 1), content["y"].flatten() % 10)

@@ -75,7 +75,7 @@ class KeptEvaluation:
         for path in self.files:
             try:
                 records.blocks |= read_blocks(path, needed)
-            except Exception as error:  # safetensors, PyTorch and Python each raise errors of their own
+            except Exception as error:  # safetensors, PyTorch and Python raise different classes of errors
                 log.warning("%s is damaged (%s): its blocks are evaluated again", path, error)
         return records
 
@@ -129,7 +129,7 @@ def read_column(path: Path, estimator: str, name: str) -> Tensor:
         column = columns[own if (own := f"{estimator}/{name}") in columns else name]
     except (FileNotFoundError, RunFolderError):
         raise
-    except Exception as error:  # safetensors and PyTorch each raise errors of their own
+    except Exception as error:  # safetensors and PyTorch raise different classes of errors
         raise RunFolderError(f"{path} has no values of {name} ({reason_of(error)}): evaluate the run again") from error
     if column.dim() != 1 or not column.is_floating_point():
         raise RunFolderError(f"{path} has {name} of shape {tuple(column.shape)}, expected one number per example")

@@ -54,7 +54,7 @@ class FittedPrior:
             try:
                 self.prior.load_state_dict(load_columns(path))
                 return
-            except Exception as error:  # safetensors and PyTorch each raise errors of their own
+            except Exception as error:  # safetensors and PyTorch raise different classes of errors
                 log.warning("%s is damaged (%s): the prior is fitted again", path, error)
         with refusing("the prior"):
             fit_to_aggregate(self.prior, self.vae, self.data, self.seed)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.data.base import Tested
 from vaelab.errors import ConfigError
-from vaelab.estimators import BY_NAME, Several
+from vaelab.estimators import Several, refused
 from vaelab.evaluation.advice import verdicts
 from vaelab.evaluation.predictive import CHECKED, is_checked
 from vaelab.objectives import ELBO
@@ -136,8 +136,7 @@ class Evaluation:
         for estimator in several.estimators.values() if isinstance(several, Several) else ():
             if refusal := estimator.refusal(self.module.vae):
                 notes.append(f"{estimator.label} was left out: {refusal}")
-        refused = [name for name, kind in BY_NAME.items() if kind().refusal(self.module.vae)]
-        notes += verdicts(metrics, self.module.estimators, refused)
+        notes += verdicts(metrics, self.module.estimators, refused(self.module.vae))
         largest = " ".join(f"{kl:.2f}" for kl in sorted(self.kl_per_dimension, reverse=True)[:50])
         return [*notes, *([f"KL of each latent dimension, largest first: {largest}"] if largest else [])]
 

@@ -61,7 +61,7 @@ def _content(value: Any) -> tuple[memoryview, str | None]:
     try:
         torch.save(_plain(value), file)
         check_container(file, len(file.getbuffer()))
-    except Exception as error:  # pickle and PyTorch each raise errors of their own
+    except Exception as error:  # pickle and PyTorch raise different classes of errors
         return memoryview(b""), reason_of(error)
     return file.getbuffer(), None
 

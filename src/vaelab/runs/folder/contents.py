@@ -115,7 +115,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         size = os.fstat(file.fileno()).st_size
         try:
             checkpoint = loaded(file, size)
-        except Exception as error:  # pickle, zip and PyTorch each raise errors of their own
+        except Exception as error:  # pickle, zip and PyTorch raise different classes of errors
             raise RunFolderError(f"{path} cannot be loaded ({reason_of(error)}); {START_OVER}") from error
     check_format(checkpoint, size, path)
     return checkpoint

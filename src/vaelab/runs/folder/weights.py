@@ -50,7 +50,7 @@ def read_safetensors(path: Path) -> Weights:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except Exception as error:  # safetensors and PyTorch each raise errors of their own
+    except Exception as error:  # safetensors and PyTorch raise different classes of errors
         raise RunFolderError(
             f"{path} cannot be loaded ({reason_of(error)}); write it again with python -m vaelab.export"
         ) from error
