@@ -5,7 +5,7 @@ import torch
 import torch.distributions as td
 
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
-from vaelab.objectives import ELBO, IWAE, DReG, Renyi, ReweightedWakeSleep, StickingTheLanding
+from vaelab.objectives import ELBO, IWAE, DReG, Renyi, ReweightedWakeSleep, StickingTheLanding, WakeSleep
 from vaelab.objectives.weighted import warn_of_tails
 
 STEP = torch.tensor(0)
@@ -125,6 +125,31 @@ def test_reweighted_wake_sleep_leaves_the_decoder_out_of_qs_loss(model):
     gradients(ReweightedWakeSleep(4), vae, x, 0)
     for parameter, gradient in zip(vae.encoder.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_wake_sleep_trains_the_decoder_by_the_data_and_the_encoder_by_dreams(model):
+    vae, x = model
+    mean, error = mean_and_error(WakeSleep(), vae, x)
+    of_encoder = sum(p.numel() for p in vae.encoder.parameters())
+    wake = exact_gradient(vae, x)[of_encoder:]  # the KL of the ELBO has no part in the decoder's gradient
+    assert ((mean[of_encoder:] - wake).abs() < 4.5 * error[of_encoder:] + 1e-9).all()
+
+    torch.manual_seed(1)
+    z = vae.latent_prior().sample((20_000,))
+    vae.zero_grad()
+    (-vae.encode(vae.decode(z).sample()).log_prob(z)).mean().backward()
+    sleep = torch.cat([p.grad.flatten() for p in vae.encoder.parameters()])
+    few = (20 * 5 * 30 / 20_000) ** 0.5  # the error of `sleep` beside that of `mean`
+    assert ((mean[:of_encoder] - sleep).abs() < 4.5 * error[:of_encoder] * (1 + few) + 1e-9).all()
+
+
+def test_the_sleep_phase_is_done_at_the_posterior_and_not_elsewhere(model):
+    detuned, _ = model
+    vae, _ = linear_gaussian(2, event_shape=(1, 2, 2))
+    for candidate, done in ((vae, True), (detuned, False)):
+        mean, error = mean_and_error(WakeSleep(), candidate, draw_data(candidate, 20))
+        of_encoder = slice(sum(p.numel() for p in candidate.encoder.parameters()))
+        assert (mean[of_encoder].abs() < 4.5 * error[of_encoder] + 1e-9).all() == done
 
 
 def test_renyi_meets_its_neighbours(model):

@@ -20,6 +20,7 @@ from vaelab.objectives import (
     Renyi,
     ReweightedWakeSleep,
     TotalCorrelation,
+    WakeSleep,
     kl_per_dimension,
 )
 from vaelab.objectives.coupled import SCALES, log_aggregate, squared_mmd
@@ -210,6 +211,7 @@ def test_mmd_refuses_a_learnt_prior_whose_samples_carry_no_gradient(model):
         (Renyi, {"num_samples": 0}),
         (Renyi, {"alpha": math.nan}),
         (ReweightedWakeSleep, {"num_samples": 1}),
+        (WakeSleep, {"num_samples": 0}),
         (InfoVAE, {"alpha": 1.5}),
         (InfoVAE, {"strength": 0.5}),
         (TotalCorrelation, {"beta": -1.0}),

@@ -5,8 +5,9 @@ from vaelab.objectives.coupled import InfoVAE, TotalCorrelation
 from vaelab.objectives.elbo import ELBO
 from vaelab.objectives.limited_kl import Capacity, FreeBits
 from vaelab.objectives.warm_up import CyclicalWarmUp, LinearWarmUp
+from vaelab.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from vaelab.objectives.weight_prior import NormalWeightPrior
-from vaelab.objectives.weighted import IWAE, DReG, Renyi, ReweightedWakeSleep, StickingTheLanding
+from vaelab.objectives.weighted import IWAE, DReG, Renyi, StickingTheLanding
 
 __all__ = [
     "ELBO",
@@ -24,6 +25,7 @@ __all__ = [
     "StickingTheLanding",
     "Terms",
     "TotalCorrelation",
+    "WakeSleep",
     "closed_form_kl",
     "kl_divergence",
     "kl_per_dimension",

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.stateless import _reparametrize_module
 
-from vaelab.distributions import draw, sample
+from vaelab.distributions import draw
 from vaelab.errors import check_count
 from vaelab.objectives.base import BOUND, Objective, Terms, at_least_1
 from vaelab.objectives.elbo import ELBO
@@ -194,42 +194,3 @@ class Renyi(Weighted):
         rest = 1 - self.alpha
         bound = weights.log_w.mean(0) if rest == 0 else log_mean_exp(rest * weights.log_w) / rest
         return self.terms(-bound, bound, weights)
-
-
-class ReweightedWakeSleep(Weighted):
-    """Reweighted wake-sleep with the wake-phase update of q: Bornschein & Bengio (2015); Le et al. (2020).
-
-    With normalised weights v_k, theta descends `-sum_k v_k log p(x, z_k)`, and phi descends `-sum_k v_k log q(z_k|x)`.
-    The samples carry no gradient, so q need not be reparametrised. Encoder and decoder must not share parameters.
-
-    Args:
-        num_samples: K, at least 2, because a single weight is always 1.
-    """
-
-    fewest = 2
-    follows_samples = False
-
-    def __init__(self, num_samples: int = 10) -> None:
-        super().__init__(num_samples)
-
-    def refusal(self, vae: VAE) -> str | None:
-        """Refuse parameters that p(z) or p(x|z) shares with q, because both losses would reach them."""
-        own = [parameter for parameter in vae.encoder.parameters() if parameter.requires_grad]
-        generative = {id(parameter) for parameter in [*vae.decoder.parameters(), *vae.prior.parameters()]}
-        with torch.enable_grad():  # a prior may call the encoder
-            density = vae.latent_prior().log_prob(own[0].new_zeros(vae.latent_dim))
-        calls = density.requires_grad and any(
-            gradient is not None for gradient in torch.autograd.grad(density, own, allow_unused=True)
-        )
-        if calls or any(id(parameter) in generative for parameter in own):
-            return "trains q and p by two losses, but they share parameters: type model=vae"
-        return None
-
-    def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
-        q = vae.encode(x)
-        z = sample(q, (self.num_samples,)).detach()
-        log_q, log_prior = q.log_prob(z), vae.latent_prior().log_prob(z)
-        weights = Weights(z, vae.log_likelihood(x, z), log_q - log_prior)
-        normalised = weights.log_w.detach().softmax(0)
-        loss = -(normalised * (weights.reconstruction + log_prior + log_q)).sum(0)
-        return self.terms(loss, log_mean_exp(weights.log_w), weights)
