@@ -4,8 +4,8 @@ from vaelab.objectives.base import Objective, Terms, closed_form_kl, kl_divergen
 from vaelab.objectives.coupled import InfoVAE, TotalCorrelation
 from vaelab.objectives.elbo import ELBO
 from vaelab.objectives.limited_kl import Capacity, FreeBits
-from vaelab.objectives.warm_up import CyclicalWarmUp, LinearWarmUp
 from vaelab.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
+from vaelab.objectives.warm_up import CyclicalWarmUp, LinearWarmUp
 from vaelab.objectives.weight_prior import NormalWeightPrior
 from vaelab.objectives.weighted import IWAE, DReG, Renyi, StickingTheLanding
 
