@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 import vaelab.distributions as vd
 from vaelab.errors import PointMassError
-from vaelab.estimators.decoder_batches import Samples, log_likelihood
+from vaelab.estimators.densities import Densities, Samples
 from vaelab.estimators.hamiltonian import Hamiltonian
 
 Codes = Float[Tensor, "batch latent_dim"]
@@ -74,7 +74,7 @@ class Fit(NamedTuple):
             uncorrelated(self.loc, widening * self.scale),
             uncorrelated(self.first_loc, widening * self.first_scale),
         )
-        bounds = torch.stack([q.elbo(dynamics, self.noise) for q in several])
+        bounds = torch.stack([q.elbo(dynamics.densities, self.noise) for q in several])
         bounds[0] += MUCH_WORSE  # for few samples do not tell which is a little worse
         best = bounds.nan_to_num(-math.inf).argmax(0)
         examples = torch.arange(len(best), device=best.device)
@@ -98,11 +98,10 @@ class Correlated(td.MultivariateNormal):
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return z, -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_det
 
-    def elbo(self, dynamics: Hamiltonian, noise: Samples) -> Float[Tensor, " batch"]:
+    def elbo(self, densities: Densities, noise: Samples) -> Float[Tensor, " batch"]:
         """Return the ELBO of each example in nats, a mean over the samples that the noise makes."""
         z, log_q = self.at(noise)
-        log_prior = dynamics.vae.latent_prior().log_prob(z)
-        return (log_prior + log_likelihood(dynamics.vae, dynamics.x, z, dynamics.max_events) - log_q).mean(0)
+        return (densities.log_prior(z) + densities.log_likelihood(z) - log_q).mean(0)
 
 
 def uncorrelated(loc: Codes, scale: Codes) -> Correlated:

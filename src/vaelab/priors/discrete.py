@@ -45,9 +45,9 @@ class Discrete(Prior):
 
     @torch.no_grad()
     def fit(self, encode: Encode, z: Tensor) -> None:
-        """Take the shares of the values of z, which maximise the likelihood, each as if it had been seen 1/2 times more.
+        """Take the shares of the values of z, which maximise the likelihood.
 
-        Without these, a value that no sample has would get an infinite logit.
+        Each is counted half a time more than it was seen, because a value never seen would get an infinite logit.
         """
         self.logits.copy_(self.logits_of((z.sum(0) + 0.5) / (len(z) + 1)))
 
