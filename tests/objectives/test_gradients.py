@@ -5,6 +5,7 @@ import torch
 import torch.distributions as td
 
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from vaelab.distributions import Normal
 from vaelab.objectives import ELBO, IWAE, DReG, Renyi, ReweightedWakeSleep, StickingTheLanding
 from vaelab.objectives.weighted import warn_of_tails
 
@@ -125,6 +126,14 @@ def test_reweighted_wake_sleep_leaves_the_decoder_out_of_qs_loss(model):
     gradients(ReweightedWakeSleep(4), vae, x, 0)
     for parameter, gradient in zip(vae.encoder.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_reweighted_wake_sleep_follows_no_sample(model, monkeypatch):
+    vae, x = model
+    drawn, rsample = [], Normal.rsample
+    monkeypatch.setattr(Normal, "rsample", lambda *args: drawn.append(rsample(*args)) or drawn[-1])
+    ReweightedWakeSleep(4)(vae, x, STEP)
+    assert [z.requires_grad for z in drawn] == [False]
 
 
 def test_renyi_meets_its_neighbours(model):
