@@ -93,6 +93,8 @@ def test_the_table_at_the_end_says_how_far_to_trust_the_estimate(capsys: pytest.
     assert "; use a larger estimator.num_samples=, or estimator=refined or ais\n" in out
     show({"last weights": metrics}, "closing", "refined")
     assert "or estimator=ais\n" in capsys.readouterr().out
+    show({"last weights": metrics}, "closing", "importance", refused={"refined", "ais", "hmc"})
+    assert "; use a larger estimator.num_samples=\n" in capsys.readouterr().out
     show({"last weights": metrics | {"test/pareto_k_bad": 0.0}}, "closing", "refined")
     assert "lower bound" not in capsys.readouterr().out
 

@@ -23,11 +23,12 @@ def main(cfg: DictConfig) -> float:
     """
     if name := cfg.runtime.sweep.name:
         raise ConfigError(f"sweep.name={name} names a sweep, and this is a single run: type -m, or name= for a run")
+    path = Path(HydraConfig.get().runtime.output_dir)
     with heeding() as stop:
-        columns, closing = complete_runs(cfg, Path(HydraConfig.get().runtime.output_dir), None, stop)
-    from vaelab.runs.results import show  # not before the checks of `complete_runs`, because it imports Lightning
+        columns, closing = complete_runs(cfg, path, None, stop)
+    from vaelab.runs.results import refused_for, show  # after the checks of `complete_runs`, as this imports Lightning
 
-    show(columns, closing, instantiate(cfg.estimator).name)
+    show(columns, closing, instantiate(cfg.estimator).name, refused_for(cfg, path))
     return value_of(columns)
 
 

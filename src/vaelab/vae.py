@@ -219,8 +219,8 @@ def make_shared_vae(
     if len(features) != 1 or features != own_decoder.features_shape:
         raise ValueError(
             "model=shared needs an encoder and a decoder network whose features are vectors of the same size, found "
-            f"{features} (encoder) and {own_decoder.features_shape} (decoder): give both the same last width, or "
-            "type model=vae"
+            f"{features} (encoder) and {own_decoder.features_shape} (decoder): type model=vae, or give both the same "
+            "last width"
         )
     shared = MLP(features, (), features[0], activation)
     chains = [lambda *shapes, first=own: Chain(first, shared) for own in (own_encoder, own_decoder)]

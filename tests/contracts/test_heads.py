@@ -18,7 +18,9 @@ from tests.helpers.choices import (
 )
 from tests.helpers.commands import composing
 from tests.helpers.distributions import assert_ranks_are_uniform, assert_samples_have_its_moments, assert_total_is_one
+from vaelab.distributions import draw
 from vaelab.evaluation.predictive import rank_histogram
+from vaelab.objectives import kl_divergence
 from vaelab.pixels import MEASURES
 from vaelab.runs.build import build
 
@@ -143,16 +145,39 @@ def test_reconstructions_lie_among_the_pixels(name):
     assert ((shown >= 0) & (shown <= data.max_pixel)).all()
 
 
+@pytest.mark.parametrize("size", [50, 200])
 @pytest.mark.parametrize("name", choices("decoder"))
-def test_extreme_outputs_are_finite_at_the_ends_of_the_support(name):
+def test_extreme_outputs_are_finite_at_the_ends_of_the_support(name, size):
     data, module = build(composing(*SMALL, f"decoder={name}"))
     decoder = module.vae.decoder
-    for layer in [layer for layer in decoder.head.modules() if hasattr(layer, "bias")]:
-        layer.weight.data.zero_()
-        layer.bias.data.copy_(50 * torch.randn_like(layer.bias).sign())  # all pairs of signs, as there are many pixels
+    go_to_extremes(decoder.head, size)  # in all pairs of signs, as there are many pixels
     end = {"binary": 1, "unit": 1 - 2.0**-24, "levels": data.max_pixel}[decoder.head.pixels]
     x = torch.tensor([data.max_pixel - end, end]).view(2, 1, 1, 1).expand(2, *data.event_shape)
     log_prob = decoder.log_prob(x, torch.zeros(2, 3))
     assert log_prob.isfinite().all()
     log_prob.sum().backward()
     assert_finite_gradients(decoder.head)
+
+
+@pytest.mark.parametrize("size", [50, 200])
+@pytest.mark.parametrize("name", choices("encoder"))
+def test_extreme_posteriors_have_finite_samples_and_a_finite_kl(name, size):
+    vae = build(composing(*SMALL, *completed("encoder", name)))[1].vae
+    torch.manual_seed(0)
+    for _ in range(5):  # of draws of the signs
+        vae.zero_grad()
+        go_to_extremes(vae.encoder.head, size)
+        q = vae.encode(torch.zeros(2, 1, 8, 8))
+        z, log_q = draw(q, (3,))
+        kl = kl_divergence(q, vae.latent_prior(), z, log_q)
+        assert z.isfinite().all()
+        assert kl.isfinite().all()
+        (z.sum() + kl.sum()).backward()
+        assert_finite_gradients(vae.encoder.head)
+
+
+def go_to_extremes(head, size):
+    """Make all outputs of the layers of a head plus or minus `size`, whatever the features are."""
+    for layer in [layer for layer in head.modules() if hasattr(layer, "bias")]:
+        layer.weight.data.zero_()
+        layer.bias.data.copy_(size * torch.randn_like(layer.bias).sign())

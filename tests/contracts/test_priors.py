@@ -64,6 +64,23 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
 
 
 @each_prior
+def test_extreme_parameters_have_finite_densities_and_gradients(name):
+    vae = made(name)
+    parameters = list(vae.prior.parameters())
+    torch.manual_seed(0)
+    for _ in range(5):  # of draws of the signs
+        vae.zero_grad()
+        for parameter in parameters:
+            parameter.data.copy_(200 * torch.randn_like(parameter).sign())
+        p = vae.latent_prior()
+        log_prob = p.log_prob(torch.cat((torch.randn(5, vae.latent_dim), p.sample((5,)))))
+        assert log_prob.isfinite().all()
+        if parameters:
+            log_prob.sum().backward()
+            assert_finite_gradients(vae.prior)
+
+
+@each_prior
 def test_what_it_learnt_is_saved_and_loaded(name):
     one, other = made(name).eval(), made(name).eval()
     z = one.latent_prior().sample((5,))

@@ -16,7 +16,7 @@ from vaelab import priors
 from vaelab.distributions import bernoullis, categoricals
 from vaelab.estimators import ImportanceSampling
 from vaelab.heads import DiagonalGaussian, FixedScale, RelaxedBernoulli, RelaxedCategorical
-from vaelab.objectives import ELBO, closed_form_kl, kl_per_dimension
+from vaelab.objectives import ELBO, NormalWeightPrior, closed_form_kl, kl_per_dimension
 from vaelab.vae import VAE, Conditional
 
 STEP = torch.tensor(0)
@@ -31,35 +31,39 @@ VALUES = {  # all values of z, of 4 binary variables, or of 2 with 3 categories
 }
 
 
-def enumerable(kind):
+def enumerable(kind, learned=False):
     """A VAE whose latent has few values, and a function that gives its log p(x), reconstruction and KL."""
     torch.manual_seed(3)
     values = VALUES[kind]
     latent = (values.shape[1],)
     head, prior = KINDS[kind]
     decoder = partial(DiagonalGaussian, scale=partial(FixedScale, value=1.0))
-    vae = VAE(
-        Conditional(EVENT, latent, Flat, head), Conditional(latent, EVENT, Flat, decoder), prior(latent, EVENT)
-    ).double()
+    encoder, decoder = Conditional(EVENT, latent, Flat, head), Conditional(latent, EVENT, Flat, decoder)
+    vae = VAE(encoder, decoder, prior(latent, EVENT, learned=learned)).double()
     with torch.no_grad():
         vae.decoder.head.loc.linear.weight.mul_(4)
+        if learned:
+            vae.prior.logits.copy_(torch.randn_like(vae.prior.logits))
+    # the weights of all values, and their sum, which normalises them
+    log_prior = (values @ vae.prior.logits.detach().flatten()).log_softmax(0).unsqueeze(1)
 
     def exact(x):
         vae.eval()
         likelihood = vae.log_likelihood(x, values.unsqueeze(1))  # [values, batch]
         log_q = vae.encode(x).log_prob(values.unsqueeze(1))
         reconstruction = (log_q.exp() * likelihood).sum(0)
-        kl = (log_q.exp() * (log_q + math.log(len(values)))).sum(0)
+        kl = (log_q.exp() * (log_q - log_prior)).sum(0)
         spread = (log_q.exp() * (likelihood - reconstruction).square()).sum(0).sqrt()
-        return likelihood.logsumexp(0) - math.log(len(values)), reconstruction, kl, spread
+        return (likelihood + log_prior).logsumexp(0), reconstruction, kl, spread
 
     return vae, exact
 
 
+@pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_evaluation_is_of_the_discrete_model(kind):
-    vae, exact = enumerable(kind)
+def test_evaluation_is_of_the_discrete_model(kind, learned):
+    vae, exact = enumerable(kind, learned)
     x = torch.randn(20, *EVENT).double()
     log_evidence, reconstruction, kl, spread = exact(x)
     q, p = vae.encode(x), vae.latent_prior()
@@ -71,6 +75,49 @@ def test_evaluation_is_of_the_discrete_model(kind):
     assert (reconstruction - kl < log_evidence).all()
     estimate = ImportanceSampling(num_samples=2000)(vae, x)
     assert ((estimate.log_likelihood - log_evidence).abs() < 5 * estimate.standard_error + 1e-6).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_a_relaxed_prior_draws_the_values_that_it_has_learnt(kind):
+    vae, _ = enumerable(kind, learned=True)
+    hard = vae.eval().latent_prior()
+    vae.train().prior.temperature = 0.01
+    given = vae.encoder.head.as_context(vae.latent_prior().rsample(torch.Size([5000]))).round()
+    assert (given.mean(0) - hard.mean).abs().max() < 0.03
+    assert (hard.mean - hard.mean.mean()).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learnt_logits_are_weights_of_the_model(kind):
+    vae, _ = enumerable(kind, learned=True)
+    assert [name for name, _ in vae.prior.named_parameters()] == ["logits"]
+    NormalWeightPrior()(vae).backward()
+    torch.testing.assert_close(vae.prior.logits.grad, vae.prior.logits.detach())
+    for training in (True, False):
+        vae.zero_grad()
+        vae.train(training).latent_prior().log_prob(VALUES[kind][0]).backward()
+        assert vae.prior.logits.grad.abs().sum() > 0
+    vae, _ = enumerable(kind)
+    assert not list(vae.prior.parameters())
+    assert not vae.prior.state_dict()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fitted_prior_has_the_shares_of_the_samples(kind):
+    vae, _ = enumerable(kind, learned=True)
+    z = VALUES[kind][torch.tensor([0, 0, 0, 1, 5])].repeat(2000, 1)
+    vae.eval().prior.fit(vae.encoder, z)
+    torch.testing.assert_close(vae.latent_prior().mean, z.mean(0), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [bernoullis, categoricals])
+def test_probabilities_that_underflow_have_a_finite_kl(make):
+    logits = torch.tensor([[200.0, 0.0]]).requires_grad_()
+    kl = closed_form_kl(make(-logits, 0.5, relaxed=False), make(logits, 0.5, relaxed=False))
+    assert kl.item() == pytest.approx(200)
+    kl.backward()
+    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.helpers.linear_gaussian import coverage, draw_data, linear_gaussian
 from vaelab.errors import PointMassError
 from vaelab.estimators import ImportanceSampling, importance
-from vaelab.estimators.decoder_batches import most_events
+from vaelab.estimators.densities import Densities, Largest
 from vaelab.estimators.importance_weights import threshold
+from vaelab.priors import MixtureOfGaussians, VampPrior
 
 
 @pytest.mark.parametrize(("num_samples", "examples"), [(1, 1), (26, 1), (101, 20), (250, 3)])
@@ -97,8 +98,25 @@ def test_the_budget_counts_what_a_module_makes_within_the_decoder():
     vae, _ = linear_gaussian(3, detune=0.5)
     x = draw_data(vae, 3)
     vae.decoder.network = nn.Sequential(nn.Linear(3, 500), nn.Linear(500, 3)).double()
-    assert most_events(vae, x, max_elements=1000) == 2
-    assert most_events(vae, x, max_elements=10) == 1
+    assert Densities(vae, x, max_elements=1000).max_events == 2
+    assert Densities(vae, x, max_elements=10).max_events == 1
+
+
+@pytest.mark.parametrize("make", [VampPrior, MixtureOfGaussians])
+def test_the_budget_counts_the_components_of_a_prior(make):
+    vae, _ = linear_gaussian(3, detune=0.5)
+    vae.prior = make((3,), (1, 4, 5), 200).double()
+    with torch.no_grad(), vae.fixed_prior():
+        x, found, largest = draw_data(vae, 3), [], []
+        z = torch.randn(30, 3, 3, dtype=torch.float64)
+        for budget in (5 * 200 * 3, 10**9):
+            densities = Densities(vae, x, budget)
+            with Largest() as counted:
+                found.append((densities.log_prior(z), *densities.gradient_of_log_prior(z)))
+            largest.append(counted.elements)
+    assert largest[0] <= 5 * 200 * 3 < 30 * 3 * 200 * 3 <= largest[1]
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(found[0][0], vae.latent_prior().log_prob(z).detach())
 
 
 def test_a_gpu_draws_the_same_whatever_the_budget(monkeypatch):

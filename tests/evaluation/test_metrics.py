@@ -188,6 +188,14 @@ def test_advice_names_the_key_that_can_be_typed():
     )
 
 
+def test_nothing_is_advised_that_the_model_refuses():
+    few = {"log_mass_effective_sample_size": 1.1}
+    assert "type measure=mass, which draws no noise" in said(**few)
+    said_here = " / ".join(verdicts(FINE | few | {"bias": -0.05}, {"": IMPORTANCE}, {"refined", "ais", "mass"}))
+    assert "type a larger dequantizations=" in said_here
+    assert "; use a larger num_samples= /" in said_here
+
+
 @pytest.mark.parametrize("expected", COMPLAINTS)
 def test_each_complaint(expected):
     assert expected in said(**COMPLAINTS[expected])

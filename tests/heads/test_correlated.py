@@ -31,6 +31,28 @@ def low_rank(factor, sigma):
     return head
 
 
+def test_a_sample_and_its_density_fit_together():
+    q = full()
+    z, log_q = q.rsample_and_log_prob((5,))
+    assert z.shape == (5, 3, SIZE)
+    torch.testing.assert_close(log_q, q.log_prob(z))
+    torch.manual_seed(0)
+    drawn = q.rsample(torch.Size([5]))
+    torch.manual_seed(0)
+    noise = torch.randn(5, 3, SIZE, dtype=torch.float64)
+    torch.testing.assert_close(drawn, q.loc + (q.scale_tril @ noise.unsqueeze(-1)).squeeze(-1))
+
+
+def test_the_density_of_a_sample_is_exact_where_solving_is_not():
+    """In float32, L^-1 has elements of 1e10 here, which turn rounding errors of z into nats."""
+    tril = (1e3 * torch.ones(6, 6)).tril(-1) + torch.eye(6)
+    q = vd.MultivariateNormal(torch.ones(6), scale_tril=tril, validate_args=False)
+    noise = torch.randn(20, 6)
+    exact = td.Normal(0.0, 1.0).log_prob(noise).sum(-1)
+    torch.testing.assert_close(q.at(noise)[1], exact)
+    assert (q.log_prob(q.at(noise)[0]) - exact).abs().max() > 1
+
+
 def test_kl_to_independent_normals_is_that_of_multivariate_normals():
     q = full()
     loc, scale = torch.linspace(-1, 1, SIZE).double(), torch.linspace(0.5, 2, SIZE).double()

@@ -129,6 +129,16 @@ def test_poisson_has_a_mean_up_to_the_highest_level():
     assert_is_sum(head, h, x, scipy.stats.poisson.logpmf(x, 16 * scipy.special.expit(outputs(head.mean, h))))
 
 
+@pytest.mark.parametrize("make", [Poisson, NegativeBinomial])
+@pytest.mark.parametrize("num_levels", [2, 17, 256, 1000, 65536])
+def test_no_mean_of_counts_rounds_above_the_highest_level(make, num_levels):
+    head = make(vector(), num_levels)
+    head.mean.linear.bias.data.fill_(200.0)
+    mean = head(torch.zeros(1, 4)).mean
+    assert mean.max() <= num_levels - 1
+    torch.testing.assert_close(mean, torch.full((1, *EVENT), num_levels - 1.0))
+
+
 def test_negative_binomial_has_a_mean_and_a_dispersion():
     head, h, _, x = made(NegativeBinomial, LEVELS)
     mean, r = 16 * scipy.special.expit(outputs(head.mean, h)), limited(0.01, 1e6, 10, outputs(head.dispersion.layer, h))

@@ -89,6 +89,24 @@ def test_without_a_floor_a_tiny_variance_has_finite_gradients():
     assert head.scale.layer.linear.bias.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("min_scale", [0.0, 0.01])
+def test_usual_scales_keep_their_bits_and_extreme_ones_their_gradient(min_scale):
+    head = gaussian(min_scale=min_scale)
+    bias = head.scale.layer.linear.bias
+    with torch.no_grad():
+        head.scale.layer.linear.weight.zero_()
+        bias.copy_(torch.tensor([-79.0, -20.3, -1.7, 0.1, 5.9, 39.0]))
+    usual = (bias.exp() + min_scale**2).sqrt() if min_scale else (0.5 * bias).exp()
+    assert torch.equal(head(torch.zeros(1, 4)).base_dist.scale.flatten(), usual)
+    with torch.no_grad():
+        bias.copy_(torch.tensor([-400.0, -100.0, 0.0, 90.0, 200.0, 1e30]))
+    q = head(torch.zeros(1, 4))
+    td.kl_divergence(q, td.Independent(td.Normal(torch.zeros(EVENT), 1.0), len(EVENT))).sum().backward()
+    assert bias.grad.isfinite().all()
+    assert (bias.grad[3:] > 0).all()  # back to smaller scales
+    assert min_scale or (bias.grad[:2] == -0.5).all()
+
+
 @pytest.mark.parametrize(
     ("scale", "option", "learnt"), [(SharedScale, {"initial": 0.2}, ["value"]), (FixedScale, {"value": 0.2}, [])]
 )

@@ -11,7 +11,7 @@ from vaelab.estimators import ImportanceSampling
 from vaelab.heads import Beta, DiagonalGaussian
 from vaelab.pixels import bits_per_dim
 from vaelab.runs.build import build
-from vaelab.runs.serving import scored_as_mass
+from vaelab.runs.serving import not_advised, scored_as_mass
 
 
 def built(decoder, *overrides):
@@ -59,6 +59,12 @@ def test_a_head_without_masses_of_intervals_is_refused():
         scored_as_mass(module.vae, data)
     assert module.vae.decoder.head is head
     assert data.pixels == "unit"
+
+
+@pytest.mark.parametrize(("decoder", "expected"), [("gaussian", set()), ("student_t", {"mass"}), ("mixture", {"mass"})])
+def test_masses_are_advised_only_where_there_are_some(decoder, expected):
+    data, module = built(decoder)
+    assert not_advised(module.vae, data) == expected
 
 
 def test_binary_pixels_are_refused():

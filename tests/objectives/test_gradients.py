@@ -5,6 +5,7 @@ import torch
 import torch.distributions as td
 
 from tests.helpers.linear_gaussian import draw_data, linear_gaussian
+from vaelab.distributions import Normal
 from vaelab.objectives import ELBO, IWAE, DReG, Renyi, ReweightedWakeSleep, StickingTheLanding, WakeSleep
 from vaelab.objectives.weighted import warn_of_tails
 
@@ -150,6 +151,14 @@ def test_the_sleep_phase_is_done_at_the_posterior_and_not_elsewhere(model):
         mean, error = mean_and_error(WakeSleep(), candidate, draw_data(candidate, 20))
         of_encoder = slice(sum(p.numel() for p in candidate.encoder.parameters()))
         assert (mean[of_encoder].abs() < 4.5 * error[of_encoder] + 1e-9).all() == done
+
+
+def test_reweighted_wake_sleep_follows_no_sample(model, monkeypatch):
+    vae, x = model
+    drawn, rsample = [], Normal.rsample
+    monkeypatch.setattr(Normal, "rsample", lambda *args: drawn.append(rsample(*args)) or drawn[-1])
+    ReweightedWakeSleep(4)(vae, x, STEP)
+    assert [z.requires_grad for z in drawn] == [False]
 
 
 def test_renyi_meets_its_neighbours(model):

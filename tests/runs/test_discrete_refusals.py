@@ -1,11 +1,16 @@
 """Parts that do not suit a discrete latent are refused in one line, before any work."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.helpers.choices import SMALL
 from tests.helpers.commands import composing
 from vaelab.errors import ConfigError
+from vaelab.runs.build import build
+from vaelab.runs.evaluating.fitted_prior import FittedPrior
 from vaelab.runs.model import check_parts
+from vaelab.runs.results import refused_for
 
 DISCRETE = ("encoder=relaxed_bernoulli", "prior=bernoulli")
 
@@ -34,6 +39,21 @@ def test_what_does_not_suit_a_discrete_latent_is_refused(line: tuple[str, ...], 
     with pytest.raises(ConfigError, match=message) as caught:
         check_parts(composing(*SMALL, *line))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("line", "refused"), [(DISCRETE, {"refined", "ais", "hmc"}), ((), set())], ids=str)
+def test_what_a_finished_run_is_not_advised(line: tuple[str, ...], refused: set[str], tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text('{"data": {"event_shape": [1, 9, 9]}}')
+    assert refused_for(composing(*SMALL, *line), tmp_path) == refused
+
+
+def test_a_prior_without_parameters_is_told_how_it_learns() -> None:
+    cfg = composing(*SMALL, *DISCRETE, "estimator=importance")
+    data, module = build(cfg)
+    with pytest.raises(ConfigError, match=r"Bernoulli has no parameters.*: type the prior= .* prior.learned=true, or"):
+        FittedPrior(cfg.prior, module.vae, data, seed=0)
+    cfg.prior.learned = True
+    assert FittedPrior(cfg.prior, module.vae, data, seed=0).label == "Bernoulli(temperature=0.5, learned=True)"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from vaelab.distributions.flow import Flow
 from vaelab.distributions.joint import different_domains, domain, draw, mean_or_sample, sample, sample_and_log_prob
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
+from vaelab.distributions.log_scales import bounded_log_scale
 from vaelab.distributions.logistic import Logistic
 from vaelab.distributions.logit_normal import LogitNormal
 from vaelab.distributions.mixture import PointMass, Stacked
@@ -43,6 +44,7 @@ __all__ = [
     "StudentT",
     "autoregressive_layers",
     "bernoullis",
+    "bounded_log_scale",
     "categoricals",
     "different_domains",
     "domain",

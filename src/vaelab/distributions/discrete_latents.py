@@ -64,6 +64,12 @@ class OneHotCategorical(td.OneHotCategorical):
         td.Distribution.__init__(self, logits.shape[:-1], logits.shape[-1:], validate_args=False)
 
 
+@td.kl.register_kl(OneHotCategorical, OneHotCategorical)
+def _kl_of_one_hots(q: OneHotCategorical, p: OneHotCategorical) -> Tensor:
+    """Return `sum_k q_k (l_qk - l_pk)`; PyTorch's is infinite where a probability p_k underflows to 0."""
+    return (q.probs * (q.logits - p.logits)).sum(-1)
+
+
 class ExpRelaxedCategorical(relaxed_categorical.ExpRelaxedCategorical):
     """PyTorch's `ExpRelaxedCategorical`, without validation; in `rsample`, each of several stacked models draws alone.
 

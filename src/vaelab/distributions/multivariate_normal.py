@@ -1,5 +1,6 @@
 """The normal distribution with correlated elements."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,9 @@ from vaelab.randomness import standard_normal
 
 
 class MultivariateNormal(td.MultivariateNormal):
-    """`torch.distributions.MultivariateNormal`; in `rsample`, each of several stacked models draws as it would alone.
+    """`torch.distributions.MultivariateNormal`, with a joint method for samples and their densities.
+
+    Each of several stacked models draws as it would alone.
 
     Its KL to independent normals has a closed form:
     `KL(N(m, S) || N(0, I)) = (tr S + |m|^2 - d - log det S) / 2` (Rasmussen & Williams 2006, equation A.23).
@@ -23,8 +26,18 @@ class MultivariateNormal(td.MultivariateNormal):
     """
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        noise = standard_normal(self._extended_shape(torch.Size(sample_shape)), self.loc)
-        return self.loc + (self._unbroadcasted_scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+        return self.rsample_and_log_prob(sample_shape)[0]
+
+    def rsample_and_log_prob(self, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Draw z, and return z and log q(z) in nats."""
+        return self.at(standard_normal(self._extended_shape(torch.Size(sample_shape)), self.loc))
+
+    def at(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the z that standard normal noise makes, and log q(z) in nats, without solving for the noise."""
+        tril = self._unbroadcasted_scale_tril
+        z = self.loc + torch.einsum("...ij,...j->...i", tril, noise)  # makes no copy of L for each sample
+        log_det = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return z, -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_det
 
 
 @td.kl.register_kl(td.MultivariateNormal, td.Independent)

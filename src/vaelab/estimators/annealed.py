@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.estimators.base import Estimate, PerExample, PerSimulated, at_least_1, of_weights, refusal_of_discrete
-from vaelab.estimators.decoder_batches import Samples
+from vaelab.estimators.densities import Samples
 from vaelab.estimators.hamiltonian import Hamiltonian, adapted
 from vaelab.vae import VAE, Image
 

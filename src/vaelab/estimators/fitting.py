@@ -1,7 +1,6 @@
 """Fit a Gaussian to the posterior p(z|x) of each example: variational inference without an encoder."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch.distributions import constraints
 
 import vaelab.distributions as vd
 from vaelab.errors import PointMassError
-from vaelab.estimators.decoder_batches import Samples, log_likelihood
+from vaelab.estimators.densities import Densities, Samples
 from vaelab.estimators.hamiltonian import Hamiltonian
 
 Codes = Float[Tensor, "batch latent_dim"]
@@ -40,7 +39,7 @@ class Fit(NamedTuple):
         """Return the diagonal Gaussians."""
         return td.Independent(vd.Normal(self.loc, self.scale, validate_args=False), 1, validate_args=False)
 
-    def correlated(self, widening: float) -> "Correlated":
+    def correlated(self, widening: float) -> vd.MultivariateNormal:
         """Return Gaussians with full covariances, from a linear regression of the gradients on z.
 
         For a Gaussian posterior, `scale * gradient = a - B u` with `u = (z - loc) / scale`; its precision is B and its
@@ -53,7 +52,7 @@ class Fit(NamedTuple):
         u, gradient = ((z - loc) / scale).movedim(0, 1), (scale * gradient).movedim(0, 1)  # [batch, N, latent_dim]
         identity = torch.eye(u.shape[2], dtype=u.dtype, device=u.device)
         if 2 * u.shape[1] <= u.shape[2]:
-            return uncorrelated(self.loc, widening * self.scale)
+            return gaussian(self.loc, (widening * self.scale).diag_embed())
         mean_u, mean_gradient = u.mean(1, keepdim=True), gradient.mean(1, keepdim=True)
         centred, rest = u - mean_u, gradient - mean_gradient + u - mean_u
         slope = torch.linalg.solve(centred.mT @ centred + PRIOR * identity, centred.mT @ rest)
@@ -62,52 +61,35 @@ class Fit(NamedTuple):
         precision, covariance = (vectors * values) @ vectors.mT, (vectors / values) @ vectors.mT
         mean = ((mean_gradient + mean_u @ precision) @ covariance).squeeze(1)
         tril = widening * scale.unsqueeze(2) * torch.linalg.cholesky(covariance)
-        return Correlated((loc + scale * mean).to(self.loc.dtype), tril.to(self.loc.dtype))
+        return gaussian((loc + scale * mean).to(self.loc.dtype), tril.to(self.loc.dtype))
 
-    def proposal(self, dynamics: Hamiltonian, widening: float) -> "Correlated":
+    def proposal(self, dynamics: Hamiltonian, widening: float) -> vd.MultivariateNormal:
         """Return the correlated Gaussians, or where these are much worse, the better ones of the fitted and the first.
 
         Where log p(x, z) is far from quadratic, as in a model that is hardly trained, the regression makes no sense.
         """
         several = (
             self.correlated(widening),
-            uncorrelated(self.loc, widening * self.scale),
-            uncorrelated(self.first_loc, widening * self.first_scale),
+            gaussian(self.loc, (widening * self.scale).diag_embed()),
+            gaussian(self.first_loc, (widening * self.first_scale).diag_embed()),
         )
-        bounds = torch.stack([q.elbo(dynamics, self.noise) for q in several])
+        bounds = torch.stack([elbo(q, dynamics.densities, self.noise) for q in several])
         bounds[0] += MUCH_WORSE  # for few samples do not tell which is a little worse
         best = bounds.nan_to_num(-math.inf).argmax(0)
         examples = torch.arange(len(best), device=best.device)
         loc, tril = (torch.stack([getattr(q, name) for q in several])[best, examples] for name in ("loc", "scale_tril"))
-        return Correlated(loc, tril)
+        return gaussian(loc, tril)
 
 
-class Correlated(td.MultivariateNormal):
-    """`torch.distributions.MultivariateNormal`, without a copy of the covariance for each sample."""
-
-    def __init__(self, loc: Codes, scale_tril: Tensor) -> None:
-        super().__init__(loc, scale_tril=scale_tril, validate_args=False)
-
-    def rsample_and_log_prob(self, sample_shape: Sequence[int]) -> tuple[Samples, Float[Tensor, "samples batch"]]:
-        """Draw z, and return z and log q(z) in nats."""
-        return self.at(torch.randn(*sample_shape, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device))
-
-    def at(self, noise: Samples) -> tuple[Samples, Float[Tensor, "samples batch"]]:
-        """Return the z that standard normal noise makes, and log q(z) in nats."""
-        z = self.loc + torch.einsum("bij,sbj->sbi", self.scale_tril, noise)
-        log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return z, -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_det
-
-    def elbo(self, dynamics: Hamiltonian, noise: Samples) -> Float[Tensor, " batch"]:
-        """Return the ELBO of each example in nats, a mean over the samples that the noise makes."""
-        z, log_q = self.at(noise)
-        log_prior = dynamics.vae.latent_prior().log_prob(z)
-        return (log_prior + log_likelihood(dynamics.vae, dynamics.x, z, dynamics.max_events) - log_q).mean(0)
+def gaussian(loc: Codes, scale_tril: Tensor) -> vd.MultivariateNormal:
+    """Return the Gaussians N(loc, L L^T)."""
+    return vd.MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
 
 
-def uncorrelated(loc: Codes, scale: Codes) -> Correlated:
-    """Return diagonal Gaussians in the form of correlated ones."""
-    return Correlated(loc, torch.diag_embed(scale))
+def elbo(q: vd.MultivariateNormal, densities: Densities, noise: Samples) -> Float[Tensor, " batch"]:
+    """Return the ELBO of each example in nats, a mean over the samples that the noise makes."""
+    z, log_q = q.at(noise)
+    return (densities.log_prior(z) + densities.log_likelihood(z) - log_q).mean(0)
 
 
 @torch.no_grad()

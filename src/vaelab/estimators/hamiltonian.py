@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.estimators.base import PerExample, at_least_one_example
-from vaelab.estimators.decoder_batches import Samples, gradient_of_log_likelihood, most_events
+from vaelab.estimators.densities import Densities, Samples
 from vaelab.vae import VAE, Image
 
 PerChain = Float[Tensor, "samples batch"]
@@ -49,16 +49,13 @@ class Hamiltonian:
 
     def __post_init__(self) -> None:
         at_least_one_example(self.x)
-        self.max_events = most_events(self.vae, self.x, self.max_batch_elements)
+        self.densities = Densities(self.vae, self.x, self.max_batch_elements)
 
     def at(self, z: Samples) -> State:
         """Return the state of chains at z, `[chains, batch, latent_dim]`."""
-        with torch.enable_grad():
-            leaf = z.detach().requires_grad_()
-            log_prior = self.vae.latent_prior().log_prob(leaf)
-            (prior_gradient,) = torch.autograd.grad(log_prior.sum(), leaf)
-        likelihood = gradient_of_log_likelihood(self.vae, self.x, z, self.max_events)
-        return State(z, log_prior.detach(), likelihood[0], prior_gradient, likelihood[1])
+        log_prior, prior_gradient = self.densities.gradient_of_log_prior(z)
+        log_likelihood, likelihood_gradient = self.densities.gradient_of_log_likelihood(z)
+        return State(z, log_prior, log_likelihood, prior_gradient, likelihood_gradient)
 
     def transition(self, state: State, beta: float, step_size: PerExample, number: int) -> tuple[State, PerChain]:
         """Return the new state and the acceptance probabilities. `number` sets how many leapfrog steps are taken."""

@@ -8,7 +8,7 @@ import torch.distributions as td
 
 from vaelab.distributions import sample_and_log_prob
 from vaelab.estimators.base import Estimate, at_least_1, at_least_one_example
-from vaelab.estimators.decoder_batches import log_likelihood, most_events
+from vaelab.estimators.densities import Densities
 from vaelab.estimators.importance_weights import of_parts
 from vaelab.vae import VAE, Image
 
@@ -28,9 +28,10 @@ class ImportanceSampling:
     Args:
         num_samples: K.
         max_batch_elements: upper limit on the elements (4 bytes each) of the largest tensor that a module of the
-            decoder returns, at most 244 MiB by default. Several such tensors exist at a time: 3 with a Bernoulli head,
-            7 with a Gaussian one, and up to 37 with the heads over grey levels. One sample of one example is always
-            allowed. On a CPU the limit is at most 3 MiB, because smaller tensors are faster there.
+            decoder returns, or that the prior's density makes, at most 244 MiB by default. Several such tensors exist
+            at a time: 3 with a Bernoulli head, 7 with a Gaussian one, and up to 37 with the heads over grey levels. One
+            sample of one example is always allowed. On a CPU the limit is at most 3 MiB, because smaller tensors are
+            faster there.
 
     Raises:
         ValueError: an argument is below 1; or, when called, x is an empty batch.
@@ -57,8 +58,8 @@ class ImportanceSampling:
         most = ROUND if x.device.type == "cpu" else ROUND_OF_GPU
         sizes = (min(most, self.num_samples - start) for start in range(0, self.num_samples, most))
         draws = (sample_and_log_prob(q, (size,)) for size in sizes)
-        prior, limit = vae.latent_prior(), most_events(vae, x, self.max_batch_elements)
-        weights = (prior.log_prob(z) + log_likelihood(vae, x, z, limit) - log_q for z, log_q in draws)
+        densities = Densities(vae, x, self.max_batch_elements)
+        weights = (densities.log_prior(z) + densities.log_likelihood(z) - log_q for z, log_q in draws)
         return of_parts(weights, self.num_samples)
 
     def proposal(self, vae: VAE, x: Image) -> td.Distribution:

@@ -24,7 +24,7 @@ def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator], refused: Col
     Args:
         metrics: the result.
         estimators: by the prefixes of their metrics.
-        refused: the names of the estimators that do not work for the model.
+        refused: the names of the estimators that do not work for the model, and `mass` if that measure does not.
     """
     sentences, used = [], {estimator.name for estimator in estimators.values()} | set(refused)
     for prefix, estimator in estimators.items():
@@ -40,7 +40,7 @@ def on_estimate(own: Metrics, prefix: str, used: Collection[str], num_samples: s
 
     Args:
         prefix: of its metrics, such as `ais/`; empty if it is the only one.
-        used: the names of the estimators that were used, or that cannot be advised.
+        used: the names of the estimators that were used, and of estimators and measures that cannot be advised.
         num_samples: the key of its number of samples on the command line, if that is not among its settings.
     """
     sentences, node = [], f"estimator.{prefix}".replace("/", ".")
@@ -52,9 +52,10 @@ def on_estimate(own: Metrics, prefix: str, used: Collection[str], num_samples: s
         key = num_samples or f"{node}num_samples" if "num_samples" in own else f"{node}num_chains"
         sentences.append(f"it is {bias}; use a larger {key}=" + (f", or estimator={others}" if others else ""))
     if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
+        instead = "a larger dequantizations=" if "mass" in used else "measure=mass, which draws no noise"
         sentences.append(
             f"log P(levels) has only {effective:.1f} effective draws of the noise, which cannot tell how loose this "
-            "lower bound is: type measure=mass, which draws no noise"
+            f"lower bound is: type {instead}"
         )
     if "simulated_gap" in own:
         sentences.append(on_gap(own["simulated_gap"], own.get("simulated_gap_error", math.inf), node))

@@ -5,7 +5,7 @@ import torch.distributions as td
 from torch import Tensor
 
 from vaelab.estimators import ImportanceSampling
-from vaelab.estimators.decoder_batches import Samples, log_likelihood, most_events
+from vaelab.estimators.densities import Densities, Samples
 from vaelab.estimators.fitting import fit
 from vaelab.estimators.hamiltonian import Hamiltonian
 from vaelab.evaluation.latent_usage import diagonal_normal, spread_of_mean
@@ -29,21 +29,21 @@ def gap_values(vae: VAE, x: Image) -> dict[str, Tensor]:
     q = vae.encode(x)
     if diagonal_normal(q) is None:
         return {}
-    fitted = fit(Hamiltonian(vae, x, 1, MEMORY), q, STEPS, SAMPLES, RATE).diagonal()
+    dynamics = Hamiltonian(vae, x, 1, MEMORY)
+    fitted, densities = fit(dynamics, q, STEPS, SAMPLES, RATE).diagonal(), dynamics.densities
     noise = torch.randn(CHOOSING, *q.mean.shape, dtype=x.dtype, device=x.device)
-    improved = elbo(vae, x, fitted, noise)[0] > elbo(vae, x, q, noise)[0]
+    improved = elbo(densities, fitted, noise)[0] > elbo(densities, q, noise)[0]
     noise = torch.randn(REPORTING, *q.mean.shape, dtype=x.dtype, device=x.device)
-    before, after = elbo(vae, x, q, noise), elbo(vae, x, fitted, noise)
+    before, after = elbo(densities, q, noise), elbo(densities, fitted, noise)
     best, rate = (torch.where(improved, new, old) for new, old in zip(after, before, strict=True))
     return dict(zip(GAP_VALUES, (best, rate, best - before[0]), strict=True))
 
 
-def elbo(vae: VAE, x: Image, q: td.Distribution, noise: Samples) -> tuple[Tensor, Tensor]:
+def elbo(densities: Densities, q: td.Distribution, noise: Samples) -> tuple[Tensor, Tensor]:
     """Return the ELBO and the rate of a diagonal Gaussian q, as means over the samples that standard noise makes."""
     z = q.mean + q.stddev * noise
-    log_ratio = q.log_prob(z) - vae.latent_prior().log_prob(z)
-    log_likelihoods = log_likelihood(vae, x, z, most_events(vae, x, MEMORY))
-    return (log_likelihoods - log_ratio).mean(0), log_ratio.mean(0)
+    log_ratio = q.log_prob(z) - densities.log_prior(z)
+    return (densities.log_likelihood(z) - log_ratio).mean(0), log_ratio.mean(0)
 
 
 def gap_summary(columns: dict[str, Tensor]) -> dict[str, float]:

@@ -12,6 +12,8 @@ from vaelab.heads.limits import Limited
 from vaelab.heads.of_levels import OfLevels
 from vaelab.networks import Network
 
+ROUNDING = 1e-6  # of log m, so that the mean never rounds to more than the highest level
+
 
 class Poisson(OfLevels):
     """Independent Poisson pixels: `log p(x|z) = sum_i x_i log m_i - m_i - log x_i!`, x_i = 0, 1, 2, ...
@@ -34,6 +36,7 @@ class Poisson(OfLevels):
 
     def forward(self, features: Features) -> td.Distribution:
         log_mean = logsigmoid(self.mean(features)) + math.log(self.num_levels - 1)
+        log_mean = log_mean.clamp_max(math.log(self.num_levels - 1) - ROUNDING)
         return self.independent(self.elements(features, log_mean))
 
     def elements(self, features: Features, log_mean: Tensor) -> td.Distribution:

@@ -2,7 +2,7 @@
 
 A density over pixels has no upper bound as sigma goes to 0, and training exploits that. A scale therefore has a floor
 `min_scale`: `sigma^2 = exp(log_variance) + min_scale^2`. The floor is smooth, so the gradient does not vanish at it.
-With `min_scale = 0` there is no floor.
+With `min_scale = 0` there is no floor but that of float32: `vaelab.distributions.bounded_log_scale`.
 """
 
 import math
@@ -11,6 +11,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor, nn
 
+from vaelab.distributions import bounded_log_scale
 from vaelab.heads.base import Features
 from vaelab.networks import Network
 
@@ -43,7 +44,7 @@ class Scale(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """Return sigma: a scalar, or `[*batch, *event_shape]`, where an axis may have size 1."""
-        log_variance = self.log_variance(features)
+        log_variance = bounded_log_scale(self.log_variance(features), power=2)
         if self.min_scale == 0:
             return (0.5 * log_variance).exp()
         if self.training:
@@ -135,7 +136,7 @@ class OptimalScale(Scale):
         self.register_buffer("observed", torch.zeros(()))
 
     def log_variance(self, features: Features) -> Tensor:
-        return self.mean_square.log()
+        return self.mean_square.clamp_min(torch.finfo(self.mean_square.dtype).tiny).log()
 
     @torch.no_grad()
     def observe(self, distribution: td.Distribution, event: Tensor) -> None:

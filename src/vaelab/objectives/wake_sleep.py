@@ -71,7 +71,8 @@ class ReweightedWakeSleep(Weighted):
 
     def forward(self, vae: VAE, x: Image, step: Tensor) -> Terms:
         q = vae.encode(x)
-        z = sample(q, (self.num_samples,)).detach()
+        with torch.no_grad():
+            z = sample(q, (self.num_samples,))
         log_q, log_prior = q.log_prob(z), vae.latent_prior().log_prob(z)
         weights = Weights(z, vae.log_likelihood(x, z), log_q - log_prior)
         normalised = weights.log_w.detach().softmax(0)

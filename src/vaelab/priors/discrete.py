@@ -4,48 +4,101 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributions as td
+from torch import Tensor, nn
 
 import vaelab.distributions as vd
 from vaelab.errors import check_groups, check_positive
 from vaelab.priors.base import Encode, Prior
 
 
-class Bernoulli(Prior):
-    """The prior of `vaelab.heads.RelaxedBernoulli`: z_i is 0 or 1 with probability 1/2 each.
+class Discrete(Prior):
+    """Base class of the priors of discrete latents. Their logits begin as zeros, so that all values are equally likely.
 
     Args:
         latent_shape, event_shape: as for `Prior`.
         temperature: of the relaxation in training; it need not be that of the encoder.
+        learned: whether the logits are parameters.
+        logits_shape: the shape of the logits.
 
     Raises:
         ValueError: `temperature` is not positive.
     """
 
-    logits: torch.Tensor
+    logits: Tensor
 
-    def __init__(self, latent_shape: Sequence[int], event_shape: Sequence[int], temperature: float = 0.5) -> None:
+    def __init__(
+        self,
+        latent_shape: Sequence[int],
+        event_shape: Sequence[int],
+        temperature: float,
+        learned: bool,
+        logits_shape: Sequence[int],
+    ) -> None:
         super().__init__(latent_shape, event_shape)
         check_positive("prior.temperature", temperature)
         self.temperature = temperature
-        self.register_buffer("logits", torch.zeros(*latent_shape), persistent=False)
+        logits = torch.zeros(*logits_shape)
+        if learned:
+            self.logits = nn.Parameter(logits)
+        else:
+            self.register_buffer("logits", logits, persistent=False)
+
+    @torch.no_grad()
+    def fit(self, encode: Encode, z: Tensor) -> None:
+        """Take the shares of the values of z, which maximise the likelihood.
+
+        Each is counted half a time more than it was seen, because a value never seen would get an infinite logit.
+        """
+        self.logits.copy_(self.logits_of((z.sum(0) + 0.5) / (len(z) + 1)))
+
+    def logits_of(self, share: Tensor) -> Tensor:
+        """Return the logits at which each element of z is 1 with this probability, `[*latent_shape]`."""
+        raise NotImplementedError
+
+
+class Bernoulli(Discrete):
+    """The prior of `vaelab.heads.RelaxedBernoulli`: `P(z) = prod_i p_i^z_i (1 - p_i)^(1 - z_i)`, p_i = sigmoid(l_i).
+
+    The logits l are zeros, so that each z_i is 0 or 1 with probability 1/2, or begin there and are learnt.
+
+    Args:
+        latent_shape, event_shape: as for `Prior`.
+        temperature: of the relaxation in training; it need not be that of the encoder.
+        learned: whether to learn the logits.
+
+    Raises:
+        ValueError: `temperature` is not positive.
+    """
+
+    def __init__(
+        self,
+        latent_shape: Sequence[int],
+        event_shape: Sequence[int],
+        temperature: float = 0.5,
+        learned: bool = False,
+    ) -> None:
+        super().__init__(latent_shape, event_shape, temperature, learned, latent_shape)
 
     def forward(self, encode: Encode) -> td.Distribution:
         return vd.bernoullis(self.logits, self.temperature, relaxed=self.training)
 
+    def logits_of(self, share: Tensor) -> Tensor:
+        return share.logit()
 
-class Categorical(Prior):
-    """The prior of `vaelab.heads.RelaxedCategorical`: all of the `num_categories` categories are equally likely.
+
+class Categorical(Discrete):
+    """The prior of `vaelab.heads.RelaxedCategorical`: `P(z) = prod_n softmax(l_n)[z_n]` for one-hot vectors z_n.
+
+    The logits l are zeros, so that the `num_categories` categories are equally likely, or begin there and are learnt.
 
     Args:
         latent_shape, event_shape: as for `Prior`.
         num_categories: as in the encoder.
-        temperature: of the relaxation in training; it need not be that of the encoder.
+        temperature, learned: as for `Bernoulli`.
 
     Raises:
         ValueError: `num_categories` is below 2 or does not divide `latent_dim`, or `temperature` is not positive.
     """
-
-    logits: torch.Tensor
 
     def __init__(
         self,
@@ -53,12 +106,14 @@ class Categorical(Prior):
         event_shape: Sequence[int],
         num_categories: int = 10,
         temperature: float = 0.5,
+        learned: bool = False,
     ) -> None:
-        super().__init__(latent_shape, event_shape)
         check_groups("prior.num_categories", num_categories, latent_shape[0])
-        check_positive("prior.temperature", temperature)
-        self.temperature = temperature
-        self.register_buffer("logits", torch.zeros(*latent_shape).unflatten(-1, (-1, num_categories)), persistent=False)
+        logits_shape = (latent_shape[0] // num_categories, num_categories)
+        super().__init__(latent_shape, event_shape, temperature, learned, logits_shape)
 
     def forward(self, encode: Encode) -> td.Distribution:
         return vd.categoricals(self.logits, self.temperature, relaxed=self.training)
+
+    def logits_of(self, share: Tensor) -> Tensor:
+        return share.log().view_as(self.logits)

@@ -154,7 +154,7 @@ def normals(loc: Tensor, log_scale: Tensor) -> td.Independent:
 
 def scale_of(log_scale: Tensor) -> Tensor:
     """Return the standard deviation that a parameter stands for; it is above `MIN_SCALE`."""
-    return log_scale.exp() + MIN_SCALE
+    return vd.bounded_log_scale(log_scale).exp() + MIN_SCALE
 
 
 def log_of_scale(scale: Tensor) -> Tensor:

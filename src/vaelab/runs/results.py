@@ -2,21 +2,25 @@
 
 import logging
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pytorch_lightning as pl
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from vaelab.data import ImageData
 from vaelab.errors import RunFolderError
+from vaelab.estimators import refused
 from vaelab.evaluation.advice import on_estimate
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.per_example import Records
 from vaelab.evaluation.trust import is_poor
 from vaelab.runs.evaluating.cache import TEST, KeptEvaluation
-from vaelab.runs.folder.contents import START_OVER, load_checkpoint
+from vaelab.runs.folder.contents import START_OVER, load_checkpoint, read_json
+from vaelab.runs.model import SMALL, model_for
 from vaelab.training import Checkpoints, VAEModule
 
 Metrics = dict[str, float]
@@ -68,8 +72,21 @@ def both(metrics: Metrics) -> dict[str, Metrics]:
     return {"last weights": metrics} | ({"best weights": best} if best else {})
 
 
-def show(columns: dict[str, Metrics], closing: str, estimator: str) -> None:
-    """Print the table at the end of a run, with a column for each set of weights; name the estimator, if it is one."""
+def refused_for(cfg: DictConfig, folder: Path) -> set[str]:
+    """Return the names of the estimators that do not work for the model of the run in this folder."""
+    data = read_json(folder / "record.json").get("data") or {}
+    return refused(model_for(cfg, data.get("event_shape", SMALL)))
+
+
+def show(columns: dict[str, Metrics], closing: str, estimator: str, refused: Collection[str] = ()) -> None:
+    """Print the table at the end of a run, with a column for each set of weights, and how far to trust its estimates.
+
+    Args:
+        columns: the metrics of each set of weights.
+        closing: the last line.
+        estimator: the name of the run's estimator.
+        refused: the names of the estimators that cannot be advised, because they do not work for the model.
+    """
     table = Table("", *columns, title="test split, nats per example", title_justify="left")
 
     def add(name: str, label: str | None = None) -> None:
@@ -89,7 +106,7 @@ def show(columns: dict[str, Metrics], closing: str, estimator: str) -> None:
         own = {name.removeprefix(full): value for name, value in first.items() if name.startswith(full)}
         add(f"{full}log_likelihood", f"{'lower bound of ' if is_poor(own) else ''}log p(x), {way}")
         add(f"{full}num_samples", "  samples per example")
-        notes += [f"- {way}, {weights}: {sentence}" for sentence in on_estimate(own, prefix, used)]
+        notes += [f"- {way}, {weights}: {sentence}" for sentence in on_estimate(own, prefix, {*used, *refused})]
     add("test/bits_per_dim")
     add("samples_seen")
     console = Console()

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from vaelab.data import ImageData
 from vaelab.errors import ConfigError
+from vaelab.estimators import refused
 from vaelab.heads import OverLevels
 from vaelab.pixels import MEASURES
 from vaelab.randomness import seed_draws
@@ -75,6 +76,22 @@ def scored_as_mass(vae: VAE, data: ImageData) -> None:
     Load the weights first, because wrapping the head in `OverLevels` renames its parameters. Afterwards the encoder
     sees level / (num_levels - 1), without the noise of dequantising, and the ELBO bounds the mass of the levels.
     """
+    vae.decoder.head = over_levels(vae, data)
+    data.serve(vae.decoder.head.pixels)
+    vae.max_pixel = data.max_pixel
+
+
+def not_advised(vae: VAE, data: ImageData) -> set[str]:
+    """Return the names of the estimators that do not work for this model, and `mass` if its pixels have no masses."""
+    try:
+        over_levels(vae, data)
+    except ConfigError:
+        return refused(vae) | {"mass"}
+    return refused(vae)
+
+
+def over_levels(vae: VAE, data: ImageData) -> OverLevels:
+    """Return the decoder's head as a mass over grey levels. Refuse a head that has no such mass, with a ConfigError."""
     head = vae.decoder.head
     if head.pixels != "unit":
         reason = "have no levels" if head.pixels == "binary" else "are scored as a mass already"
@@ -83,10 +100,8 @@ def scored_as_mass(vae: VAE, data: ImageData) -> None:
             f"{reason}: leave out measure=mass"
         )
     with refusing("the decoder"), torch.no_grad():
-        over_levels = OverLevels(head, data.num_levels).train(head.training)
+        found = OverLevels(head, data.num_levels).train(head.training)
         z = vae.latent_prior().sample((1,))
         # try the head now, so that a wrong head is refused before the evaluation
-        over_levels(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))
-    vae.decoder.head = over_levels
-    data.serve(over_levels.pixels)
-    vae.max_pixel = data.max_pixel
+        found(vae.decoder.network(z)).log_prob(z.new_zeros(data.event_shape))
+    return found

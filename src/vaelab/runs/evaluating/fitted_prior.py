@@ -42,7 +42,9 @@ class FittedPrior:
             self.prior = instantiate(node)(vae.prior.latent_shape, vae.prior.event_shape).eval()
         check_kind("prior", self.prior, Prior)
         if reason := refusal(vae, self.prior):
-            raise ConfigError(f"{reason}: type prior=mixture, or leave out prior= to keep the model's own")
+            learnt = "the prior= that it was trained with and prior.learned=true"
+            other = learnt if vae.encoder.head.discrete else "prior=mixture"
+            raise ConfigError(f"{reason}: type {other}, or leave out prior= to keep the model's own")
         vae.prior = self.prior
         self.label = described(node)
 

@@ -45,7 +45,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     if cfg.num_samples is not None:
         nodes = [node for _, _, node in entries({"": needed["estimator"]}) if isinstance(node, dict)]
         if not (found := [node for node in nodes if "num_samples" in node]):
-            raise ConfigError("num_samples needs importance sampling: type estimator=refined, or leave num_samples out")
+            raise ConfigError("num_samples needs importance sampling: type estimator=importance, or no num_samples=")
         for node in found:
             node["num_samples"] = cfg.num_samples
     check_trusted(needed, trusted, file)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.data.base import Tested
 from vaelab.errors import ConfigError
-from vaelab.estimators import Several, refused
+from vaelab.estimators import Several
 from vaelab.evaluation.advice import verdicts
 from vaelab.evaluation.predictive import CHECKED, is_checked
 from vaelab.objectives import ELBO
@@ -23,7 +23,7 @@ from vaelab.runs.folder.names import shortened
 from vaelab.runs.folder.weights import read_weights
 from vaelab.runs.model import check_estimator
 from vaelab.runs.processes.distributed import launch
-from vaelab.runs.serving import scored_as_mass
+from vaelab.runs.serving import not_advised, scored_as_mass
 from vaelab.runs.validate import MODEL_PARTS, processes_of
 from vaelab.security.allow_list import trusted_packages
 from vaelab.training import ProgressBar
@@ -136,7 +136,7 @@ class Evaluation:
         for estimator in several.estimators.values() if isinstance(several, Several) else ():
             if refusal := estimator.refusal(self.module.vae):
                 notes.append(f"{estimator.label} was left out: {refusal}")
-        notes += verdicts(metrics, self.module.estimators, refused(self.module.vae))
+        notes += verdicts(metrics, self.module.estimators, not_advised(self.module.vae, self.data))
         largest = " ".join(f"{kl:.2f}" for kl in sorted(self.kl_per_dimension, reverse=True)[:50])
         return [*notes, *([f"KL of each latent dimension, largest first: {largest}"] if largest else [])]
 
