@@ -311,7 +311,7 @@ PRIORS = {
     "tensor": (lambda self, encode: self.loc, "returned a tensor of shape (3,): expected a distribution"),
     "bounded": (
         lambda self, encode: td.Independent(td.Uniform(self.loc - 1, self.loc + 1), 1),
-        "forward one over Interval(",
+        "expected q(z|x) and p(z) over one set, found Real() and Interval(",
     ),
     "keeps the encoder": (keeping, "keeps encode.network.linear.weight of the encoder: call the encoder, but do not"),
     "encodes z": (lambda self, encode: encode(self.loc[None]), "Wrong.forward raised IndexError: Dimension out of range"),

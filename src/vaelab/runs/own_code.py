@@ -11,6 +11,11 @@ from vaelab.security.untrusted import reason_of
 INSTALLED = {"site-packages", "dist-packages"}  # where packages are copied to; one's own is linked, or stands elsewhere
 
 
+def is_own(thing: object) -> bool:
+    """Return whether the class of an object is the user's own, neither vaelab's nor torch's."""
+    return type(thing).__module__.split(".")[0] not in ("vaelab", "torch")
+
+
 def name_of(thing: object) -> str:
     """Return the path of an object's class, such as `mine.heads.Poisson`; of vaelab's own, the name alone."""
     kind = type(thing)

@@ -9,7 +9,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from vaelab.errors import ConfigError
-from vaelab.runs.own_code import failure_of, name_of
+from vaelab.runs.own_code import failure_of, is_own, name_of
 
 EXAMPLES = 2
 SAME = 0.01  # of the largest number: more than rounding moves the numbers of an example from batch to batch
@@ -72,8 +72,7 @@ def worth_probing(*modules: nn.Module) -> bool:
 
     vaelab's own classes are tested, and some take a second. On the device `meta`, tensors have shapes only.
     """
-    kinds = {type(part) for module in modules for part in module.modules()}
-    own = any(kind.__module__.split(".")[0] not in ("vaelab", "torch") for kind in kinds)
+    own = any(is_own(part) for module in modules for part in module.modules())
     return own and torch.empty(0).device.type != "meta"
 
 

@@ -13,7 +13,7 @@ from vaelab.heads import Head
 from vaelab.networks import Network
 from vaelab.pixels import MEASURES
 from vaelab.priors import Prior
-from vaelab.runs.own_code import name_of
+from vaelab.runs.own_code import is_own, name_of
 from vaelab.runs.probes.calls import (
     EXAMPLES,
     called,
@@ -141,11 +141,10 @@ def check_prior(prior: Prior, encode: Conditional) -> td.Distribution:
 def check_domains(vae: VAE, q: td.Distribution, p: td.Distribution) -> None:
     """Refuse an encoder and a prior whose z range over different sets, such as discrete and real numbers."""
     if found := different_domains(q, p):
+        of = [f" of {name_of(part)}" if is_own(part) else "" for part in (vae.encoder.head, vae.prior)]
         raise ConfigError(
-            f"{name_of(vae.encoder.head)}.forward returned a distribution over {found[0]}, and "
-            f"{name_of(vae.prior)}.forward one over {found[1]}: expected q(z|x) and p(z) over one set; type "
-            "prior=bernoulli only with encoder=relaxed_bernoulli, and prior=categorical only with "
-            "encoder=relaxed_categorical"
+            f"expected q(z|x) and p(z) over one set, found {found[0]}{of[0]} and {found[1]}{of[1]}: type prior=bernoulli "
+            "only with encoder=relaxed_bernoulli, and prior=categorical only with encoder=relaxed_categorical"
         )
 
 
