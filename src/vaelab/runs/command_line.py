@@ -1,5 +1,6 @@
 """What a user types, put as Hydra reads it."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -64,7 +65,9 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
     - `trainer.detect_anomaly=true` adds an argument of Lightning's Trainer, whose constructor refuses unknown ones.
     - `data_dir=~/data` names the home folder.
     - `name=1e5` stays a text, because the value of `name` in `conf/` is a text.
+    - `data.file=/home/me/cats` becomes `data_dir=/home/me data.file=cats`, unless `data_dir` is typed too.
     """
+    overrides = _below_data_dir(overrides)
     top, groups = _keys(config)
     below = top.get(RUNTIME, {})
     found = []
@@ -77,6 +80,18 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
             sign = "++"
         found.append(sign + key + equals + _literal(config, key, value))
     return found
+
+
+def _below_data_dir(overrides: Sequence[str]) -> list[str]:
+    """Type an absolute path of a user's data as the folder and the path below it, because only the latter is stored."""
+    typed = dict(override.partition("=")[::2] for override in overrides)
+    files = {key: at_home(typed.get(key, "")) for key in ("data.file", "data.labels")}
+    files = {key: os.path.normpath(file) for key, file in files.items() if os.path.isabs(file) and "," not in file}
+    if not files or {"data_dir", f"{RUNTIME}.data_dir"} & typed.keys():
+        return list(overrides)
+    folder = os.path.commonpath(os.path.dirname(file) for file in files.values())
+    below = {f"{key}={typed[key]}": f"{key}={os.path.relpath(file, folder)}" for key, file in files.items()}
+    return [f"data_dir={folder}", *(below.get(override, override) for override in overrides)]
 
 
 def _literal(config: str, key: str, value: str) -> str:
