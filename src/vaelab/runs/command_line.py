@@ -99,7 +99,7 @@ def _literal(config: str, key: str, value: str) -> str:
 
     def literal(element: re.Match[str]) -> str:
         text = at_home(element[0])
-        if text == element[0] and (_reads_as_text(text) or not _is_text(config, key)):
+        if text == element[0] and not _needs_quotes(config, key, text):
             return text
         return QuotedString(text, Quote.single).with_quotes()
 
@@ -107,12 +107,13 @@ def _literal(config: str, key: str, value: str) -> str:
     return value if quoted else re.sub(r"[^\s,\[\](){}][^,\[\](){}]*", literal, value)
 
 
-def _reads_as_text(text: str) -> bool:
-    """Return whether Hydra reads this as a text or as null, and not as a number or the like."""
+def _needs_quotes(config: str, key: str, text: str) -> bool:
+    """Return whether Hydra cannot read this at all, or reads it as a number or the like where a text belongs."""
     try:
-        return isinstance(OverridesParser.create().parse_override(f"key={text}").value(), str | None)
+        value = OverridesParser.create().parse_override(f"key={text}").value()
     except HydraException:
-        return False
+        return True
+    return not isinstance(value, str | None) and _is_text(config, key)
 
 
 def _is_text(config: str, key: str) -> bool:
