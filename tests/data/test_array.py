@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.helpers.commands import Run, evaluation, results
 from vaelab.data import Array
-from vaelab.data.reading import read_pictures
+from vaelab.data.reading import picture_files, read_pictures
 from vaelab.data.splits import sizes_of
 from vaelab.errors import DataError
 
@@ -119,17 +119,58 @@ def test_a_folder_gives_the_pictures_below_it(
     folder = folder_of(tmp_path, *pictures)
     (folder / "notes.txt").write_text("no picture")
     ordered = np.concatenate([pictures[::2], pictures[1::2]])  # the order of their paths
-    data = Array(file="pictures", data_dir=tmp_path)
+    data = Array(file="pictures", labels="none", data_dir=tmp_path)
+    assert data.split["train"].labels is None
     assert "skipped 1 of 21 files, because pictures end in .png, .jpg" in caplog.text
     assert data.event_shape == ((1, 6, 5) if len(shape) == 2 else (3, 6, 3))
     assert np.array_equal(served(data), served(made(tmp_path, ordered, channels="last")))
+
+
+def test_sub_folders_are_labels_and_stratify_the_split(tmp_path: Path) -> None:
+    for label, name in enumerate(("hunde", "katzen/jung", "Vögel été")):
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (7, 3), (label, number, 255)).save(folder / f"{number}.png")
+    data = Array(file="pictures", data_dir=tmp_path)
+    data.serve("unit")
+    assert data.record()["labels"] == ["Vögel été", "hunde", "katzen"]
+    for split, number in zip(data.split.values(), (24, 3, 3), strict=True):
+        assert split.images.shape == (number, 3, 3, 7)
+        assert split.labels is not None
+        assert np.array_equal(split.images[:, 0, 0, 0], np.array([2, 0, 1])[split.labels])
+        assert np.unique(split.labels, return_counts=True)[1].tolist() == [number / 3] * 3
+
+
+def test_pictures_beside_sub_folders_or_in_a_single_one_have_no_labels(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, *PICTURES.astype(np.uint8))
+    Array(file="pictures", data_dir=tmp_path)
+    Image.new("L", (5, 6)).save(folder / "beside.png")
+    assert Array(file="pictures", data_dir=tmp_path).split["train"].labels is None
+    assert Array(file="pictures/0", data_dir=tmp_path).split["train"].labels is None
+
+
+def test_sub_folders_too_small_to_split_are_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, *PICTURES[:6].astype(np.uint8))
+    with pytest.raises(DataError, match=r"pictures has sub-folders of so few pictures .*: type data.labels=none"):
+        Array(file="pictures", data_dir=tmp_path)
+
+
+def test_colours_of_a_palette_are_read_unless_transparent(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (4, 3), np.uint8)[np.arange(30) % 4].reshape(6, 5, 3)
+    picture = Image.fromarray(colours).quantize(4)
+    picture.save(tmp_path / "1.png")
+    assert np.array_equal(read_pictures(picture_files(tmp_path))[0], colours)
+    picture.save(tmp_path / "1.png", transparency=0)
+    with pytest.raises(DataError, match=r"1.png has the mode P, expected L .* or RGB: .*convert\('RGB'\)"):
+        read_pictures(picture_files(tmp_path))
 
 
 def test_pictures_are_sorted_by_path_as_text(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for level, name in enumerate(("10.png", "2.png", "a.png", "a/0.png")):
         Image.new("L", (5, 6), level).save(tmp_path / name)
-    assert read_pictures(tmp_path)[:, 0, 0].tolist() == [0, 1, 2, 3]
+    assert read_pictures(picture_files(tmp_path))[:, 0, 0].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "webp"])
@@ -140,7 +181,7 @@ def test_a_picture_is_turned_as_its_exif_says(ending: str, tmp_path: Path) -> No
     lossless = {"lossless": True} if ending == "webp" else {}
     Image.fromarray(upright).save(tmp_path / f"1.{ending}", **lossless)
     Image.fromarray(np.rot90(upright, -1)).save(tmp_path / f"2.{ending}", exif=exif, **lossless)
-    first, second = read_pictures(tmp_path)
+    first, second = read_pictures(picture_files(tmp_path))
     assert np.array_equal(first, second)
 
 
@@ -149,7 +190,7 @@ def test_a_picture_of_several_frames_is_refused(ending: str, tmp_path: Path) -> 
     frames = [Image.new("RGB", (5, 6), colour) for colour in ("black", "white")]
     frames[0].save(tmp_path / f"1.{ending}", save_all=True, append_images=frames[1:])
     with pytest.raises(DataError, match=rf"1.{ending} has 2 frames, expected one: save each as a file of its own"):
-        read_pictures(tmp_path)
+        read_pictures(picture_files(tmp_path))
 
 
 def test_sizes_are_compared_before_a_picture_is_decoded(tmp_path: Path) -> None:
@@ -157,13 +198,13 @@ def test_sizes_are_compared_before_a_picture_is_decoded(tmp_path: Path) -> None:
     damaged, file = folder / "0" / "00.PNG", folder / "1" / "01.PNG"
     damaged.write_bytes(damaged.read_bytes()[:50])
     with pytest.raises(DataError, match=r"01.PNG has the mode RGB"):
-        read_pictures(folder)
+        read_pictures(picture_files(folder))
     for side in (10_000, 20_000):  # Pillow warns of the one and refuses the other
         size = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
         header = struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size))
         file.write_bytes(b"\x89PNG\r\n\x1a\n" + header + file.read_bytes()[33:])
         with pytest.raises(DataError, match=r"01.PNG is too large, expected at most \d+ pixels: scale it down.*it$"):
-            read_pictures(folder)
+            read_pictures(picture_files(folder))
 
 
 GREY, COLOUR = np.zeros((6, 5), np.uint8), np.zeros((6, 5, 3), np.uint8)

@@ -14,7 +14,8 @@ from vaelab import evaluate, report
 
 PAGE = ROOT / "CONTRIBUTING.md"
 SOURCES = ROOT / "src" / "vaelab"
-KINDS = ("decoder", "prior", "network", "objective", "estimator", "data")
+KINDS = ("decoder", "encoder", "prior", "network", "objective", "estimator", "data")
+KINDS = (*KINDS, "callbacks", "optimizer", "lr_schedule")
 QUICK = ("~callbacks.figures", "hidden_features=8", "logger=none")
 EXAMPLES = {kind: next(c for c in commands_of("train", PAGE) if f" {kind}=" in c) for kind in KINDS}
 sys.path.append(str(ROOT / "scripts"))  # where docs.py finds combinations.py
@@ -58,7 +59,7 @@ def test_a_run_with_example_code_is_evaluated_if_trusted(kind, run_train, tmp_pa
     run = run_train(*shlex.split(EXAMPLES[kind]), *QUICK, *samples)
     out = run_main(evaluate.main, tmp_path, f"run_dir={run.path}", "trust=[mine]", "limit=20").out
     assert "ELBO" in out
-    if kind in ("decoder", "prior", "network"):
+    if kind in ("decoder", "encoder", "prior", "network"):
         assert "trust=[mine]" in run_main(evaluate.main, tmp_path, f"run_dir={run.path}", code=1).err
 
 

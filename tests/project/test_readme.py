@@ -1,10 +1,12 @@
 """What the README, CONTRIBUTING and `docs/` show is what happens: their commands run, their files work."""
 
+import importlib
 import re
 import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.commands import ROOT, run_main
 from tests.helpers.pages import PAGES, SWEEPS_PAGE, commands_of, shell_lines, write_files_shown
@@ -27,6 +29,9 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
         np.save(tmp_path / "data" / "mine.npy", np.arange(20 * 5 * 4).reshape(20, 5, 4) % 256)
         np.save(tmp_path / "data" / "labels.npy", np.arange(20) % 2)
         monkeypatch.delenv("VAELAB_DATA_DIR", raising=False)
+    if "Thumbnails" in command:
+        write_photos(tmp_path / "data" / "photos")
+        monkeypatch.delenv("VAELAB_DATA_DIR", raising=False)
     write_files_shown(tmp_path)
     given = {argument.split("=")[0] for argument in arguments}
     # figures are drawn where the data are the user's own; other tests draw those of the other sets
@@ -34,6 +39,22 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
     on_cpu = ["accelerator=cpu"] if "devices=" in command else []
     quick = [override for override in QUICK if override.split("=")[0] not in given]
     run_train(*arguments, *without, *on_cpu, *quick)
+
+
+def write_photos(folder):
+    """Write 20 JPEGs of different sizes."""
+    folder.mkdir(parents=True)
+    for number in range(20):
+        Image.fromarray(np.full((20 + number, 30, 3), 10 * number, np.uint8)).save(folder / f"{number}.jpg")
+
+
+def test_the_class_of_thumbnails_serves_scaled_pictures(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos")
+    write_files_shown(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = importlib.import_module("my_pictures").Thumbnails(data_dir=tmp_path)
+    assert data.event_shape == (1, 16, 16)
+    assert [len(split) for split in data.split.values()] == [16, 2, 2]
 
 
 QUICKLY = {  # settings that make an estimator quick

@@ -1,5 +1,6 @@
 """What a user may type: shorter keys, the home folder, texts that look like numbers, and flags anywhere."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         # texts that Hydra's grammar refuses
         ("name=Größe", "runtime.name='Größe'"),
         ("data_dir=/data/a=b;c", "runtime.data_dir='/data/a=b;c'"),
+        ("data.file=Vögel été/1;2", "data.file='Vögel été/1;2'"),
         ("data_dir=${oc.env:DATA}", "runtime.data_dir=${oc.env:DATA}"),
         # numbers
         ("latent_dim=1,2", "latent_dim=1,2"),
@@ -67,6 +69,21 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_an_override_is_read_as_typed(typed: str, read: str) -> None:
     assert hydra_overrides("train", [typed]) == [read]
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("data.file=/d/a/pets/", "data_dir=/d/a data.file=pets"),
+        ("data.file=~/x.npz:a", "data_dir=/home/j e data.file=x.npz:a"),
+        ("data.file=/d/a/x.npy data.labels=/d/b/y.npy", "data_dir=/d data.file=a/x.npy data.labels=b/y.npy"),
+        ("data.file=/d/a/x.npy data.labels=y.npy", "data_dir=/d/a data.file=x.npy data.labels=y.npy"),
+        ("data_dir=/d data.file=/d/x.npy", "data_dir=/d data.file=/d/x.npy"),
+        ("data.file=/d/x.npy,/d/y.npy", "data.file=/d/x.npy,/d/y.npy"),
+    ],
+)
+def test_an_absolute_path_of_data_is_split_at_its_folder(typed: str, read: str) -> None:
+    assert hydra_overrides("train", typed.split()) == re.split(" (?=data)", read.replace("data_dir", "runtime.data_dir"))
 
 
 @pytest.mark.parametrize(

@@ -60,14 +60,11 @@ def _of_archive(path: Path, name: str | None) -> NDArray[Any]:
         return np.asarray(archive[name])  # a member that is no array comes as bytes
 
 
-def read_pictures(folder: Path) -> NDArray[Any]:
-    """Read all pictures below a folder, sorted by path as text: `[N, H, W]` if grey, `[N, H, W, 3]` if colour.
-
-    Each is turned as its EXIF orientation says. Other files are skipped, with a warning.
+def picture_files(folder: Path) -> list[Path]:
+    """Return the files of all pictures below a folder, sorted by path as text. Skip other files, with a warning.
 
     Raises:
-        DataError: there is no picture, or one is damaged, too large, of several frames, neither grey nor RGB, or unlike
-            the first one.
+        DataError: there is no picture.
     """
     found = [file for file in folder.rglob("*") if file.is_file()]
     files = [file for file in found if file.suffix[1:].lower() in FORMATS]
@@ -77,6 +74,23 @@ def read_pictures(folder: Path) -> NDArray[Any]:
         raise DataError(f"{folder} holds no picture, expected files that end in .{endings}")
     if skipped := len(found) - len(files):
         log.warning("%s: skipped %d of %d files, because pictures end in .%s", folder, skipped, len(found), endings)
+    return files
+
+
+def folders_of(files: Sequence[Path], folder: Path) -> list[str]:
+    """Return which sub-folder of `folder` each file lies in; nothing if one lies in none, or all in the same."""
+    paths = [file.relative_to(folder).parts for file in files]
+    found = [parts[0] for parts in paths if len(parts) > 1]
+    return found if len(found) == len(files) and len({*found}) > 1 else []
+
+
+def read_pictures(files: Sequence[Path]) -> NDArray[Any]:
+    """Read pictures: `[N, H, W]` if grey, `[N, H, W, 3]` if colour. Each is turned as its EXIF orientation says.
+
+    Raises:
+        DataError: a picture is damaged, too large, of several frames, neither grey nor RGB, transparent, or unlike the
+            first one.
+    """
     _check_alike(files, [_kind(file) for file in files])  # before decoding, which takes time and memory
     pictures = [_opened(file, _pixels) for file in files]
     _check_alike(files, [f"the shape {pixels.shape}" for pixels in pictures])
@@ -85,7 +99,7 @@ def read_pictures(folder: Path) -> NDArray[Any]:
 
 def _kind(file: Path) -> str:
     """Return the mode and size of a picture, without decoding it."""
-    mode, size, frames = _opened(file, lambda picture: (picture.mode, picture.size, getattr(picture, "n_frames", 1)))
+    mode, size, frames = _opened(file, lambda picture: (_mode(picture), picture.size, getattr(picture, "n_frames", 1)))
     if frames > 1:
         raise DataError(f"{file} has {frames} frames, expected one: save each as a file of its own")
     if mode not in ("1", "L", "RGB"):
@@ -96,10 +110,15 @@ def _kind(file: Path) -> str:
     return f"the mode {mode} and sides of {min(size)} and {max(size)} pixels"  # which it keeps when it is turned
 
 
+def _mode(picture: Any) -> str:
+    """Return the mode of a picture; that of a palette is RGB, or RGBA if it has transparent colours."""
+    return picture.palette.mode if picture.mode == "P" and "transparency" not in picture.info else picture.mode
+
+
 def _pixels(picture: Any) -> NDArray[Any]:
     from PIL import ImageOps
 
-    return np.asarray(ImageOps.exif_transpose(picture))
+    return np.asarray(ImageOps.exif_transpose(picture.convert("RGB") if picture.mode == "P" else picture))
 
 
 def _opened(file: Path, read: Callable[[Any], T]) -> T:
@@ -123,5 +142,6 @@ def _check_alike(files: Sequence[Path], kinds: Sequence[str]) -> None:
     for file, kind in zip(files, kinds, strict=True):
         if kind != kinds[0]:
             raise DataError(
-                f"{file} has {kind}, but {files[0].name} has {kinds[0]}: expected pictures of one mode and one size"
+                f"{file} has {kind}, but {files[0].name} has {kinds[0]}: expected pictures of one mode and one size: "
+                "convert them by PIL.Image.Image.convert, and scale them by PIL.Image.Image.resize"
             )

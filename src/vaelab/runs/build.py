@@ -20,6 +20,7 @@ from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles, readable
 from vaelab.runs.model import build_objective, build_weight_prior, check_estimator
+from vaelab.runs.probes.calls import check_kind
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.serving import build_vae
 from vaelab.runs.validate import processes_of, refusing
@@ -87,6 +88,7 @@ def make_callbacks(cfg: DictConfig, bar: bool, known: Collection[str] = ()) -> l
     callbacks = {name: instantiate(node, **PLAIN) for name, node in chosen.items()}
     own = [callback for callback in callbacks.values() if type(callback).__module__.split(".")[0] not in KNOWN_PACKAGES]
     for name, callback in callbacks.items():
+        check_kind(f"callbacks.{name}", callback, Callback)
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps
         if not own and known:  # a callback of the user's own may log a metric for another one to monitor
@@ -147,10 +149,12 @@ def try_out(optimizer: Callable[..., Optimizer], lr_schedule: Schedule | None, v
         parameter.grad = torch.ones_like(parameter)
     with refusing("the optimizer", (Exception,)):
         trial = optimizer(parameters)
+        check_kind("optimizer", trial, Optimizer)
         stay_on_cpu(trial)
         trial.step()
     state = {"optimizer_states": [trial.state_dict()]}
     if lr_schedule is not None:
+        check_kind("lr_schedule", lr_schedule, Schedule)
         with refusing("lr_schedule", (Exception,)):
             state["lr_schedulers"] = [lr_schedule.try_out(trial).state_dict()]
     readable(state)

@@ -24,6 +24,7 @@ from vaelab.errors import ConfigError, DataError, message_of
 from vaelab.files import FULL
 from vaelab.runs.command_line import hydra_words
 from vaelab.runs.configuration import CONF, contents
+from vaelab.runs.own_code import failure_of
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact
 from vaelab.signals import Interrupted, heeding
@@ -164,6 +165,8 @@ def one_line(error: BaseException) -> str:
         where = " ".join(line for line in str(error).splitlines() if line.startswith("full_key:"))
         where = f" (in the configuration at {where.removeprefix('full_key: ')})" if where else ""
         error = error.__cause__
+        if not isinstance(error, (ConfigError, DataError)) and (own := failure_of(error)):
+            return printable(redact(own + where))
     elif not fixable(error):
         where = f" ({type(error).__name__})"
     if isinstance(error, OSError) and error.errno in FULL:

@@ -1,5 +1,6 @@
 """What a user types, put as Hydra reads it."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -64,7 +65,9 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
     - `trainer.detect_anomaly=true` adds an argument of Lightning's Trainer, whose constructor refuses unknown ones.
     - `data_dir=~/data` names the home folder.
     - `name=1e5` stays a text, because the value of `name` in `conf/` is a text.
+    - `data.file=/home/me/cats` becomes `data_dir=/home/me data.file=cats`, unless `data_dir` is typed too.
     """
+    overrides = _below_data_dir(overrides)
     top, groups = _keys(config)
     below = top.get(RUNTIME, {})
     found = []
@@ -79,12 +82,24 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
     return found
 
 
+def _below_data_dir(overrides: Sequence[str]) -> list[str]:
+    """Type an absolute path of a user's data as the folder and the path below it, because only the latter is stored."""
+    typed = dict(override.partition("=")[::2] for override in overrides)
+    files = {key: at_home(typed.get(key, "")) for key in ("data.file", "data.labels")}
+    files = {key: os.path.normpath(file) for key, file in files.items() if os.path.isabs(file) and "," not in file}
+    if not files or {"data_dir", f"{RUNTIME}.data_dir"} & typed.keys():
+        return list(overrides)
+    folder = os.path.commonpath(os.path.dirname(file) for file in files.values())
+    below = {f"{key}={typed[key]}": f"{key}={os.path.relpath(file, folder)}" for key, file in files.items()}
+    return [f"data_dir={folder}", *(below.get(override, override) for override in overrides)]
+
+
 def _literal(config: str, key: str, value: str) -> str:
     """Return a value, or each of several, in quotes where Hydra would not read it as the text that it is."""
 
     def literal(element: re.Match[str]) -> str:
         text = at_home(element[0])
-        if text == element[0] and (_reads_as_text(text) or not _is_text(config, key)):
+        if text == element[0] and not _needs_quotes(config, key, text):
             return text
         return QuotedString(text, Quote.single).with_quotes()
 
@@ -92,12 +107,13 @@ def _literal(config: str, key: str, value: str) -> str:
     return value if quoted else re.sub(r"[^\s,\[\](){}][^,\[\](){}]*", literal, value)
 
 
-def _reads_as_text(text: str) -> bool:
-    """Return whether Hydra reads this as a text or as null, and not as a number or the like."""
+def _needs_quotes(config: str, key: str, text: str) -> bool:
+    """Return whether Hydra cannot read this at all, or reads it as a number or the like where a text belongs."""
     try:
-        return isinstance(OverridesParser.create().parse_override(f"key={text}").value(), str | None)
+        value = OverridesParser.create().parse_override(f"key={text}").value()
     except HydraException:
-        return False
+        return True
+    return not isinstance(value, str | None) and _is_text(config, key)
 
 
 def _is_text(config: str, key: str) -> bool:

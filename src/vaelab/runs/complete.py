@@ -5,10 +5,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaelab.runs.validate import check
+from vaelab.runs.arguments import check_arguments
+from vaelab.runs.validate import MODEL_PARTS, check
 from vaelab.signals import Stop
 
 Metrics = dict[str, float]
+OF_MODELS = (*(part for part in MODEL_PARTS if part != "data"), "optimizer", "initialization", "weight_prior")
 
 
 def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
@@ -24,7 +26,9 @@ def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) ->
     from vaelab.runs.processes.cores import limit_threads
 
     limit_threads()
+    check_arguments(cfg, *OF_MODELS)
     check_parts(cfg)
+    check_arguments(cfg)  # of the others, whose classes import Lightning
     from vaelab.runs.execute import complete
     from vaelab.runs.processes.seeds import complete_seeds, members_of
     from vaelab.runs.rehearsal import rehearse

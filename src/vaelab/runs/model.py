@@ -8,18 +8,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vaelab.distributions import different_domains
 from vaelab.errors import ConfigError
 from vaelab.estimators import BY_NAME, Estimator, Several, refused
 from vaelab.heads import Head
-from vaelab.networks import Network
 from vaelab.objectives import Objective
 from vaelab.pixels import check_pixels
 from vaelab.priors import Prior
 from vaelab.runs.configuration import num_levels
+from vaelab.runs.own_code import is_own, name_of
+from vaelab.runs.probes.calls import called, check_kind
+from vaelab.runs.probes.model import DRAWS, check_model, probing
+from vaelab.runs.probes.training import check_estimate, check_objective
 from vaelab.runs.validate import processes_of, refusing
 from vaelab.security.allow_list import entries
-from vaelab.vae import VAE
+from vaelab.vae import VAE, Conditional
 
 SMALL = (1, 8, 8)  # the shape of an image that suits every class of vaelab's alone
 
@@ -34,8 +36,7 @@ def check_parts(cfg: DictConfig) -> None:
         build_weight_prior(cfg.get("weight_prior"))
     shared = cfg.model.get("_target_") == "vaelab.vae.make_shared_vae"
     if not shared and is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
-        with refusing("the model"):
-            vae = model_for(cfg, SMALL)
+        vae = model_for(cfg, SMALL)
         if is_ours(cfg, "objective"):
             build_objective(cfg.objective, processes_of(cfg.runtime), vae)
         if is_ours(cfg, "estimator"):
@@ -70,11 +71,14 @@ def build_objective(node: Mapping[str, Any], num_processes: int, vae: VAE) -> Ob
     with torch.no_grad(), vae.mode(training=True):
         q = vae.encode(vae.blank())
     with torch.no_grad(), vae.mode(training=False):
-        reason = objective.refusal(vae)
+        reason = called(objective, objective.refusal, vae, method="refusal")
     if objective.follows_samples and not q.has_rsample:
         reason = "needs samples of q(z|x) that carry a gradient: type encoder=gaussian, or objective=rws"
+        if is_own(vae.encoder.head):
+            reason += f", or have {name_of(vae.encoder.head)}.forward return a distribution with rsample"
     if reason:
         raise ConfigError(f"{type(objective).__name__} {reason}")
+    check_objective(objective, vae)
     return objective
 
 
@@ -93,40 +97,22 @@ def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
     return prior
 
 
-def check_kind(key: str, found: object, expected: type) -> None:
-    """Refuse an object that is not an instance of `expected`; `key` names the object in the configuration."""
-    if not isinstance(found, expected):
-        raise ConfigError(f"{key}._target_ gives a {type(found).__name__}, expected an instance of {expected.__name__}")
-
-
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
-    """Build the model for events of this shape. Refuse parts of the wrong class."""
-    parts = [instantiate(part_without_network(cfg[name])) for name in ("encoder", "decoder")]
-    networks = [instantiate(cfg[name].get("network") or cfg.network) for name in ("encoder", "decoder")]
-    vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
+    """Build the model for events of this shape. Refuse parts of the wrong class, and parts that break their contract."""
+    parts, networks = [], []
+    for name, draws in (("encoder", ()), ("decoder", DRAWS)):
+        parts.append(instantiate(part_without_network(cfg[name])))
+        key = f"{name}.network" if cfg[name].get("network") else "network"
+        networks.append(probing(instantiate(OmegaConf.select(cfg, key)), key, draws))
+    with refusing("the model"):
+        vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
+    check_kind("model", vae, VAE)
     check_kind("prior", vae.prior, Prior)
     for name in ("encoder", "decoder"):
-        part = getattr(vae, name)
-        check_kind(f"{name}.network", part.network, Network)
-        check_kind(f"{name}.head", part.head, Head)
-    head = vae.decoder.head
-    if missing := [name for name in ("pixels", "measure") if not hasattr(head, name)]:
-        raise ConfigError(
-            f"{type(head).__name__} does not declare its {missing[0]}: add a class attribute {missing[0]}"
-        )
-    check_latents(vae)
+        check_kind(name, getattr(vae, name), Conditional)
+        check_kind(f"{name}.head", getattr(vae, name).head, Head)
+    check_model(vae)
     return vae
-
-
-def check_latents(vae: VAE) -> None:
-    """Refuse an encoder and a prior whose z range over different sets, such as discrete and real numbers."""
-    with torch.no_grad(), vae.mode(training=False):
-        found = different_domains(vae.encode(vae.blank()), vae.latent_prior())
-    if found:
-        raise ConfigError(
-            f"expected q(z|x) and p(z) over one set, found {found[0]} and {found[1]}: type prior=bernoulli only with "
-            "encoder=relaxed_bernoulli, and prior=categorical only with encoder=relaxed_categorical"
-        )
 
 
 def part_without_network(part: DictConfig) -> DictConfig:
@@ -145,8 +131,11 @@ def check_estimator(estimator: Any, vae: VAE) -> None:
             f"estimator._target_ names {type(estimator).__name__}, expected a class with the members of "
             "vaelab.estimators.Estimator: name, label, unbiased, part_size, refusal(vae) and __call__(vae, x)"
         )
-    several = estimator.estimators.values() if isinstance(estimator, Several) else [estimator]
-    refusals = [one.refusal(vae) for one in several]
+    several = list(estimator.estimators.values()) if isinstance(estimator, Several) else [estimator]
+    refusals = [called(one, one.refusal, vae, method="refusal") for one in several]
     if all(refusals):
         others = " or ".join(sorted(BY_NAME.keys() - refused(vae)))
         raise ConfigError(f"estimator={estimator.name}: {refusals[0]}: type estimator={others}")
+    for one, reason in zip(several, refusals, strict=True):
+        if reason is None and is_own(one):
+            check_estimate(one, vae)

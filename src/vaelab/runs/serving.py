@@ -1,6 +1,7 @@
 """Build a model for the data at hand, make the data serve the pixels that it models, and check that they suit it."""
 
 import logging
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -10,7 +11,6 @@ from vaelab.data import ImageData
 from vaelab.errors import ConfigError
 from vaelab.estimators import refused
 from vaelab.heads import OverLevels
-from vaelab.pixels import MEASURES
 from vaelab.randomness import seed_draws
 from vaelab.runs.model import model_for
 from vaelab.runs.validate import refusing
@@ -44,11 +44,6 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
     if head.pixels != "binary" and data.binarize != "dynamic":
         log.warning("data.binarize=%s has no effect: the decoder has pixels=%s", data.binarize, head.pixels)
     data.serve(head.pixels)
-    if head.measure != MEASURES[head.pixels]:
-        raise ConfigError(
-            f"{type(head).__name__} declares pixels={head.pixels} and measure={head.measure}, expected "
-            f"measure={MEASURES[head.pixels]} for these pixels: correct one of the two"
-        )
     if head.pixels == "levels" and (num_levels := getattr(head, "num_levels", data.num_levels)) != data.num_levels:
         raise ConfigError(
             f"{type(head).__name__} models {num_levels} levels, but pixels of {data.name} have {data.num_levels}: "
@@ -60,10 +55,10 @@ def serve_pixels(data: ImageData, vae: VAE) -> None:
 def check_support(vae: VAE, data: ImageData) -> None:
     """Draw one block of each split, and refuse data outside the support of the decoder's likelihood."""
     with vae.mode(training=False):
-        support = vae.decode(vae.latent_prior().sample((1,))).support
+        support: Any = vae.decode(vae.latent_prior().sample((1,))).support
     for split in data.split:
         x = data.draw_block(split, next(iter(data.blocks(split))))
-        if support is None or not support.check(x).all():
+        if not support.check(x).all():
             raise ConfigError(
                 f"{data.name} serves {data.pixels} pixels between {x.min():g} and {x.max():g}, outside the support "
                 f"{support} of {type(vae.decoder.head).__name__}: choose another decoder, or correct its head's pixels"

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, DataError
 from vaelab.runs.configuration import CONF, short_key
+from vaelab.runs.own_code import failure_of
 from vaelab.security.untrusted import reason_of
 
 AT_LEAST = {"seed": 0, "data.seed": 0, "latent_dim": 1, "batch_size": 1} | {
@@ -169,12 +171,19 @@ def _typed(value: Any) -> str:
 
 @contextmanager
 def refusing(part: str, errors: tuple[type[Exception], ...] = (TypeError, ValueError)) -> Iterator[None]:
-    """Turn the errors of a class that was given the wrong arguments into a ConfigError that names the `part`."""
+    """Turn the errors of a class that was given the wrong arguments into a ConfigError that names the `part`.
+
+    So is any error of the user's own code; the message then names the function and the line.
+    """
     try:
         yield
-    except ConfigError:
+    except (ConfigError, DataError, InstantiationException):  # they say all of this themselves
         raise
-    except errors as error:
+    except Exception as error:
+        if own := failure_of(error):
+            raise ConfigError(own) from error
+        if not isinstance(error, errors):
+            raise
         kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
         where = f"(in the configuration of {part}; HYDRA_FULL_ERROR=1 shows where)"
         raise ConfigError(f"{kind}{reason_of(error)} {where}") from error

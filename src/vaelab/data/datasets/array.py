@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.base import ImageData
-from vaelab.data.reading import read_array, read_pictures
+from vaelab.data.reading import folders_of, picture_files, read_array, read_pictures
 from vaelab.data.splits import Split, Splits, shuffled_split, sizes_of, stratified_split
 from vaelab.errors import DataError
 
@@ -27,8 +27,9 @@ class Array(ImageData):
             0 .. num_levels - 1 of any real dtype.
         channels: which axis of 4 holds the channels, `first` for `[N, C, H, W]` or `last` for `[N, H, W, C]`; None: the
             one that has size 1 or 3.
-        labels: path of N integers in a .npy or .npz file, likewise, or None. Labels colour figures and stratify the
-            split.
+        labels: path of N integers in a .npy or .npz file, likewise; `none` for no labels; or None for those of a folder
+            of pictures: the sub-folders by name, if every picture lies in one and there are several. Labels colour
+            figures and stratify the split.
         fractions: the shares of train, val and test.
         num_levels: how many values a pixel can have, 2 .. 256. An array of booleans has 2.
         kwargs: see `ImageData`.
@@ -65,25 +66,43 @@ class Array(ImageData):
             raise ValueError(f"data.channels must be first, last or null, found {channels!r}")
         self.channels: Channels | None = channels
         self.file = _below_data_dir("data.file", file)
-        self.labels_file = None if labels is None else _below_data_dir("data.labels", labels)
+        self.by_folder = labels is None
+        self.labels_file = None if labels in (None, "none") else _below_data_dir("data.labels", labels)
+        self.label_names: list[str] = []  # of labels 0, 1, ... that are sub-folders
         self.fractions = shares.tolist()
         self.num_levels = num_levels
         super().__init__(**kwargs)
         self._warn()
 
     def splits(self) -> Splits:
-        images = self._images(Path(self.data_dir) / self.file)
-        if self.labels_file is None:
+        path = Path(self.data_dir) / self.file
+        files = picture_files(path) if path.is_dir() else []
+        images = self._images(path, files)
+        labels = self._labels(path, files, len(images))
+        if labels is None:
             return shuffled_split(Split(images), sizes_of(self.fractions, len(images)), self.seed)
-        labels = _labels(Path(self.data_dir) / self.labels_file, len(images))
-        return stratified_split(Split(images, labels), self.seed, self.fractions)
+        splits = stratified_split(Split(images, labels), self.seed, self.fractions)
+        if self.label_names and not all(map(len, splits.values())):
+            raise DataError(
+                f"{path} has sub-folders of so few pictures that none would be in one of the splits: type "
+                "data.labels=none, because sub-folders are labels otherwise"
+            )
+        return splits
 
     def record(self) -> dict[str, Any]:
-        return super().record() | {"file": self.file, "fractions": self.fractions}
+        labels = {"labels": self.label_names} if self.label_names else {}
+        return super().record() | {"file": self.file, "fractions": self.fractions} | labels
 
-    def _images(self, path: Path) -> NDArray[np.uint8]:
-        if path.is_dir():
-            return _channels_first(_levels(read_pictures(path), path, self.num_levels), "last", path)
+    def _labels(self, path: Path, files: Sequence[Path], number: int) -> NDArray[np.integer] | None:
+        if self.labels_file is not None:
+            return _read_labels(Path(self.data_dir) / self.labels_file, number)
+        folders = folders_of(files, path) if self.by_folder else []
+        self.label_names = sorted({*folders})
+        return np.array([self.label_names.index(folder) for folder in folders]) if folders else None
+
+    def _images(self, path: Path, files: Sequence[Path]) -> NDArray[np.uint8]:
+        if files:
+            return _channels_first(_levels(read_pictures(files), path, self.num_levels), "last", path)
         expected = "booleans or integers or real numbers [N, H, W], [N, C, H, W] or [N, H, W, C]"
         array = read_array(path, expected, "biuf", (3, 4))
         return _channels_first(_levels(array, path, self.num_levels), self.channels, path)
@@ -125,7 +144,7 @@ def _channels_first(images: NDArray[np.uint8], channels: Channels | None, path: 
     return images if channels == "first" else np.moveaxis(images, 3, 1)
 
 
-def _labels(path: Path, number: int) -> NDArray[np.integer]:
+def _read_labels(path: Path, number: int) -> NDArray[np.integer]:
     labels = np.array(read_array(path, "integers [N]", "iu", (1,)))
     if len(labels) != number:
         raise DataError(f"{path} holds {len(labels)} labels for {number} pictures: expected one for each")
@@ -135,7 +154,9 @@ def _labels(path: Path, number: int) -> NDArray[np.integer]:
 def _below_data_dir(key: str, file: str | None) -> str:
     path = PureWindowsPath(file or "")  # knows the separators of all systems: a run folder may move to another
     if path.anchor or not path.parts or ".." in path.parts:
+        folder = path.parent.as_posix() if path.is_absolute() or path.root else "FOLDER"
         raise ValueError(
-            f"{key} must be a path below data_dir, found {file!r}: type data_dir=FOLDER {key}={path.name or 'mine.npy'}"
+            f"{key} must be a path below data_dir, found {file!r}: type data_dir={folder} "
+            f"{key}={path.name or 'mine.npy'}"
         )
     return path.as_posix()

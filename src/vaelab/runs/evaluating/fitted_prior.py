@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 
 from vaelab.data import ImageData
@@ -14,7 +15,8 @@ from vaelab.files import replacing
 from vaelab.priors import Prior
 from vaelab.randomness import seed_draws
 from vaelab.runs.evaluating.cache import load_columns
-from vaelab.runs.model import check_kind
+from vaelab.runs.probes.calls import check_kind, untouched
+from vaelab.runs.probes.model import check_prior
 from vaelab.runs.validate import refusing
 from vaelab.security.allow_list import HYDRAS
 from vaelab.vae import VAE
@@ -41,6 +43,8 @@ class FittedPrior:
         with refusing("the prior"):
             self.prior = instantiate(node)(vae.prior.latent_shape, vae.prior.event_shape).eval()
         check_kind("prior", self.prior, Prior)
+        with untouched(vae, self.prior), torch.no_grad():
+            check_prior(self.prior, vae.encoder)
         if reason := refusal(vae, self.prior):
             learnt = "the prior= that it was trained with and prior.learned=true"
             other = learnt if vae.encoder.head.discrete else "prior=mixture"
