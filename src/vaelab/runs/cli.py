@@ -24,6 +24,7 @@ from vaelab.errors import ConfigError, DataError, message_of
 from vaelab.files import FULL
 from vaelab.runs.command_line import hydra_words
 from vaelab.runs.configuration import CONF, contents
+from vaelab.runs.keys import check_keys, reworded
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact
 from vaelab.signals import Interrupted, heeding
@@ -78,7 +79,7 @@ def _main(config: str, task: Callable[[], Any]) -> None:
         if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
             show_traceback(error)
             sys.exit(1)
-        refuse(error if ours else ConfigError(one_line(error)))
+        refuse(reworded(config, error) if ours else ConfigError(one_line(error)))
 
 
 def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
@@ -92,6 +93,7 @@ def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         log.warning("hydra.job.chdir=true changes nothing: relative paths begin where the command was typed")
     try:
         check_complete(cfg)
+        check_keys(cfg)
         return function(OmegaConf.create(contents(cfg)))
     except Exception as error:
         folder = Path(hydra_cfg.runtime.output_dir)

@@ -1,8 +1,11 @@
 """What a user types, put as Hydra reads it."""
 
+import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -15,7 +18,10 @@ from omegaconf import OmegaConf
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import CONF, RUNTIME
 from vaelab.runs.folder.identity import Flat, flatten
+from vaelab.runs.keys import of_file
 from vaelab.security.redaction import at_home
+
+SHOWN = ("vaelab", "torch", "pytorch-lightning", "hydra-core")  # packages that `--version` names
 
 
 def hydra_words(config: str, words: Sequence[str]) -> list[str]:
@@ -31,6 +37,9 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
         if flag and (_depth(top, flag[1]) or _depth(top.get(RUNTIME, {}), flag[1])):
             typed = f"{flag[1]}={flag[2] or 'VALUE'}"
             raise ConfigError(f"{word} must have no hyphens: type {typed}, and ${{args_no_hyphens}} in a W&B sweep")
+    if "--version" in words:
+        print(", ".join(f"{name} {version(name)}" for name in SHOWN), f"python {platform.python_version()}", sep=", ")
+        sys.exit(0)
     parser = get_args_parser()
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue] # instead of printing the usage of all flags
     typed = parser.parse_intermixed_args(list(words))
@@ -105,15 +114,9 @@ def _is_text(config: str, key: str) -> bool:
     values, parts = [flatten(_keys(config)[0]).get(key)], key.split(".")
     for i in range(1, len(parts)):  # files of a group
         for file in sorted(Path(CONF, *parts[:i]).glob("*.yaml")):
-            values.append(_flat(file).get(".".join(parts[i:])))
+            values.append(of_file(file).get(".".join(parts[i:])))
     number = r"\$\{([\w.]+|num_levels:)\}"  # a reference to another key may be a number
     return any(value == [] or (isinstance(value, str) and not re.fullmatch(number, value)) for value in values)
-
-
-@cache
-def _flat(file: Path) -> Flat:
-    """Return the values of a file by their dotted keys."""
-    return flatten(cast(Flat, OmegaConf.to_container(OmegaConf.load(file))))
 
 
 @cache

@@ -16,6 +16,7 @@ from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.identity import identity
 from vaelab.runs.folder.names import fixed_settings, key_of, swept_values
+from vaelab.runs.keys import check_keys
 from vaelab.runs.processes.seeds import members_of, over_seeds
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
@@ -93,6 +94,7 @@ class Sweep:
         config = contents(composed)
         cfg = OmegaConf.create(config)
         check_complete(cfg)
+        check_keys(OmegaConf.masked_copy(composed, list(config)))
         check(cfg, several=True)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         task = [str(override) for override in composed.hydra.overrides.task]
