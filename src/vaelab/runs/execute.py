@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -26,12 +27,13 @@ from vaelab.runs.tracking.curves import Curves
 from vaelab.runs.tracking.wandb_runs import sync_line
 from vaelab.runs.validate import processes_of, refusing
 from vaelab.security.checkpoint_scan import check_resumable
-from vaelab.signals import Stop, heeding
+from vaelab.signals import Interrupted, Stop, heeding
 from vaelab.training import VAEModule
 from vaelab.training.other_callbacks import naming_callbacks
 from vaelab.training.step import Together
 
 Parts = tuple[ImageData, VAEModule, Trainer]
+log = logging.getLogger(__name__)
 
 
 def complete(
@@ -85,12 +87,26 @@ def fit_and_evaluate(
     with loggers.closing(logger), naming_callbacks(trainer):
         if this_process()[0] == 0:
             trainer.loggers = [*([logger] if logger else []), Curves(folder.path, folder.samples_seen, module)]
-        with stop.patiently():
-            trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
-        metrics = evaluate_last_and_best(trainer, module, data, folder.path)
+        with saying_how_to_go_on(trainer, module, folder.path):
+            with stop.patiently():
+                trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
+            metrics = evaluate_last_and_best(trainer, module, data, folder.path)
         with stop.excusing():
             loggers.summarize(logger, metrics, module.comparability(data))
         return metrics, module.ended_by
+
+
+@contextmanager
+def saying_how_to_go_on(trainer: Trainer, module: VAEModule, path: Path) -> Iterator[None]:
+    """After a signal, say how far the run was, and what to type."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        of = f" of {trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        epoch = -(-module.steps // module.data.batches_per_epoch)
+        where = os.path.relpath(path)
+        log.warning("stopped in epoch %d%s: type the same command again, and %s goes on", epoch, of, where)
+        raise
 
 
 def complete_share(
