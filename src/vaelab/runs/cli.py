@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from vaelab import errors
 from vaelab.errors import ConfigError, DataError, message_of
 from vaelab.files import FULL
-from vaelab.runs.command_line import hydra_words
+from vaelab.runs.command_line import COMMAND, command_line, hydra_words
 from vaelab.runs.configuration import CONF, contents
 from vaelab.runs.keys import check_keys, reworded
 from vaelab.runs.validate import check_complete
@@ -66,6 +66,7 @@ def _main(config: str, task: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
     try:
         with heeding():
+            os.environ[COMMAND] = command_line(sys.argv)
             sys.argv[1:] = hydra_words(config, sys.argv[1:])
             task()
     except Interrupted as interrupted:

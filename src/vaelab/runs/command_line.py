@@ -2,6 +2,7 @@
 
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,9 +20,17 @@ from vaelab.errors import ConfigError
 from vaelab.runs.configuration import CONF, RUNTIME
 from vaelab.runs.folder.identity import Flat, flatten
 from vaelab.runs.keys import of_file
-from vaelab.security.redaction import at_home
+from vaelab.security.redaction import at_home, redact
 
+COMMAND = "VAELAB_COMMAND"  # the environment variable with the command line, for the processes that do its work
 SHOWN = ("vaelab", "torch", "pytorch-lightning", "hydra-core")  # packages that `--version` names
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """Return `sys.argv` as it was typed, redacted."""
+    program = Path(argv[0])
+    typed = ["python", "-m", f"vaelab.{program.stem}"] if program.suffix == ".py" else [program.name]
+    return redact(shlex.join([*typed, *argv[1:]]))
 
 
 def hydra_words(config: str, words: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from vaelab.runs.folder.log import logging_to
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.processes.distributed import launch
+from vaelab.runs.provenance import provenance, warn_of_changed_code
 from vaelab.runs.results import Metrics, evaluate_last_and_best
 from vaelab.runs.tracking import loggers
 from vaelab.runs.tracking.curves import Curves
@@ -54,10 +55,12 @@ def complete(
         if folder.given_id is not None:
             folder.adopt_given_id()
             loggers.log_finished(instantiate(cfg.runtime.logger)(folder, group), folder)
+        warn_of_changed_code(path)
         ended = f"a callback ended it: {folder.ended_by}; " if folder.ended_by else ""
         return folder.metrics, f"finished before: {os.path.relpath(path)} ({ended}rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
     record = {"data": data.record(), "comparability": module.comparability(data)}
+    record["provenance"] = provenance(contents(cfg), module)
     with folder.running(record, num_processes, check=partial(check_resumable, module)):
         if num_processes == 1:
             metrics, ended_by = fit_and_evaluate(cfg, parts, folder, group, stop, together)

@@ -1,6 +1,7 @@
 """Run a sweep: plan its jobs, skip those that are done, launch the others, and report how each ended."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vaelab.errors import ConfigError, RunFolderError, SweepError
+from vaelab.runs.command_line import COMMAND
 from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.contents import read_metrics
@@ -18,6 +20,7 @@ from vaelab.runs.folder.identity import identity
 from vaelab.runs.folder.names import fixed_settings, key_of, swept_values
 from vaelab.runs.keys import check_keys
 from vaelab.runs.processes.seeds import members_of, over_seeds
+from vaelab.runs.provenance import warn_of_changed_code
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.sweeps.folder import Job, SweepFolder
@@ -97,6 +100,7 @@ class Sweep:
         check_keys(OmegaConf.masked_copy(composed, list(config)))
         check(cfg, several=True)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
+        environment[COMMAND] = os.environ.get(COMMAND, "")  # a cluster's job has another environment
         task = [str(override) for override in composed.hydra.overrides.task]
         swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
         swept |= set(self.config.hydra.sweeper.get("params") or {})
@@ -121,6 +125,8 @@ def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
     try:
         members = members_of(cfg, path)
         if all(member.finished for member in members):
+            for member in members:
+                warn_of_changed_code(member.path)
             return Outcome("done", value_of(over_seeds([read_metrics(member.path) for member in members])))
         failed = [job for member in members if (job := Job(member.path)).state in ("failed", "killed")]
         return Outcome("failed", error=failed[0].error) if failed and not cfg.runtime.retry_failed else None

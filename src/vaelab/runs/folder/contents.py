@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -208,3 +208,26 @@ def other_environment(path: Path, here: dict[str, Any]) -> list[str]:
         for name, effect in effects.items()
         if there.get(name) not in (None, here[name])
     ]
+
+
+def stored_classes(path: Path) -> dict[str, str]:
+    """Return a hash of the source of each class of the user's own with which the run in `path` was trained."""
+    stored = read_json(path / "record.json").get("provenance")
+    classes = stored.get("classes") if isinstance(stored, dict) else None
+    return classes if isinstance(classes, dict) else {}
+
+
+def other_code(path: Path, classes: Mapping[str, str], effect: str) -> list[str]:
+    """Return a warning if the source of classes of the user's own differs from that in `record.json`."""
+    there = stored_classes(path)
+    changed = [name for name, here in classes.items() if there.get(name) not in (None, here)]
+    return [f"{', '.join(changed)} changed since the run began, so {effect}"] if changed else []
+
+
+def with_former_code(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a run that goes on, with the provenance of earlier attempts by other code."""
+    new, former = record.get("provenance"), read_json(path / "record.json").get("provenance")
+    if not isinstance(new, dict) or not isinstance(former, dict):
+        return record
+    before = former.pop("before", [])
+    return record | {"provenance": new | {"before": before if former == new else [*before, former]}}
