@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
-from vaelab.runs.configuration import CONF, contents, short_key
+from vaelab.runs.configuration import CONF, contents, short_key, usual_choices
 from vaelab.runs.folder.identity import Flat, flatten
 
 TRAINER = "pytorch_lightning.Trainer"  # takes what the node `trainer` holds
@@ -164,14 +164,11 @@ def _of_all(config: str, typed: str) -> str:
 
 def _all_names(config: str) -> set[str]:
     """Return the groups of a configuration and the keys that any choice has, as they are typed."""
-    top = Path(CONF, f"{config}.yaml")
-    names = {short_key(name) for name in flatten(_loaded(top))}
-    for entry in OmegaConf.load(top).defaults:
-        group = short_key(next(iter(entry), "").replace("/", ".")) if OmegaConf.is_dict(entry) else ""
-        names |= {group} - {""}
-        for file in Path(CONF, *next(iter(entry)).split("/")).glob("*.yaml") if group and "@" not in group else ():
-            if not is_global(file):
-                names |= {f"{group}.{name}" for name in of_file(file)}
+    names = {short_key(name) for name in flatten(_loaded(Path(CONF, f"{config}.yaml")))}
+    for group in filter(lambda group: "@" not in group, usual_choices(config)):
+        typed = short_key(group.replace("/", "."))
+        files = [file for file in Path(CONF, group).glob("*.yaml") if not is_global(file)]
+        names |= {typed} | {f"{typed}.{name}" for file in files for name in of_file(file)}
     return names
 
 
