@@ -23,6 +23,7 @@ from vaelab.runs.keys import of_file
 from vaelab.security.redaction import at_home, redact
 
 COMMAND = "VAELAB_COMMAND"  # the environment variable with the command line, for the processes that do its work
+LOGGER = f"{RUNTIME}/logger"
 SHOWN = ("vaelab", "torch", "pytorch-lightning", "hydra-core")  # packages that `--version` names
 
 
@@ -81,6 +82,7 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
       of its parts exist below the `runtime` node of `conf/CONFIG.yaml` than at the top.
     - `trainer.detect_anomaly=true` adds an argument of Lightning's Trainer, whose constructor refuses unknown ones.
     - `data_dir=~/data` names the home folder.
+    - `logger=[wandb,tensorboard]` adds a node for each logger after the first; W&B is always the first.
     - `name=1e5` stays a text, because the value of `name` in `conf/` is a text.
     """
     top, groups = _keys(config)
@@ -93,8 +95,17 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
             key = f"{RUNTIME}{'/' if f'{RUNTIME}/{key}' in groups else '.'}{key}"
         elif not sign and key.startswith("trainer.") and _depth(top, key) == 1:
             sign = "++"
-        found.append(sign + key + equals + _literal(config, key, value))
+        several = re.fullmatch(r"\[(.*)\]", value) if key == LOGGER else None
+        first, *others = _each(several[1]) if several else [value]
+        found.append(sign + key + equals + _literal(config, key, first))
+        found += [f"+{LOGGER}@{RUNTIME}.loggers.{other}={other}" for other in others]
     return found
+
+
+def _each(names: str) -> list[str]:
+    """Return the loggers in a list, each once, and W&B first."""
+    typed = [name.strip() for name in names.split(",") if name.strip()] or ["none"]
+    return sorted(dict.fromkeys(typed), key=lambda name: name != "wandb")
 
 
 def _literal(config: str, key: str, value: str) -> str:

@@ -26,7 +26,7 @@ from vaelab.runs.results import Metrics, evaluate_last_and_best
 from vaelab.runs.tracking import loggers
 from vaelab.runs.tracking.curves import Curves
 from vaelab.runs.tracking.wandb_runs import sync_line
-from vaelab.runs.validate import processes_of, refusing
+from vaelab.runs.validate import logger_nodes, processes_of, refusing
 from vaelab.security.checkpoint_scan import check_resumable
 from vaelab.signals import Interrupted, Stop, heeding
 from vaelab.training import VAEModule
@@ -85,17 +85,19 @@ def fit_and_evaluate(
     data, module, trainer = parts
     module.together, module.stop = together, stop
     cast(CheckpointFiles, trainer.strategy.checkpoint_io).before_write = folder.begin
+    makers = logger_nodes(cfg.runtime) if this_process()[0] == 0 else []
     with refusing("the logger"):
-        logger = instantiate(cfg.runtime.logger)(folder, group) if this_process()[0] == 0 else None
-    with loggers.closing(logger), naming_callbacks(trainer):
+        made = [logger for node in makers if (logger := instantiate(node)(folder, group))]
+    with loggers.each_closing(made), naming_callbacks(trainer):
         if this_process()[0] == 0:
-            trainer.loggers = [*([logger] if logger else []), Curves(folder.path, folder.samples_seen, module)]
+            trainer.loggers = [*made, Curves(folder.path, folder.samples_seen, module)]
         with saying_how_to_go_on(trainer, module, folder.path):
             with stop.patiently():
                 trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
             metrics = evaluate_last_and_best(trainer, module, data, folder.path)
         with stop.excusing():
-            loggers.summarize(logger, metrics, module.comparability(data))
+            for logger in made:
+                loggers.summarize(logger, metrics, module.comparability(data))
         return metrics, module.ended_by
 
 

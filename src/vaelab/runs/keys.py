@@ -157,7 +157,7 @@ def _of_all(config: str, typed: str) -> str:
     near = [there + one for one in get_close_matches(rest[0], beside, 1)]
     if not there:
         near += [last[one] for one in get_close_matches(typed, last, 1, 0.8)]
-        near += [name for name in sorted(names) if typed in name.rpartition(".")[2]]
+        near += [name for name in sorted(names, key=len) if typed in name.rpartition(".")[2]]
     meant = f"did you mean {near[0]}?" if near else "--help lists the keys"
     return f"{typed} is unknown: {meant}" + (f" (or +{typed}= for a further argument of a class)" if there else "")
 

@@ -90,7 +90,8 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS, several: bool = False) 
     if OmegaConf.select(cfg, "runtime.stacked") and (shared or cfg.compile or cfg.on_nan != "stop"):
         raise ConfigError("stacked=true needs compile=false, on_nan=stop and devices=1: type these, or stacked=false")
     if "runtime.logger" in parts:
-        check_logger(cfg.runtime.logger, several or cfg.runtime.seeds > 1)
+        for node in logger_nodes(cfg.runtime):
+            check_logger(node, several or cfg.runtime.seeds > 1)
 
 
 def check_compiler() -> None:
@@ -102,6 +103,11 @@ def check_compiler() -> None:
         get_cpp_compiler()
     except InvalidCxxCompiler as error:
         raise ConfigError("compile=true needs a C++ compiler: install g++, or type compile=false") from error
+
+
+def logger_nodes(runtime: DictConfig) -> list[DictConfig]:
+    """Return the nodes of a run's loggers: `logger`, and those of `loggers` if it has several."""
+    return [runtime.logger, *(runtime.get("loggers") or {}).values()]
 
 
 def check_logger(node: DictConfig, several: bool) -> None:
