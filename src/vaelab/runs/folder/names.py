@@ -45,18 +45,20 @@ def known_by_hash(path: Path, config: dict[str, Any]) -> Path:
 
 
 def run_name(_root_: DictConfig) -> str:
-    """Return the name of a single run's folder: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`.
+    """Return the name of a single run's folder: `name-HASH`, or what `_usual_prefix` says and the hash."""
+    return shortened(f"{_safe(_root_.runtime.name or _usual_prefix(_root_))}-{identity(plain(_root_))}")
 
-    Choices of the model and the objective that are not the default stand before the latent size.
+
+def _usual_prefix(cfg: DictConfig) -> str:
+    """Return `data-decoder-zLATENT-sSEED`; before the latent size stand the choices of `TOLD` that are not the default.
+
+    The name of an array's file follows the data.
     """
-    cfg, choices, usual = _root_, _root_.hydra.runtime.choices, usual_choices("train")
-    told = [group for group in usual if group.split("@")[0] in TOLD and choices.get(group) not in (None, usual[group])]
-    file = OmegaConf.select(cfg, "data.file")
-    data = f"{choices.data}-{Path(str(file)).stem}" if file else choices.data
+    choices, usual, file = cfg.hydra.runtime.choices, usual_choices("train"), OmegaConf.select(cfg, "data.file")
+    told = [group for group in usual if group.split("@")[0] in TOLD and choices[group] not in (None, usual[group])]
     unusual = [f"{group.rpartition('@')[2]}_{choices[group]}" for group in told]
-    parts = [data, choices.decoder, *unusual, f"z{cfg.latent_dim}", f"s{cfg.seed}"]
-    prefix = cfg.runtime.name or "-".join(map(str, parts))
-    return shortened(f"{_safe(prefix)}-{identity(plain(cfg))}")
+    data = [choices.data, *([Path(str(file)).stem] if file else [])]
+    return "-".join(map(str, [*data, choices.decoder, *unusual, f"z{cfg.latent_dim}", f"s{cfg.seed}"]))
 
 
 def job_name(_root_: DictConfig) -> str:
