@@ -29,7 +29,7 @@ def test_training_begins_with_the_weights_of_the_other_run(name: str, finished: 
 
 
 def test_a_learnt_prior_does_not_begin_at_data_again(run_fast: Run) -> None:
-    vamp = ("prior=vamp", "prior.num_components=3")
+    vamp = ("prior=vamp", "prior.num_pseudo_inputs=3", "prior.init=data")
     path = run_fast(*vamp).path
     _, module = build(composing(*start(path, *vamp, "seed=1")))
     assert torch.equal(module.vae.prior.logits, weights(path, "best")["vae.prior.logits"])
@@ -77,7 +77,9 @@ def test_a_strangers_weights_run_no_code(copied: Path, run_fast: Run) -> None:
         def __reduce__(self):
             return os.system, (f"touch {copied / 'harm'}",)
 
-    torch.save({"state_dict": {}, "counts": {"steps": 1, "samples_seen": 1}, "x": Harm()}, copied / "checkpoints" / "best.ckpt")
+    torch.save(
+        {"state_dict": {}, "counts": {"steps": 1, "samples_seen": 1}, "x": Harm()}, copied / "checkpoints" / "best.ckpt"
+    )
     line = ("initialization=from_run", f"initialization.run_dir={copied}", "seed=5")
     assert_one_line(run_fast(*line, code=FAILURE), "best.ckpt cannot be loaded")
     assert not (copied / "harm").exists()

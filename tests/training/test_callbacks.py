@@ -14,9 +14,9 @@ from PIL import Image
 from tests.helpers.commands import Outcome, Run, fast, results, run_main, weights
 from tests.helpers.training import assert_same_state, fit, same, script_validations, scripted_bound
 from vaelab import train
+from vaelab.randomness import seed_draws
 from vaelab.runs.build import build
 from vaelab.runs.folder.contents import read_config
-from vaelab.randomness import seed_draws
 from vaelab.training import Figures, ProgressBar, VAEModule, progress
 
 ALWAYS = {"reconstructions", "predictive_check", "samples", "latent", "kl_per_dimension"}

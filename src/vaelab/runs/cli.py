@@ -48,7 +48,7 @@ def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[],
         @hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.name)
         @functools.wraps(function)
         def task(cfg: DictConfig) -> Any:
-            return _call(function, cfg)
+            return _call(config, function, cfg)
 
         @functools.wraps(function)
         def main() -> None:
@@ -83,7 +83,7 @@ def _main(config: str, task: Callable[[], Any]) -> None:
         refuse(reworded(config, error) if ours else ConfigError(one_line(error)))
 
 
-def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+def _call(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Call the function in the folder where the command was typed, because relative paths start there.
 
     Report a user's error here, because Hydra would print more than one line.
@@ -94,7 +94,7 @@ def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         log.warning("hydra.job.chdir=true changes nothing: relative paths begin where the command was typed")
     try:
         check_complete(cfg)
-        check_keys(cfg)
+        check_keys(config, cfg)
         return function(OmegaConf.create(contents(cfg)))
     except Exception as error:
         folder = Path(hydra_cfg.runtime.output_dir)

@@ -61,7 +61,12 @@ def choices() -> str:
 def usual_choices(config: str) -> dict[str, str | None]:
     """Return the choice of each group in the defaults list of `conf/CONFIG.yaml`, such as `network@encoder.network`."""
     entries = OmegaConf.to_container(OmegaConf.load(Path(CONF, f"{config}.yaml")).defaults)
-    found = {group: choice for entry in cast(list[Any], entries) if isinstance(entry, dict) for group, choice in entry.items()}
+    found = {
+        group: choice
+        for entry in cast(list[Any], entries)
+        if isinstance(entry, dict)
+        for group, choice in entry.items()
+    }
     return {group: choice for group, choice in found.items() if not group.startswith("override ")}
 
 

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from hydra._internal.utils import _locate
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
@@ -23,8 +23,8 @@ ABOUT_MAKING = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  
 Unread = Iterator[tuple[str, Iterable[str]]]
 
 
-def check_keys(cfg: DictConfig) -> None:
-    """Refuse a key that nothing reads, and a text where `conf/` has a number.
+def check_keys(config: str, cfg: DictConfig) -> None:
+    """Refuse a key that nothing reads, and a text where `conf/` has a number, in what `conf/CONFIG.yaml` composes to.
 
     An argument that is not in `conf/` must be one of its class, which is imported to see; `**kwargs` takes any. A key
     of the user's own may stand at the top if `${...}` refers to it.
@@ -32,9 +32,9 @@ def check_keys(cfg: DictConfig) -> None:
     Raises:
         ConfigError: the message names the key, and the one that was probably meant.
     """
-    hydra, found = HydraConfig.get(), contents(cfg)
+    found = contents(cfg)
     flatten(found)  # refuses a key that is no text
-    known = Known.of(str(hydra.job.config_name), hydra.runtime.choices)
+    known = Known.of(config, HydraConfig.get().runtime.choices)
     for key, others in known.unread(found):
         if not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", str(OmegaConf.to_container(cfg))):
             raise ConfigError(f"{short_key(key)} is unknown: {_meant(key, others)}")
@@ -73,9 +73,16 @@ class Known:
             key = f"{prefix}{name}"
             if isinstance(value, Mapping) and "_target_" in value and (name in names or of_parts):
                 yield from self.not_taken(value, f"{key}.")
-            elif isinstance(value, Mapping) and value and (of_parts or (key in self.groups and not self.below(f"{key}."))):
-                choose = f"{short_key(key)}= with a choice from --help" if key in self.groups else f"+{key}._target_="
-                raise ConfigError(f"{short_key(key)}.{next(iter(value))} needs a class that takes it: also type {choose}")
+            elif (
+                isinstance(value, Mapping)
+                and value
+                and (of_parts or (key in self.groups and not self.below(f"{key}.")))
+            ):
+                there = ", ".join(sorted(file.stem for file in Path(CONF, key.replace(".", "/")).glob("*.yaml")))
+                needed, typed = (
+                    ("a choice", f"{key}= ({there})") if key in self.groups else ("a class", f"+{key}._target_=")
+                )
+                raise ConfigError(f"{short_key(key)}.{next(iter(value))} needs {needed}: also type {short_key(typed)}")
             elif name not in names and not (of_parts and value is None):
                 yield key, names
             elif key == "trainer":
@@ -115,7 +122,7 @@ def check_kind_of_value(key: str, value: Any, shipped: Any) -> None:
 def arguments_of(target: Any) -> list[str] | None:
     """Return the names that a class or a function takes; None if it takes any, or making it will say what is wrong."""
     try:
-        found = inspect.signature(get_object(target)).parameters
+        found = inspect.signature(_locate(target)).parameters
     except Exception:
         return None
     return None if any(one.kind is one.VAR_KEYWORD for one in found.values()) else list(found)
@@ -151,7 +158,9 @@ def _of_all(config: str, typed: str) -> str:
     if typed in names:
         return f"{typed} is not in the files that are chosen: type +{typed}= if the class takes it"
     there, *rest = "", *typed.split(".")
-    while rest[0] in (beside := {name.removeprefix(there).partition(".")[0] for name in names if name.startswith(there)}):
+    while rest[0] in (
+        beside := {name.removeprefix(there).partition(".")[0] for name in names if name.startswith(there)}
+    ):
         there += f"{rest.pop(0)}."
     last = {name.rpartition(".")[2]: name for name in sorted(names, reverse=True)}
     near = [there + one for one in get_close_matches(rest[0], beside, 1)]

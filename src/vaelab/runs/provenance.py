@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object
+from hydra._internal.utils import _locate
 from torch import nn
 
 from vaelab.runs.command_line import COMMAND
@@ -66,7 +66,7 @@ def _hashes(used: Iterable[Any]) -> Classes:
 
 def _located(name: str) -> Any:
     with suppress(Exception):  # it is gone, or fails when it is imported
-        return get_object(name)
+        return _locate(name)
 
 
 def _source(one: Any) -> str | None:

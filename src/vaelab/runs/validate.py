@@ -3,14 +3,13 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
-from vaelab.runs.configuration import CONF, short_key
+from vaelab.runs.configuration import short_key
 from vaelab.security.untrusted import reason_of
 
 AT_LEAST = {"seed": 0, "data.seed": 0, "latent_dim": 1, "batch_size": 1} | {
@@ -130,10 +129,6 @@ def check_evaluation(cfg: DictConfig) -> None:
         raise ConfigError(f"run_dir={cfg.run_dir} is one run, and sweep={cfg.runtime.sweep} several: type one of them")
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
-    for group, one in {"estimator": "an estimator", "prior": "a prior"}.items():
-        if (node := cfg.get(group)) is not None and "_target_" not in node:
-            which = ", ".join(sorted(file.stem for file in Path(CONF, group).glob("*.yaml")))
-            raise ConfigError(f"{group}.{next(iter(node))} needs {one}: also type {group}= ({which})")
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":
             check_whole(key, cfg[key], 1)

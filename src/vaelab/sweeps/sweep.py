@@ -23,6 +23,7 @@ from vaelab.runs.processes.seeds import members_of, over_seeds
 from vaelab.runs.provenance import warn_of_changed_code
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
+from vaelab.signals import Interrupted
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.launchers.base import JobsLauncher, prepare, run_jobs
@@ -55,8 +56,11 @@ class Sweep:
         if self.jobs:
             show_sweep(self.folder.path, self.jobs)
         bad = [job for job in self.jobs if job.state != "done"]
+        left = f"{len(bad)} of {len(self.jobs)} jobs are not done; type the same command to run them"
         if bad and kind is None:
-            raise SweepError(f"{len(bad)} of {len(self.jobs)} jobs are not done; type the same command to run them")
+            raise SweepError(left)
+        if bad and kind in (Interrupted, KeyboardInterrupt):
+            log.warning(left)
 
     def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[Outcome | None]:
         """Run the jobs of a batch that are not done; return the outcome of each. `lines` are the overrides of each job.
@@ -97,7 +101,7 @@ class Sweep:
         config = contents(composed)
         cfg = OmegaConf.create(config)
         check_complete(cfg)
-        check_keys(OmegaConf.masked_copy(composed, list(config)))
+        check_keys("train", OmegaConf.masked_copy(composed, list(config)))
         check(cfg, several=True)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         environment[COMMAND] = os.environ.get(COMMAND, "")  # a cluster's job has another environment

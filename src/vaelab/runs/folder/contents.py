@@ -197,13 +197,15 @@ def environment(num_processes: int = 1) -> dict[str, Any]:
     return {"versions": versions, "processes": num_processes, "threads": threads, "platform": platform.machine()}
 
 
-def other_environment(path: Path, here: dict[str, Any]) -> list[str]:
-    """Return a warning for each change of the environment that changes numbers, since the run in `path` began."""
-    there = read_json(path / "record.json").get("environment")
-    if not isinstance(there, dict):
-        return []
+def changes(path: Path, record: dict[str, Any]) -> list[str]:
+    """Return a warning for each change, since the run in `path` began, that changes its numbers from here on."""
+    stored, here = read_json(path / "record.json"), record["environment"]
+    classes = record.get("provenance", {}).get("classes", {})
+    code = other_code(path, classes, "it goes on with other code than it began with: rerun=true starts over")
+    if not isinstance(there := stored.get("environment"), dict):
+        return code
     effects = {"threads": "sums may round differently", "processes": "the noise differs from here on"}
-    return [
+    return code + [
         f"the run began with {there[name]} {name}, and now has {here[name]}: {effect}"
         for name, effect in effects.items()
         if there.get(name) not in (None, here[name])

@@ -117,8 +117,8 @@ class RunFolder:
     ) -> Iterator[None]:
         """Hold the folder's lock during the run, and record how the run ended.
 
-        `record` is what `record.json` says of the data and of the code. `check` refuses a checkpoint that training cannot resume from,
-        before anything is written.
+        `record` is what `record.json` says of the data and of the code. `check` refuses a checkpoint that training
+        cannot resume from, before anything is written.
 
         Raises:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
@@ -136,10 +136,7 @@ class RunFolder:
             if self.stored is not None:
                 contents.check_same_data(self.path, record.get("data"))
             self.resumed_from, self.samples_seen, warnings = contents.find_checkpoint(self.checkpoints, check)
-            classes = record.get("provenance", {}).get("classes", {})
-            effect = "it goes on with other code than it began with: rerun=true starts over"
-            warnings = [*contents.other_code(self.path, classes, effect), *warnings]
-            warnings = [*contents.other_environment(self.path, record["environment"]), *warnings]
+            warnings = [*contents.changes(self.path, record), *warnings]
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # left by a process that was killed
             self.status["run_id"] = self.given_id or self.status.get("run_id") or secrets.token_hex(4)

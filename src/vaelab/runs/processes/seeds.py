@@ -26,8 +26,8 @@ from vaelab.runs.folder.names import folder_of_seed
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import cores
 from vaelab.runs.processes.pool import DiedError, Pool
-from vaelab.runs.results import Metrics
 from vaelab.runs.provenance import warn_of_changed_code
+from vaelab.runs.results import Metrics
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import processes_of
 from vaelab.signals import Interrupted, Stop, heeding
