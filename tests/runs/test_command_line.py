@@ -101,6 +101,12 @@ def test_other_commands_read_texts_as_typed(config: str, typed: str, read: str) 
     assert hydra_overrides(config, [typed]) == [read]
 
 
+def test_a_list_of_loggers_is_a_node_for_each() -> None:
+    further = [f"+runtime/logger@runtime.loggers.{name}={name}" for name in ("csv", "tensorboard")]
+    assert hydra_overrides("train", ["logger=[csv, tensorboard,wandb,csv]"]) == ["runtime/logger=wandb", *further]
+    assert hydra_overrides("train", ["logger=[]"]) == ["runtime/logger=none"]
+
+
 def test_overrides_may_stand_on_both_sides_of_a_flag() -> None:
     typed = ["data=digits", "--config-dir", "~/c", "decoder=laplace", "-m", "--config-path=~/d", "seed=1,2"]
     read = ["data=digits", "decoder=laplace", "seed=1,2", "--config-dir", "/home/j e/c", "-m"]

@@ -159,7 +159,7 @@ def test_several_processes_evaluate_with_one_fit(folder: Path) -> None:
     ("typed", "words"),
     [
         ("prior=standard_normal", ["StandardNormal has no parameters", "type prior=mixture"]),
-        ("+prior.num_components=3", ["prior.num_components needs a prior: also type prior= (", "mixture"]),
+        ("+prior.num_components=3", ["prior.num_components needs a choice: also type prior= (", "mixture"]),
     ],
 )
 def test_a_prior_without_parameters_is_refused(typed: str, words: list[str], folder: Path, run_evaluate: Run) -> None:

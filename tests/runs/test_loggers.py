@@ -25,6 +25,20 @@ FIGURES = {"reconstructions", "predictive_check", "samples", "latent", "manifold
 EPOCH = 1438
 
 
+# several
+
+
+@pytest.mark.slow
+def test_several_loggers_each_get_the_run(run_fast: Run) -> None:
+    path = run_fast("logger=[csv,tensorboard,wandb]").path
+    read = only(path)
+    events = EventAccumulator(str(path / "tensorboard")).Reload()
+    assert "val/elbo" in events.Tags()["scalars"]
+    assert read.last("val/elbo")
+    assert (path / "curves.csv").exists()
+    assert read.exit_code == 0
+
+
 # W&B
 
 

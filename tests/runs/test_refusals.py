@@ -98,7 +98,7 @@ TRAIN = [
     ("logger=wandb logger.dir=a_file", USAGE, "logger.dir must be a folder", "a_file", "logger.dir=null"),
     ("logger=wandb +logger.foo=1", USAGE, "logger.foo", "wandb.init"),
     ("keep=last", USAGE, "keep must be all or best", "keep=all"),
-    ("logger=none +logger.foo=1", USAGE, "foo", "the logger"),
+    ("logger=none +logger.foo=1", USAGE, "logger.foo is unknown"),
     ("logger=wandb logger.id=mine seeds=2", USAGE, "logger.id=mine", "WANDB_RUN_ID", "leave out -m and seeds="),
     ("-m logger=wandb logger.id=mine seed=1,2", USAGE, "logger.id=mine", "WANDB_RUN_ID", "leave out -m and seeds="),
     ("--optimizer.lr=0.1", USAGE, "type optimizer.lr=0.1", "${args_no_hyphens}"),

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.helpers.commands import Outcome, Run, fast, results, run_main, weights
-from tests.helpers.training import fit, same, script_validations, scripted_bound
+from tests.helpers.training import assert_same_state, fit, same, script_validations, scripted_bound
 from vaelab import train
+from vaelab.randomness import seed_draws
 from vaelab.runs.build import build
 from vaelab.runs.folder.contents import read_config
-from vaelab.training import Figures, VAEModule
+from vaelab.training import Figures, ProgressBar, VAEModule, progress
 
 ALWAYS = {"reconstructions", "predictive_check", "samples", "latent", "kl_per_dimension"}
 
@@ -167,6 +169,21 @@ def test_figures_show_the_last_weights(run_fast: Run, monkeypatch: pytest.Monkey
     assert same(weights(path, "last"), shown)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_figures_during_training_change_no_bit(every: int, tmp_path: Path, monkeypatch: Any) -> None:
+    def draw(self: Figures, module: VAEModule) -> dict[str, Any]:
+        seed_draws(module.device, "figures", 3)
+        assert not module.vae.training
+        return {"samples": SimpleNamespace(savefig=lambda path, **kwargs: path.write_bytes(b"x"))}
+
+    monkeypatch.setattr(Figures, "draw", draw)
+    drawing = ("+callbacks.drawn._target_=vaelab.training.Figures", f"+callbacks.drawn.every_n_epochs={every}")
+    one = fit(*drawing, path=tmp_path)
+    assert_same_state(one, fit())
+    found = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.glob("figures/**/*.png"))
+    assert found == [f"figures/epoch_{epoch}/samples.png" for epoch in range(every, 3, every)]
+
+
 # collapse
 
 
@@ -217,16 +234,54 @@ def test_only_the_dimensions_below_the_threshold_are_named(run_fast: Run) -> Non
 # progress
 
 
-def test_the_bar_counts_all_optimiser_steps_and_shows_the_bounds(finished: Outcome) -> None:
-    line = next(line for line in finished.out.splitlines() if line.startswith("training"))
-    assert "30/30" in line
-    assert re.search(r"train elbo -\d+\.\d", line)
-    assert f"val elbo {results(finished.path)['val/elbo']:.1f}" in line
-    assert any(line.startswith("testing") and "2/2" in line for line in finished.out.splitlines())
+@pytest.mark.slow
+def test_on_a_terminal_a_bar_counts_all_steps_and_shows_the_bounds(run_fast: Run, monkeypatch: Any) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the stream for a terminal
+    outcome = run_fast("trainer.max_epochs=2")
+    out = re.sub("\x1b[^A-Za-z]*[A-Za-z]", "", outcome.out)
+    assert re.search(r"training .* 30/30 .* train elbo -\d+\.\d", out)
+    assert f"val elbo {results(outcome.path)['val/elbo']:.1f}" in out
+    assert re.search(r"testing .* 2/2", out)
+    assert "step 30/30" not in out
+
+
+def test_without_a_terminal_lines_tell_the_course(finished: Outcome) -> None:
+    told = [line for line in finished.out.splitlines() if line.startswith("epoch")]
+    bound = f"val elbo {results(finished.path)['val/elbo']:.1f}"
+    assert re.fullmatch(rf"epoch 2/2  step 30/30  train elbo -\d+\.\d  {bound}", told[-1])
+    assert "\x1b" not in finished.out
+    logged = (finished.path / "train.log").read_text()
+    assert all(line in logged for line in told)
+
+
+def test_lines_are_a_second_apart_and_say_the_time_left(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    bar = ProgressBar()
+    bar.start(SimpleNamespace(default_root_dir=tmp_path), "training", total=40, completed=10)  # pyright: ignore
+    for seconds, done in ((0.5, 12), (1.0, 20), (1.5, 30), (2.5, 30)):
+        now[0] = 100 + seconds
+        bar.update(completed=done)
+        bar.tell("step", progress.EVERY)
+    bar.tell("step", 0)
+    bar.stop()
+    assert capsys.readouterr().out == "step 20/40  0:00:02 left\nstep 30/40  0:00:01 left\n"
+
+
+def test_one_of_several_runs_only_logs_its_course(monkeypatch: Any, capsys: Any, caplog: Any, tmp_path: Path) -> None:
+    bar = ProgressBar()
+    bar.silent = True
+    bar.start(SimpleNamespace(default_root_dir=tmp_path), "training", total=4)  # pyright: ignore
+    bar.update(completed=4)
+    with caplog.at_level("INFO"):
+        bar.tell("step", 0)
+    bar.stop()
+    assert capsys.readouterr().out == ""
+    assert "step 4/4" in caplog.text
 
 
 @pytest.mark.slow
-def test_the_bar_knows_the_limit_in_steps(run_fast: Run) -> None:
+def test_the_lines_know_the_limit_in_steps(run_fast: Run) -> None:
     run_fast("trainer.max_epochs=2", "trainer.max_steps=18")
     out = run_fast("trainer.max_epochs=2", "trainer.max_steps=20").out
     assert "20/20" in out

@@ -24,7 +24,7 @@ from vaelab.runs.probes.calls import check_kind
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.serving import build_vae
 from vaelab.runs.validate import processes_of, refusing
-from vaelab.training import Checkpoints, Schedule, VAEModule
+from vaelab.training import Checkpoints, ProgressBar, Schedule, VAEModule
 from vaelab.training.cuda_graph import stay_on_cpu
 from vaelab.training.fit_loop import FitLoop
 from vaelab.training.step import check_clip
@@ -76,21 +76,22 @@ def make_trainer(
 
 
 def make_callbacks(cfg: DictConfig, bar: bool, known: Collection[str] = ()) -> list[Callback]:
-    """Return the callbacks that `cfg` chooses; if `bar` is false, without those that only one of several runs needs.
+    """Return the callbacks that `cfg` chooses; if `bar` is false, for one of several runs, whose first shows progress.
 
     Refuse a callback that monitors none of the metrics in `known`, or whose mode prefers the worst value.
     """
     nodes = {**(cfg.get("callbacks") or {}), **(cfg.runtime.callbacks or {})}
     if "every_n_steps" in (nodes.get("checkpoints") or ()):
         raise ConfigError("callbacks.checkpoints.every_n_steps is not supported: type checkpoint_every_n_steps=")
-    left_out = () if bar else ("progress", "pace")
-    chosen = {name: node for name, node in nodes.items() if node and name not in left_out}
+    chosen = {name: node for name, node in nodes.items() if node and (bar or name != "pace")}
     callbacks = {name: instantiate(node, **PLAIN) for name, node in chosen.items()}
     own = [callback for callback in callbacks.values() if type(callback).__module__.split(".")[0] not in KNOWN_PACKAGES]
     for name, callback in callbacks.items():
         check_kind(f"callbacks.{name}", callback, Callback)
         if isinstance(callback, Checkpoints):
             callback.every_n_steps = cfg.runtime.checkpoint_every_n_steps
+        if isinstance(callback, ProgressBar):
+            callback.silent = not bar
         if not own and known:  # a callback of the user's own may log a metric for another one to monitor
             check_monitor(f"callbacks.{name}", callback, known)
     return list(callbacks.values())

@@ -22,8 +22,9 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from vaelab import errors
 from vaelab.errors import ConfigError, DataError, message_of
 from vaelab.files import FULL
-from vaelab.runs.command_line import hydra_words
+from vaelab.runs.command_line import COMMAND, command_line, hydra_words
 from vaelab.runs.configuration import CONF, contents
+from vaelab.runs.keys import check_keys, reworded
 from vaelab.runs.own_code import failure_of
 from vaelab.runs.validate import check_complete
 from vaelab.security.redaction import RedactingFormatter, printable, redact
@@ -48,7 +49,7 @@ def command(config: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[],
         @hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.name)
         @functools.wraps(function)
         def task(cfg: DictConfig) -> Any:
-            return _call(function, cfg)
+            return _call(config, function, cfg)
 
         @functools.wraps(function)
         def main() -> None:
@@ -66,6 +67,7 @@ def _main(config: str, task: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
     try:
         with heeding():
+            os.environ[COMMAND] = command_line(sys.argv)
             sys.argv[1:] = hydra_words(config, sys.argv[1:])
             task()
     except Interrupted as interrupted:
@@ -79,10 +81,10 @@ def _main(config: str, task: Callable[[], Any]) -> None:
         if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
             show_traceback(error)
             sys.exit(1)
-        refuse(error if ours else ConfigError(one_line(error)))
+        refuse(reworded(config, error) if ours else ConfigError(one_line(error)))
 
 
-def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+def _call(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Call the function in the folder where the command was typed, because relative paths start there.
 
     Report a user's error here, because Hydra would print more than one line.
@@ -93,6 +95,7 @@ def _call(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         log.warning("hydra.job.chdir=true changes nothing: relative paths begin where the command was typed")
     try:
         check_complete(cfg)
+        check_keys(config, cfg)
         return function(OmegaConf.create(contents(cfg)))
     except Exception as error:
         folder = Path(hydra_cfg.runtime.output_dir)

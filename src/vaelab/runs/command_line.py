@@ -1,9 +1,13 @@
 """What a user types, put as Hydra reads it."""
 
 import os
+import platform
 import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -16,7 +20,19 @@ from omegaconf import OmegaConf
 from vaelab.errors import ConfigError
 from vaelab.runs.configuration import CONF, RUNTIME
 from vaelab.runs.folder.identity import Flat, flatten
-from vaelab.security.redaction import at_home
+from vaelab.runs.keys import of_file
+from vaelab.security.redaction import at_home, redact
+
+COMMAND = "VAELAB_COMMAND"  # the environment variable with the command line, for the processes that do its work
+LOGGER = f"{RUNTIME}/logger"
+SHOWN = ("vaelab", "torch", "pytorch-lightning", "hydra-core")  # packages that `--version` names
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """Return `sys.argv` as it was typed, redacted."""
+    program = Path(argv[0])
+    typed = ["python", "-m", f"vaelab.{program.stem}"] if program.suffix == ".py" else [program.name]
+    return redact(shlex.join([*typed, *argv[1:]]))
 
 
 def hydra_words(config: str, words: Sequence[str]) -> list[str]:
@@ -32,6 +48,9 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
         if flag and (_depth(top, flag[1]) or _depth(top.get(RUNTIME, {}), flag[1])):
             typed = f"{flag[1]}={flag[2] or 'VALUE'}"
             raise ConfigError(f"{word} must have no hyphens: type {typed}, and ${{args_no_hyphens}} in a W&B sweep")
+    if "--version" in words:
+        print(", ".join(f"{name} {version(name)}" for name in SHOWN), f"python {platform.python_version()}", sep=", ")
+        sys.exit(0)
     parser = get_args_parser()
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue] # instead of printing the usage of all flags
     typed = parser.parse_intermixed_args(list(words))
@@ -64,6 +83,7 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
       of its parts exist below the `runtime` node of `conf/CONFIG.yaml` than at the top.
     - `trainer.detect_anomaly=true` adds an argument of Lightning's Trainer, whose constructor refuses unknown ones.
     - `data_dir=~/data` names the home folder.
+    - `logger=[wandb,tensorboard]` adds a node for each logger after the first; W&B is always the first.
     - `name=1e5` stays a text, because the value of `name` in `conf/` is a text.
     - `data.file=/home/me/cats` becomes `data_dir=/home/me data.file=cats`, unless `data_dir` is typed too.
     """
@@ -78,7 +98,10 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
             key = f"{RUNTIME}{'/' if f'{RUNTIME}/{key}' in groups else '.'}{key}"
         elif not sign and key.startswith("trainer.") and _depth(top, key) == 1:
             sign = "++"
-        found.append(sign + key + equals + _literal(config, key, value))
+        several = re.fullmatch(r"\[(.*)\]", value) if key == LOGGER else None
+        first, *others = _each(several[1]) if several else [value]
+        found.append(sign + key + equals + _literal(config, key, first))
+        found += [f"+{LOGGER}@{RUNTIME}.loggers.{other}={other}" for other in others]
     return found
 
 
@@ -92,6 +115,12 @@ def _below_data_dir(overrides: Sequence[str]) -> list[str]:
     folder = os.path.commonpath(os.path.dirname(file) for file in files.values())
     below = {f"{key}={typed[key]}": f"{key}={os.path.relpath(file, folder)}" for key, file in files.items()}
     return [f"data_dir={folder}", *(below.get(override, override) for override in overrides)]
+
+
+def _each(names: str) -> list[str]:
+    """Return the loggers in a list, each once, and W&B first."""
+    typed = [name.strip() for name in names.split(",") if name.strip()] or ["none"]
+    return sorted(dict.fromkeys(typed), key=lambda name: name != "wandb")
 
 
 def _literal(config: str, key: str, value: str) -> str:
@@ -121,15 +150,9 @@ def _is_text(config: str, key: str) -> bool:
     values, parts = [flatten(_keys(config)[0]).get(key)], key.split(".")
     for i in range(1, len(parts)):  # files of a group
         for file in sorted(Path(CONF, *parts[:i]).glob("*.yaml")):
-            values.append(_flat(file).get(".".join(parts[i:])))
+            values.append(of_file(file).get(".".join(parts[i:])))
     number = r"\$\{([\w.]+|num_levels:)\}"  # a reference to another key may be a number
     return any(value == [] or (isinstance(value, str) and not re.fullmatch(number, value)) for value in values)
-
-
-@cache
-def _flat(file: Path) -> Flat:
-    """Return the values of a file by their dotted keys."""
-    return flatten(cast(Flat, OmegaConf.to_container(OmegaConf.load(file))))
 
 
 @cache

@@ -1,6 +1,7 @@
 """The configuration: where Hydra finds it, which keys and choices it has, and its content as plain data."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,6 +55,19 @@ def choices() -> str:
     order = sorted(lines, key=lambda group: (group.startswith("hydra"), group))
     text = "\n".join(line for group in order for line in lines[group])
     return text.replace("$", "$$")  # because Hydra substitutes $NAME in the text
+
+
+@cache
+def usual_choices(config: str) -> dict[str, str | None]:
+    """Return the choice of each group in the defaults list of `conf/CONFIG.yaml`, such as `network@encoder.network`."""
+    entries = OmegaConf.to_container(OmegaConf.load(Path(CONF, f"{config}.yaml")).defaults)
+    found = {
+        group: choice
+        for entry in cast(list[Any], entries)
+        if isinstance(entry, dict)
+        for group, choice in entry.items()
+    }
+    return {group: choice for group, choice in found.items() if not group.startswith("override ")}
 
 
 def chosen() -> DictConfig:

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,18 +21,20 @@ from vaelab.runs.folder.log import logging_to
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import this_process
 from vaelab.runs.processes.distributed import launch
+from vaelab.runs.provenance import provenance, warn_of_changed_code
 from vaelab.runs.results import Metrics, evaluate_last_and_best
 from vaelab.runs.tracking import loggers
 from vaelab.runs.tracking.curves import Curves
 from vaelab.runs.tracking.wandb_runs import sync_line
-from vaelab.runs.validate import processes_of, refusing
+from vaelab.runs.validate import logger_nodes, processes_of, refusing
 from vaelab.security.checkpoint_scan import check_resumable
-from vaelab.signals import Stop, heeding
+from vaelab.signals import Interrupted, Stop, heeding
 from vaelab.training import VAEModule
 from vaelab.training.other_callbacks import naming_callbacks
 from vaelab.training.step import Together
 
 Parts = tuple[ImageData, VAEModule, Trainer]
+log = logging.getLogger(__name__)
 
 
 def complete(
@@ -52,10 +55,12 @@ def complete(
         if folder.given_id is not None:
             folder.adopt_given_id()
             loggers.log_finished(instantiate(cfg.runtime.logger)(folder, group), folder)
+        warn_of_changed_code(path)
         ended = f"a callback ended it: {folder.ended_by}; " if folder.ended_by else ""
         return folder.metrics, f"finished before: {os.path.relpath(path)} ({ended}rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
     record = {"data": data.record(), "comparability": module.comparability(data)}
+    record["provenance"] = provenance(contents(cfg), module)
     with folder.running(record, num_processes, check=partial(check_resumable, module)):
         if num_processes == 1:
             metrics, ended_by = fit_and_evaluate(cfg, parts, folder, group, stop, together)
@@ -80,17 +85,33 @@ def fit_and_evaluate(
     data, module, trainer = parts
     module.together, module.stop = together, stop
     cast(CheckpointFiles, trainer.strategy.checkpoint_io).before_write = folder.begin
+    makers = logger_nodes(cfg.runtime) if this_process()[0] == 0 else []
     with refusing("the logger"):
-        logger = instantiate(cfg.runtime.logger)(folder, group) if this_process()[0] == 0 else None
-    with loggers.closing(logger), naming_callbacks(trainer):
+        made = [logger for node in makers if (logger := instantiate(node)(folder, group))]
+    with loggers.each_closing(made), naming_callbacks(trainer):
         if this_process()[0] == 0:
-            trainer.loggers = [*([logger] if logger else []), Curves(folder.path, folder.samples_seen, module)]
-        with stop.patiently():
-            trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
-        metrics = evaluate_last_and_best(trainer, module, data, folder.path)
+            trainer.loggers = [*made, Curves(folder.path, folder.samples_seen, module)]
+        with saying_how_to_go_on(trainer, module, folder.path):
+            with stop.patiently():
+                trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
+            metrics = evaluate_last_and_best(trainer, module, data, folder.path)
         with stop.excusing():
-            loggers.summarize(logger, metrics, module.comparability(data))
+            for logger in made:
+                loggers.summarize(logger, metrics, module.comparability(data))
         return metrics, module.ended_by
+
+
+@contextmanager
+def saying_how_to_go_on(trainer: Trainer, module: VAEModule, path: Path) -> Iterator[None]:
+    """After a signal, say how far the run was, and what to type."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        of = f" of {trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        epoch = -(-module.steps // module.data.batches_per_epoch)
+        where = os.path.relpath(path)
+        log.warning("stopped in epoch %d%s: type the same command again, and %s goes on", epoch, of, where)
+        raise
 
 
 def complete_share(

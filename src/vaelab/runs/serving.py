@@ -20,15 +20,20 @@ log = logging.getLogger(__name__)
 
 
 def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
-    """Build the model for `data`, with weights seeded by `cfg.seed`. Make the data serve the pixels that it models."""
+    """Build the model for `data`, with weights seeded by `cfg.seed`. Make the data serve the pixels that it models.
+
+    An initialization that has loaded all weights returns True, and then the prior does not begin at training data.
+    """
     seed_draws("cpu", "initialize", cfg.seed)
     vae = model_for(cfg, data.event_shape)
     serve_pixels(data, vae)
+    loaded = None
     if cfg.get("initialization"):
         with torch.random.fork_rng(devices=[]):
             x = data.draw_block("train", next(iter(data.blocks("train"))))
-        instantiate(cfg.initialization)(vae, x)
-    vae.prior.initialize(lambda count: vae.scaled(data.draw_some(count)))
+        loaded = instantiate(cfg.initialization)(vae, x)
+    if not loaded:
+        vae.prior.initialize(lambda count: vae.scaled(data.draw_some(count)))
     check_support(vae, data)
     return vae
 

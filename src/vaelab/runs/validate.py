@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 from hydra.errors import InstantiationException
@@ -11,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError, DataError
-from vaelab.runs.configuration import CONF, short_key
+from vaelab.runs.configuration import short_key
 from vaelab.runs.own_code import failure_of
 from vaelab.security.untrusted import reason_of
 
@@ -92,7 +91,8 @@ def check(cfg: DictConfig, parts: Sequence[str] = PARTS, several: bool = False) 
     if OmegaConf.select(cfg, "runtime.stacked") and (shared or cfg.compile or cfg.on_nan != "stop"):
         raise ConfigError("stacked=true needs compile=false, on_nan=stop and devices=1: type these, or stacked=false")
     if "runtime.logger" in parts:
-        check_logger(cfg.runtime.logger, several or cfg.runtime.seeds > 1)
+        for node in logger_nodes(cfg.runtime):
+            check_logger(node, several or cfg.runtime.seeds > 1)
 
 
 def check_compiler() -> None:
@@ -104,6 +104,11 @@ def check_compiler() -> None:
         get_cpp_compiler()
     except InvalidCxxCompiler as error:
         raise ConfigError("compile=true needs a C++ compiler: install g++, or type compile=false") from error
+
+
+def logger_nodes(runtime: DictConfig) -> list[DictConfig]:
+    """Return the nodes of a run's loggers: `logger`, and those of `loggers` if it has several."""
+    return [runtime.logger, *(runtime.get("loggers") or {}).values()]
 
 
 def check_logger(node: DictConfig, several: bool) -> None:
@@ -126,10 +131,6 @@ def check_evaluation(cfg: DictConfig) -> None:
         raise ConfigError(f"run_dir={cfg.run_dir} is one run, and sweep={cfg.runtime.sweep} several: type one of them")
     for key, allowed in EVALUATION.items():
         check_choice(key, OmegaConf.select(cfg, key), allowed)
-    for group, one in {"estimator": "an estimator", "prior": "a prior"}.items():
-        if (node := cfg.get(group)) is not None and "_target_" not in node:
-            which = ", ".join(sorted(file.stem for file in Path(CONF, group).glob("*.yaml")))
-            raise ConfigError(f"{group}.{next(iter(node))} needs {one}: also type {group}= ({which})")
     for key in ("limit", "num_samples", "dequantizations"):
         if cfg[key] is not None or key == "dequantizations":
             check_whole(key, cfg[key], 1)

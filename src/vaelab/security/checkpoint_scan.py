@@ -95,14 +95,21 @@ def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     Raises:
         RunFolderError: a weight is missing, is unknown to the model, or has a different shape or type.
     """
+    if found := difference(model, state):
+        raise RunFolderError(
+            f"{path} cannot be loaded into the model of config.yaml: {found}; the two files are from different runs or "
+            "different versions of the code"
+        )
+
+
+def difference(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+    """Return in words the first weight that is missing, unknown, or of another shape or type; None if all agree."""
     expected = model.state_dict()
     for name in {**expected, **state}:
         here, there = _described(expected.get(name)), _described(state.get(name))
         if here != there:
-            raise RunFolderError(
-                f"{path} cannot be loaded into the model of config.yaml: expected {shown(name)} to be {here}, found "
-                f"{there}; the two files are from different runs or different versions of the code"
-            )
+            return f"expected {shown(name)} to be {here}, found {there}"
+    return None
 
 
 def _described(tensor: Tensor | None) -> str:

@@ -1,6 +1,7 @@
 """Run a sweep: plan its jobs, skip those that are done, launch the others, and report how each ended."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vaelab.errors import ConfigError, RunFolderError, SweepError
+from vaelab.runs.command_line import COMMAND
 from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.identity import identity
 from vaelab.runs.folder.names import fixed_settings, key_of, swept_values
+from vaelab.runs.keys import check_keys
 from vaelab.runs.processes.seeds import members_of, over_seeds
+from vaelab.runs.provenance import warn_of_changed_code
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
+from vaelab.signals import Interrupted
 from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.launchers.base import JobsLauncher, prepare, run_jobs
@@ -51,8 +56,11 @@ class Sweep:
         if self.jobs:
             show_sweep(self.folder.path, self.jobs)
         bad = [job for job in self.jobs if job.state != "done"]
+        left = f"{len(bad)} of {len(self.jobs)} jobs are not done; type the same command to run them"
         if bad and kind is None:
-            raise SweepError(f"{len(bad)} of {len(self.jobs)} jobs are not done; type the same command to run them")
+            raise SweepError(left)
+        if bad and kind in (Interrupted, KeyboardInterrupt):
+            log.warning(left)
 
     def launch(self, lines: Sequence[Sequence[str]], first: int) -> list[Outcome | None]:
         """Run the jobs of a batch that are not done; return the outcome of each. `lines` are the overrides of each job.
@@ -93,8 +101,10 @@ class Sweep:
         config = contents(composed)
         cfg = OmegaConf.create(config)
         check_complete(cfg)
+        check_keys("train", OmegaConf.masked_copy(composed, list(config)))
         check(cfg, several=True)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
+        environment[COMMAND] = os.environ.get(COMMAND, "")  # a cluster's job has another environment
         task = [str(override) for override in composed.hydra.overrides.task]
         swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
         swept |= set(self.config.hydra.sweeper.get("params") or {})
@@ -119,6 +129,8 @@ def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
     try:
         members = members_of(cfg, path)
         if all(member.finished for member in members):
+            for member in members:
+                warn_of_changed_code(member.path)
             return Outcome("done", value_of(over_seeds([read_metrics(member.path) for member in members])))
         failed = [job for member in members if (job := Job(member.path)).state in ("failed", "killed")]
         return Outcome("failed", error=failed[0].error) if failed and not cfg.runtime.retry_failed else None

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 from vaelab.distributions import mean_or_sample
-from vaelab.errors import DivergedError
+from vaelab.errors import DivergedError, check_count
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.predictive import RANK_HISTOGRAM
 from vaelab.files import replacing
@@ -101,18 +101,34 @@ class Figures(Callback):
     Args:
         num_images: how many examples to reconstruct.
         num_points: how many posterior means to scatter.
+        every_n_epochs: also draw them after each so many epochs of training, in `figures/epoch_5/`. The predictive
+            check needs the test, and is left out there.
     """
 
-    def __init__(self, num_images: int = 12, num_points: int = 2000) -> None:
+    def __init__(self, num_images: int = 12, num_points: int = 2000, every_n_epochs: int | None = None) -> None:
+        if every_n_epochs is not None:
+            check_count("callbacks.figures.every_n_epochs", every_n_epochs)
         self.num_images = num_images
         self.num_points = num_points
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module, epoch = cast(VAEModule, pl_module), trainer.current_epoch + 1
+        if trainer.is_global_zero and self.every_n_epochs and epoch % self.every_n_epochs == 0:
+            devices = [module.device] if module.device.type == "cuda" else []
+            with torch.random.fork_rng(devices), module.vae.mode(training=False):
+                module.begin()
+                self.write(trainer, module, f"epoch_{epoch}")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = cast(VAEModule, pl_module)
-        if not trainer.is_global_zero or module.weights != "last":
-            return
-        folder = Path(trainer.default_root_dir) / "figures"
-        folder.mkdir(exist_ok=True)
+        if trainer.is_global_zero and module.weights == "last":
+            self.write(trainer, module)
+
+    def write(self, trainer: pl.Trainer, module: VAEModule, below: str = "") -> None:
+        """Write the figures to `figures/`, or to a folder below it, and send them to the loggers."""
+        folder = Path(trainer.default_root_dir) / "figures" / below
+        folder.mkdir(parents=True, exist_ok=True)
         for name, figure in self.draw(module).items():
             path = folder / f"{name}.png"
             with replacing(path) as partial:
@@ -139,10 +155,11 @@ class Figures(Callback):
             means, kl = mean_or_sample(q), kl_per_dimension(q, vae.latent_prior())
             drawn = {
                 "reconstructions": figures.reconstructions(vae, data.draw("val", indices[: self.num_images])),
-                "predictive_check": figures.predictive_check(module.tested.column(RANK_HISTOGRAM)),
                 "samples": figures.samples(vae),
                 "latent": figures.latent_scatter(means, None if labels is None else labels[: len(means)]),
             }
+            if RANK_HISTOGRAM in module.tested.names:
+                drawn["predictive_check"] = figures.predictive_check(module.tested.column(RANK_HISTOGRAM))
             if means.shape[1] == 2 and not vae.encoder.head.discrete:
                 drawn["manifold"] = figures.manifold(vae)
             if kl is not None:

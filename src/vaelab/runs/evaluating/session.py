@@ -18,11 +18,12 @@ from vaelab.runs.configuration import contents
 from vaelab.runs.evaluating.cache import KeptEvaluation, digest
 from vaelab.runs.evaluating.fitted_prior import FittedPrior
 from vaelab.runs.evaluating.reopen import blaming, reopen, stored_config
-from vaelab.runs.folder.contents import environment
+from vaelab.runs.folder.contents import environment, other_code
 from vaelab.runs.folder.names import shortened
 from vaelab.runs.folder.weights import read_weights
 from vaelab.runs.model import check_estimator
 from vaelab.runs.processes.distributed import launch
+from vaelab.runs.provenance import classes_of
 from vaelab.runs.serving import not_advised, scored_as_mass
 from vaelab.runs.validate import MODEL_PARTS, processes_of
 from vaelab.security.allow_list import trusted_packages
@@ -49,6 +50,9 @@ class Evaluation:
         with blaming(self.folder, self.trusted):
             weights = read_weights(self.folder, cfg.checkpoint)
             self.data, self.module = reopen(own, weights, self.folder, self.trusted)
+            classes = classes_of(contents(own), self.module)
+            for warning in other_code(self.folder, classes, "these numbers are of other code than it was trained by"):
+                log.warning(warning)
             check_estimator(self.module.estimator, self.module.vae)
             if cfg.measure == "mass":
                 scored_as_mass(self.module.vae, self.data)

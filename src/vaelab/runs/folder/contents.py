@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -197,14 +197,39 @@ def environment(num_processes: int = 1) -> dict[str, Any]:
     return {"versions": versions, "processes": num_processes, "threads": threads, "platform": platform.machine()}
 
 
-def other_environment(path: Path, here: dict[str, Any]) -> list[str]:
-    """Return a warning for each change of the environment that changes numbers, since the run in `path` began."""
-    there = read_json(path / "record.json").get("environment")
-    if not isinstance(there, dict):
-        return []
+def changes(path: Path, record: dict[str, Any]) -> list[str]:
+    """Return a warning for each change, since the run in `path` began, that changes its numbers from here on."""
+    stored, here = read_json(path / "record.json"), record["environment"]
+    classes = record.get("provenance", {}).get("classes", {})
+    code = other_code(path, classes, "it goes on with other code than it began with: rerun=true starts over")
+    if not isinstance(there := stored.get("environment"), dict):
+        return code
     effects = {"threads": "sums may round differently", "processes": "the noise differs from here on"}
-    return [
+    return code + [
         f"the run began with {there[name]} {name}, and now has {here[name]}: {effect}"
         for name, effect in effects.items()
         if there.get(name) not in (None, here[name])
     ]
+
+
+def stored_classes(path: Path) -> dict[str, str]:
+    """Return a hash of the source of each class of the user's own with which the run in `path` was trained."""
+    stored = read_json(path / "record.json").get("provenance")
+    classes = stored.get("classes") if isinstance(stored, dict) else None
+    return classes if isinstance(classes, dict) else {}
+
+
+def other_code(path: Path, classes: Mapping[str, str], effect: str) -> list[str]:
+    """Return a warning if the source of classes of the user's own differs from that in `record.json`."""
+    there = stored_classes(path)
+    changed = [name for name, here in classes.items() if there.get(name) not in (None, here)]
+    return [f"{', '.join(changed)} changed since the run began, so {effect}"] if changed else []
+
+
+def with_former_code(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a run that goes on, with the provenance of earlier attempts by other code."""
+    new, former = record.get("provenance"), read_json(path / "record.json").get("provenance")
+    if not isinstance(new, dict) or not isinstance(former, dict):
+        return record
+    before = former.pop("before", [])
+    return record | {"provenance": new | {"before": before if former == new else [*before, former]}}

@@ -12,10 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vaelab.errors import ConfigError
-from vaelab.runs.configuration import plain
+from vaelab.runs.configuration import plain, usual_choices
 from vaelab.runs.folder.identity import BUDGET, digest, identity, is_control
 from vaelab.security.redaction import redact, redacted
 
+TOLD = ("model", "network", "encoder", "prior", "objective")  # groups whose choice a run's name tells if it is unusual
 LONGEST = 169  # characters of a folder's name, all ASCII; file systems take 255 bytes, and `.old1` may follow
 
 
@@ -28,11 +29,36 @@ def shortened(text: str, most: int = LONGEST) -> str:
     return text.removesuffix(end)[: most - len(end)] + end
 
 
+def run_dir(parent: str, _root_: DictConfig) -> str:
+    """Return the folder of a single run: one below `parent` that holds this run already, or `run_name`."""
+    path = Path(parent, run_name(_root_))
+    return str(path if _root_.runtime.name else known_by_hash(path, plain(_root_)))
+
+
+def known_by_hash(path: Path, config: dict[str, Any]) -> Path:
+    """Return the folder beside `path` that holds the same run under another prefix; `path` if it exists, or none does.
+
+    A folder's identity is its hash. Its prefix may be a name that was typed, or that of an earlier version.
+    """
+    others = sorted(path.parent.glob(f"*-{identity(config)}/config.yaml"))
+    return path if path.exists() or not others else others[0].parent
+
+
 def run_name(_root_: DictConfig) -> str:
-    """Return the folder of a single run: `data-decoder-zLATENT-sSEED-HASH`, or `name-HASH`."""
-    cfg, choices = _root_, _root_.hydra.runtime.choices
-    prefix = cfg.runtime.name or f"{choices.data}-{choices.decoder}-z{cfg.latent_dim}-s{cfg.seed}"
-    return shortened(f"{_safe(prefix)}-{identity(plain(cfg))}")
+    """Return the name of a single run's folder: `name-HASH`, or what `_usual_prefix` says and the hash."""
+    return shortened(f"{_safe(_root_.runtime.name or _usual_prefix(_root_))}-{identity(plain(_root_))}")
+
+
+def _usual_prefix(cfg: DictConfig) -> str:
+    """Return `data-decoder-zLATENT-sSEED`; before the latent size stand the choices of `TOLD` that are not the default.
+
+    The name of an array's file follows the data.
+    """
+    choices, usual, file = cfg.hydra.runtime.choices, usual_choices("train"), OmegaConf.select(cfg, "data.file")
+    told = [group for group in usual if group.split("@")[0] in TOLD and choices[group] not in (None, usual[group])]
+    unusual = [f"{group.rpartition('@')[2]}_{choices[group]}" for group in told]
+    data = [choices.data, *([Path(str(file)).stem] if file else [])]
+    return "-".join(map(str, [*data, choices.decoder, *unusual, f"z{cfg.latent_dim}", f"s{cfg.seed}"]))
 
 
 def job_name(_root_: DictConfig) -> str:
@@ -53,7 +79,8 @@ def folder_of_seed(path: Path, cfg: DictConfig, own: DictConfig) -> Path:
     if not cfg.runtime.name:
         prefix, told = re.subn(rf"((?:^|-)seed_|-s){cfg.seed}(?=-|$)", rf"\g<1>{own.seed}", prefix)
         prefix += "" if told else f"-seed_{own.seed}"
-    return path.with_name(shortened(f"{prefix}-{identity(plain(own))}"))
+    found = path.with_name(shortened(f"{prefix}-{identity(plain(own))}"))
+    return found if cfg.runtime.name else known_by_hash(found, plain(own))
 
 
 def sweep_dir(

@@ -117,8 +117,8 @@ class RunFolder:
     ) -> Iterator[None]:
         """Hold the folder's lock during the run, and record how the run ended.
 
-        `record` is what `record.json` says of the data. `check` refuses a checkpoint that training cannot resume from,
-        before anything is written.
+        `record` is what `record.json` says of the data and of the code. `check` refuses a checkpoint that training
+        cannot resume from, before anything is written.
 
         Raises:
             RunFolderError: another process holds the folder or finished the run meanwhile, the data are not those
@@ -136,11 +136,12 @@ class RunFolder:
             if self.stored is not None:
                 contents.check_same_data(self.path, record.get("data"))
             self.resumed_from, self.samples_seen, warnings = contents.find_checkpoint(self.checkpoints, check)
-            warnings = [*contents.other_environment(self.path, record["environment"]), *warnings]
+            warnings = [*contents.changes(self.path, record), *warnings]
             for partial in self.path.rglob(".*.partial"):
                 partial.unlink()  # left by a process that was killed
             self.status["run_id"] = self.given_id or self.status.get("run_id") or secrets.token_hex(4)
-            former, self.record = self.status if self._done else None, record
+            former = self.status if self._done else None
+            self.record = contents.with_former_code(self.path, record)
             self._set("running")
             if self.stored is None:
                 self.begin()

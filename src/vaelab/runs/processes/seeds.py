@@ -26,6 +26,7 @@ from vaelab.runs.folder.names import folder_of_seed
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import cores
 from vaelab.runs.processes.pool import DiedError, Pool
+from vaelab.runs.provenance import warn_of_changed_code
 from vaelab.runs.results import Metrics
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import processes_of
@@ -92,6 +93,9 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
         Interrupted: a signal told the program to stop; the runs can go on.
     """
     members = members_of(cfg, path)
+    for member in members:
+        if member.finished:
+            warn_of_changed_code(member.path)
     way_of(cfg)([member for member in members if not member.finished], group, stop)
     check_all_done(members)
     folders = "\n".join(f"  {os.path.relpath(member.path)}" for member in members)

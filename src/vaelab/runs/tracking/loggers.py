@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,15 @@ def closing(logger: Logger | None) -> Iterator[Logger | None]:
                 with suppress(Exception):  # W&B would try again at exit, with a traceback, and in the next run
                     teardown(exit_code=code)
             _redact_logs(_logs_of(logger.experiment))
+
+
+@contextmanager
+def each_closing(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Finish every W&B run among the loggers, as `closing` does."""
+    with ExitStack() as stack:
+        for logger in loggers:
+            stack.enter_context(closing(logger))
+        yield
 
 
 def log_finished(logger: Logger | None, run: RunFolder) -> None:

@@ -1,0 +1,101 @@
+"""Where a result comes from: the command, the commits of the code, and the source of the user's own classes."""
+
+import hashlib
+import inspect
+import logging
+import os
+import subprocess
+import sysconfig
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import _locate
+from torch import nn
+
+from vaelab.runs.command_line import COMMAND
+from vaelab.runs.folder.contents import other_code, stored_classes
+from vaelab.security.allow_list import entries
+
+PATIENCE = 10  # seconds that git may take
+PACKAGE = Path(__file__).parents[1]
+NOT_OWN = tuple(os.path.realpath(folder) + os.sep for folder in (PACKAGE, sysconfig.get_path("stdlib")))
+log = logging.getLogger(__name__)
+Classes = dict[str, str]  # name → SHA-256 of the source
+
+
+def provenance(config: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """Return what made a run, as plain data.
+
+    - `command`: the command line, redacted; None in a notebook.
+    - `vaelab`: its version, and its commit in a git checkout; `clean` says whether no tracked file had changed.
+    - `repository`: commit and `clean` of the git repository with the working folder; None if it is in none.
+    - `classes`: the user's own, as `classes_of` finds them.
+    """
+    own = {"version": version("vaelab"), **(_of_package() or {"commit": None, "clean": None})}
+    command, repository = os.environ.get(COMMAND), _state_of(Path.cwd())
+    return {"command": command, "vaelab": own, "repository": repository, "classes": classes_of(config, module)}
+
+
+def classes_of(config: Mapping[str, Any], module: nn.Module) -> Classes:
+    """Return a hash of the source of each class and function of the user's own, with their base classes.
+
+    They are those that the configuration names, and those of the module's parts. Packages that are installed are not
+    the user's own.
+    """
+    targets = [value for _, key, value in entries(dict(config)) if key == "_target_"]
+    return _hashes([*filter(None, map(_located, targets)), *map(type, module.modules())])
+
+
+def warn_of_changed_code(path: Path) -> None:
+    """Warn if classes of the user's own, which are imported, differ from those that trained the finished run."""
+    here = {name: _hashes([_located(name)]).get(name, "") for name in stored_classes(path) if "<locals>" not in name}
+    for warning in other_code(path, here, "its numbers are of the former code: rerun=true trains it again"):
+        log.warning("%s: %s", path.name, warning)
+
+
+def _hashes(used: Iterable[Any]) -> Classes:
+    found = {part for one in used for part in (one.__mro__ if isinstance(one, type) else [one])}
+    sources = {f"{one.__module__}.{one.__qualname__}": _source(one) for one in found if hasattr(one, "__qualname__")}
+    hashes = {name: hashlib.sha256(source.encode()).hexdigest() for name, source in sources.items() if source}
+    return dict(sorted(hashes.items()))
+
+
+def _located(name: str) -> Any:
+    with suppress(Exception):  # it is gone, or fails when it is imported
+        return _locate(name)
+
+
+def _source(one: Any) -> str | None:
+    """Return the source of a class or function of the user's own; None for others."""
+    try:
+        path = os.path.realpath(inspect.getsourcefile(one) or "")
+        return None if path.startswith(NOT_OWN) or "-packages" in path else inspect.getsource(one)
+    except (OSError, TypeError):  # it is built in, or a class of a notebook, whose functions alone have a source
+        methods = vars(one).values() if isinstance(one, type) and one.__module__ == "__main__" else ()
+        return "".join(inspect.getsource(method) for method in methods if inspect.isfunction(method)) or None
+
+
+@cache  # the code that runs is that of the first call
+def _of_package() -> dict[str, Any] | None:
+    return _state_of(PACKAGE) if _git(PACKAGE, "ls-files", "__init__.py") else None
+
+
+def _state_of(folder: Path) -> dict[str, Any] | None:
+    """Return the commit of a folder's git repository, and whether its tracked files are unchanged."""
+    if commit := _git(folder, "rev-parse", "HEAD"):
+        return {"commit": commit, "clean": _git(folder, "status", "--porcelain", "--untracked-files=no") == ""}
+    return None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git says; None if it fails."""
+    line = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *arguments]
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}  # so that git only reads
+    with suppress(OSError, subprocess.SubprocessError):
+        ran = subprocess.run(line, capture_output=True, text=True, check=True, timeout=PATIENCE, env=environment)
+        return ran.stdout.strip()
+    return None
