@@ -5,9 +5,11 @@ choose parts: `python scripts/docs.py pairs`. That part takes minutes, so it is 
 """
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -40,8 +42,28 @@ def choices_table() -> str:
         cells = ["**none**"] if group in chosen and chosen[group] is None else []
         for file in groups[group]:
             cells.append(f"**`{file.stem}`**" if file.stem == chosen.get(group) else f"`{file.stem}`")
-        lines.append(f"| `{group.removeprefix('runtime/')}` | {', '.join(cells)} |")
+        name, places = group.removeprefix("runtime/"), explained()
+        typed = f"[`{name}`]({places[name]})" if name in places else f"`{name}`"
+        lines.append(f"| {typed} | {', '.join(cells)} |")
     return "\n".join(lines)
+
+
+@cache
+def explained() -> dict[str, str]:
+    """Return where a page first explains the choices of a group: the heading of a table that begins with `group=`."""
+    places = {}
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        heading = ""
+        for line in page.read_text().splitlines():
+            heading = line if line.startswith("#") else heading
+            if found := re.match(r"\| `([a-z_]+)=` \|", line):
+                places.setdefault(found[1], f"{page.relative_to(ROOT)}#{anchor(heading)}")
+    return places
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub makes of a heading."""
+    return re.sub(r"[^\w -]", "", heading.lstrip("#").strip().lower()).replace(" ", "-")
 
 
 def package_map() -> str:

@@ -2,12 +2,14 @@
 
 import importlib
 import re
+import runpy
 import shlex
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.choices import choices, combinations
 from tests.helpers.commands import ROOT, run_main
 from tests.helpers.pages import PAGES, SWEEPS_PAGE, commands_of, shell_lines, write_files_shown
 from tests.helpers.sweep_folders import finished_job
@@ -126,6 +128,23 @@ def test_make_targets_exist():
     shown = {line.split()[1] for page in PAGES for line in shell_lines(page) if line.startswith("make ")}
     assert shown
     assert shown <= targets
+
+
+def test_anchors_of_links_are_headings():
+    anchor = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["anchor"]
+    link = re.compile(r"\]\((?!http)([^)#]*)#([^)]+)\)")
+    found = {(page, *target) for page in PAGES for target in link.findall(page.read_text())}
+    assert found
+    for page, file, named in found:
+        headings = re.findall(r"^#+ .*$", (page.parent / file if file else page).read_text(), flags=re.MULTILINE)
+        assert named in map(anchor, headings), (page.name, file, named)
+
+
+@pytest.mark.parametrize("group", [*combinations["GROUPS"], "data"])
+def test_each_choice_has_its_row_in_the_components(group):
+    page = (ROOT / "docs" / "components.md").read_text()
+    rows = page.partition(f"\n| `{group}=` |")[2].partition("\n\n")[0]
+    assert [name for name in choices(group) if f"\n| `{name}` |" not in rows] == []
 
 
 def test_pages_are_linked_and_their_links_lead_somewhere():

@@ -79,7 +79,14 @@ def test_a_compiled_step_trains_like_the_plain_one(line: tuple[str, ...]) -> Non
         ("decoder=mixture", "optimizer.lr=1e-4"),
         ("decoder=zero_inflated_poisson", "optimizer.lr=1e-6"),
         ("encoder=relaxed_bernoulli", "prior=bernoulli", "estimator=importance"),
-        ("encoder=relaxed_categorical", "prior=categorical", "estimator=importance", "latent_dim=20"),
+        (
+            "encoder=relaxed_categorical",
+            "prior=categorical",
+            "prior.learned=true",
+            "estimator=importance",
+            "latent_dim=20",
+        ),
+        ("encoder=full", "prior=normal", "objective=iwae", "objective.num_samples=3", "optimizer.lr=1e-4"),
     ],
     ids=" ".join,
 )
