@@ -195,7 +195,7 @@ HEADS = {
     ),
     "log_prob of elements": (
         lambda self, output: Elementwise(Plain.of(self, output)),
-        f"forward(...).log_prob returned a tensor of shape {RAW}: expected a tensor of shape (3, 2); sum over the event",
+        f"forward(...).log_prob returned a tensor of shape {RAW}: expected a tensor of shape (3, 2); sum over",
     ),
     "no sample": (
         lambda self, output: td.Distribution((3, 2), IMAGE, validate_args=False),
@@ -287,8 +287,14 @@ def test_a_wrong_network_is_one_line(mistake: str) -> None:
 
 def test_a_network_without_output_layers_is_one_line() -> None:
     line = refusal(lambda: vae_of(e=lambda *shapes: nn.Linear(20, 6)))
+    assert line == ("encoder.network._target_ must give an instance of Network, found a torch.nn.modules.linear.Linear")
+
+
+def test_a_part_that_waits_for_more_arguments_is_one_line() -> None:
+    line = refusal(lambda: build_objective({"_target_": f"{HERE}.Half", "_partial_": True}, 1, vae_of()))
     assert line == (
-        "encoder.network._target_ gives a torch.nn.modules.linear.Linear, expected an instance of Network"
+        "objective._target_ must give an instance of Objective, found what waits for more arguments: type "
+        "~objective._partial_"
     )
 
 
@@ -297,7 +303,9 @@ def keeping(self: Any, encode: Any) -> Any:
     return Wide.forward(self, encode)
 
 
-OF_PRIOR = "forward returned a Normal with event_shape () and batch_shape (3,): expected a distribution with event_shape"
+OF_PRIOR = (
+    "forward returned a Normal with event_shape () and batch_shape (3,): expected a distribution with event_shape"
+)
 PRIORS = {
     "bare": (lambda self, encode: td.Normal(self.loc, 1.0), f"{OF_PRIOR} (3,) and batch_shape (); type td.Independent"),
     "event": (
@@ -314,7 +322,10 @@ PRIORS = {
         "expected q(z|x) and p(z) over one set, found Real() and Interval(",
     ),
     "keeps the encoder": (keeping, "keeps encode.network.linear.weight of the encoder: call the encoder, but do not"),
-    "encodes z": (lambda self, encode: encode(self.loc[None]), "Wrong.forward raised IndexError: Dimension out of range"),
+    "encodes z": (
+        lambda self, encode: encode(self.loc[None]),
+        "Wrong.forward raised IndexError: Dimension out of range",
+    ),
 }
 
 
@@ -334,7 +345,7 @@ def test_a_posterior_without_rsample_is_refused_where_it_is_needed() -> None:
 
 
 OBJECTIVES = {
-    "tensor": ({"of": lambda self, loss, metrics: loss}, "returned a tensor of shape (2,): expected vaelab.objectives"),
+    "tensor": ({"of": lambda self, loss, metrics: loss}, "returned a tensor of shape (2,): expected vaelab"),
     "mean": (
         {"of": lambda self, loss, metrics: terms(loss.mean(), metrics)},
         "returned a tensor of shape (): expected a tensor of shape (2,); it is the loss of 2 examples: give a value for",
@@ -356,7 +367,10 @@ OBJECTIVES = {
         "returned the metrics (none): expected half, step",
     ),
     "list": ({"of": lambda self, loss, metrics: terms(loss, [loss])}, "returned a list: expected a dict of the"),
-    "none": ({"of": lambda self, loss, metrics: None}, "returned None: expected vaelab.objectives.Terms; return Terms("),
+    "none": (
+        {"of": lambda self, loss, metrics: None},
+        "returned None: expected vaelab.objectives.Terms; return Terms(",
+    ),
     "detached": (
         {"of": lambda self, loss, metrics: terms(loss.detach(), metrics)},
         "forward returned a loss without a gradient",
@@ -408,8 +422,12 @@ def test_a_wrong_estimator_is_one_line(mistake: str) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "schedule", "words"),
     [
-        (lambda parameters: None, None, "optimizer._target_ gives a builtins.NoneType, expected an instance of Optim"),
-        (torch.optim.SGD, partial(torch.optim.lr_scheduler.StepLR, step_size=1), "lr_schedule._target_ gives a"),
+        (lambda parameters: None, None, "optimizer._target_ must give an instance of Optimizer, found"),
+        (
+            torch.optim.SGD,
+            partial(torch.optim.lr_scheduler.StepLR, step_size=1),
+            "lr_schedule._target_ must be vaelab.train",
+        ),
         (lambda parameters: 1 / 0, None, "raised ZeroDivisionError: division by zero at"),
         (partial(torch.optim.SGD, lr="fast"), None, "(in the configuration of the optimizer; HYDRA_FULL_ERROR=1"),
         (torch.optim.SGD, Schedule(partial(torch.optim.lr_scheduler.StepLR)), "missing 1 required positional argument"),
