@@ -310,7 +310,7 @@ PRIORS = {
     "bare": (lambda self, encode: td.Normal(self.loc, 1.0), f"{OF_PRIOR} (3,) and batch_shape (); type td.Independent"),
     "event": (
         lambda self, encode: td.Independent(td.Normal(self.loc[:2], 1.0), 1),
-        "returned an Independent with event_shape (2,) and batch_shape (): expected a distribution with event_shape (3,)",
+        "returned an Independent with event_shape (2,) and batch_shape (): expected a distribution with event_shape",
     ),
     "batch": (
         lambda self, encode: td.Independent(td.Normal(self.loc[None], 1.0), 1),
@@ -348,7 +348,7 @@ OBJECTIVES = {
     "tensor": ({"of": lambda self, loss, metrics: loss}, "returned a tensor of shape (2,): expected vaelab"),
     "mean": (
         {"of": lambda self, loss, metrics: terms(loss.mean(), metrics)},
-        "returned a tensor of shape (): expected a tensor of shape (2,); it is the loss of 2 examples: give a value for",
+        "returned a tensor of shape (): expected a tensor of shape (2,); it is the loss of 2 examples: give a",
     ),
     "mean of a metric": (
         {"of": lambda self, loss, metrics: terms(loss, metrics | {"half": loss.mean()})},
