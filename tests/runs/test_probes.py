@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor, nn
 
+from tests.helpers.commands import FAILURE, USAGE, Run, assert_one_line
 from vaelab.errors import ConfigError
 from vaelab.estimators import Estimate
 from vaelab.heads import Bernoulli, DiagonalGaussian, FixedScale, Head, PerPixelScale
@@ -18,6 +20,7 @@ from vaelab.networks import MLP, Network
 from vaelab.objectives import ELBO, Objective, Terms
 from vaelab.objectives.base import BOUND
 from vaelab.priors import Prior, StandardNormal
+from vaelab.runs import cli
 from vaelab.runs.build import try_out
 from vaelab.runs.model import build_objective, check_estimator
 from vaelab.runs.probes.model import DRAWS, check_model, probing
@@ -435,6 +438,23 @@ def test_a_wrong_estimator_is_one_line(mistake: str) -> None:
 )
 def test_a_wrong_optimizer_or_schedule_is_one_line(optimizer: Any, schedule: Any, words: str) -> None:
     assert words in refusal(lambda: try_out(optimizer, schedule, vae_of()))
+
+
+class Bare(Plain):
+    def of(self, output: Tensor) -> Any:
+        return td.Normal(output, 1.0, validate_args=False)
+
+
+def test_a_command_refuses_a_wrong_part_before_any_work(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"decoder.head._target_={HERE}.Bare"
+    words = "expected a distribution with event_shape (1, 8, 8) and batch_shape (3, 2); type self.independent(...)"
+    assert_one_line(run_fast(line, code=USAGE), f"{HERE}.Bare.forward returned a Normal with event_shape ()", words)
+    assert not list(tmp_path.glob("logs/runs/*"))
+    monkeypatch.setattr(Bare, "of", lambda self, output: output.loc)
+    monkeypatch.setattr(cli, "WANTS_TRACEBACK", True)  # HYDRA_FULL_ERROR=1
+    assert "return self.of(self.layer(features))" in run_fast(line, code=FAILURE).err
 
 
 def test_parts_of_vaelab_are_not_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
