@@ -236,11 +236,35 @@ def test_the_digits_are_split_80_10_10_by_class() -> None:
         ({"dtype": "float32"}, "expected images of uint8, found float32"),
         ({"sizes": (30, 0, 7)}, "the val split would be empty"),
         ({"shape": (1, 0, 4)}, "expected one shape of image"),
+        ({"shape": (5, 4)}, r"expected one shape of image, \[channels, height, width\] .*found \[\(5, 4\)\]"),
     ],
 )
 def test_images_that_are_not_bytes_of_one_shape_are_refused(arguments: dict[str, Any], what: str) -> None:
     with pytest.raises(DataError, match=what):
         Colours(**arguments)
+
+
+IMAGES = np.full((4, 1, 2, 3), 7, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (IMAGES, "Own.splits returned ndarray: expected a dict of vaelab.data.Split with the keys train, val and test"),
+        (
+            {"train": Split(IMAGES), "test": Split(IMAGES)},
+            r"Own.splits returned \['train', 'test'\]: expected a dict of",
+        ),
+        (dict.fromkeys(SPLITS, IMAGES), "Own.splits returned .*: expected a dict of vaelab.data.Split"),
+        (dict.fromkeys(SPLITS, Split(IMAGES, np.arange(3))), "expected a label for each of 4 images, found 3 in train"),
+        (dict.fromkeys(SPLITS, Split(IMAGES + 9)), "expected levels below num_levels=16, found 16 in the train split"),
+    ],
+)
+def test_splits_of_other_things_are_one_line(returned: Any, words: str) -> None:
+    own = type("Own", (ImageData,), {"name": "own", "num_levels": 16, "splits": lambda self: returned})
+    with pytest.raises(DataError, match=words) as caught:
+        own()
+    assert "\n" not in str(caught.value)
 
 
 # record

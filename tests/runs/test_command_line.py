@@ -83,7 +83,9 @@ def test_an_override_is_read_as_typed(typed: str, read: str) -> None:
     ],
 )
 def test_an_absolute_path_of_data_is_split_at_its_folder(typed: str, read: str) -> None:
-    assert hydra_overrides("train", typed.split()) == re.split(" (?=data)", read.replace("data_dir", "runtime.data_dir"))
+    assert hydra_overrides("train", typed.split()) == re.split(
+        " (?=data)", read.replace("data_dir", "runtime.data_dir")
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor, nn
 
+from tests.helpers.commands import FAILURE, USAGE, Run, assert_one_line
 from vaelab.errors import ConfigError
 from vaelab.estimators import Estimate
 from vaelab.heads import Bernoulli, DiagonalGaussian, FixedScale, Head, PerPixelScale
@@ -18,6 +20,7 @@ from vaelab.networks import MLP, Network
 from vaelab.objectives import ELBO, Objective, Terms
 from vaelab.objectives.base import BOUND
 from vaelab.priors import Prior, StandardNormal
+from vaelab.runs import cli
 from vaelab.runs.build import try_out
 from vaelab.runs.model import build_objective, check_estimator
 from vaelab.runs.probes.model import DRAWS, check_model, probing
@@ -195,7 +198,7 @@ HEADS = {
     ),
     "log_prob of elements": (
         lambda self, output: Elementwise(Plain.of(self, output)),
-        f"forward(...).log_prob returned a tensor of shape {RAW}: expected a tensor of shape (3, 2); sum over the event",
+        f"forward(...).log_prob returned a tensor of shape {RAW}: expected a tensor of shape (3, 2); sum over",
     ),
     "no sample": (
         lambda self, output: td.Distribution((3, 2), IMAGE, validate_args=False),
@@ -287,8 +290,14 @@ def test_a_wrong_network_is_one_line(mistake: str) -> None:
 
 def test_a_network_without_output_layers_is_one_line() -> None:
     line = refusal(lambda: vae_of(e=lambda *shapes: nn.Linear(20, 6)))
+    assert line == ("encoder.network._target_ must give an instance of Network, found a torch.nn.modules.linear.Linear")
+
+
+def test_a_part_that_waits_for_more_arguments_is_one_line() -> None:
+    line = refusal(lambda: build_objective({"_target_": f"{HERE}.Half", "_partial_": True}, 1, vae_of()))
     assert line == (
-        "encoder.network._target_ gives a torch.nn.modules.linear.Linear, expected an instance of Network"
+        "objective._target_ must give an instance of Objective, found what waits for more arguments: type "
+        "~objective._partial_"
     )
 
 
@@ -297,12 +306,14 @@ def keeping(self: Any, encode: Any) -> Any:
     return Wide.forward(self, encode)
 
 
-OF_PRIOR = "forward returned a Normal with event_shape () and batch_shape (3,): expected a distribution with event_shape"
+OF_PRIOR = (
+    "forward returned a Normal with event_shape () and batch_shape (3,): expected a distribution with event_shape"
+)
 PRIORS = {
     "bare": (lambda self, encode: td.Normal(self.loc, 1.0), f"{OF_PRIOR} (3,) and batch_shape (); type td.Independent"),
     "event": (
         lambda self, encode: td.Independent(td.Normal(self.loc[:2], 1.0), 1),
-        "returned an Independent with event_shape (2,) and batch_shape (): expected a distribution with event_shape (3,)",
+        "returned an Independent with event_shape (2,) and batch_shape (): expected a distribution with event_shape",
     ),
     "batch": (
         lambda self, encode: td.Independent(td.Normal(self.loc[None], 1.0), 1),
@@ -314,7 +325,10 @@ PRIORS = {
         "expected q(z|x) and p(z) over one set, found Real() and Interval(",
     ),
     "keeps the encoder": (keeping, "keeps encode.network.linear.weight of the encoder: call the encoder, but do not"),
-    "encodes z": (lambda self, encode: encode(self.loc[None]), "Wrong.forward raised IndexError: Dimension out of range"),
+    "encodes z": (
+        lambda self, encode: encode(self.loc[None]),
+        "Wrong.forward raised IndexError: Dimension out of range",
+    ),
 }
 
 
@@ -334,10 +348,10 @@ def test_a_posterior_without_rsample_is_refused_where_it_is_needed() -> None:
 
 
 OBJECTIVES = {
-    "tensor": ({"of": lambda self, loss, metrics: loss}, "returned a tensor of shape (2,): expected vaelab.objectives"),
+    "tensor": ({"of": lambda self, loss, metrics: loss}, "returned a tensor of shape (2,): expected vaelab"),
     "mean": (
         {"of": lambda self, loss, metrics: terms(loss.mean(), metrics)},
-        "returned a tensor of shape (): expected a tensor of shape (2,); it is the loss of 2 examples: give a value for",
+        "returned a tensor of shape (): expected a tensor of shape (2,); it is the loss of 2 examples: give a",
     ),
     "mean of a metric": (
         {"of": lambda self, loss, metrics: terms(loss, metrics | {"half": loss.mean()})},
@@ -356,7 +370,10 @@ OBJECTIVES = {
         "returned the metrics (none): expected half, step",
     ),
     "list": ({"of": lambda self, loss, metrics: terms(loss, [loss])}, "returned a list: expected a dict of the"),
-    "none": ({"of": lambda self, loss, metrics: None}, "returned None: expected vaelab.objectives.Terms; return Terms("),
+    "none": (
+        {"of": lambda self, loss, metrics: None},
+        "returned None: expected vaelab.objectives.Terms; return Terms(",
+    ),
     "detached": (
         {"of": lambda self, loss, metrics: terms(loss.detach(), metrics)},
         "forward returned a loss without a gradient",
@@ -408,8 +425,12 @@ def test_a_wrong_estimator_is_one_line(mistake: str) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "schedule", "words"),
     [
-        (lambda parameters: None, None, "optimizer._target_ gives a builtins.NoneType, expected an instance of Optim"),
-        (torch.optim.SGD, partial(torch.optim.lr_scheduler.StepLR, step_size=1), "lr_schedule._target_ gives a"),
+        (lambda parameters: None, None, "optimizer._target_ must give an instance of Optimizer, found"),
+        (
+            torch.optim.SGD,
+            partial(torch.optim.lr_scheduler.StepLR, step_size=1),
+            "lr_schedule._target_ must be vaelab.train",
+        ),
         (lambda parameters: 1 / 0, None, "raised ZeroDivisionError: division by zero at"),
         (partial(torch.optim.SGD, lr="fast"), None, "(in the configuration of the optimizer; HYDRA_FULL_ERROR=1"),
         (torch.optim.SGD, Schedule(partial(torch.optim.lr_scheduler.StepLR)), "missing 1 required positional argument"),
@@ -417,6 +438,23 @@ def test_a_wrong_estimator_is_one_line(mistake: str) -> None:
 )
 def test_a_wrong_optimizer_or_schedule_is_one_line(optimizer: Any, schedule: Any, words: str) -> None:
     assert words in refusal(lambda: try_out(optimizer, schedule, vae_of()))
+
+
+class Bare(Plain):
+    def of(self, output: Tensor) -> Any:
+        return td.Normal(output, 1.0, validate_args=False)
+
+
+def test_a_command_refuses_a_wrong_part_before_any_work(
+    run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"decoder.head._target_={HERE}.Bare"
+    words = "expected a distribution with event_shape (1, 8, 8) and batch_shape (3, 2); type self.independent(...)"
+    assert_one_line(run_fast(line, code=USAGE), f"{HERE}.Bare.forward returned a Normal with event_shape ()", words)
+    assert not list(tmp_path.glob("logs/runs/*"))
+    monkeypatch.setattr(Bare, "of", lambda self, output: output.loc)
+    monkeypatch.setattr(cli, "WANTS_TRACEBACK", True)  # HYDRA_FULL_ERROR=1
+    assert "return self.of(self.layer(features))" in run_fast(line, code=FAILURE).err
 
 
 def test_parts_of_vaelab_are_not_called_again(monkeypatch: pytest.MonkeyPatch) -> None:

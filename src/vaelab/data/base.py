@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices
-from vaelab.data.splits import SPLITS, SplitName, Splits
+from vaelab.data.splits import SPLITS, Split, SplitName, Splits
 from vaelab.errors import DataError
 from vaelab.pixels import check_pixels
 from vaelab.randomness import generator, seed_draws
@@ -82,7 +82,7 @@ class ImageData(LightningDataModule):
             raise ValueError(f"data.binarize must be dynamic, threshold or fixed, found {self.binarize!r}")
         self.device = torch.device("cpu")
         self.tested = Tested()
-        self.split = _checked(self.splits())
+        self.split = _checked(self, self.splits())
         self.event_shape = tuple(self.split["train"].images.shape[1:])
 
     def splits(self) -> Splits:
@@ -222,7 +222,11 @@ class ImageData(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def _checked(splits: Splits) -> Splits:
+def _checked(data: ImageData, splits: Any) -> Splits:
+    if not isinstance(splits, dict) or {*splits} != {*SPLITS} or not all(isinstance(s, Split) for s in splits.values()):
+        found = list(splits) if isinstance(splits, dict) else type(splits).__name__
+        expected = "a dict of vaelab.data.Split with the keys train, val and test"
+        raise DataError(f"{type(data).__module__}.{type(data).__name__}.splits returned {found}: expected {expected}")
     shapes = {split.images.shape[1:] for split in splits.values()}
     for name, split in splits.items():
         if len(split) == 0:
@@ -230,6 +234,14 @@ def _checked(splits: Splits) -> Splits:
             raise DataError(f"the {name} split would be empty: expected an image or more in each split, found {sizes}")
         if split.images.dtype != np.uint8:
             raise DataError(f"expected images of uint8, found {split.images.dtype} in the {name} split")
-    if len(shapes) != 1 or 0 in next(iter(shapes)):
-        raise DataError(f"expected one shape of image, with no axis of size 0, in all splits, found {sorted(shapes)}")
+        if split.labels is not None and len(split.labels) != len(split):
+            raise DataError(f"expected a label for each of {len(split)} images, found {len(split.labels)} in {name}")
+        if (largest := split.images.max(initial=0)) >= data.num_levels:
+            raise DataError(f"expected levels below num_levels={data.num_levels}, found {largest} in the {name} split")
+    shape = next(iter(shapes))
+    if len(shapes) != 1 or 0 in shape or len(shape) != 3:
+        raise DataError(
+            "expected one shape of image, [channels, height, width] with no axis of size 0, in all splits, found "
+            f"{sorted(shapes)}"
+        )
     return splits

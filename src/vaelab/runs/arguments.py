@@ -65,6 +65,6 @@ def _located(key: str, target: str) -> Any:
     except ImportError as error:
         cause = error.__cause__ or error
         raise ConfigError(
-            f"{key}._target_={target} cannot be imported ({type(cause).__name__}: {reason_of(cause)}): correct the path, "
-            f"or type the command in the folder that holds {target.split('.')[0]}"
+            f"{key}._target_={target} cannot be imported ({type(cause).__name__}: {reason_of(cause)}): correct the "
+            f"path, or type the command in the folder that holds {target.split('.')[0]}"
         ) from error

@@ -155,7 +155,11 @@ def try_out(optimizer: Callable[..., Optimizer], lr_schedule: Schedule | None, v
         trial.step()
     state = {"optimizer_states": [trial.state_dict()]}
     if lr_schedule is not None:
-        check_kind("lr_schedule", lr_schedule, Schedule)
+        if not isinstance(lr_schedule, Schedule):
+            raise ConfigError(
+                "lr_schedule._target_ must be vaelab.training.Schedule, whose argument scheduler makes a scheduler of "
+                "PyTorch: type lr_schedule=decay lr_schedule.scheduler._target_=torch.optim.lr_scheduler.NAME"
+            )
         with refusing("lr_schedule", (Exception,)):
             state["lr_schedulers"] = [lr_schedule.try_out(trial).state_dict()]
     readable(state)

@@ -107,7 +107,7 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
 
 def _below_data_dir(overrides: Sequence[str]) -> list[str]:
     """Type an absolute path of a user's data as the folder and the path below it, because only the latter is stored."""
-    typed = dict(override.partition("=")[::2] for override in overrides)
+    typed = {key: value for key, _, value in (override.partition("=") for override in overrides)}
     files = {key: at_home(typed.get(key, "")) for key in ("data.file", "data.labels")}
     files = {key: os.path.normpath(file) for key, file in files.items() if os.path.isabs(file) and "," not in file}
     if not files or {"data_dir", f"{RUNTIME}.data_dir"} & typed.keys():

@@ -10,7 +10,7 @@ from vaelab.runs.validate import MODEL_PARTS, check
 from vaelab.signals import Stop
 
 Metrics = dict[str, float]
-OF_MODELS = (*(part for part in MODEL_PARTS if part != "data"), "optimizer", "initialization", "weight_prior")
+WITHOUT_LIGHTNING = (*(part for part in MODEL_PARTS if part != "data"), "optimizer", "initialization", "weight_prior")
 
 
 def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -> tuple[dict[str, Metrics], str]:
@@ -26,7 +26,7 @@ def complete_runs(cfg: DictConfig, path: Path, group: str | None, stop: Stop) ->
     from vaelab.runs.processes.cores import limit_threads
 
     limit_threads()
-    check_arguments(cfg, *OF_MODELS)
+    check_arguments(cfg, *WITHOUT_LIGHTNING)
     check_parts(cfg)
     check_arguments(cfg)  # of the others, whose classes import Lightning
     from vaelab.runs.execute import complete

@@ -98,7 +98,7 @@ def build_weight_prior(node: Mapping[str, Any] | None) -> nn.Module | None:
 
 
 def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
-    """Build the model for events of this shape. Refuse parts of the wrong class, and parts that break their contract."""
+    """Build the model for events of this shape. Refuse parts of the wrong class, or that break their contract."""
     parts, networks = [], []
     for name, draws in (("encoder", ()), ("decoder", DRAWS)):
         parts.append(instantiate(part_without_network(cfg[name])))

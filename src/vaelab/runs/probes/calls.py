@@ -44,10 +44,9 @@ def described(found: object) -> str:
 def check_kind(key: str, found: object, expected: type) -> None:
     """Refuse an object that is not an instance of `expected`; `key` names the object in the configuration."""
     if not isinstance(found, expected):
-        remedy = f": type ~{key}._partial_" if hasattr(found, "func") else ""  # a `functools.partial`
-        raise ConfigError(
-            f"{key}._target_ gives a {name_of(found)}, expected an instance of {expected.__name__}{remedy}"
-        )
+        waiting = hasattr(found, "func")  # what Hydra makes of a node with `_partial_`
+        given = f"what waits for more arguments: type ~{key}._partial_" if waiting else f"a {name_of(found)}"
+        raise ConfigError(f"{key}._target_ must give an instance of {expected.__name__}, found {given}")
 
 
 def check_tensor(part: object, method: str, found: object, shape: tuple[int, ...], remedy: str = "") -> None:

@@ -68,8 +68,8 @@ def check_network(network: Network, context: Tensor, draws: Shape) -> None:
     alone = [called(network, network, one) for one in context.split(1, len(draws))]
     if not same(features, torch.cat(alone, len(draws))):
         raise ConfigError(
-            f"{name_of(network)}.forward returned other features of an example in a batch than alone: expected features "
-            "that depend on one example, and on no noise"
+            f"{name_of(network)}.forward returned other features of an example in a batch than alone: expected "
+            "features that depend on one example, and on no noise"
         )
     if type(network).output_layer is not Network.output_layer:
         event = network.event_shape
@@ -141,9 +141,12 @@ def check_prior(prior: Prior, encode: Conditional) -> td.Distribution:
 def check_domains(vae: VAE, q: td.Distribution, p: td.Distribution) -> None:
     """Refuse an encoder and a prior whose z range over different sets, such as discrete and real numbers."""
     if found := different_domains(q, p):
-        of = [f" of {name_of(part)}" if is_own(part) else "" for part in (vae.encoder.head, vae.prior)]
+        one, other = (
+            f"{domain} of {name_of(part)}" if is_own(part) else str(domain)
+            for domain, part in zip(found, (vae.encoder.head, vae.prior), strict=True)
+        )
         raise ConfigError(
-            f"expected q(z|x) and p(z) over one set, found {found[0]}{of[0]} and {found[1]}{of[1]}: type prior=bernoulli "
+            f"expected q(z|x) and p(z) over one set, found {one} and {other}: type prior=bernoulli "
             "only with encoder=relaxed_bernoulli, and prior=categorical only with encoder=relaxed_categorical"
         )
 
