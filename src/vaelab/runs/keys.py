@@ -64,6 +64,10 @@ class Known:
         keys = [*self.values, *self.groups]
         return {key.removeprefix(prefix).partition(".")[0] for key in keys if key.startswith(prefix)}
 
+    def is_not_chosen(self, key: str) -> bool:
+        """Return whether a key is a group without a choice."""
+        return key in self.groups and not self.below(f"{key}.")
+
     def unread(self, node: Mapping[str, Any], prefix: str = "") -> Unread:
         """Yield each key below a node without a class that nothing reads, and the names that are read there."""
         names = self.below(prefix)
@@ -73,19 +77,13 @@ class Known:
             key = f"{prefix}{name}"
             if isinstance(value, Mapping) and "_target_" in value and (name in names or of_parts):
                 yield from self.not_taken(value, f"{key}.")
-            elif (
-                isinstance(value, Mapping)
-                and value
-                and (of_parts or (key in self.groups and not self.below(f"{key}.")))
-            ):
+            elif isinstance(value, Mapping) and value and (of_parts or self.is_not_chosen(key)):
                 there = ", ".join(sorted(file.stem for file in Path(CONF, key.replace(".", "/")).glob("*.yaml")))
-                needed, typed = (
-                    ("a choice", f"{key}= ({there})") if key in self.groups else ("a class", f"+{key}._target_=")
-                )
-                raise ConfigError(f"{short_key(key)}.{next(iter(value))} needs {needed}: also type {short_key(typed)}")
+                needed = f"a class: also type +{key}._target_=" if of_parts else f"a choice: also type {key}= ({there})"
+                raise ConfigError(f"{short_key(key)}.{next(iter(value))} needs {needed}")
             elif name not in names and not (of_parts and value is None):
                 yield key, names
-            elif key == "trainer":
+            elif key == "trainer" and isinstance(value, Mapping):
                 yield from self.no_arguments(TRAINER, value, f"{key}.")
             elif isinstance(value, Mapping) and key not in self.values:
                 yield from self.unread(value, f"{key}.")
@@ -190,7 +188,7 @@ def is_global(file: Path) -> bool:
 def of_file(file: Path) -> Flat:
     """Return the values in a group's file by their dotted keys, with those of the files in its defaults list."""
     flat: Flat = {}
-    for entry in OmegaConf.load(file).get("defaults", ()):
+    for entry in cast(DictConfig, OmegaConf.load(file)).get("defaults", ()):
         if isinstance(entry, str) and entry != "_self_":
             name, _, package = entry.partition("@")
             inherited = of_file(file.with_name(f"{name}.yaml"))
