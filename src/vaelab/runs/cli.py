@@ -95,8 +95,9 @@ def _call(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -
         log.warning("hydra.job.chdir=true changes nothing: relative paths begin where the command was typed")
     try:
         check_complete(cfg)
-        check_keys(config, cfg)
-        return function(OmegaConf.create(contents(cfg)))
+        found = contents(cfg)
+        check_keys(config, cfg, found)
+        return function(OmegaConf.create(found))
     except Exception as error:
         folder = Path(hydra_cfg.runtime.output_dir)
         if folder.resolve() != Path.cwd():

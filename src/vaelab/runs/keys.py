@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError
-from vaelab.runs.configuration import CONF, contents, short_key, usual_choices
+from vaelab.runs.configuration import CONF, short_key, usual_choices
 from vaelab.runs.folder.identity import Flat, flatten
 
 TRAINER = "pytorch_lightning.Trainer"  # takes what the node `trainer` holds
@@ -23,8 +23,10 @@ ABOUT_MAKING = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  
 Unread = Iterator[tuple[str, Iterable[str]]]
 
 
-def check_keys(config: str, cfg: DictConfig) -> None:
-    """Refuse a key that nothing reads, and a text where `conf/` has a number, in what `conf/CONFIG.yaml` composes to.
+def check_keys(config: str, cfg: DictConfig, found: dict[str, Any]) -> None:
+    """Refuse a key that nothing reads, and a text where `conf/` has a number.
+
+    `found` is what `cfg` resolves to, which `conf/CONFIG.yaml` and the command line compose.
 
     An argument that is not in `conf/` must be one of its class, which is imported to see; `**kwargs` takes any. A key
     of the user's own may stand at the top if `${...}` refers to it.
@@ -32,7 +34,6 @@ def check_keys(config: str, cfg: DictConfig) -> None:
     Raises:
         ConfigError: the message names the key, and the one that was probably meant.
     """
-    found = contents(cfg)
     flatten(found)  # refuses a key that is no text
     known = Known.of(config, HydraConfig.get().runtime.choices)
     for key, others in known.unread(found):
@@ -50,7 +51,7 @@ class Known:
     @classmethod
     def of(cls, config: str, choices: Mapping[Any, Any]) -> "Known":
         """Read the files of `conf/` that are chosen."""
-        values, groups = flatten(_loaded(Path(CONF, f"{config}.yaml"))), []
+        values, groups = dict(of_file(Path(CONF, f"{config}.yaml"))), []
         for chosen, choice in choices.items():
             group, _, package = str(chosen).partition("@")
             file = Path(CONF, group, f"{choice}.yaml")
@@ -64,6 +65,10 @@ class Known:
         keys = [*self.values, *self.groups]
         return {key.removeprefix(prefix).partition(".")[0] for key in keys if key.startswith(prefix)}
 
+    def is_not_chosen(self, key: str) -> bool:
+        """Return whether a key is a group without a choice."""
+        return key in self.groups and not self.below(f"{key}.")
+
     def unread(self, node: Mapping[str, Any], prefix: str = "") -> Unread:
         """Yield each key below a node without a class that nothing reads, and the names that are read there."""
         names = self.below(prefix)
@@ -73,19 +78,13 @@ class Known:
             key = f"{prefix}{name}"
             if isinstance(value, Mapping) and "_target_" in value and (name in names or of_parts):
                 yield from self.not_taken(value, f"{key}.")
-            elif (
-                isinstance(value, Mapping)
-                and value
-                and (of_parts or (key in self.groups and not self.below(f"{key}.")))
-            ):
+            elif isinstance(value, Mapping) and value and (of_parts or self.is_not_chosen(key)):
                 there = ", ".join(sorted(file.stem for file in Path(CONF, key.replace(".", "/")).glob("*.yaml")))
-                needed, typed = (
-                    ("a choice", f"{key}= ({there})") if key in self.groups else ("a class", f"+{key}._target_=")
-                )
-                raise ConfigError(f"{short_key(key)}.{next(iter(value))} needs {needed}: also type {short_key(typed)}")
+                needed = f"a class: also type +{key}._target_=" if of_parts else f"a choice: also type {key}= ({there})"
+                raise ConfigError(f"{short_key(key)}.{next(iter(value))} needs {needed}")
             elif name not in names and not (of_parts and value is None):
                 yield key, names
-            elif key == "trainer":
+            elif key == "trainer" and isinstance(value, Mapping):
                 yield from self.no_arguments(TRAINER, value, f"{key}.")
             elif isinstance(value, Mapping) and key not in self.values:
                 yield from self.unread(value, f"{key}.")
@@ -173,7 +172,7 @@ def _of_all(config: str, typed: str) -> str:
 
 def _all_names(config: str) -> set[str]:
     """Return the groups of a configuration and the keys that any choice has, as they are typed."""
-    names = {short_key(name) for name in flatten(_loaded(Path(CONF, f"{config}.yaml")))}
+    names = {short_key(name) for name in of_file(Path(CONF, f"{config}.yaml"))}
     for group in filter(lambda group: "@" not in group, usual_choices(config)):
         typed = short_key(group.replace("/", "."))
         files = [file for file in Path(CONF, group).glob("*.yaml") if not is_global(file)]
@@ -188,16 +187,11 @@ def is_global(file: Path) -> bool:
 
 @cache
 def of_file(file: Path) -> Flat:
-    """Return the values in a group's file by their dotted keys, with those of the files in its defaults list."""
-    flat: Flat = {}
-    for entry in OmegaConf.load(file).get("defaults", ()):
+    """Return the values in a file of `conf/` by their dotted keys, with those of the files in its defaults list."""
+    node, flat = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file))), Flat()
+    for entry in node.pop("defaults", ()):
         if isinstance(entry, str) and entry != "_self_":
             name, _, package = entry.partition("@")
             inherited = of_file(file.with_name(f"{name}.yaml"))
             flat |= {f"{package}.{key}".lstrip("."): value for key, value in inherited.items()}
-    return flat | flatten(_loaded(file))
-
-
-def _loaded(file: Path) -> dict[str, Any]:
-    found = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
-    return {key: value for key, value in found.items() if key != "defaults"}
+    return flat | flatten(node)

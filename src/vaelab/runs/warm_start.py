@@ -74,4 +74,4 @@ def _sha256(path: Path) -> str:
 @lru_cache  # a command line is resolved several times
 def _hash_of(path: Path, modified: int, size: int) -> str:
     with opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(file.read()).hexdigest()

@@ -101,7 +101,7 @@ class Sweep:
         config = contents(composed)
         cfg = OmegaConf.create(config)
         check_complete(cfg)
-        check_keys("train", OmegaConf.masked_copy(composed, list(config)))
+        check_keys("train", OmegaConf.masked_copy(composed, list(config)), config)
         check(cfg, several=True)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
         environment[COMMAND] = os.environ.get(COMMAND, "")  # a cluster's job has another environment
