@@ -80,3 +80,17 @@ def stratified_split(data: Split, seed: int, fractions: Sequence[float] = (0.8, 
         members.append(np.split(own, np.cumsum(sizes_of(fractions, len(own)))[:-1]))
     parts = map(np.concatenate, zip(*members, strict=True))
     return {name: data.take(part) for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def checked(splits: Splits) -> Splits:
+    """Return the splits. Refuse an empty one, and images that are not `uint8` of one shape."""
+    shapes = {split.images.shape[1:] for split in splits.values()}
+    for name, split in splits.items():
+        if len(split) == 0:
+            sizes = {name: len(split) for name, split in splits.items()}
+            raise DataError(f"the {name} split would be empty: expected an image or more in each split, found {sizes}")
+        if split.images.dtype != np.uint8:
+            raise DataError(f"expected images of uint8, found {split.images.dtype} in the {name} split")
+    if len(shapes) != 1 or 0 in next(iter(shapes)):
+        raise DataError(f"expected one shape of image, with no axis of size 0, in all splits, found {sorted(shapes)}")
+    return splits
