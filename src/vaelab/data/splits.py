@@ -13,7 +13,6 @@ from vaelab.randomness import generator
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-Splits = dict[SplitName, "Split"]
 
 
 @dataclass
@@ -29,6 +28,9 @@ class Split:
     def take(self, indices: NDArray[np.integer]) -> "Split":
         """Return the examples at these indices, in the order of the indices."""
         return Split(self.images[indices], None if self.labels is None else self.labels[indices])
+
+
+Splits = dict[SplitName, Split]
 
 
 def shuffled_split(data: Split, sizes: Sequence[int], seed: int) -> Splits:

@@ -69,7 +69,16 @@ def both(metrics: Metrics) -> dict[str, Metrics]:
 
 
 def show(columns: dict[str, Metrics], closing: str, estimator: str) -> None:
-    """Print the table at the end of a run, with a column for each set of weights; name the estimator, if it is one."""
+    """Print the table at the end of a run, the notes on it, and a last line."""
+    table, notes = summary(columns, estimator)
+    console = Console()
+    console.print(table)
+    for line in [*notes, closing]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def summary(columns: dict[str, Metrics], estimator: str) -> tuple[Table, list[str]]:
+    """Return the table of a run, with a column for each set of weights, and notes; name the estimator, if it is one."""
     table = Table("", *columns, title="test split, nats per example", title_justify="left")
 
     def add(name: str, label: str | None = None) -> None:
@@ -92,7 +101,4 @@ def show(columns: dict[str, Metrics], closing: str, estimator: str) -> None:
         notes += [f"- {way}, {weights}: {sentence}" for sentence in on_estimate(own, prefix, used)]
     add("test/bits_per_dim")
     add("samples_seen")
-    console = Console()
-    console.print(table)
-    for line in [*notes, closing]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return table, notes

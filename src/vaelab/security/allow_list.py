@@ -51,6 +51,12 @@ def trusted_packages(trust: Any) -> tuple[str, ...]:
     return tuple(packages)
 
 
+def own_packages(config: dict[str, Any]) -> tuple[str, ...]:
+    """Return the packages of the user's own from which a configuration, that the user has typed, makes classes."""
+    roots = {str(target).split(".")[0] for _, key, target in entries(config) if key == "_target_"}
+    return tuple(sorted(roots - _libraries()))
+
+
 def _is_path(name: Any) -> bool:
     return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
 

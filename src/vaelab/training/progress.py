@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vaelab.data.batches import ShuffledIndices
+from vaelab.training.in_notebook import NotebookBar
 from vaelab.training.lightning_module import VAEModule
 
 PROGRESS_IN_FILE = "VAELAB_PROGRESS_IN_FILE"  # set in a job of a sweep, because bars of several jobs would collide
@@ -24,11 +26,13 @@ class ProgressBar(Callback):
 
     def __init__(self) -> None:
         self.bar: Progress | None = None  # None while no bar is shown
+        self.in_notebook: NotebookBar | None = None  # draws the bar, in a notebook
         self.bounds = {"train": "", "val": ""}
 
     def start(self, trainer: pl.Trainer, description: str, total: int, completed: int = 0) -> None:
         self.file = Path(trainer.default_root_dir) / PROGRESS_FILE
         self.written = 0.0
+        self.in_notebook = NotebookBar() if Console().is_jupyter else None
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
@@ -36,7 +40,7 @@ class ProgressBar(Callback):
             TimeRemainingColumn(compact=True),  # the line must fit in 80 columns
             TextColumn("{task.fields[note]}"),
             refresh_per_second=4,
-            disable=PROGRESS_IN_FILE in os.environ,
+            disable=PROGRESS_IN_FILE in os.environ or self.in_notebook is not None,
         )
         self.bar.add_task(description, total=total, completed=completed, note="")
         self.bar.start()
@@ -47,7 +51,9 @@ class ProgressBar(Callback):
             return
         task = self.bar.tasks[0]
         self.bar.update(task.id, **fields)
-        if self.bar.disable and time.monotonic() >= self.written + EVERY:
+        if self.in_notebook:
+            self.in_notebook.show(task)
+        elif self.bar.disable and time.monotonic() >= self.written + EVERY:
             self.written = time.monotonic()
             shown = {"description": task.description, "total": task.total, "completed": task.completed, **task.fields}
             new = self.file.with_suffix(".new")
@@ -64,6 +70,8 @@ class ProgressBar(Callback):
     def stop(self, *args: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.stop()
+            if self.in_notebook:
+                self.in_notebook.show(self.bar.tasks[0], last=True)
             self.file.unlink(missing_ok=True)
             self.bar = None
 

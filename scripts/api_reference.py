@@ -1,0 +1,26 @@
+"""Write the reference of the Python interface from its docstrings: `python scripts/api_reference.py build/docs`."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pdoc
+
+import vaelab
+
+
+def main(folder: Path) -> None:
+    """Write an HTML page for `vaelab` and for each of its public packages; an error if pdoc warns."""
+    for name in vaelab.__all__:
+        getattr(vaelab, name)  # pdoc sees only what is imported
+    pdoc.render.configure(
+        docformat="google", include_undocumented=False, footer_text=f"vaelab {vaelab.__version__}", show_source=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pdoc.pdoc("vaelab", output_directory=folder)
+    print(f"written: {folder / 'index.html'}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
