@@ -25,6 +25,7 @@ from vaelab.runs.calling import GOES_ON, raising
 from vaelab.runs.configuration import CONF
 from vaelab.runs.opened import Run
 from vaelab.security.allow_list import own_packages
+from vaelab.signals import Interrupted
 from vaelab.training import VAEModule
 from vaelab.training.in_notebook import NotebookBar
 
@@ -52,13 +53,13 @@ def test_the_import_imports_nothing_slow() -> None:
     code = f"import sys, vaelab; print(vaelab.__version__, dir(vaelab), {HEAVY} & sys.modules.keys())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.stderr == ""
-    assert out.stdout.startswith("0.1.0 ['Run', 'Runs', '__version__', 'compare_runs', ")
+    assert out.stdout.startswith("0.1.0 ['Compared', 'Curve', 'Run', 'Runs', '__version__', 'compare_runs', ")
     assert out.stdout.endswith(" set()\n")
 
 
 def test_every_public_name_is_there_and_has_a_docstring() -> None:
     assert [name for name in vaelab.__all__ if not getattr(vaelab, name).__doc__] == []
-    with pytest.raises(AttributeError, match="no attribute 'foo'; it has Run"):
+    with pytest.raises(AttributeError, match="no attribute 'foo'; it has Compared"):
         _ = vaelab.foo
 
 
@@ -230,6 +231,14 @@ def test_the_users_own_classes_are_trusted_in_a_run_of_his_own() -> None:
     targets = ["mine.heads.Laplace", "vaelab.priors.StandardNormal", "torch.optim.Adam", "__main__.Head"]
     config = {"a": {"_target_": targets[0], "b": [{"_target_": target} for target in targets[1:]]}}
     assert own_packages(config) == ("__main__", "mine")
+
+
+def test_a_signal_to_end_ends_the_process_after_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(signal, "raise_signal", sent.append)
+    with pytest.raises(Interrupted), raising():
+        raise Interrupted(signal.SIGTERM)
+    assert sent == [signal.SIGTERM]
 
 
 def test_errors_that_are_no_users_keep_their_traceback() -> None:

@@ -2,14 +2,16 @@
 
 In Python or a notebook:
 
-    import vaelab
+```python
+import vaelab
 
-    run = vaelab.fit("data=mnist5k latent_dim=2")  # train, or complete what began; a finished run returns at once
-    run = vaelab.load("logs/runs/NAME")            # open a run folder, also a stranger's
-    x = run.data.draw("test", range(16))           # pixels as the decoder models them
-    z = run.vae.encode(x).mean                     # encoder and decoder return torch.distributions
-    runs = vaelab.run_sweep("decoder=bernoulli,mixture_of_bernoullis seed=range(2)")
-    vaelab.compare_runs(runs)                      # who is better, by how much, and how sure that is
+run = vaelab.fit("data=mnist5k latent_dim=2")  # train, or complete what began; a finished run returns at once
+run = vaelab.load("logs/runs/NAME")            # open a run folder, also a stranger's
+x = run.data.draw("test", range(16))           # pixels as the decoder models them
+z = run.vae.encode(x).mean                     # encoder and decoder return torch.distributions
+runs = vaelab.run_sweep("decoder=bernoulli,mixture_of_bernoullis seed=range(2)")
+vaelab.compare_runs(runs)                      # who is better, by how much, and how sure that is
+```
 
 On a command line, each with `--help`: `python -m vaelab.train`, `evaluate`, `list`, `compare`, `report`, `dashboard`
 and `export`.
@@ -37,11 +39,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaelab import data, distributions, errors, estimators, heads, hierarchical, networks, objectives, priors, vae
-    from vaelab.api import Run, Runs, compare_runs, fit, load, run_sweep
+    from vaelab.api import Compared, Curve, Run, Runs, compare_runs, fit, load, run_sweep
 
     __version__: str
 
 __all__ = [
+    "Compared",
+    "Curve",
     "Run",
     "Runs",
     "compare_runs",

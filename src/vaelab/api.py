@@ -16,10 +16,11 @@ from vaelab.runs.calling import like_a_command, raising, run_once
 from vaelab.runs.command_line import hydra_overrides
 from vaelab.runs.complete import complete_runs
 from vaelab.runs.configuration import contents
-from vaelab.runs.opened import Run
+from vaelab.runs.opened import Curve, Run
 from vaelab.security.allow_list import own_packages
 from vaelab.signals import heeding
 
+__all__ = ["Compared", "Curve", "Run", "Runs", "compare_runs", "fit", "load", "run_sweep"]
 Overrides = str | Sequence[str]
 StrPath = str | os.PathLike[str]
 
@@ -45,7 +46,7 @@ def load(
     data_dir: StrPath | None = None,
     trust: str | Sequence[str] = (),
 ) -> Run:
-    """Open a run folder. It may be a stranger's: no code of the folder runs, and no pickle is loaded.
+    """Open a run folder. It may be a stranger's, because no code of it runs.
 
     Args:
         path: the run folder, `logs/runs/NAME` or a job of a sweep.

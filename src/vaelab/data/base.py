@@ -37,9 +37,8 @@ class ImageData(LightningDataModule):
 
     Images of 2 levels are binary: they are drawn as they are, and other pixels are refused.
 
-    The constructor reads the images, after a download and a check where they come from elsewhere. So this is enough:
-
-        x = FreyFace().draw("test", range(16), pixels="unit")
+    The constructor reads the images, after a download and a check where they come from elsewhere. So
+    `FreyFace().draw("test", range(16), pixels="unit")` is enough.
 
     Args:
         binarize: see above; matters for `binary` pixels only.
@@ -227,14 +226,17 @@ class ImageData(LightningDataModule):
         return -(-self.num_train // self.batch_size)
 
     def train_dataloader(self) -> ShuffledIndices:
+        """Return the loader of training batches, as indices."""
         rank, world_size = self._process()
         sizes = (self.num_train, self.batch_size, self.batches_per_chunk or 1)
         return ShuffledIndices(*sizes, self.shuffle_seed, rank, world_size, self.pause_every, self.device)
 
     def val_dataloader(self) -> Blocks:
+        """Return the loader of validation blocks."""
         return self.blocks("val")
 
     def test_dataloader(self) -> Blocks:
+        """Return the loader of the blocks that `tested` names."""
         return Blocks(self.num_tested, BLOCK_SIZE, *self._process(), self.tested.done, self.tested.part_size)
 
     @property
@@ -252,7 +254,8 @@ class ImageData(LightningDataModule):
         return Blocks(self.num_tested, BLOCK_SIZE, part_size=part_size)
 
     def transfer_batch_to_device(self, batch: Chunk | Block, device: torch.device, dataloader_idx: int) -> Any:
-        return batch  # leave the indices where they are, because `draw` moves them
+        """Leave the indices where they are, because `draw` moves them."""
+        return batch
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

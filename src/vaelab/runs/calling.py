@@ -27,7 +27,7 @@ from vaelab.signals import Interrupted, heeding
 OURS = (errors.ConfigError, errors.DataError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
 OURS = (*OURS, errors.RunFolderError, errors.SweepError)
 HYDRAS = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # its global state
-GOES_ON = "stopped, with a checkpoint: the same call goes on"
+GOES_ON = "stopped: the same call goes on from the last checkpoint"
 
 
 @contextmanager
@@ -70,6 +70,8 @@ def raising() -> Iterator[None]:
     except Interrupted as interrupted:
         if interrupted.number == signal.SIGINT:
             raise KeyboardInterrupt(GOES_ON) from None
+        if interrupted.number in (signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(interrupted.number)  # now as without vaelab: it ends the process
         raise
     except Exception as error:
         kinds = [type(error)] * isinstance(error, OURS) + [ConfigError] * is_usage(error)

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from vaelab.runs.calling import raising
 from vaelab.runs.folder.contents import read_config, read_json, read_metrics, read_status
 from vaelab.runs.folder.curves import read_curves
+from vaelab.runs.folder.identity import flatten
 from vaelab.runs.validate import EVALUATION, check_choice
 from vaelab.security.allow_list import trusted_packages
 from vaelab.security.redaction import presentable
@@ -99,7 +100,7 @@ class Run:
     @cached_property
     def state(self) -> str:
         """The state that `status.json` tells: `done`, `running`, `interrupted` or `failed`."""
-        return read_status(self.path).get("state", "unknown")
+        return str(read_status(self.path).get("state", "unknown"))
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -134,8 +135,8 @@ class Run:
 
         from vaelab.runs.results import both, summary  # slow to import
 
-        choices = self.config.get("runtime", {}).get("choices", {})
-        table, notes = summary(both(self.metrics), presentable(str(choices.get("estimator", ""))))
+        estimator = flatten(self.config).get("runtime.choices.estimator", "")
+        table, notes = summary(both(self.metrics), presentable(str(estimator)))
         console = Console(file=StringIO(), width=100, force_jupyter=False, force_terminal=False)
         console.print(table)
         return "\n".join([repr(self), console.file.getvalue().rstrip(), *notes])  # type: ignore[attr-defined]

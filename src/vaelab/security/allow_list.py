@@ -54,7 +54,8 @@ def trusted_packages(trust: Any) -> tuple[str, ...]:
 def own_packages(config: dict[str, Any]) -> tuple[str, ...]:
     """Return the packages of the user's own from which a configuration, that the user has typed, makes classes."""
     roots = {str(target).split(".")[0] for _, key, target in entries(config) if key == "_target_"}
-    return tuple(sorted(roots - _libraries()))
+    roots -= {"vaelab", "torch", "pytorch_lightning"}  # the usual ones; to find all libraries takes a second
+    return tuple(sorted(roots - _libraries())) if roots else ()
 
 
 def _is_path(name: Any) -> bool:
