@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import warnings
+from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from tests.helpers.commands import Outcome, assert_same_weights, curve_rows, fas
 from tests.helpers.sweep_folders import finished_job
 from vaelab.errors import ConfigError, DataError, RunFolderError
 from vaelab.objectives import ELBO
-from vaelab.runs.calling import GOES_ON, raising
+from vaelab.runs.calling import GOES_ON, raising, without_main
 from vaelab.runs.configuration import CONF
 from vaelab.runs.opened import Run
 from vaelab.security.allow_list import own_packages
@@ -201,7 +203,14 @@ def test_wrong_overrides_raise_one_line_and_leave_nothing(overrides: str, words:
     with pytest.raises(ConfigError, match=words) as raised:
         vaelab.fit(overrides)
     assert "\n" not in str(raised.value)
+    assert len(raised.traceback) < 6
     assert list(here.rglob("*.*")) == []
+
+
+def test_several_devices_are_refused_where_lightning_refuses_them(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    with pytest.raises(ConfigError, match="devices=2 is not possible in an interactive session"):
+        vaelab.fit("devices=2")
 
 
 def test_fit_reads_files_of_a_folder_of_ones_own(here: Path) -> None:
@@ -253,6 +262,13 @@ def test_errors_that_are_no_users_keep_their_traceback() -> None:
 # sweeps and comparisons
 
 
+def test_the_processes_of_a_sweep_do_not_run_the_script_again() -> None:
+    before = get_preparation_data("child")
+    with without_main():
+        assert not any(key.startswith("init_main") for key in get_preparation_data("child"))
+    assert get_preparation_data("child") == before
+
+
 @pytest.mark.slow
 def test_a_sweep_returns_its_runs_and_they_are_compared(here: Path) -> None:
     line = fast("latent_dim=2,3", "seed=range(2)")
@@ -281,9 +297,9 @@ def test_runs_are_compared_in_pairs(tmp_path: Path, here: Path) -> None:
 
 
 def test_a_notebook_shows_progress_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = []
-    publish = "IPython.core.display_functions.publish_display_data"
-    monkeypatch.setattr(publish, lambda data, *args, **kwargs: shown.append(data))
+    shown: list[dict[str, str]] = []
+    in_place = SimpleNamespace(display=lambda data, raw: None, update=lambda data, raw: shown.append(data))
+    monkeypatch.setattr("IPython.display.DisplayHandle", lambda: in_place)
     progress = Progress(disable=True)
     progress.add_task("training", total=15, completed=3, note="val elbo < 1")
     bar = NotebookBar()
@@ -291,6 +307,6 @@ def test_a_notebook_shows_progress_in_one_line(monkeypatch: pytest.MonkeyPatch) 
     bar.show(progress.tasks[0])  # too early
     progress.update(progress.tasks[0].id, completed=15)
     bar.show(progress.tasks[0], last=True)
-    assert [each["text/plain"].split("  ")[:2] for each in shown[1:]] == [["training", "3/15"], ["training", "15/15"]]
-    assert shown[1]["text/html"].startswith('<progress value="3" max="15"></progress> <code>training')
-    assert "val elbo &lt; 1" in shown[1]["text/html"]
+    assert [each["text/plain"].split("  ")[:2] for each in shown] == [["training", "3/15"], ["training", "15/15"]]
+    assert shown[0]["text/html"].startswith('<progress value="3" max="15"></progress> <code>training')
+    assert "val elbo &lt; 1" in shown[0]["text/html"]

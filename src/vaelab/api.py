@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,12 @@ from omegaconf import DictConfig
 from vaelab.errors import ConfigError
 from vaelab.reporting.comparing import Compared
 from vaelab.reporting.comparing import compare_runs as compared
-from vaelab.runs.calling import like_a_command, raising, run_once
+from vaelab.runs.calling import like_a_command, raising, run_once, without_main
 from vaelab.runs.command_line import hydra_overrides
 from vaelab.runs.complete import complete_runs
 from vaelab.runs.configuration import contents
 from vaelab.runs.opened import Curve, Run
+from vaelab.runs.validate import processes_of
 from vaelab.security.allow_list import own_packages
 from vaelab.signals import heeding
 
@@ -66,7 +68,7 @@ def fit(overrides: Overrides = (), *, config_dir: StrPath | None = None, **setti
     """Complete the run that `python -m vaelab.train OVERRIDES` would complete, in the same folder; return it.
 
     A finished run is returned at once, and an interrupted one resumes. A keyboard interrupt, as by a notebook's stop
-    button, first writes a checkpoint. With `devices=2` the run has processes of its own.
+    button, first writes a checkpoint. `devices=2` is possible in a script, but not in a notebook.
 
     Args:
         overrides: what you would type: `"data=mnist latent_dim=2"` or `["data=mnist", "latent_dim=2"]`.
@@ -88,7 +90,7 @@ def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Run
 
     Return its runs.
 
-    Each job has a process of its own: in a script, call this below `if __name__ == "__main__":`.
+    Each job has a process of its own, which does not import your script: keep classes of your own in a module.
 
     Args:
         overrides: what you would type: `"latent_dim=2,5 seed=range(3)"` or `["latent_dim=2,5", "seed=range(3)"]`.
@@ -99,7 +101,7 @@ def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Run
         SweepError: some jobs are not done; the same call tries these again.
         KeyboardInterrupt: the jobs that ran have checkpoints; the same call goes on.
     """
-    with like_a_command(config_dir) as hydra:
+    with like_a_command(config_dir) as hydra, without_main():
         from vaelab.runs.processes.seeds import members_of  # slow to import
 
         words = [*hydra_overrides("train", _words(overrides)), "hydra.mode=MULTIRUN"]
@@ -132,6 +134,9 @@ def _complete(cfg: DictConfig) -> Run:
         raise ConfigError(
             f"vaelab.fit makes one run, found seeds={cfg.runtime.seeds}: call vaelab.run_sweep with {seeds}"
         )
+    if (processes := processes_of(cfg.runtime)) > 1 and hasattr(sys, "ps1"):
+        instead = "call vaelab.run_sweep with the same overrides, whose job is a process of its own"
+        raise ConfigError(f"devices={processes} is not possible in an interactive session: {instead}")
     path = Path(HydraConfig.get().runtime.output_dir)
     with heeding() as stop:
         complete_runs(cfg, path, None, stop)

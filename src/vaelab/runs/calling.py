@@ -2,8 +2,11 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from types import ModuleType
 from typing import Any
 
 from hydra._internal.hydra import Hydra
@@ -59,6 +62,17 @@ def run_once(hydra: Hydra, overrides: list[str], function: Callable[[DictConfig]
 
 
 @contextmanager
+def without_main() -> Iterator[None]:
+    """Keep processes that start in the block from importing the script that is running, and so from running it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
 def raising() -> Iterator[None]:
     """Raise what a user can fix as an error of `vaelab.errors`, with the line that a command would print.
 
@@ -78,11 +92,11 @@ def raising() -> Iterator[None]:
         kinds += [DataError] * isinstance(error, InstantiationException)  # Hydra wraps the error of a data set
         if WANTS_TRACEBACK or not kinds:
             raise
-        line = one_line(error)
-        raised = error if isinstance(error, kinds[0]) else kinds[0]()
-        raised.args = (line,)
+        # a copy has no traceback: a notebook would print pages of it
+        raised = copy(error) if isinstance(error, kinds[0]) else kinds[0]()
+        raised.args = (one_line(error),)
         raised.__notes__ = []  # the line has them
-        raise raised.with_traceback(None) from None
+        raise raised from None
 
 
 @contextmanager
