@@ -203,7 +203,7 @@ def test_wrong_overrides_raise_one_line_and_leave_nothing(overrides: str, words:
     with pytest.raises(ConfigError, match=words) as raised:
         vaelab.fit(overrides)
     assert "\n" not in str(raised.value)
-    assert len(raised.traceback) < 6
+    assert "run_once" not in {entry.name for entry in raised.traceback}
     assert list(here.rglob("*.*")) == []
 
 
