@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check install
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-all lint bench audit docker clean
+.PHONY: help setup train test test-slow test-all lint docs bench audit docker clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ lint: .venv/.dev ## check style, types and the direction of imports
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache --no-logo
+
+docs: .venv/.dev ## write the reference of the Python interface to build/docs
+	$(BIN)/python scripts/api_reference.py build/docs
 
 bench: setup ## time steps, evaluation and start on an idle machine, in ten minutes; tables and JSON go to OUT=folder
 	$(BIN)/python benchmarks/run.py --rounds 5 --seconds 0.5 --out $(OUT)

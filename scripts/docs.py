@@ -90,7 +90,7 @@ def boxes_of_modules() -> dict[str, list[str]]:
     A package is a box of its own, and so is each of `MODELS`. The entry points share a box, and other single files too.
     """
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    entry_points = [target.removeprefix("vaelab.").split(":")[0] for target in scripts.values()]
+    entry_points = ["api", *(target.removeprefix("vaelab.").split(":")[0] for target in scripts.values())]
     names = sorted(path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
     files = [name for name in names if not (PACKAGE / name).is_dir() and not name.startswith("__")]
     boxes = {"entry points": [name for name in files if name in entry_points]}

@@ -63,12 +63,14 @@ class JobSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> None:
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the jobs; return the `Sweep`."""
         from vaelab.runs.command_line import hydra_overrides
 
         with ours(self.launcher).sweep as sweep:
             params = hydra_overrides("train", [f"{key}={value}" for key, value in self.params.items()])
             call("hydra.sweeper", self.choose, self.options, sweep, parse([*params, *arguments], sweep.loader))
+        return sweep
 
 
 def ours(launcher: Any) -> SweepLauncher:

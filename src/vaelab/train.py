@@ -26,9 +26,10 @@ def main(cfg: DictConfig) -> float:
     path = Path(HydraConfig.get().runtime.output_dir)
     with heeding() as stop:
         columns, closing = complete_runs(cfg, path, None, stop)
-    from vaelab.runs.results import refused_for, show  # after the checks of `complete_runs`, as this imports Lightning
+    from vaelab.runs.processes.seeds import members_of  # after the checks of `complete_runs`, as this imports Lightning
+    from vaelab.runs.results import refused_in, show
 
-    show(columns, closing, instantiate(cfg.estimator).name, refused_for(cfg, path))
+    show(columns, closing, instantiate(cfg.estimator).name, refused_in(members_of(cfg, path)[0].path))
     return value_of(columns)
 
 

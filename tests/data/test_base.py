@@ -16,7 +16,7 @@ from vaelab.data import Digits, ImageData, MNIST5k, Split
 from vaelab.data.base import BLOCK_SIZE
 from vaelab.data.batches import Block, Blocks, ShuffledIndices
 from vaelab.data.splits import SPLITS, contiguous_split, shuffled_split, stratified_split
-from vaelab.errors import DataError
+from vaelab.errors import ConfigError, DataError
 from vaelab.pixels import bits_per_dim
 from vaelab.runs.build import build
 
@@ -176,6 +176,38 @@ def test_block_draws_depend_only_on_seed_split_and_number(pixels: str) -> None:
 )
 def test_nats_become_bits_per_dimension(nats: float, shape: Any, pixels: str, num_levels: int, bits: float) -> None:
     assert bits_per_dim(nats, shape, pixels, num_levels) == pytest.approx(bits, abs=0.005)
+
+
+# without a model
+
+
+def test_data_draw_any_pixels_at_once() -> None:
+    data, indices = Digits(), range(5)
+    assert torch.equal(data.draw("test", indices, pixels="levels"), torch.tensor(data.split["test"].images[:5]).float())
+    assert data.draw("test", [3], pixels="unit").frac().min() > 0
+    with pytest.raises(ConfigError, match="digits can be drawn as several pixels: give pixels='binary', 'unit' or"):
+        data.draw("test", indices)
+    assert Digits(pixels="levels").draw("val", torch.tensor([0])).max() > 1
+
+
+def test_drawing_other_pixels_does_not_change_what_is_served() -> None:
+    data = served(Digits(), "binary")
+    assert data.draw("test", range(5), pixels="levels").max() == 16
+    assert data.pixels == "binary"
+    assert data.draw("test", range(5)).max() == 1
+
+
+def test_labels_come_with_the_examples() -> None:
+    data = Digits()
+    assert data.labels("test", [2, 0]).tolist() == data.split["test"].labels[[2, 0]].tolist()  # type: ignore
+    assert len(data.labels("val")) == len(data.split["val"])  # type: ignore[arg-type]
+    assert Levels(1).labels("val") is None
+
+
+def test_data_lie_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAELAB_DATA_DIR", "~/elsewhere")
+    assert Levels(1).data_dir == Path.home() / "elsewhere"
+    assert Levels(1, data_dir="here").data_dir == Path("here")
 
 
 # splits

@@ -1,8 +1,11 @@
 """The base class of the data modules: images in memory, split, recorded, and drawn as the pixels that a head models."""
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,24 +14,14 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices
-from vaelab.data.splits import SPLITS, Split, SplitName, Splits
-from vaelab.errors import DataError
-from vaelab.pixels import check_pixels
+from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices, Tested
+from vaelab.data.splits import SPLITS, SplitName, Splits, checked
+from vaelab.errors import ConfigError
+from vaelab.pixels import MEASURES, check_pixels
 from vaelab.randomness import generator, seed_draws
 
 Binarize = Literal["dynamic", "threshold", "fixed"]
 BLOCK_SIZE = 100
-
-
-@dataclass
-class Tested:
-    """What the trainer tests."""
-
-    split: SplitName = "test"
-    limit: int | None = None  # test the first `limit` examples only
-    done: Collection[tuple[int, int]] = ()  # keys of blocks to skip, because their results are known
-    part_size: int | None = None  # follow each block by its parts, each of this many examples
 
 
 @dataclass(eq=False, repr=False)
@@ -44,11 +37,14 @@ class ImageData(LightningDataModule):
 
     Images of 2 levels are binary: they are drawn as they are, and other pixels are refused.
 
+    The constructor reads the images, after a download and a check where they come from elsewhere. So
+    `FreyFace().draw("test", range(16), pixels="unit")` is enough.
+
     Args:
         binarize: see above; matters for `binary` pixels only.
         seed: seed of the split, the fixed binarisation and the draws of evaluation; not the model's seed.
         pixels: one of the three above, or None for those that the decoder's head asks for.
-        data_dir: folder of the data files.
+        data_dir: folder of the data files; by default that in `$VAELAB_DATA_DIR`, or else `data`.
         batch_size: examples per optimiser step, over all processes.
         batches_per_chunk: maximum number of optimiser steps per Lightning step; None: the training module chooses it.
         shuffle_seed: seed of the order of the training data; it is the model's seed.
@@ -58,6 +54,7 @@ class ImageData(LightningDataModule):
         name: name of the data set in records, a class attribute.
         num_levels: how many values a stored pixel can have, also a class attribute.
         event_shape: shape of one image, `[channels, height, width]`.
+        split: the images of each split as bytes, with their labels.
         tested: what the trainer tests.
 
     Raises:
@@ -70,7 +67,7 @@ class ImageData(LightningDataModule):
     seed: int = 0
     binarize: Binarize = "dynamic"
     pixels: str | None = None
-    data_dir: str | Path = "data"
+    data_dir: str | Path = field(default_factory=lambda: os.environ.get("VAELAB_DATA_DIR", "data"))
     batch_size: int = 100
     batches_per_chunk: int | None = 1
     shuffle_seed: int = 0
@@ -80,9 +77,11 @@ class ImageData(LightningDataModule):
         super().__init__()
         if self.binarize not in ("dynamic", "threshold", "fixed"):
             raise ValueError(f"data.binarize must be dynamic, threshold or fixed, found {self.binarize!r}")
+        self.data_dir = Path(self.data_dir).expanduser()
         self.device = torch.device("cpu")
+        self._others: dict[str, ImageData] = {}
         self.tested = Tested()
-        self.split = _checked(self, self.splits())
+        self.split = checked(self.splits(), self.num_levels, f"{type(self).__module__}.{type(self).__name__}")
         self.event_shape = tuple(self.split["train"].images.shape[1:])
 
     def splits(self) -> Splits:
@@ -105,6 +104,15 @@ class ImageData(LightningDataModule):
             numbered = enumerate(self.images.items())
             self.images = {name: self._binarized_once(number, images) for number, (name, images) in numbered}
 
+    @cached_property
+    def images(self) -> dict[SplitName, Tensor]:
+        """The levels of each split that `draw` reads, on the device. `serve` prepares them, at the latest here."""
+        if self.pixels is None and not self.is_binary:
+            *most, last = map(repr, MEASURES)
+            raise ConfigError(f"{self.name} can be drawn as several pixels: give pixels={', '.join(most)} or {last}")
+        self.serve(self.pixels or "binary")
+        return self.images
+
     @property
     def is_binary(self) -> bool:
         """Whether the images have 2 levels, so that there is nothing to binarise."""
@@ -120,10 +128,37 @@ class ImageData(LightningDataModule):
         """Number of training examples."""
         return len(self.split["train"])
 
-    def draw(self, split: SplitName, indices: Tensor) -> Tensor:
-        """Draw the pixels of examples, floats `[len(indices), *event_shape]`, from the device's generator."""
-        levels = self.levels(split, indices)
+    def draw(self, split: SplitName, indices: Tensor | Sequence[int], pixels: str | None = None) -> Tensor:
+        """Draw the pixels of examples, floats `[len(indices), *event_shape]`, from the device's generator.
+
+        Args:
+            split: `train`, `val` or `test`.
+            indices: which examples of the split.
+            pixels: draw this kind of pixels, whatever these data serve; None for the kind that they serve.
+
+        Raises:
+            ConfigError: these data serve no pixels yet, and `pixels` is None; or the images do not have these pixels.
+        """
+        if pixels not in (None, self.pixels):
+            return self._serving(pixels).draw(split, indices)
+        levels = self.levels(split, indices if isinstance(indices, Tensor) else torch.as_tensor(indices))
         return self.pixels_from(levels, self.noise(levels))
+
+    def labels(self, split: SplitName, indices: Tensor | Sequence[int] | None = None) -> Tensor | None:
+        """Return the labels of examples, by default of the whole split; None if the data have no labels."""
+        labels = self.split[split].labels
+        if labels is None:
+            return None
+        return torch.tensor(labels)[slice(None) if indices is None else torch.as_tensor(indices)]
+
+    def _serving(self, pixels: str) -> "ImageData":
+        """Return a copy that shares the images, and serves other pixels; it is made once."""
+        if pixels not in self._others:
+            other = copy(self)
+            other.serve(pixels)
+            other.to(self.device)
+            self._others[pixels] = other
+        return self._others[pixels]
 
     def levels(self, split: SplitName, indices: Tensor) -> Tensor:
         """Return the stored bytes of examples, which `noise` and `pixels_from` turn into pixels."""
@@ -191,14 +226,17 @@ class ImageData(LightningDataModule):
         return -(-self.num_train // self.batch_size)
 
     def train_dataloader(self) -> ShuffledIndices:
+        """Return the loader of training batches, as indices."""
         rank, world_size = self._process()
         sizes = (self.num_train, self.batch_size, self.batches_per_chunk or 1)
         return ShuffledIndices(*sizes, self.shuffle_seed, rank, world_size, self.pause_every, self.device)
 
     def val_dataloader(self) -> Blocks:
+        """Return the loader of validation blocks."""
         return self.blocks("val")
 
     def test_dataloader(self) -> Blocks:
+        """Return the loader of the blocks that `tested` names."""
         return Blocks(self.num_tested, BLOCK_SIZE, *self._process(), self.tested.done, self.tested.part_size)
 
     @property
@@ -216,32 +254,8 @@ class ImageData(LightningDataModule):
         return Blocks(self.num_tested, BLOCK_SIZE, part_size=part_size)
 
     def transfer_batch_to_device(self, batch: Chunk | Block, device: torch.device, dataloader_idx: int) -> Any:
-        return batch  # leave the indices where they are, because `draw` moves them
+        """Leave the indices where they are, because `draw` moves them."""
+        return batch
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-
-def _checked(data: ImageData, splits: Any) -> Splits:
-    if not isinstance(splits, dict) or {*splits} != {*SPLITS} or not all(isinstance(s, Split) for s in splits.values()):
-        found = list(splits) if isinstance(splits, dict) else type(splits).__name__
-        expected = "a dict of vaelab.data.Split with the keys train, val and test"
-        raise DataError(f"{type(data).__module__}.{type(data).__name__}.splits returned {found}: expected {expected}")
-    shapes = {split.images.shape[1:] for split in splits.values()}
-    for name, split in splits.items():
-        if len(split) == 0:
-            sizes = {name: len(split) for name, split in splits.items()}
-            raise DataError(f"the {name} split would be empty: expected an image or more in each split, found {sizes}")
-        if split.images.dtype != np.uint8:
-            raise DataError(f"expected images of uint8, found {split.images.dtype} in the {name} split")
-        if split.labels is not None and len(split.labels) != len(split):
-            raise DataError(f"expected a label for each of {len(split)} images, found {len(split.labels)} in {name}")
-        if (largest := split.images.max(initial=0)) >= data.num_levels:
-            raise DataError(f"expected levels below num_levels={data.num_levels}, found {largest} in the {name} split")
-    shape = next(iter(shapes))
-    if len(shapes) != 1 or 0 in shape or len(shape) != 3:
-        raise DataError(
-            "expected one shape of image, [channels, height, width] with no axis of size 0, in all splits, found "
-            f"{sorted(shapes)}"
-        )
-    return splits

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaelab.data.splits import SplitName
 from vaelab.randomness import generator
 
 
@@ -127,3 +128,13 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.mine)
+
+
+@dataclass
+class Tested:
+    """What the trainer tests."""
+
+    split: SplitName = "test"
+    limit: int | None = None  # test the first `limit` examples only
+    done: Collection[tuple[int, int]] = ()  # keys of blocks to skip, because their results are known
+    part_size: int | None = None  # follow each block by its parts, each of this many examples

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from vaelab.randomness import generator
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-Splits = dict[SplitName, "Split"]
 
 
 @dataclass
@@ -29,6 +28,9 @@ class Split:
     def take(self, indices: NDArray[np.integer]) -> "Split":
         """Return the examples at these indices, in the order of the indices."""
         return Split(self.images[indices], None if self.labels is None else self.labels[indices])
+
+
+Splits = dict[SplitName, Split]
 
 
 def shuffled_split(data: Split, sizes: Sequence[int], seed: int) -> Splits:
@@ -80,3 +82,38 @@ def stratified_split(data: Split, seed: int, fractions: Sequence[float] = (0.8, 
         members.append(np.split(own, np.cumsum(sizes_of(fractions, len(own)))[:-1]))
     parts = map(np.concatenate, zip(*members, strict=True))
     return {name: data.take(part) for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def checked(splits: Any, num_levels: int, source: str) -> Splits:
+    """Return the splits. Refuse what is no dict of them, an empty split, and images or labels that do not fit.
+
+    Args:
+        splits: what a data set's `splits` returned.
+        num_levels: the number of levels of a pixel.
+        source: the path of the data set's class.
+
+    Raises:
+        DataError: the message says what was expected, and what was found.
+    """
+    if not isinstance(splits, dict) or {*splits} != {*SPLITS} or not all(isinstance(s, Split) for s in splits.values()):
+        found = list(splits) if isinstance(splits, dict) else type(splits).__name__
+        expected = "a dict of vaelab.data.Split with the keys train, val and test"
+        raise DataError(f"{source}.splits returned {found}: expected {expected}")
+    shapes = {split.images.shape[1:] for split in splits.values()}
+    for name, split in splits.items():
+        if len(split) == 0:
+            sizes = {name: len(split) for name, split in splits.items()}
+            raise DataError(f"the {name} split would be empty: expected an image or more in each split, found {sizes}")
+        if split.images.dtype != np.uint8:
+            raise DataError(f"expected images of uint8, found {split.images.dtype} in the {name} split")
+        if split.labels is not None and len(split.labels) != len(split):
+            raise DataError(f"expected a label for each of {len(split)} images, found {len(split.labels)} in {name}")
+        if (largest := split.images.max(initial=0)) >= num_levels:
+            raise DataError(f"expected levels below num_levels={num_levels}, found {largest} in the {name} split")
+    shape = next(iter(shapes))
+    if len(shapes) != 1 or 0 in shape or len(shape) != 3:
+        raise DataError(
+            "expected one shape of image, [channels, height, width] with no axis of size 0, in all splits, found "
+            f"{sorted(shapes)}"
+        )
+    return splits

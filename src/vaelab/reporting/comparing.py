@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
 from vaelab.errors import RunFolderError
 from vaelab.evaluation.declared import metric_of
@@ -21,12 +22,22 @@ READING = (
 MOST_IN_PAIRS = 10  # settings; of more, each is compared with the best only
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
-    """The comparison of two or more sides. All texts are redacted and printable."""
+    """The comparison of two or more sides; it shows itself as Markdown. All texts are redacted and printable."""
 
     groups: Sequence[tuple[Group, Sequence[Comparison]]]  # of two or more sides; a pair has a comparison by each metric
     apart: Sequence[str]  # why sides are not compared with others
+
+    @property
+    def differences(self) -> list[dict[str, Any]]:
+        """The paired differences as plain data, one for each pair and metric: `pandas.DataFrame(it.differences)`."""
+        return [each.as_data() for _, comparisons in self.groups for each in comparisons]
+
+    def __repr__(self) -> str:
+        return self.as_markdown()
+
+    _repr_markdown_ = __repr__
 
     def as_json(self) -> str:
         """Return the content of `comparison.json`."""

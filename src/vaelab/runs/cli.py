@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -36,6 +37,8 @@ FAILURE = (DataError, errors.RunFolderError, errors.DivergedError, errors.PointM
 FAILURE = (*FAILURE, errors.SweepError, OSError, ImportError)  # exit code 1
 # ignored in a spawned child process, because it inherits the value that `_main` sets
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and multiprocessing.parent_process() is None
+
+LIGHTNINGS = ("pytorch_lightning", "lightning_fabric")  # their loggers
 
 log = logging.getLogger(__name__)
 speaker: ContextVar[str] = ContextVar("speaker", default="")  # prefix of a warning that names its run, as "seed 3: "
@@ -76,18 +79,32 @@ def _main(config: str, task: Callable[[], Any]) -> None:
         sys.exit(128 + signal.SIGTERM)  # Lightning's own exit code would be 0
     except Exception as error:
         ours = fixable(error)
-        composed = any(frame.name == "run_job" for frame in traceback.extract_tb(error.__traceback__))
-        # while composing, Hydra raises a plain ValueError for some overrides, such as callbacks=null
-        if WANTS_TRACEBACK or not (ours or (isinstance(error, ValueError) and not composed)):
+        if WANTS_TRACEBACK or not (ours or of_composing(error)):
             show_traceback(error)
             sys.exit(1)
         refuse(reworded(config, error) if ours else ConfigError(one_line(error)))
 
 
+def of_composing(error: BaseException) -> bool:
+    """Return whether this is the plain ValueError that Hydra raises for some overrides, such as callbacks=null."""
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return isinstance(error, ValueError) and "run_job" not in frames
+
+
 def _call(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """Call the function. Report a user's error here, because Hydra would print more than one line."""
+    try:
+        return called(config, function, cfg)
+    except Exception as error:
+        if fixable(error) and not WANTS_TRACEBACK:
+            refuse(error)
+        raise
+
+
+def called(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Call the function in the folder where the command was typed, because relative paths start there.
 
-    Report a user's error here, because Hydra would print more than one line.
+    Keys that nothing reads are refused before.
     """
     hydra_cfg = HydraConfig.get()
     if hydra_cfg.job.chdir:
@@ -98,13 +115,11 @@ def _call(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -
         found = contents(cfg)
         check_keys(config, cfg, found)
         return function(OmegaConf.create(found))
-    except Exception as error:
+    except Exception:
         folder = Path(hydra_cfg.runtime.output_dir)
         if folder.resolve() != Path.cwd():
             with suppress(OSError):  # the folder is not empty, because an earlier run wrote to it
                 folder.rmdir()  # Hydra made the folder before it called `task`
-        if fixable(error) and not WANTS_TRACEBACK:
-            refuse(error)
         raise
 
 
@@ -112,14 +127,14 @@ def _call(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -
 def console() -> Iterator[None]:
     """Show what is printed, vaelab's warnings, and errors of any package on the terminal, redacted.
 
-    A run's `train.log` has everything. A terminal that is gone stops nothing.
+    A run's `train.log` has everything. A terminal that is gone stops nothing. Afterwards logging is as it was before.
     """
-    with displayed_output(redact):
+    with _same_logging_afterwards(), displayed_output(redact):
         handler = logging.StreamHandler()
         handler.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
         handler.addFilter(_is_for_console)
         logging.getLogger().addHandler(handler)
-        for name in ("pytorch_lightning", "lightning_fabric"):
+        for name in LIGHTNINGS:
             logging.getLogger(name).handlers.clear()
             logging.getLogger(name).propagate = True
         logging.captureWarnings(True)
@@ -128,6 +143,25 @@ def console() -> Iterator[None]:
             del os.environ[name]  # an empty variable counts as unset, but not to W&B
         os.environ.setdefault("WANDB_SILENT", "true")
         yield
+
+
+@contextmanager
+def _same_logging_afterwards() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in (None, "vaelab", *LIGHTNINGS)]
+    former = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
+    of_wandb = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
+    warn, raises = warnings.showwarning, logging.raiseExceptions
+    try:
+        yield
+    finally:
+        for logger, level, logger.propagate, logger.handlers[:] in former:
+            logger.setLevel(level)
+        logging.raiseExceptions = raises
+        if warnings.showwarning is not warn:
+            logging.captureWarnings(False)
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            del os.environ[name]
+        os.environ.update(of_wandb)
 
 
 def refuse(error: Exception) -> NoReturn:

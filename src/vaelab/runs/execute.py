@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from vaelab.data import ImageData
+from vaelab.estimators import refused
 from vaelab.evaluation.metrics import validated
 from vaelab.runs.build import build, make_callbacks, make_trainer
 from vaelab.runs.configuration import contents, plain
@@ -59,8 +60,12 @@ def complete(
         ended = f"a callback ended it: {folder.ended_by}; " if folder.ended_by else ""
         return folder.metrics, f"finished before: {os.path.relpath(path)} ({ended}rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
-    record = {"data": data.record(), "comparability": module.comparability(data)}
-    record["provenance"] = provenance(contents(cfg), module)
+    record = {
+        "data": data.record(),
+        "comparability": module.comparability(data),
+        "refused_estimators": sorted(refused(module.vae)),
+        "provenance": provenance(contents(cfg), module),
+    }
     with folder.running(record, num_processes, check=partial(check_resumable, module)):
         if num_processes == 1:
             metrics, ended_by = fit_and_evaluate(cfg, parts, folder, group, stop, together)

@@ -6,13 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from vaelab.data import ImageData
 from vaelab.errors import RunFolderError
-from vaelab.estimators import refused
 from vaelab.evaluation.advice import on_estimate
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
@@ -20,7 +18,6 @@ from vaelab.evaluation.per_example import Records
 from vaelab.evaluation.trust import is_poor
 from vaelab.runs.evaluating.cache import TEST, KeptEvaluation
 from vaelab.runs.folder.contents import START_OVER, load_checkpoint, read_json
-from vaelab.runs.model import SMALL, model_for
 from vaelab.training import Checkpoints, VAEModule
 
 Metrics = dict[str, float]
@@ -72,18 +69,25 @@ def both(metrics: Metrics) -> dict[str, Metrics]:
     return {"last weights": metrics} | ({"best weights": best} if best else {})
 
 
-def refused_for(cfg: DictConfig, folder: Path) -> set[str]:
+def refused_in(folder: Path) -> list[str]:
     """Return the names of the estimators that do not work for the model of the run in this folder."""
-    data = read_json(folder / "record.json").get("data") or {}
-    return refused(model_for(cfg, data.get("event_shape", SMALL)))
+    return read_json(folder / "record.json").get("refused_estimators") or []
 
 
-def show(columns: dict[str, Metrics], closing: str, estimator: str, refused: Collection[str] = ()) -> None:
-    """Print the table at the end of a run, with a column for each set of weights, and how far to trust its estimates.
+def show(columns: dict[str, Metrics], closing: str, estimator: str, refused: Collection[str]) -> None:
+    """Print the table at the end of a run, the notes on it, and a last line."""
+    table, notes = summary(columns, estimator, refused)
+    console = Console()
+    console.print(table)
+    for line in [*notes, closing]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def summary(columns: dict[str, Metrics], estimator: str, refused: Collection[str]) -> tuple[Table, list[str]]:
+    """Return the table of a run, with a column for each set of weights, and notes on how far to trust its estimates.
 
     Args:
         columns: the metrics of each set of weights.
-        closing: the last line.
         estimator: the name of the run's estimator.
         refused: the names of the estimators that cannot be advised, because they do not work for the model.
     """
@@ -109,7 +113,4 @@ def show(columns: dict[str, Metrics], closing: str, estimator: str, refused: Col
         notes += [f"- {way}, {weights}: {sentence}" for sentence in on_estimate(own, prefix, {*used, *refused})]
     add("test/bits_per_dim")
     add("samples_seen")
-    console = Console()
-    console.print(table)
-    for line in [*notes, closing]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return table, notes

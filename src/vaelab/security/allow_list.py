@@ -51,6 +51,13 @@ def trusted_packages(trust: Any) -> tuple[str, ...]:
     return tuple(packages)
 
 
+def own_packages(config: dict[str, Any]) -> tuple[str, ...]:
+    """Return the packages of the user's own from which a configuration, that the user has typed, makes classes."""
+    roots = {str(target).split(".")[0] for _, key, target in entries(config) if key == "_target_"}
+    roots -= {"vaelab", "torch", "pytorch_lightning"}  # the usual ones; to find all libraries takes a second
+    return tuple(sorted(roots - _libraries())) if roots else ()
+
+
 def _is_path(name: Any) -> bool:
     return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
 

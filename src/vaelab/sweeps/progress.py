@@ -19,6 +19,7 @@ from vaelab.runs.tracking.wandb_runs import sync_line
 from vaelab.security.redaction import printable
 from vaelab.sweeps.folder import Job
 from vaelab.sweeps.job import JobSpec
+from vaelab.training.in_notebook import text_console
 from vaelab.training.progress import PROGRESS_FILE
 
 EVERY = 1.0  # seconds between two looks at the folders
@@ -34,7 +35,7 @@ class SweepProgress:
         self.planned = planned
         self.began, self.looked = time.time(), time.monotonic()
         self.number = sum(job.outcome is not None for job in planned)
-        self.console = Console()
+        self.console = text_console()
         self.bars = Progress(  # the columns must fit in 80 characters
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=8),
@@ -100,7 +101,7 @@ class SweepProgress:
 
 def show_sweep(folder: Path, jobs: Sequence[JobSpec]) -> None:
     """Print the table of a sweep, why jobs are not done, and what to type next."""
-    console = Console()
+    console = text_console()
     done = [job for job in jobs if job.state == "done"]
     others = [job for job in jobs if job.state != "done"]
     table = Table("job", "state", "val/elbo", "seconds", title=f"sweep {folder.name}", title_justify="left")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vaelab.data.batches import ShuffledIndices
+from vaelab.training.in_notebook import NotebookBar
 from vaelab.training.lightning_module import VAEModule
 
 PROGRESS_IN_FILE = "VAELAB_PROGRESS_IN_FILE"  # set in a job of a sweep, because bars of several jobs would collide
@@ -34,6 +35,7 @@ class ProgressBar(Callback):
 
     def __init__(self) -> None:
         self.bar: Progress | None = None  # None before the start and after the end
+        self.in_notebook: NotebookBar | None = None  # draws the bar, in a notebook
         self.bounds = {"train": "", "val": ""}
         self.silent = False  # for all but the first of several runs, which only log
 
@@ -42,9 +44,10 @@ class ProgressBar(Callback):
         self.written, self.begun_at, self.told_at = 0.0, completed, completed
         self.told = self.began = time.monotonic()
         self.in_file = PROGRESS_IN_FILE in os.environ and not self.silent
-        console = Console()
-        shows_bars = (console.is_terminal or console.is_jupyter) and not self.in_file
-        self.prints = not (shows_bars or self.in_file or self.silent)
+        console, quiet = Console(), self.silent or self.in_file
+        self.in_notebook = NotebookBar() if console.is_jupyter and not quiet else None
+        has_bar = console.is_terminal and not quiet and self.in_notebook is None
+        self.prints = not (has_bar or quiet or self.in_notebook)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
@@ -53,7 +56,7 @@ class ProgressBar(Callback):
             TextColumn("{task.fields[note]}"),
             console=console,
             refresh_per_second=4,
-            disable=self.silent or not shows_bars,
+            disable=not has_bar,
         )
         self.bar.add_task(description, total=total, completed=completed, note="")
         self.bar.start()
@@ -81,6 +84,8 @@ class ProgressBar(Callback):
             return
         task = self.bar.tasks[0]
         self.bar.update(task.id, **fields)
+        if self.in_notebook:
+            self.in_notebook.show(task)
         if self.in_file and time.monotonic() >= self.written + EVERY:
             self.written = time.monotonic()
             shown = {"description": task.description, "total": task.total, "completed": task.completed, **task.fields}
@@ -98,6 +103,8 @@ class ProgressBar(Callback):
     def stop(self, *args: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.stop()
+            if self.in_notebook:
+                self.in_notebook.show(self.bar.tasks[0], last=True)
             self.file.unlink(missing_ok=True)
             self.bar = None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vaelab.data.base import Tested
+from vaelab.data.batches import Tested
 from vaelab.errors import ConfigError
 from vaelab.estimators import Several
 from vaelab.evaluation.advice import verdicts

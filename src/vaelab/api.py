@@ -1,0 +1,163 @@
+"""What `import vaelab` offers: open a run, train one, train a sweep, compare. Each does what a command line does."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from vaelab.errors import ConfigError
+from vaelab.reporting.comparing import Compared
+from vaelab.reporting.comparing import compare_runs as compared
+from vaelab.runs.calling import like_a_command, raising, run_once, without_main
+from vaelab.runs.command_line import hydra_overrides
+from vaelab.runs.complete import complete_runs
+from vaelab.runs.configuration import contents
+from vaelab.runs.opened import Curve, Run
+from vaelab.runs.validate import processes_of
+from vaelab.security.allow_list import own_packages
+from vaelab.signals import heeding
+
+__all__ = ["Compared", "Curve", "Run", "Runs", "compare_runs", "fit", "load", "run_sweep"]
+Overrides = str | Sequence[str]
+StrPath = str | os.PathLike[str]
+
+
+class Runs(list[Run]):
+    """The runs of a sweep, in its order.
+
+    Attributes:
+        folder: the sweep's folder.
+    """
+
+    def __init__(self, runs: Sequence[Run], folder: Path) -> None:
+        super().__init__(runs)
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{len(self)} runs in {os.path.relpath(self.folder)}:", *(f"  {run!r}" for run in self)])
+
+
+def load(
+    path: StrPath,
+    weights: Literal["last", "best"] = "last",
+    data_dir: StrPath | None = None,
+    trust: str | Sequence[str] = (),
+) -> Run:
+    """Open a run folder. It may be a stranger's, because no code of it runs.
+
+    Args:
+        path: the run folder, `logs/runs/NAME` or a job of a sweep.
+        weights: those after the last step, which `metrics` and figures are of, or those of the best validation.
+        data_dir: folder of the data files; by default that in `$VAELAB_DATA_DIR`, or else `data`.
+        trust: packages of your own whose classes the model may be made of.
+
+    Raises:
+        RunFolderError: the folder is no run folder.
+        ConfigError: `weights` or `trust` has another value.
+    """
+    with raising():
+        return Run(path, weights, data_dir, trust)
+
+
+def fit(overrides: Overrides = (), *, config_dir: StrPath | None = None, **settings: Any) -> Run:
+    """Complete the run that `python -m vaelab.train OVERRIDES` would complete, in the same folder; return it.
+
+    A finished run is returned at once, and an interrupted one resumes. A keyboard interrupt, as by a notebook's stop
+    button, first writes a checkpoint. `devices=2` is possible in a script, but not in a notebook.
+
+    Args:
+        overrides: what you would type: `"data=mnist latent_dim=2"` or `["data=mnist", "latent_dim=2"]`.
+        config_dir: a folder with YAML files of your own, as `--config-dir`.
+        settings: further overrides of which the key is one word: `fit(data="mnist", latent_dim=2)`.
+
+    Raises:
+        ConfigError: the overrides are wrong, or make several runs.
+        RunFolderError, DataError, DivergedError: see `vaelab.errors`.
+        KeyboardInterrupt: there is a checkpoint; the same call goes on.
+    """
+    given = [f"{key}={_typed(value)}" for key, value in settings.items()]
+    with like_a_command(config_dir) as hydra:
+        return run_once(hydra, hydra_overrides("train", [*_words(overrides), *given]), _complete)
+
+
+def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Runs:
+    """Complete the sweep that `python -m vaelab.train -m OVERRIDES` would complete, in the same folder.
+
+    Return its runs.
+
+    Each job has a process of its own, which does not import your script: keep classes of your own in a module.
+
+    Args:
+        overrides: what you would type: `"latent_dim=2,5 seed=range(3)"` or `["latent_dim=2,5", "seed=range(3)"]`.
+        config_dir: a folder with YAML files of your own, as `--config-dir`.
+
+    Raises:
+        ConfigError: the overrides are wrong.
+        SweepError: some jobs are not done; the same call tries these again.
+        KeyboardInterrupt: the jobs that ran have checkpoints; the same call goes on.
+    """
+    with like_a_command(config_dir) as hydra, without_main():
+        from vaelab.runs.processes.seeds import members_of  # slow to import
+
+        words = [*hydra_overrides("train", _words(overrides)), "hydra.mode=MULTIRUN"]
+        sweep = hydra.multirun("train", None, words, with_log_configuration=False)  # type: ignore[arg-type]
+        members = {member.path: member.cfg for job in sweep.jobs for member in members_of(job.cfg, job.path)}
+        return Runs([_opened(cfg, path) for path, cfg in members.items()], sweep.folder.path)
+
+
+def compare_runs(runs: Runs | Sequence[Run | StrPath]) -> Compared:
+    """Compare settings or runs in pairs, example by example, as `python -m vaelab.compare` does.
+
+    Args:
+        runs: what `run_sweep` returned, of which all settings are compared; or runs, folders and patterns. A run or a
+            pattern is one side, and a sweep's folder has a side for each setting.
+
+    Raises:
+        ConfigError: there are fewer than two sides, or a pattern matches several settings.
+        RunFolderError: there is no such folder, or no two sides can be compared.
+    """
+    sides = [runs.folder] if isinstance(runs, Runs) else [run.path if isinstance(run, Run) else run for run in runs]
+    with raising():
+        return compared([os.path.relpath(side) for side in sides])
+
+
+def _complete(cfg: DictConfig) -> Run:
+    if name := cfg.runtime.sweep.name or HydraConfig.get().runtime.choices.get("sweep"):
+        raise ConfigError(f"{name} is a sweep, and vaelab.fit makes one run: call vaelab.run_sweep")
+    if cfg.runtime.seeds != 1:
+        seeds = f"seed=range({cfg.runtime.seeds})"
+        raise ConfigError(
+            f"vaelab.fit makes one run, found seeds={cfg.runtime.seeds}: call vaelab.run_sweep with {seeds}"
+        )
+    if (processes := processes_of(cfg.runtime)) > 1 and hasattr(sys, "ps1"):
+        instead = "call vaelab.run_sweep with the same overrides, whose job is a process of its own"
+        raise ConfigError(f"devices={processes} is not possible in an interactive session: {instead}")
+    path = Path(HydraConfig.get().runtime.output_dir)
+    with heeding() as stop:
+        complete_runs(cfg, path, None, stop)
+    return _opened(cfg, path)
+
+
+def _opened(cfg: DictConfig, path: Path) -> Run:
+    """Open a run of the caller's own, whose classes are trusted because the caller has named them."""
+    return Run(path, data_dir=cfg.runtime.data_dir, trust=own_packages(contents(cfg)))
+
+
+def _words(overrides: Overrides) -> list[str]:
+    words = shlex.split(overrides) if isinstance(overrides, str) else [str(override) for override in overrides]
+    if flags := [word for word in words if word.startswith("-")]:
+        instead = "give config_dir= for --config-dir, and call vaelab.run_sweep for -m"
+        raise ConfigError(f"expected overrides, found the flag {flags[0]}: leave it out; {instead}")
+    return words
+
+
+def _typed(value: Any) -> str:
+    """Return a value as it is typed in an override."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_typed, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

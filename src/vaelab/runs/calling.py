@@ -1,0 +1,137 @@
+"""Do in a Python process what a command does: nothing global stays changed, and errors are raised, in one line."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from types import ModuleType
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobRuntime
+from hydra.errors import InstantiationException
+from hydra.version import VersionBase, setbase
+from omegaconf import DictConfig
+
+from vaelab import errors
+from vaelab.errors import ConfigError, DataError
+from vaelab.runs.cli import WANTS_TRACEBACK, called, console, fixable, is_usage, of_composing, one_line
+from vaelab.runs.configuration import CONF
+from vaelab.runs.keys import reworded
+from vaelab.runs.resolvers import register_resolvers
+from vaelab.signals import Interrupted, heeding
+
+OURS = (errors.ConfigError, errors.DataError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
+OURS = (*OURS, errors.RunFolderError, errors.SweepError)
+HYDRAS = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # its global state
+GOES_ON = "stopped: the same call goes on from the last checkpoint"
+
+
+@contextmanager
+def like_a_command(config_dir: str | os.PathLike[str] | None = None) -> Iterator[Hydra]:
+    """Give a Hydra that composes from `conf/` and `config_dir`; see the module for what happens around the block."""
+    with raising(), of_its_own(config_dir) as hydra, console(), same_afterwards(), heeding():
+        try:
+            yield hydra
+        except ValueError as error:
+            if fixable(error) or not of_composing(error):
+                raise
+            raise ConfigError(one_line(error)) from error
+
+
+def run_once(hydra: Hydra, overrides: list[str], function: Callable[[DictConfig], Any]) -> Any:
+    """Compose a single run, and return what `function` makes of its configuration."""
+    failures: list[Exception] = []
+
+    def task(cfg: DictConfig) -> Any:
+        try:
+            return called("train", function, cfg)
+        except Exception as error:  # kept from Hydra, which would print more
+            failures.append(error)
+
+    job = hydra.run("train", task, [*overrides, "hydra.mode=RUN"], with_log_configuration=False)
+    if failures:
+        raise failures[0]
+    return job.return_value
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Keep processes that start in the block from importing the script that is running, and so from running it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Raise what a user can fix as an error of `vaelab.errors`, with the line that a command would print.
+
+    Raises:
+        KeyboardInterrupt: there was a Ctrl-C, which `heeding` has turned into `Interrupted`.
+    """
+    try:
+        yield
+    except Interrupted as interrupted:
+        if interrupted.number == signal.SIGINT:
+            raise KeyboardInterrupt(GOES_ON) from None
+        if interrupted.number in (signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(interrupted.number)  # now as without vaelab: it ends the process
+        raise
+    except Exception as error:
+        kinds = [type(error)] * isinstance(error, OURS) + [ConfigError] * is_usage(error)
+        kinds += [DataError] * isinstance(error, InstantiationException)  # Hydra wraps the error of a data set
+        if WANTS_TRACEBACK or not kinds:
+            raise
+        # a copy has no traceback: a notebook would print pages of it
+        raised = copy(error) if isinstance(error, kinds[0]) else kinds[0]()
+        raised.args = (one_line(reworded("train", error)),)
+        raised.__notes__ = []  # the line has them
+        raise raised from None
+
+
+@contextmanager
+def of_its_own(config_dir: str | os.PathLike[str] | None) -> Iterator[Hydra]:
+    """Give a Hydra whose global state is its own, and put back that of another program."""
+    if config_dir is not None and not os.path.isdir(config_dir):
+        raise ConfigError(
+            f"config_dir={os.fspath(config_dir)} is not a folder: give the one that holds your YAML files"
+        )
+    former = {kind: Singleton._instances.pop(kind, None) for kind in HYDRAS}
+    try:
+        setbase("1.3")
+        register_resolvers()
+        path = create_config_search_path(CONF)
+        if config_dir is not None:
+            own = f"file://{os.path.abspath(config_dir)}"
+            path.prepend("command-line", own, SearchPathQuery(provider="schema"))
+        yield Hydra.create_main_hydra2("train", path)
+    finally:
+        for kind, instance in former.items():
+            Singleton._instances.pop(kind, None)
+            if instance is not None:
+                Singleton._instances[kind] = instance
+
+
+@contextmanager
+def same_afterwards() -> Iterator[None]:
+    """Put back PyTorch's random numbers, number of threads and precision of matrix products."""
+    import torch  # slow to import
+
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)
