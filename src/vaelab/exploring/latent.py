@@ -27,6 +27,7 @@ TRIED = 16  # examples in which a dimension is moved, to see what it does
 SEEN = 0.1  # grey levels: the mean change of a picture below which a dimension counts as inactive
 MASSES = (0.5, 0.9, 0.99)  # of the prior, within its contours
 DRAWS = 4000  # from the prior
+POSITIONS = 101  # of a slider over real numbers
 
 
 @dataclass
@@ -36,9 +37,10 @@ class Control:
     Args:
         first, size: the dimensions.
         low, high: the range of a real number or of a bit; the first and the last member of a group.
-        whole: whether only whole numbers are allowed.
+        whole: whether it has whole numbers only.
         use: the KL of the dimension in nats, or, where it has none, the grey levels by which it changes pictures.
         active: whether it does anything.
+        positions: how many values a slider has.
     """
 
     first: int
@@ -48,6 +50,7 @@ class Control:
     whole: bool
     use: float
     active: bool
+    positions: int
 
     @property
     def name(self) -> str:
@@ -159,7 +162,8 @@ def controls(
             low, high = (math.floor(reach[:, first].min().item() * 4) / 4, math.ceil(reach[:, first].max().item() * 4) / 4)
         else:
             low, high = 0, max(1, size - 1)
-        found.append(Control(first, size or 1, low, high, size is not None, use, active))
+        positions = POSITIONS if size is None else int(high) + 1
+        found.append(Control(first, size or 1, low, high, size is not None, use, active, positions))
     return sorted(found, key=lambda control: -control.use)
 
 

@@ -38,13 +38,11 @@ def make_page(name: str, vae: VAE, data: ImageData, subtitle: str) -> str:
         latent = gather(vae, data, pictures)
         program, refusal = pictures.program(torch.cat([latent.z[:CHECKED], latent.prior[:CHECKED]]))
         plane = plane_of(vae, latent) if latent.is_plane else None
-        low, high = (plane["low"], plane["high"]) if plane else (0, 0)
-        sheets = None if program else make_sheets(pictures, latent, low, high)
-    bases = sheets.bases if sheets else list(range(len(latent.z)))
+        sheets = None if program else make_sheets(pictures, latent)
     controls = sheets.controls if sheets else latent.controls
-    height, width, channels = latent.tiles.shape[1:]
+    bases = sheets.bases if sheets else list(range(len(latent.z)))
     content = {
-        "shape": [height, width, channels],
+        "shape": latent.tiles.shape[1:],
         "latentDim": vae.latent_dim,
         "controls": [vars(control) for control in controls],
         "z": base64.b64encode(latent.z.float().numpy().tobytes()).decode(),
@@ -56,24 +54,14 @@ def make_page(name: str, vae: VAE, data: ImageData, subtitle: str) -> str:
         "program": program.written() if program else None,
         "sheets": sheets.written() if sheets else None,
     }
-    return environment(ASSETS).get_template("explore.html.jinja").render(
-        name=name,
-        subtitle=subtitle,
-        latent=latent,
-        controls=controls,
-        sheets=sheets,
-        refusal=refusal,
-        shows="mean" if pictures.are_means else "a sample",
-        content=content,
-        size=(width, height),
-        operations={name: code for name, (_, code) in ELEMENTWISE.items()},
-        reductions={name: code for name, (_, code) in REDUCTIONS.items()},
-        nonce=secrets.token_urlsafe(),
-    )
+    told = {"name": name, "subtitle": subtitle, "refusal": refusal, "nonce": secrets.token_urlsafe()}
+    told |= {"operations": ELEMENTWISE, "reductions": REDUCTIONS, "are_means": pictures.are_means}
+    template = environment(ASSETS).get_template("explore.html.jinja")
+    return template.render(told, latent=latent, controls=controls, sheets=sheets, content=content)
 
 
 def plane_of(vae: VAE, latent: Latent) -> dict[str, Any]:
-    """Return the square of the plane that is shown, and the contours of the prior in it."""
+    """Return the square of the plane that is shown, and the contours of the prior in it. The sliders get its range."""
     low, high = min(c.low for c in latent.controls), max(c.high for c in latent.controls)
     for control in latent.controls:
         control.low, control.high = low, high

@@ -50,7 +50,7 @@ class Pictures:
         try:
             exact = translate(self, z[:1])
         except NotTranslatedError as error:
-            return None, f"no page can run its operation “{error}”"
+            return None, f"it needs the operation “{error}” of PyTorch, which the page lacks"
         expected = self(z).flatten(1).numpy()
         for program in (exact.halved(), exact):
             if program.num_bytes > MOST_BYTES:

@@ -1,7 +1,7 @@
 """Pictures that are computed before, for a decoder that a page cannot run."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,15 +36,14 @@ class Sheets:
         return {"points": self.points, "frames": FRAMES, **self.picture}
 
 
-def positions(control: Control) -> Tensor:
-    """Return the values of a control at which there are pictures."""
-    count = int(control.high - control.low) + 1 if control.whole else POSITIONS
-    return torch.linspace(control.low, control.high, count)
+def on_sheet(control: Control, positions: int) -> Control:
+    """Return the control with at most so many positions."""
+    return replace(control, positions=min(control.positions, positions) if not control.whole else control.positions)
 
 
 def moved(z: Tensor, control: Control) -> Tensor:
     """Return z with the control at each of its positions, `[positions, latent_dim]`."""
-    values = positions(control)
+    values = torch.linspace(control.low, control.high, control.positions)
     rows = z.repeat(len(values), 1)
     if control.size == 1:
         rows[:, control.first] = values
@@ -53,17 +52,17 @@ def moved(z: Tensor, control: Control) -> Tensor:
     return rows
 
 
-def make_sheets(pictures: Pictures, latent: Latent, low: float, high: float) -> Sheets:
+def make_sheets(pictures: Pictures, latent: Latent) -> Sheets:
     """Compute as many pictures as a page has room for."""
     room = MOST_PIXELS // math.prod(latent.tiles.shape[1:])
     if latent.is_plane:
         points = min(MOST_POINTS, math.isqrt(room // 2))
-        axis = torch.linspace(low, high, points)
+        axis = torch.linspace(latent.controls[0].low, latent.controls[0].high, points)
         rows = torch.cartesian_prod(axis.flip(0), axis).flip(-1)
         picture = sprite(pictures.tiles(torch.cat([rows, latent.z])))
-        return Sheets(latent.controls, list(range(len(latent.z))), points, picture)
-    controls = latent.active[:MOST_CONTROLS]
-    block = 1 + sum(len(positions(control)) for control in controls)
+        return Sheets([on_sheet(control, points) for control in latent.controls], list(range(len(latent.z))), points, picture)
+    controls = [on_sheet(control, POSITIONS) for control in latent.active[:MOST_CONTROLS]]
+    block = 1 + sum(control.positions for control in controls)
     between = 0 if latent.is_discrete else FRAMES - 1
     fitting = [b for b in range(2, MOST_BASES + 1) if b * block + b * (b - 1) // 2 * between <= room]
     bases = various(latent, max(fitting, default=1))

@@ -4,8 +4,8 @@ const erf = (x) => {  // to 1.5e-7: Abramowitz & Stegun (1964), formula 7.1.26
   const sum = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
   return Math.sign(x) * (1 - sum * Math.exp(-x * x));
 };
-const ELEMENTWISE = { {% for name, code in operations.items() %}{{ name }}: (a, b, c) => {{ code | safe }}, {% endfor %} };
-const REDUCTIONS = { {% for name, code in reductions.items() %}{{ name }}: (x) => {{ code | safe }}, {% endfor %} };
+const ELEMENTWISE = { {% for name, (_, code) in operations.items() %}{{ name }}: (a, b, c) => {{ code | safe }}, {% endfor %} };
+const REDUCTIONS = { {% for name, (_, code) in reductions.items() %}{{ name }}: (x) => {{ code | safe }}, {% endfor %} };
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
 const half = (bits) => {  // a number of 16 bits: sign, 5 bits of exponent, 10 of fraction
   const exponent = (bits >> 10) & 31, fraction = (bits & 1023) / 1024;

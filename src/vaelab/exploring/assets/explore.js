@@ -16,6 +16,7 @@
     await image.decode();
     return image;
   };
+  const alongAxes = sheets && !plane;  // one dimension at a time
   const [examples, tiles] = await Promise.all([loaded(data.examples), loaded(sheets)]);
   const decode = data.program && decoder(data.program);
 
@@ -39,7 +40,7 @@
   const paintExample = (canvas, i) => paintTile(canvas.getContext("2d"), examples, data.examples.columns, i);
 
   // where z may be: anywhere if the decoder runs, else where there is a picture
-  const counts = controls.map((control) => (control.whole ? control.high - control.low + 1 : 15));
+  const counts = controls.map((control) => control.positions);
   const offsets = counts.map((_, i) => 1 + counts.slice(0, i).reduce((a, b) => a + b, 0));
   const block = 1 + counts.reduce((a, b) => a + b, 0);
   const nearest = (z) => {
@@ -54,11 +55,11 @@
   };
   const between = (a, b, share) => {
     const [z, end] = [codeOf(a), codeOf(b)];
-    if (sheets && !plane) share = Math.round(share * sheets.frames) / sheets.frames;
+    if (alongAxes) share = Math.round(share * sheets.frames) / sheets.frames;
     if (share === 0 || a === b) return atExample(a);
     if (share === 1) return atExample(b);
     const here = z.map((value, j) => value + share * (end[j] - value));
-    if (!sheets || plane) return at(here);
+    if (!alongAxes) return at(here);
     const [first, second] = [bases.indexOf(a), bases.indexOf(b)];
     const [low, high] = [Math.min(first, second), Math.max(first, second)];
     const pair = low * bases.length - (low * (low + 1)) / 2 + (high - low - 1);
@@ -80,16 +81,16 @@
   const sliders = all("[data-control]");
   sliders.forEach((slider) => {
     const i = Number(slider.dataset.control), control = controls[i];
-    slider.step = control.whole ? 1 : (control.high - control.low) / (sheets ? (plane ? sheets.points : counts[i]) - 1 : 100);
+    slider.step = (control.high - control.low) / (counts[i] - 1);
     slider.addEventListener("input", () => move(i, Number(slider.value)));
   });
   const move = (i, value) => {
     const { first, size, low, high } = controls[i];
-    const z = sheets && !plane ? codeOf(example) : here.z.slice();
+    const z = alongAxes ? codeOf(example) : here.z.slice();
     if (size === 1) z[first] = value;
     else z.fill(0, first, first + size)[first + value] = 1;
     const position = Math.round(((value - low) / (high - low)) * (counts[i] - 1));
-    here = sheets && !plane ? { z, tile: bases.indexOf(example) * block + offsets[i] + position } : at(z);
+    here = alongAxes ? { z, tile: bases.indexOf(example) * block + offsets[i] + position } : at(z);
     update();
   };
   const choose = (i) => {
@@ -142,6 +143,7 @@
   const update = () => { asked ||= requestAnimationFrame(draw); };
   const draw = () => {
     asked = 0;
+    $("copy").textContent = "Copy z";
     paint($("picture"), here);
     sliders.forEach((slider) => {
       const control = controls[slider.dataset.control];
@@ -177,12 +179,17 @@
   }));
   $("back").addEventListener("click", () => choose(example));
   $("copy").addEventListener("click", async () => {
-    await navigator.clipboard.writeText(JSON.stringify([...here.z]));
-    $("copy").textContent = "Copied";
+    const text = JSON.stringify([...here.z]);
+    try {
+      await navigator.clipboard.writeText(text);
+      $("copy").textContent = "Copied";
+    } catch {
+      prompt("z", text);
+    }
   });
   followTheme(() => { drawPoints?.(); });
   if (frames) {
-    $("share").step = sheets && !plane ? 1 / sheets.frames : 0.01;
+    $("share").step = alongAxes ? 1 / sheets.frames : 0.01;
     $("share").value = 0.5;
     $("share").addEventListener("input", drawBetween);
     [$("from").value, $("to").value] = [data.strip[0], data.strip.at(-1)];
