@@ -30,7 +30,7 @@ WRONG = (
     *("train latent_dims=5", "train decoder=foo", "train latent_dim=abc", "train logger.project=a/b"),
     *("train -m latent_dims=5 seed=1,2", "evaluate foo=1", "evaluate run_dir=a split=foo"),
     *("explore run_dir=a checkpoint=foo", "export run_dir=a checkpoint=foo"),
-    *( "report sweep=a wandb_mode=foo", "compare runs=[a] output=null"),
+    *("report sweep=a wandb_mode=foo", "compare runs=[a] output=null"),
     *("list sort=foo", "list at_least=foo"),
 )
 

@@ -189,7 +189,9 @@ def test_neighbours_are_the_nearest_examples(opened: Any, page_of: Callable[[str
     encoded, latent_dim = page.evaluate(script)
     codes = np.frombuffer(base64.b64decode(encoded), np.float32).reshape(-1, latent_dim)
     expected = np.argsort(np.linalg.norm(codes - z_of(page), axis=1))[:10]
-    assert page.evaluate("[...document.querySelectorAll('#neighbours button')].map(b => +b.dataset.example)") == [*expected]
+    assert page.evaluate("[...document.querySelectorAll('#neighbours button')].map(b => +b.dataset.example)") == [
+        *expected
+    ]
     page.locator("#neighbours button").nth(3).click()
     assert page.locator("#start").input_value() == str(expected[3])
 

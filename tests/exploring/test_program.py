@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tests.helpers.choices import choices, conditional, part
 from vaelab.distributions import mean_or_sample
-from vaelab.exploring.program import ELEMENTWISE, REDUCTIONS, NotTranslatedError, Program, translate
+from vaelab.exploring.program import ELEMENTWISE, REDUCTIONS, Program
+from vaelab.exploring.recorder import NotTranslatedError, translate
 from vaelab.heads import Bernoulli
 from vaelab.networks import MLP
 from vaelab.vae import Conditional
@@ -62,7 +63,12 @@ def test_a_gated_network_is_translated() -> None:
 def test_only_what_the_result_needs_is_kept() -> None:
     decoder = conditional("decoder", "gaussian", (LATENT,), IMAGE).eval()
     program = translate(mean_of(decoder), torch.randn(1, LATENT))
-    assert [step for step, *_ in program.steps] == ["linear", "tanh", "linear", "sigmoid"]  # without the layer of the scale
+    assert [step for step, *_ in program.steps] == [
+        "linear",
+        "tanh",
+        "linear",
+        "sigmoid",
+    ]  # without the layer of the scale
 
 
 def test_half_precision_halves_the_matrices_alone() -> None:

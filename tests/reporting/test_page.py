@@ -174,7 +174,6 @@ LINES = "document.querySelector('.panel').querySelectorAll('.scatterlayer .trace
 PAPER = "getComputedStyle(document.querySelector('.zoom')).backgroundColor"
 
 
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_enough_contrast(scheme: str, opened: Any) -> None:

@@ -159,7 +159,10 @@ def controls(
             use = kl[dims].sum().item()
             active = z[:, dims].var(0, correction=0).sum().item() > ACTIVE if have_means else use > ACTIVE
         if size is None:
-            low, high = (math.floor(reach[:, first].min().item() * 4) / 4, math.ceil(reach[:, first].max().item() * 4) / 4)
+            low, high = (
+                math.floor(reach[:, first].min().item() * 4) / 4,
+                math.ceil(reach[:, first].max().item() * 4) / 4,
+            )
         else:
             low, high = 0, max(1, size - 1)
         positions = POSITIONS if size is None else int(high) + 1

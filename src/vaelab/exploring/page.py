@@ -61,8 +61,9 @@ def make_page(name: str, vae: VAE, data: ImageData, subtitle: str) -> str:
 
 
 def plane_of(vae: VAE, latent: Latent) -> dict[str, Any]:
-    """Return the square of the plane that is shown, and the contours of the prior in it. The sliders get its range."""
+    """Return the shown square of the plane, and the prior's contours in it. Sliders get its range; z1 comes first."""
     low, high = min(c.low for c in latent.controls), max(c.high for c in latent.controls)
     for control in latent.controls:
         control.low, control.high = low, high
+    latent.controls.sort(key=lambda control: control.first)
     return {"low": low, "high": high, "contours": contours(vae.latent_prior(), latent.prior, low, high)}

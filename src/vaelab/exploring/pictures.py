@@ -12,20 +12,22 @@ from PIL import Image
 from torch import Tensor
 
 from vaelab.distributions import mean_or_sample
-from vaelab.exploring.program import NotTranslatedError, Program, translate
+from vaelab.exploring.program import Program
+from vaelab.exploring.recorder import NotTranslatedError, translate
 from vaelab.randomness import seed_draws
 from vaelab.vae import VAE
 
 WHITE = 255
 BATCH = 200
-MOST_BYTES = 6 * 2**20  # of a program's weights
+MOST_BYTES = 4 * 2**20  # of a program's weights
 Tiles = NDArray[np.uint8]  # [n, height, width, 1 or 3]
 
 
 class Pictures:
     """Map z to a picture of p(x|z): its mean, or one sample with noise that is always the same if it has no mean.
 
-    Pictures are `[n, height, width, channels]`, from 0 to 255: 1 channel is grey, 3 are RGB, others are averaged to grey.
+    Pictures are `[n, height, width, channels]`, from 0 to 255. 1 channel is grey, 3 are RGB, others are averaged to
+    grey.
     """
 
     def __init__(self, vae: VAE) -> None:
@@ -60,7 +62,10 @@ class Pictures:
             if np.all(np.abs(found.clip(0, WHITE) - expected.clip(0, WHITE)) < 0.5):
                 return program, ""
         large = exact.halved().num_bytes
-        return None, f"its weights take {large / 1e6:.0f} MB" if large > MOST_BYTES else "a page cannot repeat its numbers"
+        return (
+            None,
+            f"its weights take {large / 1e6:.0f} MB" if large > MOST_BYTES else "a page cannot repeat its numbers",
+        )
 
 
 def has_mean(p: td.Distribution) -> bool:

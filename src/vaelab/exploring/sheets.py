@@ -60,7 +60,9 @@ def make_sheets(pictures: Pictures, latent: Latent) -> Sheets:
         axis = torch.linspace(latent.controls[0].low, latent.controls[0].high, points)
         rows = torch.cartesian_prod(axis.flip(0), axis).flip(-1)
         picture = sprite(pictures.tiles(torch.cat([rows, latent.z])))
-        return Sheets([on_sheet(control, points) for control in latent.controls], list(range(len(latent.z))), points, picture)
+        return Sheets(
+            [on_sheet(control, points) for control in latent.controls], list(range(len(latent.z))), points, picture
+        )
     controls = [on_sheet(control, POSITIONS) for control in latent.active[:MOST_CONTROLS]]
     block = 1 + sum(control.positions for control in controls)
     between = 0 if latent.is_discrete else FRAMES - 1
