@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.helpers.commands import FAILURE, USAGE, assert_one_line, run_main, status
+from tests.helpers.distributions import without_mean
 from vaelab import explore
 from vaelab.data import Digits
 from vaelab.errors import ConfigError
@@ -142,3 +143,14 @@ def test_a_program_that_is_not_exact_is_not_used(composed: Any, monkeypatch: pyt
 
         monkeypatch.setattr(Pictures, "__call__", noisy)
         assert pictures.program(latent.z[:4]) == (None, "a page cannot repeat its numbers")
+
+
+def test_samples_of_a_decoder_without_a_mean_share_their_noise(composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, _, latent = latent_of(composed, "latent_dim=3", "decoder=gaussian")
+    means = Pictures(vae)(latent.z[:2])
+    without_mean(monkeypatch, vae)
+    pictures = Pictures(vae)
+    drawn = pictures(latent.z[[0, 1, 0]])
+    assert not pictures.are_means
+    assert torch.equal(drawn[0], drawn[2])
+    assert (drawn[0] - means[0]).abs().mean() > 1

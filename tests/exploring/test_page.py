@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributions as td
 from numpy.typing import NDArray
 
 from tests.helpers.commands import composing
 from tests.helpers.contrast import LOW_CONTRAST
+from tests.helpers.distributions import without_mean
 from vaelab.data import Array
 from vaelab.data.base import ImageData
 from vaelab.distributions import mean_or_sample
@@ -272,19 +272,9 @@ def test_colours_of_an_image_and_of_its_mean(visit: Any, tmp_path: Path) -> None
     assert np.array_equal(shown(page, "example")[1], np.moveaxis(stored, 0, -1))
 
 
-class WithoutMean(td.Independent):
-    """A Gaussian that does not tell its mean, as a flow's."""
-
-    @property
-    def mean(self) -> torch.Tensor:
-        raise NotImplementedError
-
-
 def test_a_decoder_without_a_mean_shows_samples(visit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, module = build(composing("data=digits", "decoder=gaussian", *SLIDERS, WIDE))
-    head = module.vae.decoder.head
-    forward = head.forward
-    monkeypatch.setattr(head, "forward", lambda h: WithoutMean(forward(h).base_dist, 3, validate_args=False))
+    without_mean(monkeypatch, module.vae)
     file, _ = make(tmp_path / "samples.html", module.vae, data)
     page = visit(file, "html[data-ready]")
     assert "a sample of p(x|z)" in page.locator(".shown").inner_text()

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributions as td
 from torch import Tensor, nn
 
 from tests.helpers.choices import choices, conditional, part
@@ -113,7 +112,6 @@ REFUSED: dict[str, Callable[[Tensor], Tensor]] = {
     "_to_copy": lambda z: z.long(),
     "sort": lambda z: z.sort().values,
     "two matrices": lambda z: z.T @ z,
-    "bernoulli": lambda z: td.Bernoulli(z.sigmoid()).sample(),
 }
 
 

@@ -35,13 +35,17 @@ class Pictures:
         self.are_means = has_mean(vae.decode(vae.latent_prior().sample((1,))))
 
     def __call__(self, z: Tensor) -> Tensor:
+        return torch.cat([self.drawn(each) for each in z.split(BATCH if self.are_means else 1)])
+
+    def drawn(self, z: Tensor) -> Tensor:
+        """Return the pictures of a batch, which draw their noise from the same seed as any other."""
         with torch.random.fork_rng(devices=[]):
             seed_draws("cpu", "figures", 0)
             return on_screen(mean_or_sample(self.vae.decode(z)) / self.vae.max_pixel)
 
     def tiles(self, z: Tensor) -> Tiles:
         """Return the pictures as the bytes of an image."""
-        return np.concatenate([as_bytes(self(batch)) for batch in z.split(BATCH)])
+        return as_bytes(self(z))
 
     def program(self, z: Tensor) -> tuple[Program | None, str]:
         """Return a program that gives these pictures to half a grey level, or None and why there is no such program.
