@@ -39,6 +39,8 @@ for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(number, default)
 
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
 gc.disable()  # until all modules are imported
 
 
@@ -115,6 +117,52 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip(f"needs the full data sets: {folder} lacks {', '.join(missing)}; set VAELAB_DATA_DIR")
     monkeypatch.setenv("VAELAB_DATA_DIR", str(folder))
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, driven by playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}, and none is installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Any]:
+    """`visit(file, ready, viewport=...)`: open a page offline, until there is an element `ready`.
+
+    A warning, an error or a request fails the test.
+    """
+    contexts, complaints = [], []
+
+    def said(message: Any) -> None:
+        complaints.extend([] if message.type == "log" else [message.text])
+
+    def asked(request: Any) -> None:
+        complaints.extend([] if request.url.startswith(("file:", "data:", "blob:")) else [request.url])
+
+    def open_page(file: Path, ready: str, **options: Any) -> Any:
+        contexts.append(browser.new_context(offline=True, **{"viewport": {"width": 1280, "height": 900}} | options))
+        page = contexts[-1].new_page()
+        for event, listen in (
+            ("console", said),
+            ("pageerror", lambda error: complaints.append(str(error))),
+            ("request", asked),
+        ):
+            page.on(event, listen)
+        page.goto(file.as_uri())
+        page.locator(ready).last.wait_for(state="attached")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
 
 
 @pytest.fixture(autouse=True)

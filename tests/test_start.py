@@ -25,11 +25,12 @@ for line in sys.argv[1:]:
 print(json.dumps(found), file=sys.__stdout__)
 """
 LISTING = "list folder=."
-COMMANDS = ("train", "evaluate", "export", "report", "compare", "list", "dashboard")
+COMMANDS = ("train", "evaluate", "explore", "export", "report", "compare", "list", "dashboard")
 WRONG = (
     *("train latent_dims=5", "train decoder=foo", "train latent_dim=abc", "train logger.project=a/b"),
     *("train -m latent_dims=5 seed=1,2", "evaluate foo=1", "evaluate run_dir=a split=foo"),
-    *("export run_dir=a checkpoint=foo", "report sweep=a wandb_mode=foo", "compare runs=[a] output=null"),
+    *("explore run_dir=a checkpoint=foo", "export run_dir=a checkpoint=foo"),
+    *("report sweep=a wandb_mode=foo", "compare runs=[a] output=null"),
     *("list sort=foo", "list at_least=foo"),
 )
 

@@ -107,6 +107,7 @@ LINES = [
     ("evaluate", "num_samples=2"),
     pytest.param(("evaluate", "num_samples=2", "devices=2"), marks=pytest.mark.exhaustive),
     pytest.param(("export",), marks=pytest.mark.exhaustive),
+    pytest.param(("explore",), marks=pytest.mark.exhaustive),
 ]
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.distributions as td
 
 from vaelab.distributions import domain
 from vaelab.randomness import drawing_from
+from vaelab.vae import VAE
 
 MANY = 5_000  # integers beyond which no mass is looked for, where a support has no end
 
@@ -82,3 +84,18 @@ def assert_stacked_models_draw_alone(draw: Callable[[torch.Tensor], torch.Tensor
     for found, seed, own in zip(stacked, seeds, parameters, strict=True):
         torch.manual_seed(seed)
         torch.testing.assert_close(found, draw(own))
+
+
+class WithoutMean(td.Independent):
+    """A distribution that does not tell its mean, as a flow."""
+
+    @property
+    def mean(self) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def without_mean(monkeypatch: pytest.MonkeyPatch, vae: VAE) -> None:
+    """Let a decoder of independent pixels return distributions without a mean."""
+    head = vae.decoder.head
+    forward, axes = head.forward, len(head.event_shape)
+    monkeypatch.setattr(head, "forward", lambda h: WithoutMean(forward(h).base_dist, axes, validate_args=False))

@@ -13,7 +13,7 @@ from tests.helpers.choices import choices, combinations
 from tests.helpers.commands import ROOT, run_main
 from tests.helpers.pages import PAGES, SWEEPS_PAGE, commands_of, shell_lines, write_files_shown
 from tests.helpers.sweep_folders import finished_job
-from vaelab import compare, evaluate, export, report
+from vaelab import compare, evaluate, explore, export, report
 from vaelab import list as listing
 
 QUICK = ("trainer.max_steps=2", "estimator=importance", "estimator.num_samples=1", "logger=none", "hidden_features=8")
@@ -84,6 +84,11 @@ def test_evaluations_run(command, copied, run_fast, tmp_path):
 @pytest.mark.parametrize("command", commands_of("export"))
 def test_exports_run(command, copied, tmp_path):
     run_main(export.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
+
+
+@pytest.mark.parametrize("command", commands_of("explore"))
+def test_explorations_run(command, copied, tmp_path):
+    run_main(explore.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
 
 
 @pytest.mark.usefixtures("copied")

@@ -1,31 +1,18 @@
 """The report's page in a browser, offline: sorting, filters, hovering, themes, contrast and a phone."""
 
-import shutil
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.contrast import LOW_CONTRAST
 from tests.helpers.sweep_folders import grid, keep_curve, plan, stopped_job
 from vaelab.reporting.gathering import gather
 from vaelab.reporting.page import render
 from vaelab.reporting.pictures import pictures_of
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"needs one of {', '.join(BROWSERS)}, and none is installed")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,33 +30,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Any, file: Path) -> Iterator[Any]:
-    """`opened(viewport=..., color_scheme=...)`: open the page offline. A warning, error or request fails the test."""
-    contexts, complaints = [], []
-
-    def said(message: Any) -> None:
-        complaints.extend([] if message.type == "log" else [message.text])
-
-    def asked(request: Any) -> None:
-        complaints.extend([] if request.url.startswith(("file:", "data:", "blob:")) else [request.url])
-
-    def open_page(**options: Any) -> Any:
-        contexts.append(browser.new_context(offline=True, **{"viewport": {"width": 1280, "height": 900}} | options))
-        page = contexts[-1].new_page()
-        for event, listen in (
-            ("console", said),
-            ("pageerror", lambda error: complaints.append(str(error))),
-            ("request", asked),
-        ):
-            page.on(event, listen)
-        page.goto(file.as_uri())
-        page.locator(".plot .main-svg").last.wait_for(state="attached")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+def opened(visit: Any, file: Path) -> Any:
+    """`opened(viewport=..., color_scheme=...)`: open the page."""
+    return partial(visit, file, ".plot .main-svg")
 
 
 def column(page: Any, place: int) -> list[list[str]]:
@@ -209,26 +172,6 @@ def test_page_and_plots_follow_the_theme(opened: Any) -> None:
 
 LINES = "document.querySelector('.panel').querySelectorAll('.scatterlayer .trace').length"
 PAPER = "getComputedStyle(document.querySelector('.zoom')).backgroundColor"
-LOW_CONTRAST = """() => {
-    const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
-    const linear = (c) => c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
-    const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-    const behind = (element) => {
-        for (; element; element = element.parentElement) {
-            const found = numbers(getComputedStyle(element).backgroundColor);
-            if (found.length === 3 || found[3] === 1) return found;
-        }
-        return [255, 255, 255];
-    };
-    const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    return [...document.querySelectorAll('body *')]
-        .filter((element) => hasText(element) && element.checkVisibility() && !element.closest('svg, script'))
-        .map((element) => {
-            const [a, b] = [luminance(numbers(getComputedStyle(element).color)), luminance(behind(element))];
-            return [element.outerHTML.slice(0, 80), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
-        })
-        .filter(([, ratio]) => ratio < 4.5);
-}"""  # the ratio that WCAG AA requires
 
 
 @pytest.mark.slow

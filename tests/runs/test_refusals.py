@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, files_in, run_main, status
-from vaelab import compare, dashboard, evaluate, export, report
+from vaelab import compare, dashboard, evaluate, explore, export, report
 from vaelab.estimators import ImportanceSampling
 from vaelab.runs import cli
 
@@ -168,7 +168,7 @@ def test_compiling_without_a_compiler_is_one_line(run_fast: Run, monkeypatch: py
 @pytest.mark.parametrize(
     ("main", "key"),
     [
-        *((main, "run_dir") for main in (evaluate.main, export.main)),
+        *((main, "run_dir") for main in (evaluate.main, explore.main, export.main)),
         *((main, "sweep") for main in (report.main, dashboard.main)),
         (compare.main, "runs"),
     ],

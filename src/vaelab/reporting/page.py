@@ -3,10 +3,8 @@
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from vaelab.evaluation.declared import metric_of
@@ -19,6 +17,7 @@ from vaelab.reporting.plots import Axes, scores_panel
 from vaelab.reporting.settings import setting_text
 from vaelab.reporting.settings_table import NOTE, number
 from vaelab.reporting.table import NUMBERS
+from vaelab.reporting.template import environment
 from vaelab.reporting.values import is_number
 
 MOST_VALUES = 12  # a setting with more values has no filter
@@ -30,18 +29,12 @@ OF_SETTINGS = (  # beside the score
 
 def render(report: Report, pictures: Sequence[Picture], left_out: str) -> str:
     """Return the page as HTML, with everything that comes from run folders escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"duration": duration, "number": number, "error": error, "texts": texts}
+    templates = environment()
+    templates.filters |= {"duration": duration, "number": number, "error": error, "texts": texts}
     axes = Axes(report)
     known = [name for column, name in NUMBERS.items() if any(row[column] is not None for row in report.rows)]
     values = {name: {texts(entry.settings)[name] for entry in report.entries} for name in report.columns}
-    return environment.get_template("page.html.jinja").render(
+    return templates.get_template("page.html.jinja").render(
         report=report,
         pictures=pictures,
         left_out=left_out,

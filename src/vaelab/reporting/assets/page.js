@@ -1,5 +1,4 @@
-// Sort and filter the table, pick a figure, draw the plots, and switch the theme of page and plots.
-"use strict";
+// Sort and filter the table, pick a figure, draw the plots.
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const root = document.documentElement;
@@ -64,11 +63,6 @@
   // draw the plots: data come from data-plot, colours from the style sheet
   const symbols = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon"];
   const dashes = ["solid", "dash", "dot"];
-  const probe = document.body.appendChild(document.createElement("span"));  // resolves light-dark()
-  const colour = (name) => {
-    probe.style.color = `var(${name})`;
-    return getComputedStyle(probe).color;
-  };
   const themed = (plot, hidden) => {
     const look = (trace) => {
       if (trace.style === undefined) {
@@ -146,16 +140,5 @@
     }
   }));
 
-  // follow the system's theme until the button chooses one
-  const button = document.getElementById("theme");
-  const themes = ["system", "light", "dark"];
-  const choose = (theme) => {
-    if (theme === "system") delete root.dataset.theme;
-    else root.dataset.theme = theme;
-    button.textContent = `Theme: ${theme}`;
-    button.setAttribute("aria-label", `Theme: ${theme === "system" ? "same as the system" : theme}`);
-    draw(plots);
-  };
-  button.addEventListener("click", () => choose(themes[(themes.indexOf(root.dataset.theme ?? "system") + 1) % 3]));
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(plots));
+  followTheme(() => draw(plots));
 })();

@@ -42,7 +42,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
     needed["trainer"] = {"max_epochs": 1, "precision": precision}
     if cfg.get("estimator") is not None:
         needed["estimator"] = OmegaConf.to_container(cfg.estimator, resolve=True)
-    if cfg.num_samples is not None:
+    if cfg.get("num_samples") is not None:
         nodes = [node for _, _, node in entries({"": needed["estimator"]}) if isinstance(node, dict)]
         if not (found := [node for node in nodes if "num_samples" in node]):
             raise ConfigError("num_samples needs importance sampling: type estimator=importance, or no num_samples=")
@@ -53,7 +53,7 @@ def stored_config(folder: Path, cfg: DictConfig, trusted: Sequence[str]) -> Dict
         node = needed[name]
         if not isinstance(node, dict) or "_target_" not in node:
             raise RunFolderError(f"{file}: {name} lacks _target_, the path of its class")
-    own = OmegaConf.create(needed | {"runtime": {**cfg.runtime, "steps_per_call": 1, "profiler": None}})
+    own = OmegaConf.create(needed | {"runtime": {"devices": 1, **cfg.runtime, "steps_per_call": 1, "profiler": None}})
     check(own, MODEL_PARTS)
     return own
 
