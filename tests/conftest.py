@@ -17,6 +17,7 @@ import pytest
 import requests
 import torch
 from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hypothesis import settings
@@ -171,6 +172,47 @@ def no_parsing_twice() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "load_config", load)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_merging_twice() -> Iterator[None]:
+    """Hydra merges the same choices of shipped YAMLs for each command line, which is a quarter of a refusal's time."""
+    merge, merged = ConfigLoaderImpl._compose_config_from_defaults_list, {}
+
+    def merging(self: Any, defaults: Any, repo: Any) -> Any:
+        sources = [(source.scheme(), source.path) for source in repo.get_sources()]
+        if any(scheme == "file" and path != CONF for scheme, path in sources):
+            return merge(self, defaults, repo)
+        key = repr((sources, defaults))
+        if key not in merged:
+            merged[key] = pickle.dumps(merge(self, defaults, repo))
+        return pickle.loads(merged[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", merging)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_copies() -> Iterator[None]:
+    """Hydra and OmegaConf copy whole configurations several times for each command line."""
+    slowly = DictConfig.__deepcopy__
+
+    def copied(self: DictConfig, memo: dict[int, Any]) -> DictConfig:
+        parent = self.__dict__["_parent"]
+        self.__dict__["_parent"] = None
+        try:
+            made = pickle.loads(pickle.dumps(self))
+        except (pickle.PicklingError, AttributeError, TypeError):  # holds an object that cannot be pickled
+            return slowly(self, memo)
+        finally:
+            self.__dict__["_parent"] = parent
+        made.__dict__["_parent"] = parent
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DictConfig, "__deepcopy__", copied)
         yield
 
 
