@@ -177,7 +177,7 @@ def test_a_changed_number_of_the_objective_takes_effect() -> None:
     def change(module: VAEModule) -> None:
         module.objective.beta = 0.1 * module.steps
 
-    line = (*LINE, "steps_per_call=5")
+    line = (*LINE, "steps_per_call=2")
     prepare = before_each_call(change)
     assert_same(fit("compile=true", *line, prepare=prepare), fit(*line, prepare=prepare))
 
