@@ -59,7 +59,8 @@ def companions(group: str, name: str) -> tuple[tuple[str, str], ...]:
     """Return the choice that this one needs instead of a default, or nothing. A discrete latent needs its own prior."""
     if refusal({group: name}) is None:
         return ()
-    others = [(other, choice) for other in GROUPS if other != group for choice in choices(other)]
+    order = sorted(GROUPS, key=lambda other: other not in ("encoder", "prior"))  # they share the latent
+    others = [(other, choice) for other in order if other != group for choice in choices(other)]
     return (next(pair for pair in others if refusal({group: name, pair[0]: pair[1]}) is None),)
 
 

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import pickle
 import random
 import shutil
 import signal
@@ -16,16 +15,13 @@ import pooch
 import pytest
 import requests
 import torch
-from hydra._internal import defaults_list
-from hydra._internal.hydra import Hydra
-from hydra._internal.sources_registry import SourcesRegistry
 from hypothesis import settings
 from omegaconf import DictConfig
 
 from tests.helpers.commands import FULL_SETS, ROOT, Outcome, Run, composing, fast, run_main
 from tests.helpers.once import once
+from tests.helpers.quicker import SPARED
 from vaelab import evaluate, train
-from vaelab.runs.configuration import CONF
 
 # the same examples every time, and as long as a busy machine takes
 settings.register_profile("vaelab", deadline=None, derandomize=True, database=None)
@@ -188,48 +184,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_waiting_for_the_disk() -> Iterator[None]:
-    """No test cuts the power, and waiting for the disk is half the time of a short run."""
+def quick() -> Iterator[None]:
+    """What Hydra, OmegaConf, Lightning and the disk need not do again for each test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_composing_twice() -> Iterator[None]:
-    """Hydra composes a command line once more, to find a `hydra.mode` in it; tests of `sweep=` type -m instead."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_parsing_twice() -> Iterator[None]:
-    """Hydra parses the shipped YAMLs again for each command line, which is a fifth of the time of a refusal."""
-    # not the class that an import gives, because Hydra loads the modules of its plugins once more
-    source: Any = SourcesRegistry.instance().resolve("file")
-    parse, parsed = source.load_config, {}
-
-    def load(self: Any, config_path: str) -> Any:
-        if self.path != CONF:
-            return parse(self, config_path)
-        if config_path not in parsed:
-            parsed[config_path] = pickle.dumps(parse(self, config_path))
-        return pickle.loads(parsed[config_path])  # a ninth of the time of a deep copy
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "load_config", load)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_choices_that_nothing_refers_to() -> Iterator[None]:
-    """Hydra collects the choices for each entry of each defaults list, for references such as `${decoder}` in it."""
-    collect = defaults_list._create_interpolation_map
-
-    def known(overrides: Any, entries: Any, self_added: bool) -> Any:
-        return collect(overrides, entries, self_added) if "${" in repr(entries) else None
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(defaults_list, "_create_interpolation_map", known)
+        for spare in SPARED:
+            spare(patch)
         yield

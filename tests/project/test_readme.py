@@ -17,14 +17,25 @@ from vaelab import compare, evaluate, explore, export, report
 from vaelab import list as listing
 
 QUICK = ("trainer.max_steps=2", "estimator=importance", "estimator.num_samples=1", "logger=none", "hidden_features=8")
-TRAIN = [command for command in commands_of("train") if command not in commands_of("train", SWEEPS_PAGE)]
+FEW_JOBS = ("hydra.sweeper.params.latent_dim='2,5'", "hydra.sweeper.params.seed='0'")  # of sweep=latent_by_decoder
+TRAIN = [  # test_conf.py runs the experiments
+    command
+    for command in commands_of("train")
+    if command not in commands_of("train", SWEEPS_PAGE) and not command.startswith("experiment=")
+]
+
+
+def smaller(command: str) -> str:
+    """Return the command with less to do: two seeds, and small images where the data are not what it is about."""
+    images = re.sub(r"data=mnist\b", "data=digits", command) + (" data=digits" if "=conv" in command else "")
+    return images.replace("seeds=4", "seeds=2")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", TRAIN)
 def test_training_commands_run(command, run_train, tmp_path, request, monkeypatch):
-    arguments = shlex.split(command)
-    if re.search(r"=(mnist|frey_face|aevb_\w+)\b", command):
+    arguments = shlex.split(smaller(command))
+    if "data=frey_face" in arguments:
         request.getfixturevalue("data_dir")
     if "data=array" in arguments:
         (tmp_path / "data").mkdir()
@@ -39,8 +50,9 @@ def test_training_commands_run(command, run_train, tmp_path, request, monkeypatc
     # figures are drawn where the data are the user's own; other tests draw those of the other sets
     without = [] if "data=array" in arguments else ["~callbacks.figures"]
     on_cpu = ["accelerator=cpu"] if "devices=" in command else []
+    few_jobs = FEW_JOBS if "sweep=latent_by_decoder" in arguments else []
     quick = [override for override in QUICK if override.split("=")[0] not in given]
-    run_train(*arguments, *without, *on_cpu, *quick)
+    run_train(*arguments, *without, *on_cpu, *few_jobs, *quick)
 
 
 def write_photos(folder):
@@ -65,13 +77,20 @@ QUICKLY = {  # settings that make an estimator quick
 }
 
 
+def of_few_examples(command: str) -> str:
+    """Return the command without its comment, for 20 examples."""
+    line = command.partition("#")[0].strip()
+    return re.sub(r"limit=\d+", "limit=20", line) if "limit=" in line else f"{line} limit=20"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [line for line in commands_of("evaluate") if "devices" not in line])
+@pytest.mark.parametrize(
+    "command", dict.fromkeys(of_few_examples(line) for line in commands_of("evaluate") if "devices" not in line)
+)
 def test_evaluations_run(command, copied, run_fast, tmp_path):
     density = any(word in command for word in ("dequantizations", "measure"))
     path = run_fast("decoder=gaussian").path if density else copied
-    named = command.replace("logs/runs/NAME", str(path)).replace("logs/sweeps/NAME", str(path.parent))
-    arguments = shlex.split(named, comments=True)
+    arguments = shlex.split(command.replace("logs/runs/NAME", str(path)).replace("logs/sweeps/NAME", str(path.parent)))
     quick = [
         f"estimator.{name}.{setting}" if "estimator=all" in command else f"estimator.{setting}"
         for name, settings in QUICKLY.items()
@@ -98,9 +117,11 @@ def test_lists_run(command, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", commands_of("report"))  # those of the dashboard run in its own tests
+@pytest.mark.parametrize(  # those of the dashboard run in its own tests
+    "command", dict.fromkeys(re.sub(r"logs/sweeps/\w+", "logs/sweeps/NAME", line) for line in commands_of("report"))
+)
 def test_reports_run(command, copied, tmp_path):
-    arguments = shlex.split(re.sub(r"logs/sweeps/\w+", str(copied.parent), command), comments=True)
+    arguments = shlex.split(command.replace("logs/sweeps/NAME", str(copied.parent)), comments=True)
     assert "report.html" in run_main(report.main, tmp_path, *arguments).out
 
 
@@ -121,9 +142,11 @@ def test_comparisons_run(command, tmp_path):
     "command", [line for line in commands_of("train", SWEEPS_PAGE) if not re.search("slurm|ray", line)]
 )
 def test_commands_of_the_sweeps_page_run(command, run_train):
-    few = {"devices=2": "accelerator=cpu", "optuna": "hydra.sweeper.n_trials=2"}
-    quick = [*QUICK, "data=digits", *(override for word, override in few.items() if word in command)]
-    arguments = [argument for argument in shlex.split(command) if not argument.startswith(("data=", "-m"))]
+    few = {"devices=2": ["accelerator=cpu"], "optuna": ["hydra.sweeper.n_trials=2"], "latent_by_decoder": FEW_JOBS}
+    quick = [*QUICK, "data=digits", *(override for word, more in few.items() if word in command for override in more)]
+    count = iter((2, 1, 1))  # of the values of each list
+    short = re.sub(r"\w+(,\w+)+", lambda values: ",".join(values[0].split(",")[: next(count)]), command)
+    arguments = [argument for argument in shlex.split(short) if not argument.startswith(("data=", "-m"))]
     out = run_train("-m", *dict.fromkeys([*arguments, "~callbacks.figures", *quick])).out
     assert "sweep folder: logs/sweeps/" in out
 

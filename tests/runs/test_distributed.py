@@ -8,6 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from vaelab.runs.processes.distributed import launch
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Afterwards everything is as before: environment, signals, processes, temporary files."""
+    get_temp_dir()  # which the server of the processes keeps
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     environment = without_pytests_own(os.environ)
     handlers = [signal.getsignal(number) for number in signal.Signals]

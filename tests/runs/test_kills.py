@@ -29,7 +29,7 @@ LINES = {
     "schedule of steps, momentum, shared layers, rollback": (
         *("lr_schedule=cosine", "lr_schedule.interval=step", "optimizer._target_=torch.optim.SGD"),
         *("+optimizer.momentum=0.9", "optimizer.lr=1e-3", "model=shared", "decoder=gaussian", "on_nan=rollback"),
-        *("steps_per_call=4", "checkpoint_every_n_steps=4", "trainer.max_steps=40"),
+        *("steps_per_call=4", "checkpoint_every_n_steps=4", "trainer.max_steps=25"),
     ),
 }
 SHORT = LINES["schedule of steps, momentum, shared layers, rollback"]
@@ -39,7 +39,7 @@ CHUNKS = ("steps_per_call=4", "checkpoint_every_n_steps=3")
 
 
 def command(line: tuple[str, ...]) -> list[str]:
-    return fast("trainer.max_epochs=3", *line)
+    return fast("trainer.max_epochs=3", *line)  # of 15 steps
 
 
 def kill() -> None:

@@ -199,7 +199,7 @@ def test_the_environment_reaches_wandb(run_fast: Run, tmp_path: Path, monkeypatc
     outcome = run_fast("logger=wandb", "logger.notes=typed")
     assert not (outcome.path / "wandb").exists()
     assert outcome.out.endswith("send it to W&B: wandb sync there/wandb/offline-run-*\n")
-    run_main(evaluate.main, tmp_path, f"run_dir={outcome.path}", "num_samples=3")
+    run_main(evaluate.main, tmp_path, f"run_dir={outcome.path}", "num_samples=3", "inference_gap=false")
     reads = [Read(file) for file in sorted(tmp_path.glob("there/wandb/offline-run-*/*.wandb"))]
     assert [any("evaluation/test/elbo" in row for row in read.history) for read in reads] == [False, True]
     keys = {"project": "project", "entity": "entity", "display_name": "name", "run_group": "group", "run_id": "id"}
@@ -265,7 +265,7 @@ def test_the_shipped_wandb_sweep_works(trial: Callable[[str], None], tmp_path: P
     assert status(path)["run_id"] == "trial001"
     trial("trial002")  # of the same values, and so finished
     assert status(path)["run_id"] == "trial002"
-    run_main(evaluate.main, tmp_path, f"run_dir={path}")
+    run_main(evaluate.main, tmp_path, f"run_dir={path}", "estimator=importance", "num_samples=2", "inference_gap=false")
     reads = [Read(file) for file in wandb_files(path)]
     assert [read.run["run_id"] for read in reads] == ["trial001", "trial002", "trial002"]
     for read in reads[:2]:

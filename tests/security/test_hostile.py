@@ -543,7 +543,7 @@ from vaelab import evaluate
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024
 
-run_main(evaluate.main, Path("."), "run_dir=stranger")
+run_main(evaluate.main, Path("."), "run_dir=stranger", "inference_gap=false")
 before = peak()
 for name in sys.argv[1:]:
     outcome = run_main(evaluate.main, Path("."), f"run_dir={name}", code=1)

@@ -66,7 +66,9 @@ def states(cwd: Path) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_job_that_fails_takes_no_other_with_it(launcher: str, run_fast: Run, tmp_path: Path) -> None:
-    acts = {"basic": ("none", "segfault"), "local": ENDS}.get(launcher, ("none", "raise", "kill"))
+    acts = {"basic": ("none", "segfault"), "local": ("none", "raise", "segfault", "exit")}.get(
+        launcher, ("none", "raise", "kill")
+    )
     ends = {act: ENDS[act] for act in acts}
     line = ("-m", FAULT, f"+callbacks.fault.act={','.join(ends)}", "sweep.name=faults", "seed=1")
     outcome = run_fast(*line, f"hydra/launcher={launcher}", code=1)

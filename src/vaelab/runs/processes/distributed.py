@@ -1,7 +1,6 @@
 """Processes that share one run or evaluation: one for each device, on this machine."""
 
 import math
-import multiprocessing
 import os
 import signal
 import time
@@ -15,7 +14,7 @@ from torch.distributed import TCPStore
 from vaelab.errors import ProcessError
 from vaelab.runs.cli import console, one_line
 from vaelab.runs.processes.cores import CORES, OURS, cores, limit_threads
-from vaelab.runs.processes.pool import DiedError, Pool
+from vaelab.runs.processes.pool import DiedError, Pool, fork_server
 from vaelab.security.redaction import redact
 from vaelab.signals import Interrupted, heeding
 
@@ -40,12 +39,12 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     count = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
     place = {"MASTER_ADDR": store.host, "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    environment = OURS | count | place | {CORES: str(max(1, cores() // num_processes))}
+    environment = os.environ | OURS | count | place | {CORES: str(max(1, cores() // num_processes))}
     in_process = partial(_in_process, function, args)
     failures: list[_Failure] = []
     result, deadline = None, math.inf
     with (
-        Pool(multiprocessing.get_context("spawn"), in_process, [environment] * num_processes) as pool,
+        Pool(fork_server(), in_process, [environment] * num_processes) as pool,
         heeding() as stop,
         stop.patiently(),
     ):
@@ -74,6 +73,7 @@ def launch(function: Callable[..., Any], num_processes: int, *args: Any) -> Any:
 
 
 def _in_process(function: Callable[..., Any], args: Sequence[Any], rank: int, environment: Mapping[str, str]) -> Any:
+    os.environ.clear()
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     limit_threads()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the parent process handles it, and sends SIGTERM

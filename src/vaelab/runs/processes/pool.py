@@ -17,6 +17,8 @@ from vaelab.signals import Interrupted
 
 TICK = 0.25  # seconds between two looks at the processes
 PATIENCE = 30  # seconds that a process has to end after it has answered or was told to stop
+PRELOADED = [f"vaelab.runs.{name}" for name in ("complete", "processes.seeds", "rehearsal", "evaluating.session")]
+PRELOADED += ["wandb", "matplotlib.backends.backend_agg"]
 
 
 class DiedError(Exception):
@@ -29,6 +31,19 @@ class DiedError(Exception):
             name = signal.Signals(-exit_code).name
             memory = "; the machine may have run out of memory" if name == "SIGKILL" else ""
             super().__init__(f"was killed by {name}{memory}")
+
+
+def fork_server(*modules: str) -> BaseContext:
+    """Return the context that forks processes from a server process, which imports the packages once for all of them.
+
+    The processes have the server's environment, which may be that of an earlier command.
+
+    Args:
+        modules: further modules for the server to import, if it does not run yet.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOADED, *modules])
+    return context
 
 
 class Pool:

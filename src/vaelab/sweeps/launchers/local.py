@@ -1,20 +1,16 @@
 """Run jobs on this machine, several at a time, with its cores and GPUs divided among them."""
 
-import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from vaelab.runs.processes.cores import CORES, cores
-from vaelab.runs.processes.pool import DiedError, Pool
+from vaelab.runs.processes.pool import DiedError, Pool, fork_server
 from vaelab.runs.validate import check_whole, processes_of
 from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.launchers.base import JobsLauncher, Running
 from vaelab.sweeps.worker import perform_or_interrupted
-
-PRELOADED = [__name__, "vaelab.runs.processes.seeds", "vaelab.runs.rehearsal"]  # `complete_runs` imports them late
-PRELOADED += ["wandb", "matplotlib.backends.backend_agg"]
 
 
 class Local(JobsLauncher):
@@ -33,10 +29,8 @@ class Local(JobsLauncher):
         self.jobs_per_gpu = jobs_per_gpu
 
     def run(self, jobs: Sequence[JobSpec]) -> Running:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
         shares = slots_for(jobs, self.n_jobs, self.jobs_per_gpu)
-        with Pool(context, _work, [dict(os.environ) | share for share in shares]) as self.pool:
+        with Pool(fork_server(__name__), _work, [dict(os.environ) | share for share in shares]) as self.pool:
             for ended in self.pool.run(jobs):
                 # its process crashed, or was stopped before it could answer
                 if ended is not None and isinstance(ended[1], DiedError):
