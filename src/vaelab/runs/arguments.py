@@ -1,6 +1,7 @@
 """Check the arguments of each class that a configuration names, before any class is called."""
 
 import inspect
+import re
 from typing import Any
 
 from hydra._internal.utils import _locate
@@ -34,7 +35,7 @@ def check_arguments(cfg: DictConfig, *parts: str) -> None:
 
 
 def _check_node(key: str, node: dict[str, Any]) -> None:
-    target, given = node["_target_"], [name for name in node if not (name[0] == name[-1] == "_")]
+    target, given = node["_target_"], [str(name) for name in node if not re.fullmatch("_.*_", str(name))]
     found = _located(key, target)
     try:
         parameters = inspect.signature(found).parameters.values()

@@ -16,7 +16,7 @@ from vaelab.pixels import check_pixels
 from vaelab.priors import Prior
 from vaelab.runs.configuration import num_levels
 from vaelab.runs.own_code import is_own, name_of
-from vaelab.runs.probes.calls import called, check_kind
+from vaelab.runs.probes.calls import called, check_kind, untouched
 from vaelab.runs.probes.model import DRAWS, check_model, probing
 from vaelab.runs.probes.training import check_estimate, check_objective
 from vaelab.runs.validate import processes_of, refusing
@@ -68,8 +68,8 @@ def build_objective(node: Mapping[str, Any], num_processes: int, vae: VAE) -> Ob
         raise ConfigError(
             f"{type(objective).__name__} couples the examples of a minibatch, so it needs one process: type devices=1"
         )
-    with torch.no_grad(), vae.mode(training=True):
-        q = vae.encode(vae.blank())
+    with untouched(vae), torch.no_grad(), vae.mode(training=True):
+        q = called(vae.encoder, vae.encode, vae.blank())
     with torch.no_grad(), vae.mode(training=False):
         reason = called(objective, objective.refusal, vae, method="refusal")
     if objective.follows_samples and not q.has_rsample:
