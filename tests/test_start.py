@@ -30,7 +30,8 @@ WRONG = (
     *("train latent_dims=5", "train decoder=foo", "train latent_dim=abc", "train logger.project=a/b"),
     *("train -m latent_dims=5 seed=1,2", "evaluate foo=1", "evaluate run_dir=a split=foo"),
     *("export run_dir=a checkpoint=foo", "report sweep=a wandb_mode=foo", "compare runs=[a] output=null"),
-    *("list sort=foo", "list at_least=foo"),
+    *("train optimizer.lr=abc", "train +foo=1", "train data=mnst", "train initialization=from_run"),
+    *("list sort=foo", "list at_least=foo", "list folde=x"),
 )
 
 
