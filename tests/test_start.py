@@ -31,7 +31,8 @@ WRONG = (
     *("train -m latent_dims=5 seed=1,2", "evaluate foo=1", "evaluate run_dir=a split=foo"),
     *("explore run_dir=a checkpoint=foo", "export run_dir=a checkpoint=foo"),
     *("report sweep=a wandb_mode=foo", "compare runs=[a] output=null"),
-    *("list sort=foo", "list at_least=foo"),
+    *("train optimizer.lr=abc", "train +foo=1", "train data=mnst", "train initialization=from_run"),
+    *("list sort=foo", "list at_least=foo", "list folde=x"),
 )
 
 

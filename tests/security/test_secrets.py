@@ -93,7 +93,7 @@ def assert_no_sentinel(outcome: Outcome, *files: str) -> None:
 ON_PURPOSE = (
     "+note=${oc.env:AWS_SECRET_ACCESS_KEY} in ${oc.env:HOME}/x",
     "+deep={er: [{a: '${oc.env:MY_TOKEN}'}]}",
-    "data_dir=${oc.env:HOME}/data",
+    "data_dir='${oc.env:HOME}/data ${note} ${deep.er[0].a}'",  # else nothing would read the two, which is refused
 )
 OF_WANDB = (
     "+logger.tags=[a,'${oc.env:MY_TOKEN}']",
@@ -105,7 +105,7 @@ WRITTEN = (*RECORDS, "train.log", "last.ckpt", "last.ckpt/archive/data.pkl")
 
 
 def train_below(home: Path, *overrides: str, figures: bool = False, **environment: str) -> Outcome:
-    named = f"name={home}/of mine" if "-m" not in overrides else f"+where={home}/of mine"
+    named = f"{'sweep.' if '-m' in overrides else ''}name={home}/of mine"
     arguments = fast(*overrides, *ON_PURPOSE, named, figures=figures)
     return run_below(home, "-m", "vaelab.train", *arguments, **environment)
 
@@ -238,6 +238,6 @@ def test_a_printed_configuration_is_redacted(home: Path, monkeypatch: pytest.Mon
 
 def test_a_message_of_hydra_is_redacted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(home))
-    outcome = run_main(train.main, home, *fast("-m", "latent_dim=0,2", f"+where={home}/x"), code=2)
+    outcome = run_main(train.main, home, *fast("-m", "latent_dim=0,2", f"name={home}/x"), code=2)
     assert "latent_dim" in outcome.err
     assert HOME not in outcome.out + outcome.err
