@@ -174,6 +174,7 @@ def test_a_click_chooses_the_nearest_example(opened: Any, page_of: Callable[[str
 
 def test_labels_in_the_legend_hide_their_points(opened: Any) -> None:
     page = opened("bernoulli, plane")
+    page.locator("#plane[data-drawn]").wait_for()
     picture = "document.querySelector('#plane canvas').toDataURL()"
     before = page.evaluate(picture)
     button = page.locator("#legend button").first

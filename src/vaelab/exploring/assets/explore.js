@@ -134,7 +134,7 @@
   };
 
   // the plane
-  const drawPoints = plane && planeOf({ plane, labels, codes, count, at, paint, decode, width, height,
+  const drawPoints = plane && planeOf({ plane, labels, codes, count, at, paint, width, height,
     z: () => here.z, example: () => example,
     move: (z) => { here = at(z); update(); },
     choose: (z) => { here = at(z); choose(byDistance()[0]); } });

@@ -16,14 +16,17 @@ const planeOf = (page) => {
   const checked = (id) => document.getElementById(id).checked;
 
   const cells = 20;  // of the manifold, along each axis
-  const drawBehind = () => {
-    const { width, height } = page, one = Object.assign(document.createElement("canvas"), { width, height });
-    Object.assign(behind, { width: cells * width, height: cells * height });
-    for (let row = 0; row < cells; row++) for (let column = 0; column < cells; column++) {
+  Object.assign(behind, { width: cells * page.width, height: cells * page.height });
+  const one = Object.assign(document.createElement("canvas"), { width: page.width, height: page.height });
+  const drawBehind = (row = 0) => {  // row by row, so that the page answers meanwhile
+    for (let column = 0; column < cells; column++) {
       const z = Float64Array.of(plane.low + ((column + 0.5) / cells) * span, plane.high - ((row + 0.5) / cells) * span);
       page.paint(one, page.at(z));
-      behind.getContext("2d").drawImage(one, column * width, row * height);
+      behind.getContext("2d").drawImage(one, column * page.width, row * page.height);
     }
+    if (row + 1 < cells) setTimeout(drawBehind, 0, row + 1);
+    else box.dataset.drawn = "";
+    draw();
   };
 
   const draw = () => {
@@ -35,8 +38,6 @@ const planeOf = (page) => {
     pen.fillStyle = colour("--card");
     pen.fillRect(0, 0, side, side);
     if (checked("manifold")) {
-      if (!behind.dataset.drawn) drawBehind();
-      behind.dataset.drawn = "yes";
       pen.globalAlpha = checked("points") ? 0.35 : 1;
       pen.drawImage(behind, 0, 0, side, side);
       pen.globalAlpha = 1;
@@ -115,5 +116,6 @@ const planeOf = (page) => {
   }
   for (const id of ["points", "manifold"]) document.getElementById(id).addEventListener("change", draw);
   new ResizeObserver(draw).observe(box);
+  setTimeout(drawBehind);
   return Object.assign(draw, { cursor });
 };
