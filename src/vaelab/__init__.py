@@ -13,8 +13,8 @@ runs = vaelab.run_sweep("decoder=bernoulli,mixture_of_bernoullis seed=range(2)")
 vaelab.compare_runs(runs)                      # who is better, by how much, and how sure that is
 ```
 
-On a command line, each with `--help`: `python -m vaelab.train`, `evaluate`, `list`, `compare`, `report`, `dashboard`
-and `export`.
+On a command line, each with `--help`: `python -m vaelab.train`, `evaluate`, `explore`, `list`, `compare`, `report`,
+`dashboard` and `export`.
 
 The parts are plain PyTorch, and can be used alone:
 

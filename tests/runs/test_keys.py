@@ -35,7 +35,11 @@ MISTYPED = [
     ("+weight_prior.scale=2", "weight_prior.scale needs a choice: also type weight_prior= (normal)"),
     ("+callbacks.mine._target=a.B", "callbacks.mine._target needs a class: also type +callbacks.mine._target_="),
     ("estimator=all +estimator.ais.foo=1", "estimator.ais.foo is unknown"),
-    ("decoder.head._target_=vaelab.heads.Poisson +decoder.head.foo=1", "decoder.head.foo is unknown"),
+    (
+        "decoder=gaussian decoder.head._target_=vaelab.heads.Bernoulli",
+        "vaelab.heads.Bernoulli has no argument for decoder.head.scale, decoder.head.sigmoid_mean: leave out what you "
+        "typed of these, or remove what a former class had by ~decoder.head.scale ~decoder.head.sigmoid_mean (it takes ",
+    ),
 ]
 
 

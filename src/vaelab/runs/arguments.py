@@ -1,4 +1,4 @@
-"""Check the arguments of each class that a configuration names, before any class is called."""
+"""Refuse a class that cannot be imported or lacks arguments, before any class is called."""
 
 import inspect
 import re
@@ -17,16 +17,16 @@ ADDED = {"encoder": 3, "decoder": 3, "network": 2, "prior": 2, "head": 1, "scale
 
 
 def check_arguments(cfg: DictConfig, *parts: str) -> None:
-    """Refuse arguments that a class does not take, and the lack of arguments that it needs.
+    """Refuse a class that cannot be imported, or that lacks arguments which it needs.
 
-    An override of `_target_` leaves the arguments of the former class behind. A class with `**kwargs` takes all.
+    Arguments that a class does not take are refused by `vaelab.runs.keys`.
 
     Args:
         cfg: the configuration.
         parts: the nodes to look at; all if there is none.
 
     Raises:
-        ConfigError: the message names the key and the class, lists the arguments, and says what to type.
+        ConfigError: the message names the key and the class, and says what to type.
     """
     nodes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(parts)) if parts else cfg, resolve=True)
     for key, _, node in entries(nodes):
@@ -41,14 +41,6 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
         parameters = inspect.signature(found).parameters.values()
     except (TypeError, ValueError):  # what is no callable; and some of those in C, which do not say what they take
         return
-    taken = [parameter.name for parameter in parameters]
-    unknown = [f"{key}.{name}" for name in given if name not in taken]
-    if unknown and all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
-        removing = " ".join(f"~{name}" for name in unknown)
-        raise ConfigError(
-            f"{target} has no argument for {', '.join(unknown)}: leave out what you typed of these, or remove what a "
-            f"former class had by {removing} (it takes {', '.join(taken)})"
-        )
     needed = [p.name for p in parameters if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD]
     lacking, added = [name for name in needed if name not in given], ADDED.get(key.rpartition(".")[2])
     if node.get("_partial_"):

@@ -90,14 +90,22 @@ class Known:
                 yield from self.unread(value, f"{key}.")
 
     def not_taken(self, node: Mapping[str, Any], prefix: str) -> Unread:
-        """Yield each argument that the class of a node does not take, here and in all nodes below."""
+        """Yield each argument that the class of a node does not take, here and in all nodes below.
+
+        Raises:
+            ConfigError: an override of `_target_` left arguments of the former class behind.
+        """
         target = node["_target_"]
         if target == self.values.get(f"{prefix}_target_"):
             for name, value in node.items():
                 check_kind_of_value(prefix + name, value, self.values.get(prefix + name))
             yield from self.no_arguments(target, node, prefix)
-        else:  # another class takes other arguments
-            yield from Known({}, ()).no_arguments(target, node, prefix)
+        elif unknown := dict(Known({}, ()).no_arguments(target, node, prefix)):
+            names, taken = [short_key(key) for key in unknown], ", ".join(next(iter(unknown.values())))
+            raise ConfigError(
+                f"{target} has no argument for {', '.join(names)}: leave out what you typed of these, or remove what a "
+                f"former class had by {' '.join(f'~{name}' for name in names)} (it takes {taken})"
+            )
         for name, value in node.items():
             for inner in value if isinstance(value, list) else [value]:
                 if isinstance(inner, Mapping) and "_target_" in inner:

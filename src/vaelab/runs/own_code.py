@@ -1,7 +1,7 @@
 """Name the user's own code in messages: its classes as the configuration names them, and the line that failed."""
 
 import os
-import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -9,6 +9,13 @@ from types import FrameType
 from vaelab.security.untrusted import reason_of
 
 INSTALLED = {"site-packages", "dist-packages"}  # where packages are copied to; one's own is linked, or stands elsewhere
+NOT_OWN = tuple(map(os.path.realpath, (Path(__file__).parents[2], sysconfig.get_path("stdlib"))))  # vaelab and Python
+
+
+def is_own_file(path: str) -> bool:
+    """Return whether a file of source is the user's own: not vaelab's, not Python's, and in no installed package."""
+    real = Path(os.path.realpath(path))
+    return not (path.startswith("<") or INSTALLED & {*real.parts} or any(map(real.is_relative_to, NOT_OWN)))
 
 
 def is_own(thing: object) -> bool:
@@ -29,7 +36,9 @@ def failure_of(error: BaseException, called: str | None = None) -> str | None:
         error: the error, with its traceback.
         called: the function that was called, to be named even if it is not the user's own.
     """
-    own = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_own(frame)]
+    own = [
+        (frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if is_own_file(frame.f_code.co_filename)
+    ]
     where = ""
     if own:
         frame, line = own[-1]
@@ -40,11 +49,6 @@ def failure_of(error: BaseException, called: str | None = None) -> str | None:
     if called is None:
         return None
     return f"{called} raised {type(error).__name__}: {reason_of(error)}{where} (HYDRA_FULL_ERROR=1 shows the traceback)"
-
-
-def _is_own(frame: FrameType) -> bool:
-    root, path = _module_of(frame).split(".")[0], Path(frame.f_code.co_filename)
-    return not (root in sys.stdlib_module_names or root == "vaelab" or INSTALLED & {*path.parts})
 
 
 def _module_of(frame: FrameType) -> str:

@@ -5,7 +5,6 @@ import inspect
 import logging
 import os
 import subprocess
-import sysconfig
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -18,11 +17,11 @@ from torch import nn
 
 from vaelab.runs.command_line import COMMAND
 from vaelab.runs.folder.contents import other_code, stored_classes
+from vaelab.runs.own_code import is_own_file
 from vaelab.security.allow_list import entries
 
 PATIENCE = 10  # seconds that git may take
 PACKAGE = Path(__file__).parents[1]
-NOT_OWN = tuple(os.path.realpath(folder) + os.sep for folder in (PACKAGE, sysconfig.get_path("stdlib")))
 log = logging.getLogger(__name__)
 Classes = dict[str, str]  # name → SHA-256 of the source
 
@@ -72,8 +71,7 @@ def _located(name: str) -> Any:
 def _source(one: Any) -> str | None:
     """Return the source of a class or function of the user's own; None for others."""
     try:
-        path = os.path.realpath(inspect.getsourcefile(one) or "")
-        return None if path.startswith(NOT_OWN) or "-packages" in path else inspect.getsource(one)
+        return inspect.getsource(one) if is_own_file(inspect.getsourcefile(one) or "") else None
     except (OSError, TypeError):  # it is built in, or a class of a notebook, whose functions alone have a source
         methods = vars(one).values() if isinstance(one, type) and one.__module__ == "__main__" else ()
         return "".join(inspect.getsource(method) for method in methods if inspect.isfunction(method)) or None
