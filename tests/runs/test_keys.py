@@ -38,7 +38,7 @@ MISTYPED = [
     (
         "decoder=gaussian decoder.head._target_=vaelab.heads.Bernoulli",
         "vaelab.heads.Bernoulli has no argument for decoder.head.scale, decoder.head.sigmoid_mean: leave out what you "
-        "typed of these, or remove what a former class had by ~decoder.head.scale ~decoder.head.sigmoid_mean (it takes ",
+        "typed of these, or remove what a former class had by ~decoder.head.scale ~decoder.head.sigmoid_mean (it ",
     ),
 ]
 

@@ -9,7 +9,7 @@ from types import FrameType
 from vaelab.security.untrusted import reason_of
 
 INSTALLED = {"site-packages", "dist-packages"}  # where packages are copied to; one's own is linked, or stands elsewhere
-NOT_OWN = tuple(map(os.path.realpath, (Path(__file__).parents[2], sysconfig.get_path("stdlib"))))  # vaelab and Python
+NOT_OWN = [Path(folder).resolve() for folder in (Path(__file__).parents[2], sysconfig.get_path("stdlib"))]
 
 
 def is_own_file(path: str) -> bool:
