@@ -191,7 +191,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
     ("overrides", "words"),
     [
         ("latent_dim=abc", r"latent_dim must be a whole number of at least 1, found 'abc'"),
-        ("decoder=foo", "Could not find 'decoder/foo'"),
+        ("decoder=foo", "decoder=foo is unknown: choose one of bernoulli, beta"),
         ("callbacks=null", "Config group override must be a string or a list"),
         ("seeds=2", "vaelab.fit makes one run, found seeds=2: call vaelab.run_sweep with seed=range"),
         ("sweep=likelihoods", "likelihoods is a sweep, and vaelab.fit makes one run"),

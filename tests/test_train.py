@@ -242,7 +242,7 @@ def test_python_m_finds_the_users_module_in_the_working_folder(tmp_path: Path) -
 def test_training_that_diverges_says_so_in_one_line(run_fast: Run) -> None:
     line = ("decoder=gaussian", "optimizer.lr=1e30", "trainer.max_epochs=3", "hydra.run.dir=there")
     outcome = run_fast(*line, code=1)
-    assert outcome.err.startswith("vaelab: training diverged: at step 2, the output of encoder.head.scale (P")
+    assert outcome.err.startswith("vaelab: training diverged: at step 2, the output of decoder.network.layers.0 (L")
     assert outcome.err.count("\n") == 1
     assert json.loads((outcome.cwd / "there" / "status.json").read_text())["state"] == "failed"
     assert not (outcome.cwd / "there" / "metrics.json").exists()

@@ -77,7 +77,7 @@ def test_binary_pixels_are_refused():
 
 def test_a_measure_that_its_pixels_lack_is_refused(monkeypatch):
     monkeypatch.setattr(DiagonalGaussian, "measure", "mass")
-    with pytest.raises(ConfigError, match="pixels=unit and measure=mass, expected measure=density"):
+    with pytest.raises(ConfigError, match="declares measure='mass': expected measure='density' for pixels='unit'"):
         built("gaussian")
 
 

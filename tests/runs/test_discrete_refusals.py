@@ -1,16 +1,15 @@
 """Parts that do not suit a discrete latent are refused in one line, before any work."""
 
-from pathlib import Path
+import json
 
 import pytest
 
 from tests.helpers.choices import SMALL
-from tests.helpers.commands import composing
+from tests.helpers.commands import Run, composing
 from vaelab.errors import ConfigError
 from vaelab.runs.build import build
 from vaelab.runs.evaluating.fitted_prior import FittedPrior
 from vaelab.runs.model import check_parts
-from vaelab.runs.results import refused_for
 
 DISCRETE = ("encoder=relaxed_bernoulli", "prior=bernoulli")
 
@@ -41,10 +40,10 @@ def test_what_does_not_suit_a_discrete_latent_is_refused(line: tuple[str, ...], 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("line", "refused"), [(DISCRETE, {"refined", "ais", "hmc"}), ((), set())], ids=str)
-def test_what_a_finished_run_is_not_advised(line: tuple[str, ...], refused: set[str], tmp_path: Path) -> None:
-    (tmp_path / "record.json").write_text('{"data": {"event_shape": [1, 9, 9]}}')
-    assert refused_for(composing(*SMALL, *line), tmp_path) == refused
+def test_the_record_names_the_estimators_that_do_not_work(run_fast: Run) -> None:
+    outcome = run_fast(*DISCRETE, "estimator=importance", "trainer.max_steps=2", "hydra.run.dir=there")
+    record = json.loads((outcome.cwd / "there" / "record.json").read_text())
+    assert record["refused_estimators"] == ["ais", "hmc", "refined"]
 
 
 def test_a_prior_without_parameters_is_told_how_it_learns() -> None:

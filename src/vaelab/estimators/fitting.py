@@ -122,7 +122,7 @@ def moments(q: td.Distribution) -> tuple[Codes, Codes]:
 
     Raises:
         ValueError: z does not range over the real numbers.
-        PointMassError: a standard deviation is 0.
+        PointMassError: a standard deviation is 0, or so small beside the mean that all samples are the same.
     """
     if (found := vd.domain(q)) not in (None, constraints.real):
         raise ValueError(
@@ -133,7 +133,7 @@ def moments(q: td.Distribution) -> tuple[Codes, Codes]:
     except NotImplementedError:
         z = q.sample(torch.Size([FROM_SAMPLES]))
         loc, scale = z.mean(0), z.std(0)
-    if not (scale > 0).all():
+    if not (loc + scale > loc).all():  # the scale is 0, or lost to rounding
         raise PointMassError(
             "a posterior q(z|x) of scale 0 has no density and no finite KL; give the encoder's head a min_scale"
         )

@@ -8,8 +8,9 @@ import torch
 import torch.distributions as td
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import constraints
 
-from vaelab.distributions import sample_and_log_prob
+from vaelab.distributions import domain, sample_and_log_prob
 from vaelab.errors import PointMassError
 from vaelab.objectives import kl_per_dimension
 from vaelab.vae import VAE, Image
@@ -72,6 +73,9 @@ def latent_values(vae: VAE, x: Image, aggregate: Aggregate | None) -> dict[str, 
     q, prior = vae.encode(x), vae.latent_prior()
     z, log_posterior = sample_and_log_prob(q)
     broken = ~log_posterior.isfinite()
+    if domain(q) in (None, constraints.real):
+        with suppress(NotImplementedError):  # a flow has no mean
+            broken |= ~(q.mean + q.stddev > q.mean).all(-1)  # the scale is lost to rounding: all samples are the same
     if broken.any():
         raise PointMassError(
             f"the posterior q(z|x) of {int(broken.sum())} of {len(x)} examples has no density at its own sample, "

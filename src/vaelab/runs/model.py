@@ -36,7 +36,8 @@ def check_parts(cfg: DictConfig) -> None:
         build_weight_prior(cfg.get("weight_prior"))
     shared = cfg.model.get("_target_") == "vaelab.vae.make_shared_vae"
     if not shared and is_ours(cfg, "model", "network", "encoder", "decoder", "prior"):
-        vae = model_for(cfg, SMALL)
+        with refusing("the model"):
+            vae = model_for(cfg, SMALL)
         if is_ours(cfg, "objective"):
             build_objective(cfg.objective, processes_of(cfg.runtime), vae)
         if is_ours(cfg, "estimator"):
@@ -104,8 +105,7 @@ def model_for(cfg: DictConfig, event_shape: Sequence[int]) -> VAE:
         parts.append(instantiate(part_without_network(cfg[name])))
         key = f"{name}.network" if cfg[name].get("network") else "network"
         networks.append(probing(instantiate(OmegaConf.select(cfg, key)), key, draws))
-    with refusing("the model"):
-        vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
+    vae = instantiate(cfg.model)(event_shape, cfg.latent_dim, *parts, instantiate(cfg.prior), *networks)
     check_kind("model", vae, VAE)
     check_kind("prior", vae.prior, Prior)
     for name in ("encoder", "decoder"):

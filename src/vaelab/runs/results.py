@@ -74,7 +74,7 @@ def refused_in(folder: Path) -> list[str]:
     return read_json(folder / "record.json").get("refused_estimators") or []
 
 
-def show(columns: dict[str, Metrics], closing: str, estimator: str, refused: Collection[str]) -> None:
+def show(columns: dict[str, Metrics], closing: str, estimator: str, refused: Collection[str] = ()) -> None:
     """Print the table at the end of a run, the notes on it, and a last line."""
     table, notes = summary(columns, estimator, refused)
     console = Console()
