@@ -43,7 +43,8 @@ def exit_codes_and_imports(tmp_path, *lines):
     return json.loads(out.splitlines()[-1])
 
 
-@pytest.mark.parametrize("lines", [WRONG, pytest.param([f"{c} --help" for c in COMMANDS], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [WRONG, [f"{c} --help" for c in COMMANDS]])
 def test_help_and_refusals_need_no_torch(lines, tmp_path):
     expected = {line: [USAGE if line in WRONG else 0] for line in lines}
     assert exit_codes_and_imports(tmp_path, *lines) == expected

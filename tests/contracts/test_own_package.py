@@ -43,6 +43,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_is_evaluated_with_trust(folder):
     run = run_main(train.main, folder, *LINE)
     metrics = json.loads((run.path / "metrics.json").read_text())

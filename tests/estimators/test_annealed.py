@@ -120,6 +120,7 @@ def test_temperatures_rise_from_0_to_1():
     assert betas == sorted(set(betas))
 
 
+@pytest.mark.slow
 def test_errors_are_as_large_as_they_say():
     vae, log_evidence = linear_gaussian(2, scale=1.0)
     ais = AnnealedImportanceSampling(num_temperatures=20, num_chains=16, num_leapfrogs=4)

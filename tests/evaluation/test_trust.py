@@ -29,11 +29,11 @@ def ais(chains: int, temperatures: int) -> AnnealedImportanceSampling:
 
 CASES = [  # the estimator, the latent's size, how wrong q is, and whether the bias is known in most evaluations
     *((ImportanceSampling(k), 2, 0.1, True) for k in (20, 100, 500)),
-    (ImportanceSampling(1000), 7, 0.2, True),
+    pytest.param(ImportanceSampling(1000), 7, 0.2, True, marks=pytest.mark.slow),
     (RefinedImportanceSampling(100), 7, 0.5, True),
     (ImportanceSampling(10), 7, 0.2, False),
     (ImportanceSampling(100), 7, 0.5, False),
-    (ImportanceSampling(1000), 7, -0.3, False),
+    pytest.param(ImportanceSampling(1000), 7, -0.3, False, marks=pytest.mark.slow),
     (ImportanceSampling(30), 20, 0.2, False),
     pytest.param(ais(32, 30), 2, 0.0, True, marks=pytest.mark.slow),
     (ais(4, 5), 5, 0.0, False),
