@@ -150,6 +150,13 @@ def test_pictures_beside_sub_folders_or_in_a_single_one_have_no_labels(tmp_path:
     assert Array(file="pictures/0", data_dir=tmp_path).split["train"].labels is None
 
 
+def test_sub_folders_of_splits_are_no_labels(tmp_path: Path) -> None:
+    for name in ("test", "Train"):
+        folder_of(tmp_path / "mine" / name, *PICTURES.astype(np.uint8))
+    with pytest.raises(DataError, match=r"sub-folders for splits \(Train, test\), expected one for each label: give"):
+        Array(file="mine", data_dir=tmp_path)
+
+
 def test_sub_folders_too_small_to_split_are_refused(tmp_path: Path) -> None:
     folder_of(tmp_path, *PICTURES[:6].astype(np.uint8))
     with pytest.raises(DataError, match=r"pictures has sub-folders of so few pictures .*: type data.labels=none"):
@@ -161,6 +168,9 @@ def test_colours_of_a_palette_are_read_unless_transparent(tmp_path: Path) -> Non
     picture = Image.fromarray(colours).quantize(4)
     picture.save(tmp_path / "1.png")
     assert np.array_equal(read_pictures(picture_files(tmp_path))[0], colours)
+    grey = PICTURES[0].astype(np.uint8)
+    Image.fromarray(grey).convert("P").save(tmp_path / "1.png")  # a palette of greys
+    assert np.array_equal(read_pictures(picture_files(tmp_path))[0], grey)
     picture.save(tmp_path / "1.png", transparency=0)
     with pytest.raises(DataError, match=r"1.png has the mode P, expected L .* or RGB: .*convert\('RGB'\)"):
         read_pictures(picture_files(tmp_path))

@@ -265,7 +265,7 @@ def test_the_digits_are_split_80_10_10_by_class() -> None:
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ({"dtype": "float32"}, "expected images of uint8, found float32"),
+        ({"dtype": "float32"}, "expected images as a NumPy array of uint8, found a ndarray of float32"),
         ({"sizes": (30, 0, 7)}, "the val split would be empty"),
         ({"shape": (1, 0, 4)}, "expected one shape of image"),
         ({"shape": (5, 4)}, r"expected one shape of image, \[channels, height, width\] .*found \[\(5, 4\)\]"),

@@ -59,6 +59,13 @@ def test_a_typo_in_a_file_is_refused(run_train: Run, tmp_path: Path) -> None:
     assert_one_line(outcome, "latent_dims is unknown: did you mean latent_dim?")
 
 
+def test_a_group_of_the_users_own_holds_shared_values(run_train: Run, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "sizes").mkdir(parents=True)
+    (tmp_path / "conf" / "sizes" / "small.yaml").write_text("hidden: 20\n")
+    line = ("--config-dir=conf", "+sizes=small", "hidden_features=${sizes.hidden}", "latent_dim=0")
+    assert_one_line(run_train("data=digits", *line, code=USAGE), "latent_dim must be a whole number")
+
+
 def test_other_commands_refuse_unknown_keys(tmp_path: Path) -> None:
     assert_one_line(run_main(evaluate.main, tmp_path, "rundir=x", code=USAGE), "did you mean run_dir?")
     assert_one_line(run_main(evaluate.main, tmp_path, "run_dir=x", "+foo=1", code=USAGE), "foo is unknown")

@@ -161,8 +161,8 @@ def test_right_parts_pass_and_nothing_changes() -> None:
     assert counting.decoder.head.monitors() == {"scale_at_floor": 0}
 
 
-WANTED = "expected a distribution with event_shape (1, 4, 5) and batch_shape (3, 2)"
-RAW = "(3, 2, 1, 4, 5)"
+WANTED = "expected a distribution with event_shape (1, 4, 5) and batch_shape (11, 13)"
+RAW = "(11, 13, 1, 4, 5)"
 HEADS = {
     "bare": (
         lambda self, output: td.Normal(output, 1.0),
@@ -176,11 +176,11 @@ HEADS = {
     "none": (lambda self, output: None, f"forward returned None: {WANTED}"),
     "flat": (
         lambda self, output: td.Independent(td.Normal(output.flatten(-3), 1.0), 1),
-        f"returned an Independent with event_shape (20,) and batch_shape (3, 2): {WANTED}",
+        f"returned an Independent with event_shape (20,) and batch_shape (11, 13): {WANTED}",
     ),
     "summed": (
         lambda self, output: td.Independent(td.Normal(output, 1.0), 4),
-        f"returned an Independent with event_shape (2, 1, 4, 5) and batch_shape (3,): {WANTED}; type self.independent",
+        f"returned an Independent with event_shape (13, 1, 4, 5) and batch_shape (11,): {WANTED}; type self.",
     ),
     "fails": (
         lambda self, output: output.loc,
@@ -194,14 +194,14 @@ HEADS = {
     ),
     "no support": (
         lambda self, output: NoSupport(Plain.of(self, output)),
-        "returned a NoSupport with event_shape (1, 4, 5) and batch_shape (3, 2): expected one with a support",
+        "returned a NoSupport with event_shape (1, 4, 5) and batch_shape (11, 13): expected one with a support",
     ),
     "log_prob of elements": (
         lambda self, output: Elementwise(Plain.of(self, output)),
-        f"forward(...).log_prob returned a tensor of shape {RAW}: expected a tensor of shape (3, 2); sum over",
+        f"forward(...).log_prob returned a tensor of shape {RAW}: expected a tensor of shape (11, 13); sum over",
     ),
     "no sample": (
-        lambda self, output: td.Distribution((3, 2), IMAGE, validate_args=False),
+        lambda self, output: td.Distribution((11, 13), IMAGE, validate_args=False),
         "forward(...).sample raised NotImplementedError",
     ),
 }
@@ -255,19 +255,19 @@ def pooled(self: Any, context: Tensor) -> Tensor:
 NETWORKS = {
     "features": (
         {"forward": lambda self, context: Dense.forward(self, context)[..., :5]},
-        "forward returned a tensor of shape (3, 2, 5): expected a tensor of shape (3, 2, 6); from contexts (3, 2, 3)",
+        "forward returned a tensor of shape (11, 13, 5): expected a tensor of shape (11, 13, 6); from contexts",
     ),
-    "not flat": ({"forward": lambda self, context: self.linear(context)[0]}, "returned a tensor of shape (2, 6)"),
+    "not flat": ({"forward": lambda self, context: self.linear(context)[0]}, "returned a tensor of shape (13, 6)"),
     "one leading dimension": (
         {"forward": lambda self, context: self.linear(context.flatten(1))},
-        "raised RuntimeError: mat1 and mat2 shapes cannot be multiplied (3x6 and 3x6) at",
+        "raised RuntimeError: mat1 and mat2 shapes cannot be multiplied (11x39 and 3x6) at",
     ),
     "tuple": ({"forward": lambda self, context: (context, context)}, "returned a tuple: expected a tensor of shape"),
     "mixes": ({"forward": pooled}, "forward returned other features of an example in a batch than alone"),
     "layer": (
         {"output_layer": lambda self, per="element", numbers=None: nn.Linear(6, 20)},
-        "output_layer('element',)(features) returned a tensor of shape (3, 2, 20): expected a tensor of shape "
-        "(3, 2, 1, 4, 5)",
+        "output_layer('element',)(features) returned a tensor of shape (11, 13, 20): expected a tensor of shape "
+        "(11, 13, 1, 4, 5)",
     ),
     "no layer": (
         {"output_layer": lambda self, per="element", numbers=None: None},
@@ -348,14 +348,14 @@ def test_a_posterior_without_rsample_is_refused_where_it_is_needed() -> None:
 
 
 OBJECTIVES = {
-    "tensor": ({"of": lambda self, loss, metrics: loss}, "returned a tensor of shape (2,): expected vaelab"),
+    "tensor": ({"of": lambda self, loss, metrics: loss}, "returned a tensor of shape (13,): expected vaelab"),
     "mean": (
         {"of": lambda self, loss, metrics: terms(loss.mean(), metrics)},
-        "returned a tensor of shape (): expected a tensor of shape (2,); it is the loss of 2 examples: give a",
+        "returned a tensor of shape (): expected a tensor of shape (13,); it is the loss of 13 examples: give a",
     ),
     "mean of a metric": (
         {"of": lambda self, loss, metrics: terms(loss, metrics | {"half": loss.mean()})},
-        "returned a tensor of shape (): expected a tensor of shape (2,); it is the half of 2 examples",
+        "returned a tensor of shape (): expected a tensor of shape (13,); it is the half of 13 examples",
     ),
     "number": (
         {"of": lambda self, loss, metrics: terms(loss, metrics | {"half": 0.5})},
@@ -400,14 +400,14 @@ def test_a_wrong_objective_is_one_line(mistake: str, monkeypatch: pytest.MonkeyP
 
 
 ESTIMATORS = {
-    "tensor": (lambda self, values: values, "returned a tensor of shape (2,): expected vaelab.estimators.Estimate"),
+    "tensor": (lambda self, values: values, "returned a tensor of shape (13,): expected vaelab.estimators.Estimate"),
     "mean": (
         lambda self, values: estimate(values, log_likelihood=values.mean()),
-        "returned a tensor of shape (): expected a tensor of shape (2,); it is the log_likelihood of 2 examples",
+        "returned a tensor of shape (): expected a tensor of shape (13,); it is the log_likelihood of 13 examples",
     ),
     "samples": (
-        lambda self, values: estimate(values, standard_error=torch.zeros(4, 2)),
-        "returned a tensor of shape (4, 2): expected a tensor of shape (2,); it is the standard_error of 2 examples",
+        lambda self, values: estimate(values, standard_error=torch.zeros(4, 13)),
+        "returned a tensor of shape (4, 13): expected a tensor of shape (13,); it is the standard_error of 13 examples",
     ),
     "nothing": (lambda self, values: estimate(values, log_likelihood=None), "returned None: expected a tensor"),
     "fails": (lambda self, values: values.nothing, "raised AttributeError: 'Tensor' object has no attribute"),
@@ -449,7 +449,7 @@ def test_a_command_refuses_a_wrong_part_before_any_work(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = f"decoder.head._target_={HERE}.Bare"
-    words = "expected a distribution with event_shape (1, 8, 8) and batch_shape (3, 2); type self.independent(...)"
+    words = "expected a distribution with event_shape (1, 8, 8) and batch_shape (11, 13); type self.independent(...)"
     assert_one_line(run_fast(line, code=USAGE), f"{HERE}.Bare.forward returned a Normal with event_shape ()", words)
     assert not list(tmp_path.glob("logs/runs/*"))
     monkeypatch.setattr(Bare, "of", lambda self, output: output.loc)

@@ -111,14 +111,17 @@ def _kind(file: Path) -> str:
 
 
 def _mode(picture: Any) -> str:
-    """Return the mode of a picture; that of a palette is RGB, or RGBA if it has transparent colours."""
-    return picture.palette.mode if picture.mode == "P" and "transparency" not in picture.info else picture.mode
+    """Return the mode of a picture; that of its palette, if it has one without transparent colours."""
+    if picture.mode != "P" or "transparency" in picture.info:
+        return picture.mode
+    red, green, blue = (picture.palette.palette[i::3] for i in range(3))
+    return "L" if picture.palette.mode == "RGB" and red == green == blue else picture.palette.mode
 
 
 def _pixels(picture: Any) -> NDArray[Any]:
     from PIL import ImageOps
 
-    return np.asarray(ImageOps.exif_transpose(picture.convert("RGB") if picture.mode == "P" else picture))
+    return np.asarray(ImageOps.exif_transpose(picture.convert(_mode(picture)) if picture.mode == "P" else picture))
 
 
 def _opened(file: Path, read: Callable[[Any], T]) -> T:

@@ -104,8 +104,9 @@ def checked(splits: Any, num_levels: int, source: str) -> Splits:
         if len(split) == 0:
             sizes = {name: len(split) for name, split in splits.items()}
             raise DataError(f"the {name} split would be empty: expected an image or more in each split, found {sizes}")
-        if split.images.dtype != np.uint8:
-            raise DataError(f"expected images of uint8, found {split.images.dtype} in the {name} split")
+        if not isinstance(split.images, np.ndarray) or split.images.dtype != np.uint8:
+            found = f"{type(split.images).__name__} of {split.images.dtype}"
+            raise DataError(f"expected images as a NumPy array of uint8, found a {found} in the {name} split")
         if split.labels is not None and len(split.labels) != len(split):
             raise DataError(f"expected a label for each of {len(split)} images, found {len(split.labels)} in {name}")
         if (largest := split.images.max(initial=0)) >= num_levels:

@@ -2,14 +2,15 @@
 
 from torch import Tensor
 
-SMALLEST, LARGEST = -40.0, 20.0  # the logarithms of the smallest and the largest scale
+SMALLEST, LARGEST = -20.0, 20.0  # the logarithms of the smallest and the largest scale
 
 
 def bounded_log_scale(log_scale: Tensor, power: int = 1) -> Tensor:
     """Return the logarithm of a scale to a power, moved to the nearest end of a range if it lies outside.
 
-    Scales s lie between 4e-18 and 5e8, so that s^2, 1/s^2 and s^4 are numbers of float32; optimisers keep the last one,
-    as the square of the gradient of s^2. The gradient is 1 everywhere, so that training can return to the range.
+    Scales s lie between 2e-9 and 5e8. There float32 holds s^2, the gradient r^2 / s^3 of a log-density at a residual r
+    of 1, and the square of r^2 / s^2, which optimisers keep. The gradient of the result is 1 everywhere, so that
+    training can return to the range.
     Numbers in the range stay as they are, to the last bit; infinite ones give NaN.
 
     Args:

@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 from vaelab.vae import VAE, Image
 
 CACHED = 800_000  # elements; fewer waste time on calls, and more do not stay in a CPU's cache
-PROBES = 16  # z whose log p(z) are computed to count elements; several, so that those of weights count little
+PROBES = 16  # z whose log p(z) is computed to count elements; with so many, the elements of weights hardly count
 Samples = Float[Tensor, "samples batch latent_dim"]
 PerSample = Float[Tensor, "samples batch"]
-Density = Callable[[Image, Samples], Tensor]
+Density = Callable[[slice, Samples], Tensor]  # of z for the examples of a slice
 
 
 class Densities:
@@ -43,27 +43,30 @@ class Densities:
 
     def log_likelihood(self, z: Samples) -> PerSample:
         """Return log p(x|z)."""
-        return self._values(self.vae.log_likelihood, z, self.max_events)
+        return self._values(self._likelihood, z, self.max_events)
 
     def log_prior(self, z: Samples) -> PerSample:
         """Return log p(z)."""
-        return self._values(self._density_of_prior, z, self.max_latents)
+        return self._values(self._prior, z, self.max_latents)
 
     def gradient_of_log_likelihood(self, z: Samples) -> tuple[PerSample, Samples]:
         """Return log p(x|z) and its gradient with respect to z."""
-        return self._gradients(self.vae.log_likelihood, z, self.max_events)
+        return self._gradients(self._likelihood, z, self.max_events)
 
     def gradient_of_log_prior(self, z: Samples) -> tuple[PerSample, Samples]:
         """Return log p(z) and its gradient."""
-        return self._gradients(self._density_of_prior, z, self.max_latents)
+        return self._gradients(self._prior, z, self.max_latents)
 
-    def _density_of_prior(self, x: Image, z: Samples) -> Tensor:
+    def _likelihood(self, rows: slice, z: Samples) -> Tensor:
+        return self.vae.log_likelihood(self.x[rows], z)
+
+    def _prior(self, rows: slice, z: Samples) -> Tensor:
         return self.prior.log_prob(z)
 
     def _values(self, density: Density, z: Samples, most: int) -> PerSample:
         values = z.new_empty(z.shape[:2])
         for samples, rows in parts(z, most):
-            values[samples, rows] = density(self.x[rows], z[samples, rows])
+            values[samples, rows] = density(rows, z[samples, rows])
         return values
 
     def _gradients(self, density: Density, z: Samples, most: int) -> tuple[PerSample, Samples]:
@@ -71,7 +74,7 @@ class Densities:
         for samples, rows in parts(z, most):
             with torch.enable_grad():
                 part = z[samples, rows].detach().requires_grad_()
-                value = density(self.x[rows], part)
+                value = density(rows, part)
                 (gradient[samples, rows],) = torch.autograd.grad(value.sum(), part)
             values[samples, rows] = value.detach()
         return values, gradient
@@ -101,7 +104,7 @@ def largest_output(vae: VAE, z: Tensor) -> int:
 
 
 class Largest(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that any operation makes."""
+    """Note the number of elements of the largest tensor that any operation makes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -26,21 +26,23 @@ def verdicts(metrics: Metrics, estimators: Mapping[str, Estimator], refused: Col
         estimators: by the prefixes of their metrics.
         refused: the names of the estimators that do not work for the model, and `mass` if that measure does not.
     """
-    sentences, used = [], {estimator.name for estimator in estimators.values()} | set(refused)
+    sentences, not_advised = [], {estimator.name for estimator in estimators.values()} | set(refused)
     for prefix, estimator in estimators.items():
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-        sentences += [f"{estimator.label}: {sentence}" for sentence in on_estimate(own, prefix, used, "num_samples")]
+        sentences += [
+            f"{estimator.label}: {sentence}" for sentence in on_estimate(own, prefix, not_advised, "num_samples")
+        ]
     across = [on_bound, on_agreement, on_gaps]
     sentences += [sentence for on in across for sentence in on(metrics, estimators)]
     return sentences + on_latent(metrics) + on_predictions(metrics)
 
 
-def on_estimate(own: Metrics, prefix: str, used: Collection[str], num_samples: str = "") -> list[str]:
+def on_estimate(own: Metrics, prefix: str, not_advised: Collection[str], num_samples: str = "") -> list[str]:
     """Return sentences on one estimator: its proposal, its bias, its bounds from both sides, and its chains.
 
     Args:
         prefix: of its metrics, such as `ais/`; empty if it is the only one.
-        used: the names of the estimators that were used, and of estimators and measures that cannot be advised.
+        not_advised: the names of the estimators that were used, and of estimators and measures that cannot be advised.
         num_samples: the key of its number of samples on the command line, if that is not among its settings.
     """
     sentences, node = [], f"estimator.{prefix}".replace("/", ".")
@@ -48,11 +50,11 @@ def on_estimate(own: Metrics, prefix: str, used: Collection[str], num_samples: s
         sentences.append(f"it gives no estimate for {own['undefined']:.0f} examples, which its mean leaves out")
     sentences += filter(None, [on_proposal(own)])
     if (bias := on_bias(own)) and (is_poor(own) or matters(own)):
-        others = " or ".join(name for name in BETTER if name not in used and "num_samples" in own)
+        others = " or ".join(name for name in BETTER if name not in not_advised and "num_samples" in own)
         key = num_samples or f"{node}num_samples" if "num_samples" in own else f"{node}num_chains"
         sentences.append(f"it is {bias}; use a larger {key}=" + (f", or estimator={others}" if others else ""))
     if (effective := own.get("log_mass_effective_sample_size", math.inf)) < FEW:
-        instead = "a larger dequantizations=" if "mass" in used else "measure=mass, which draws no noise"
+        instead = "a larger dequantizations=" if "mass" in not_advised else "measure=mass, which draws no noise"
         sentences.append(
             f"log P(levels) has only {effective:.1f} effective draws of the noise, which cannot tell how loose this "
             f"lower bound is: type {instead}"

@@ -45,14 +45,14 @@ class Discrete(Prior):
 
     @torch.no_grad()
     def fit(self, encode: Encode, z: Tensor) -> None:
-        """Take the shares of the values of z, which maximise the likelihood.
+        """Take the smoothed shares of the values of z, whose unsmoothed ones maximise the likelihood.
 
-        Each is counted half a time more than it was seen, because a value never seen would get an infinite logit.
+        Each value is counted half a time more than it was seen, because one never seen would get an infinite logit.
         """
         self.logits.copy_(self.logits_of((z.sum(0) + 0.5) / (len(z) + 1)))
 
     def logits_of(self, share: Tensor) -> Tensor:
-        """Return the logits at which each element of z is 1 with this probability, `[*latent_shape]`."""
+        """Return logits whose probabilities are these shares, or proportional to them, `[*latent_shape]`."""
         raise NotImplementedError
 
 

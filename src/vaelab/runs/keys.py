@@ -66,8 +66,8 @@ class Known:
         return {key.removeprefix(prefix).partition(".")[0] for key in keys if key.startswith(prefix)}
 
     def is_not_chosen(self, key: str) -> bool:
-        """Return whether a key is a group without a choice."""
-        return key in self.groups and not self.below(f"{key}.")
+        """Return whether a key is a group of `conf/` without a choice."""
+        return key in self.groups and not self.below(f"{key}.") and Path(CONF, key.replace(".", "/")).is_dir()
 
     def unread(self, node: Mapping[str, Any], prefix: str = "") -> Unread:
         """Yield each key below a node without a class that nothing reads, and the names that are read there."""

@@ -15,6 +15,7 @@ from vaelab.errors import DataError
 
 log = logging.getLogger(__name__)
 Channels = Literal["first", "last"]
+OF_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")  # usual names of their folders
 
 
 class Array(ImageData):
@@ -98,6 +99,11 @@ class Array(ImageData):
             return _read_labels(Path(self.data_dir) / self.labels_file, number)
         folders = folders_of(files, path) if self.by_folder else []
         self.label_names = sorted({*folders})
+        if names := [name for name in self.label_names if name.lower() in OF_SPLITS]:
+            raise DataError(
+                f"{path} has sub-folders for splits ({', '.join(names)}), expected one for each label: give one of "
+                "them as data.file=, or type data.labels=none, and data.fractions= cuts the splits anew"
+            )
         return np.array([self.label_names.index(folder) for folder in folders]) if folders else None
 
     def _images(self, path: Path, files: Sequence[Path]) -> NDArray[np.uint8]:

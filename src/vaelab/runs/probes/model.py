@@ -26,7 +26,7 @@ from vaelab.runs.probes.calls import (
 )
 from vaelab.vae import VAE, Conditional, MakeNetwork
 
-DRAWS = (3,)  # of z for each example, as objectives and estimators with several samples decode them
+DRAWS = (11,)  # of z for each example, as objectives and estimators with several samples decode them
 Shape = tuple[int, ...]
 
 

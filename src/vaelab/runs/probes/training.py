@@ -31,7 +31,7 @@ def check_objective(objective: Objective, vae: VAE) -> None:
 
 
 def check_terms(objective: Objective, vae: VAE, x: Tensor) -> Terms:
-    """Return the terms of two examples."""
+    """Return the terms of a few examples."""
     terms = called(objective, objective, vae, x, torch.tensor(0))
     if not isinstance(terms, Terms):
         remedy = "return Terms(loss, metrics), with values for each example"
@@ -62,6 +62,6 @@ def check_estimate(estimator: Estimator, vae: VAE) -> None:
 
 
 def examples(vae: VAE) -> Tensor:
-    """Draw two examples from a model, because the pixels of its own draws suit its likelihood."""
+    """Draw a few examples from a model, because the pixels of its own draws suit its likelihood."""
     with torch.no_grad(), vae.mode(training=False):
         return vae.sample(EXAMPLES).to(next(vae.parameters()).dtype)
