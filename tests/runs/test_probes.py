@@ -295,10 +295,7 @@ def test_a_network_without_output_layers_is_one_line() -> None:
 
 def test_a_part_that_waits_for_more_arguments_is_one_line() -> None:
     line = refusal(lambda: build_objective({"_target_": f"{HERE}.Half", "_partial_": True}, 1, vae_of()))
-    assert line == (
-        "objective._target_ must give an instance of Objective, found what waits for more arguments: type "
-        "~objective._partial_"
-    )
+    assert line == ("objective._target_ must give an instance of Objective, found a partial: type ~objective._partial_")
 
 
 def keeping(self: Any, encode: Any) -> Any:

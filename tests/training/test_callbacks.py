@@ -184,6 +184,14 @@ def test_figures_during_training_change_no_bit(every: int, tmp_path: Path, monke
     assert found == [f"figures/epoch_{epoch}/samples.png" for epoch in range(every, 3, every)]
 
 
+@pytest.mark.slow
+def test_drawing_changes_no_weight_and_no_running_statistic(tmp_path: Path) -> None:
+    line = ("prior=vamp", "prior.num_pseudo_inputs=5", "decoder=gaussian_optimal", "optimizer.lr=1e-4")
+    drawing = ("+callbacks.drawn._target_=vaelab.training.Figures", "+callbacks.drawn.every_n_epochs=1")
+    assert_same_state(fit(*line, *drawing, path=tmp_path), fit(*line))
+    assert len(list(tmp_path.glob("figures/epoch_1/*.png"))) > 2
+
+
 # collapse
 
 

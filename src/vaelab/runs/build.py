@@ -76,7 +76,7 @@ def make_trainer(
 
 
 def make_callbacks(cfg: DictConfig, bar: bool, known: Collection[str] = ()) -> list[Callback]:
-    """Return the callbacks that `cfg` chooses; if `bar` is false, for one of several runs, whose first shows progress.
+    """Return the callbacks that `cfg` chooses. If `bar` is false, the progress bar is silent: another run shows one.
 
     Refuse a callback that monitors none of the metrics in `known`, or whose mode prefers the worst value.
     """

@@ -77,7 +77,7 @@ class Known:
         for name, value in node.items():
             key = f"{prefix}{name}"
             if isinstance(value, Mapping) and "_target_" in value and (name in names or of_parts):
-                yield from self.not_taken(value, f"{key}.")
+                yield from self.wrong_below(value, f"{key}.")
             elif isinstance(value, Mapping) and value and (of_parts or self.is_not_chosen(key)):
                 there = ", ".join(sorted(file.stem for file in Path(CONF, key.replace(".", "/")).glob("*.yaml")))
                 needed = f"a class: also type +{key}._target_=" if of_parts else f"a choice: also type {key}= ({there})"
@@ -85,11 +85,11 @@ class Known:
             elif name not in names and not (of_parts and value is None):
                 yield key, names
             elif key == "trainer" and isinstance(value, Mapping):
-                yield from self.no_arguments(TRAINER, value, f"{key}.")
+                yield from self.wrong_arguments(TRAINER, value, f"{key}.")
             elif isinstance(value, Mapping) and key not in self.values:
                 yield from self.unread(value, f"{key}.")
 
-    def not_taken(self, node: Mapping[str, Any], prefix: str) -> Unread:
+    def wrong_below(self, node: Mapping[str, Any], prefix: str) -> Unread:
         """Yield each argument that the class of a node does not take, here and in all nodes below.
 
         Raises:
@@ -99,8 +99,8 @@ class Known:
         if target == self.values.get(f"{prefix}_target_"):
             for name, value in node.items():
                 check_kind_of_value(prefix + name, value, self.values.get(prefix + name))
-            yield from self.no_arguments(target, node, prefix)
-        elif unknown := dict(Known({}, ()).no_arguments(target, node, prefix)):
+            yield from self.wrong_arguments(target, node, prefix)
+        elif unknown := dict(Known({}, ()).wrong_arguments(target, node, prefix)):
             names, taken = [short_key(key) for key in unknown], ", ".join(next(iter(unknown.values())))
             raise ConfigError(
                 f"{target} has no argument for {', '.join(names)}: leave out what you typed of these, or remove what a "
@@ -109,9 +109,9 @@ class Known:
         for name, value in node.items():
             for inner in value if isinstance(value, list) else [value]:
                 if isinstance(inner, Mapping) and "_target_" in inner:
-                    yield from self.not_taken(inner, f"{prefix}{name}.")
+                    yield from self.wrong_below(inner, f"{prefix}{name}.")
 
-    def no_arguments(self, target: Any, node: Mapping[str, Any], prefix: str) -> Unread:
+    def wrong_arguments(self, target: Any, node: Mapping[str, Any], prefix: str) -> Unread:
         """Yield each key that is not in `conf/` and is no argument of the target."""
         left = node.keys() - {*ABOUT_MAKING, *self.below(prefix)}
         taken = arguments_of(target) if left else None

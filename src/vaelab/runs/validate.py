@@ -174,7 +174,7 @@ def _typed(value: Any) -> str:
 def refusing(part: str, errors: tuple[type[Exception], ...] = (TypeError, ValueError)) -> Iterator[None]:
     """Turn the errors of a class that was given the wrong arguments into a ConfigError that names the `part`.
 
-    So is any error of the user's own code; the message then names the function and the line.
+    Do the same for any error of the user's own code, and name the function and the line.
     """
     try:
         yield

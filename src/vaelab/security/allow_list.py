@@ -52,7 +52,7 @@ def trusted_packages(trust: Any) -> tuple[str, ...]:
 
 
 def own_packages(config: dict[str, Any]) -> tuple[str, ...]:
-    """Return the packages of the user's own from which a configuration, that the user has typed, makes classes."""
+    """Return the user's own packages that a configuration names; only for one that the user has typed."""
     roots = {str(target).split(".")[0] for _, key, target in entries(config) if key == "_target_"}
     roots -= {"vaelab", "torch", "pytorch_lightning"}  # the usual ones; to find all libraries takes a second
     return tuple(sorted(roots - _libraries())) if roots else ()

@@ -198,7 +198,7 @@ def environment(num_processes: int = 1) -> dict[str, Any]:
 
 
 def changes(path: Path, record: dict[str, Any]) -> list[str]:
-    """Return a warning for each change, since the run in `path` began, that changes its numbers from here on."""
+    """Return a warning for each thing that has changed since the run in `path` began, and that changes its numbers."""
     stored, here = read_json(path / "record.json"), record["environment"]
     classes = record.get("provenance", {}).get("classes", {})
     code = other_code(path, classes, "it goes on with other code than it began with: rerun=true starts over")

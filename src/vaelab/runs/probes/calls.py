@@ -45,7 +45,7 @@ def check_kind(key: str, found: object, expected: type) -> None:
     """Refuse an object that is not an instance of `expected`; `key` names the object in the configuration."""
     if not isinstance(found, expected):
         waiting = hasattr(found, "func")  # what Hydra makes of a node with `_partial_`
-        given = f"what waits for more arguments: type ~{key}._partial_" if waiting else f"a {name_of(found)}"
+        given = f"a partial: type ~{key}._partial_" if waiting else f"a {name_of(found)}"
         raise ConfigError(f"{key}._target_ must give an instance of {expected.__name__}, found {given}")
 
 
