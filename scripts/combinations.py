@@ -13,7 +13,6 @@ from vaelab.errors import ConfigError
 from vaelab.runs.configuration import CONF
 from vaelab.runs.model import SMALL, build_objective, model_for
 from vaelab.runs.resolvers import register_resolvers
-from vaelab.runs.validate import refusing
 
 GROUPS = ("model", "network", "encoder", "decoder", "prior", "objective")
 Choices = dict[str, str]  # the name of a YAML for each of some groups
@@ -46,11 +45,9 @@ def refusal(chosen: Mapping[str, str]) -> str | None:
     """Return why these choices, and the defaults elsewhere, make no model with an objective; None if they do."""
     cfg = configuration(chosen)
     try:
-        with refusing("the model"):
-            vae = model_for(cfg, SMALL)
-        build_objective(cfg.objective, 1, vae)
-    except ConfigError as error:
-        return str(error).partition(" (in the configuration of")[0]
+        build_objective(cfg.objective, 1, model_for(cfg, SMALL))
+    except (ConfigError, ValueError) as error:
+        return str(error)
     return None
 
 
