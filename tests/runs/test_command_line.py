@@ -77,15 +77,26 @@ def test_an_override_is_read_as_typed(typed: str, read: str) -> None:
         ("data.file=/d/a/pets/", "data_dir=/d/a data.file=pets"),
         ("data.file=~/x.npz:a", "data_dir=/home/j e data.file=x.npz:a"),
         ("data.file=/d/a/x.npy data.labels=/d/b/y.npy", "data_dir=/d data.file=a/x.npy data.labels=b/y.npy"),
-        ("data.file=/d/a/x.npy data.labels=y.npy", "data_dir=/d/a data.file=x.npy data.labels=y.npy"),
+        ("data.file=/d/a/x.npy data.labels=none", "data_dir=/d/a data.file=x.npy data.labels=none"),
         ("data_dir=/d data.file=/d/x.npy", "data_dir=/d data.file=/d/x.npy"),
-        ("data.file=/d/x.npy,/d/y.npy", "data.file=/d/x.npy,/d/y.npy"),
+        ("data.file=/d/a/x.npy,/d/b/y.npy", "data_dir=/d data.file=a/x.npy,b/y.npy"),
+        ("data.file=/usual/a/x.npy data.labels=y.npy", "data.file=a/x.npy data.labels=y.npy"),
+        ("data.file=/usual", "data_dir=/ data.file=usual"),
     ],
 )
-def test_an_absolute_path_of_data_is_split_at_its_folder(typed: str, read: str) -> None:
+def test_an_absolute_path_of_data_is_split_at_its_folder(
+    typed: str, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAELAB_DATA_DIR", "/usual/")
     assert hydra_overrides("train", typed.split()) == re.split(
         " (?=data)", read.replace("data_dir", "runtime.data_dir")
     )
+
+
+@pytest.mark.parametrize("typed", ["data.file=/d/x.npy data.labels=y.npy", "data.file=y.npy,/d/x.npy"])
+def test_absolute_and_relative_paths_of_data_are_not_mixed(typed: str) -> None:
+    with pytest.raises(ConfigError, match=r"^/d/x.npy is an absolute path, and y.npy a relative one: .* data_dir=/d "):
+        hydra_overrides("train", typed.split())
 
 
 @pytest.mark.parametrize(
