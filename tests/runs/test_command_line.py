@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from tests.helpers.commands import Run
+from tests.helpers.commands import FAILURE, Run, assert_one_line
 from vaelab.errors import ConfigError
 from vaelab.runs.command_line import hydra_overrides, hydra_words
 from vaelab.runs.configuration import contents
@@ -63,7 +63,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         # the home folder
         ("data_dir=~/d", "runtime.data_dir='/home/j e/d'"),
         ("hydra.run.dir=~", "hydra.run.dir='/home/j e'"),
-        ("data.file=~/a.npy,~/b.npy", "data.file='/home/j e/a.npy','/home/j e/b.npy'"),
+        ("hydra.run.dir=~/a,~/b", "hydra.run.dir='/home/j e/a','/home/j e/b'"),
         ("data_dir=a~/d", "runtime.data_dir='a~/d'"),
     ],
 )
@@ -174,6 +174,10 @@ def test_relative_paths_begin_where_the_command_was_typed(run_fast: Run, run_eva
     outcome = run_fast(*line, "trainer.max_steps=1")
     assert outcome.path.parent == tmp_path / "logs" / "runs"
     assert "hydra.job.chdir=true changes nothing" in outcome.err
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "x.npy", np.random.default_rng(1).integers(0, 256, (60, 4, 4)))
+    absolute = ("data=array", f"data.file={tmp_path}/other/x.npy", "trainer.max_steps=1")
+    assert_one_line(run_fast(*absolute, code=FAILURE), "data that differ from data=array now", "name=NAME")
     run_dir = outcome.path.relative_to(tmp_path)
     again = run_evaluate(f"run_dir={run_dir}", "data_dir=mine", "hydra.job.chdir=true", "hydra.run.dir=elsewhere")
     assert f"written: {run_dir}/evaluation.json" in again.out

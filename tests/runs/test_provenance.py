@@ -5,13 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
 from tests.helpers import my_parts
-from tests.helpers.commands import Outcome, Run
+from tests.helpers.commands import Outcome, Run, composing
+from vaelab.data import Array, Digits
+from vaelab.errors import RunFolderError
 from vaelab.runs import provenance
+from vaelab.runs.build import build_data
 from vaelab.runs.command_line import command_line
+from vaelab.runs.execute import check_finished
 from vaelab.runs.folder.contents import other_code, with_former_code
 from vaelab.runs.provenance import _state_of, classes_of
 
@@ -96,6 +101,30 @@ def test_a_finished_run_says_that_its_code_changed(
     assert "tests.helpers.my_parts.MyHead changed since the run began" in outcome.err
     assert "rerun=true" in outcome.err
     assert "finished before" in outcome.out
+
+
+def test_a_finished_run_refuses_other_data_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, level in (("first", 200), ("same", 200), ("other", 201)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "mine.npy", np.full((10, 2, 2), level))
+    cfg, records = composing("data=array", "data.file=mine.npy", f"data_dir={tmp_path / 'first'}"), {}
+    data = build_data(cfg)
+    data.serve("unit")
+    (tmp_path / "record.json").write_text(json.dumps({"data": data.record()}))
+    cfg.runtime.data_dir = str(tmp_path / "same")
+    check_finished(cfg, tmp_path, records)
+    monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / "other"))
+    cfg.runtime.data_dir = "${oc.env:VAELAB_DATA_DIR}"
+    with pytest.raises(RunFolderError, match="trained on data that differ from data=array now"):
+        check_finished(cfg, tmp_path, records)
+    monkeypatch.setattr(Array, "splits", None)
+    cfg.runtime.data_dir = str(tmp_path / "same")
+    check_finished(cfg, tmp_path, records)  # reads nothing again
+
+
+def test_a_finished_run_reads_no_data_that_are_verified(finished: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Digits, "splits", None)
+    check_finished(composing("data=digits"), finished.path, {})
 
 
 def test_a_run_that_goes_on_keeps_its_former_provenance(tmp_path: Path) -> None:
