@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from tests.helpers.commands import Run
+from tests.helpers.commands import FAILURE, Run, assert_one_line
 from vaelab.errors import ConfigError
 from vaelab.runs.command_line import hydra_overrides, hydra_words
 from vaelab.runs.configuration import contents
@@ -63,7 +63,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         # the home folder
         ("data_dir=~/d", "runtime.data_dir='/home/j e/d'"),
         ("hydra.run.dir=~", "hydra.run.dir='/home/j e'"),
-        ("data.file=~/a.npy,~/b.npy", "data.file='/home/j e/a.npy','/home/j e/b.npy'"),
+        ("hydra.run.dir=~/a,~/b", "hydra.run.dir='/home/j e/a','/home/j e/b'"),
         ("data_dir=a~/d", "runtime.data_dir='a~/d'"),
     ],
 )
@@ -77,15 +77,26 @@ def test_an_override_is_read_as_typed(typed: str, read: str) -> None:
         ("data.file=/d/a/pets/", "data_dir=/d/a data.file=pets"),
         ("data.file=~/x.npz:a", "data_dir=/home/j e data.file=x.npz:a"),
         ("data.file=/d/a/x.npy data.labels=/d/b/y.npy", "data_dir=/d data.file=a/x.npy data.labels=b/y.npy"),
-        ("data.file=/d/a/x.npy data.labels=y.npy", "data_dir=/d/a data.file=x.npy data.labels=y.npy"),
+        ("data.file=/d/a/x.npy data.labels=none", "data_dir=/d/a data.file=x.npy data.labels=none"),
         ("data_dir=/d data.file=/d/x.npy", "data_dir=/d data.file=/d/x.npy"),
-        ("data.file=/d/x.npy,/d/y.npy", "data.file=/d/x.npy,/d/y.npy"),
+        ("data.file=/d/a/x.npy,/d/b/y.npy", "data_dir=/d data.file=a/x.npy,b/y.npy"),
+        ("data.file=/usual/a/x.npy data.labels=y.npy", "data.file=a/x.npy data.labels=y.npy"),
+        ("data.file=/usual", "data_dir=/ data.file=usual"),
     ],
 )
-def test_an_absolute_path_of_data_is_split_at_its_folder(typed: str, read: str) -> None:
+def test_an_absolute_path_of_data_is_split_at_its_folder(
+    typed: str, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAELAB_DATA_DIR", "/usual/")
     assert hydra_overrides("train", typed.split()) == re.split(
         " (?=data)", read.replace("data_dir", "runtime.data_dir")
     )
+
+
+@pytest.mark.parametrize("typed", ["data.file=/d/x.npy data.labels=y.npy", "data.file=y.npy,/d/x.npy"])
+def test_absolute_and_relative_paths_of_data_are_not_mixed(typed: str) -> None:
+    with pytest.raises(ConfigError, match=r"^/d/x.npy is an absolute path, and y.npy a relative one: .* data_dir=/d "):
+        hydra_overrides("train", typed.split())
 
 
 @pytest.mark.parametrize(
@@ -163,6 +174,10 @@ def test_relative_paths_begin_where_the_command_was_typed(run_fast: Run, run_eva
     outcome = run_fast(*line, "trainer.max_steps=1")
     assert outcome.path.parent == tmp_path / "logs" / "runs"
     assert "hydra.job.chdir=true changes nothing" in outcome.err
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "x.npy", np.random.default_rng(1).integers(0, 256, (60, 4, 4)))
+    absolute = ("data=array", f"data.file={tmp_path}/other/x.npy", "trainer.max_steps=1")
+    assert_one_line(run_fast(*absolute, code=FAILURE), "data that differ from data=array now", "name=NAME")
     run_dir = outcome.path.relative_to(tmp_path)
     again = run_evaluate(f"run_dir={run_dir}", "data_dir=mine", "hydra.job.chdir=true", "hydra.run.dir=elsewhere")
     assert f"written: {run_dir}/evaluation.json" in again.out

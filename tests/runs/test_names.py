@@ -29,6 +29,8 @@ def named(*overrides: str) -> str:
         ("model=hierarchical optimizer=adagrad", "mnist5k-bernoulli-model_hierarchical-z20-s0"),
         ("data=array data.file=a/faces.npz:x decoder=gaussian", "array-faces-gaussian-z20-s0"),
         ("objective=iwae name=mine", "mine"),
+        ("~prior", "mnist5k-bernoulli-z20-s0"),
+        ("~data ~decoder", "None-None-z20-s0"),
     ],
 )
 def test_a_name_tells_what_is_unusual(line: str, name: str) -> None:
@@ -42,6 +44,9 @@ def test_a_finished_run_is_found_under_another_prefix(name: str, copied: Path, r
     again = run_fast("trainer.max_epochs=2", figures=True)
     assert again.path == other
     assert "finished before" in again.out
+    assert again.err.splitlines() == [
+        f"vaelab: logs/runs/{other.name} holds this run already: name=NAME makes a folder of its own"
+    ]
     assert [path.name for path in other.parent.iterdir()] == [other.name]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf.errors import InterpolationResolutionError
 
 from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, composing, weights
 from vaelab.errors import ConfigError, RunFolderError
@@ -41,6 +42,29 @@ def test_the_weights_are_part_of_the_identity(copied: Path) -> None:
     shutil.copy(copied / "checkpoints" / "previous.ckpt", copied / "checkpoints" / "best.ckpt")
     os.utime(copied / "checkpoints" / "best.ckpt", ns=(1, 1))
     assert identity(plain(composing(*line, "seed=0"))) != one
+
+
+def test_the_spelling_of_the_folder_is_not_part_of_the_identity(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = {
+        identity(plain(composing(*start(path))))
+        for path in (copied, copied.relative_to(tmp_path), Path("x", "..", copied))
+    }
+    assert len(found) == 1
+    own = plain(composing(*start(copied)))
+    own["initialization"]["_target_"] = "mine.from_run"
+    assert identity(own | {"initialization": own["initialization"] | {"run_dir": "b"}}) != identity(own)
+
+
+@pytest.mark.parametrize(("kept", "asked"), [("last", "best"), ("best", "last")])
+def test_a_run_without_that_checkpoint_is_told_the_other(kept: str, asked: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / f"{kept}.safetensors").touch()
+    cfg = composing(*start(tmp_path, f"initialization.checkpoint={asked}"))
+    with pytest.raises(InterpolationResolutionError, match=f"no {asked}.ckpt: type initialization.checkpoint={kept}"):
+        plain(cfg)
 
 
 def test_a_file_that_changes_meanwhile_is_refused(copied: Path) -> None:

@@ -13,13 +13,14 @@ from unittest.mock import MagicMock
 import pytest
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tests.helpers.commands import ROOT, Run, assert_one_line, fast, run_main, wait_until
 from tests.helpers.faults import FAULT
 from vaelab import train
 from vaelab.errors import SweepError
-from vaelab.runs.command_line import hydra_overrides
+from vaelab.runs.command_line import COMMAND, hydra_overrides
 from vaelab.runs.configuration import CONF
 from vaelab.runs.processes.cores import CORES
 from vaelab.runs.resolvers import register_resolvers
@@ -252,6 +253,22 @@ def test_a_job_is_found_by_what_it_is(tmp_path: Path) -> None:
     sweep.names = [f"x-{first[-8:]}", first]
     assert sweep.name_of(job("data=digits", "latent_dim=2")) == first
     assert sweep.name_of(job("data=digits", "latent_dim=2", "hydra.sweep.subdir=own")) == "own"
+
+
+@pytest.mark.parametrize("typed", [{}, {COMMAND: "vaelab -m seed=1,2"}])
+def test_a_job_knows_the_command_if_there_is_one(
+    typed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    monkeypatch.delenv(COMMAND, raising=False)
+    for name, line in typed.items():
+        monkeypatch.setenv(name, line)
+    register_resolvers()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        cfg = compose("train", ["data=digits", f"hydra.sweep.dir={tmp_path}"], return_hydra_config=True)
+    loader = MagicMock()
+    loader.load_sweep_config.return_value = cfg
+    assert Sweep(cfg, loader, Local()).plan([], 0).environment == typed
 
 
 def test_an_error_of_the_display_ends_the_launcher() -> None:

@@ -24,6 +24,7 @@ class Downloaded(ImageData):
         DataError: a file is damaged, or could not be fetched.
     """
 
+    verified = True
     mirrors: ClassVar[Sequence[str]]
     hashes: ClassVar[Mapping[str, str]]
 

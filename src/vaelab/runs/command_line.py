@@ -85,7 +85,8 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
     - `data_dir=~/data` names the home folder.
     - `logger=[wandb,tensorboard]` adds a node for each logger after the first; W&B is always the first.
     - `name=1e5` stays a text, because the value of `name` in `conf/` is a text.
-    - `data.file=/home/me/cats` becomes `data_dir=/home/me data.file=cats`, unless `data_dir` is typed too.
+    - `data.file=/home/me/cats` becomes `data_dir=/home/me data.file=cats`, unless `data_dir` is typed too, or the file
+      lies in the folder that is `data_dir` anyway.
     """
     overrides = _below_data_dir(overrides)
     top, groups = _keys(config)
@@ -106,15 +107,27 @@ def hydra_overrides(config: str, overrides: Sequence[str]) -> list[str]:
 
 
 def _below_data_dir(overrides: Sequence[str]) -> list[str]:
-    """Type an absolute path of a user's data as the folder and the path below it, because only the latter is stored."""
+    """Type absolute paths of a user's data as their folder and the paths below it, because only the latter are stored.
+
+    Raises:
+        ConfigError: a path is relative, and others do not lie in the folder where it starts.
+    """
     typed = {key: value for key, _, value in (override.partition("=") for override in overrides)}
-    files = {key: at_home(typed.get(key, "")) for key in ("data.file", "data.labels")}
-    files = {key: os.path.normpath(file) for key, file in files.items() if os.path.isabs(file) and "," not in file}
-    if not files or {"data_dir", f"{RUNTIME}.data_dir"} & typed.keys():
+    named = {key: at_home(typed[key].split(",")) for key in ("data.file", "data.labels") if key in typed}
+    paths = [path for several in named.values() for path in several if path not in ("", "null", "none")]
+    absolute = {path: os.path.normpath(path) for path in paths if os.path.isabs(path)}
+    if not absolute or {"data_dir", f"{RUNTIME}.data_dir"} & typed.keys():
         return list(overrides)
-    folder = os.path.commonpath(os.path.dirname(file) for file in files.values())
-    below = {f"{key}={typed[key]}": f"{key}={os.path.relpath(file, folder)}" for key, file in files.items()}
-    return [f"data_dir={folder}", *(below.get(override, override) for override in overrides)]
+    usual = os.path.abspath(at_home(os.environ.get("VAELAB_DATA_DIR", "data")))
+    inside = all(Path(usual) in Path(path).parents for path in absolute.values())
+    folder = usual if inside else os.path.commonpath(map(os.path.dirname, absolute.values()))
+    if relative := [path for path in paths if path not in absolute and not inside]:
+        given = f"{next(iter(absolute))} is an absolute path, and {relative[0]} a relative one"
+        raise ConfigError(f"{given}: type both as absolute paths, or data_dir={folder} and both below it")
+    below = {path: os.path.relpath(file, folder) for path, file in absolute.items()}
+    names = {key: ",".join(below.get(path, path) for path in several) for key, several in named.items()}
+    here = {f"{key}={typed[key]}": f"{key}={value}" for key, value in names.items()}
+    return [*([] if inside else [f"data_dir={folder}"]), *(here.get(override, override) for override in overrides)]
 
 
 def _each(names: str) -> list[str]:

@@ -8,16 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from vaelab.data import ImageData
 from vaelab.estimators import refused
 from vaelab.evaluation.metrics import validated
-from vaelab.runs.build import build, make_callbacks, make_trainer
+from vaelab.runs.build import build, build_data, make_callbacks, make_trainer
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.folder.checkpoint_files import CheckpointFiles
+from vaelab.runs.folder.contents import check_same_data, stored_pixels
 from vaelab.runs.folder.log import logging_to
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import this_process
@@ -29,6 +30,7 @@ from vaelab.runs.tracking.curves import Curves
 from vaelab.runs.tracking.wandb_runs import sync_line
 from vaelab.runs.validate import logger_nodes, processes_of, refusing
 from vaelab.security.checkpoint_scan import check_resumable
+from vaelab.security.redaction import redacted
 from vaelab.signals import Interrupted, Stop, heeding
 from vaelab.training import VAEModule
 from vaelab.training.other_callbacks import naming_callbacks
@@ -53,10 +55,10 @@ def complete(
     """
     folder, num_processes = RunFolder(path, plain(cfg), rerun=cfg.runtime.rerun), processes_of(cfg.runtime)
     if folder.finished:
+        check_finished(cfg, path, {})
         if folder.given_id is not None:
             folder.adopt_given_id()
             loggers.log_finished(instantiate(cfg.runtime.logger)(folder, group), folder)
-        warn_of_changed_code(path)
         ended = f"a callback ended it: {folder.ended_by}; " if folder.ended_by else ""
         return folder.metrics, f"finished before: {os.path.relpath(path)} ({ended}rerun=true starts over)"
     parts = data, module, _ = make_parts(cfg, path, bar)
@@ -74,6 +76,22 @@ def complete(
         folder.finish(metrics, ended_by)
     sync = sync_line(path, [contents(cfg)]) if group is None else None  # a sweep prints one command for all its runs
     return metrics, f"run folder: {os.path.relpath(path)}" + (f"\nsend it to W&B: {sync}" if sync else "")
+
+
+def check_finished(cfg: DictConfig, path: Path, records: dict[str, Any]) -> None:
+    """Refuse the finished run in `path` if its data are others now; warn if its code is.
+
+    Data that are verified are not built. `records` keeps those of other data, for further runs of the same command.
+    """
+    pixels = stored_pixels(path)
+    if pixels is not None and not getattr(get_object(cfg.data._target_), "verified", False):
+        key = f"{pixels} {cfg.runtime.data_dir} {contents(cfg)['data']}"
+        if key not in records:
+            data = build_data(cfg)
+            data.serve(pixels)
+            records[key] = redacted(data.record())
+        check_same_data(path, records[key])
+    warn_of_changed_code(path, contents(cfg))
 
 
 def make_parts(cfg: DictConfig, path: Path, bar: bool) -> Parts:

@@ -5,11 +5,13 @@ import inspect
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any
 
 from hydra._internal.utils import _locate
@@ -45,20 +47,46 @@ def classes_of(config: Mapping[str, Any], module: nn.Module) -> Classes:
     They are those that the configuration names, and those of the module's parts. Packages that are installed are not
     the user's own.
     """
-    targets = [value for _, key, value in entries(dict(config)) if key == "_target_"]
-    return _hashes([*filter(None, map(_located, targets)), *map(type, module.modules())])
+    found = _parts([*_named(config).values(), *map(type, module.modules())])
+    if changed := sorted(name for name, one in found.items() if _written(one) != _source(one)):
+        message = "%s changed in its file, but not in this process, which imported it before: restart Python to use it"
+        log.warning(message, ", ".join(changed))
+    return _hashes(found)
 
 
-def warn_of_changed_code(path: Path) -> None:
-    """Warn if classes of the user's own, which are imported, differ from those that trained the finished run."""
-    here = {name: _hashes([_located(name)]).get(name, "") for name in stored_classes(path) if "<locals>" not in name}
+def warn_of_changed_code(path: Path, config: Mapping[str, Any]) -> None:
+    """Warn if classes of the user's own differ from those that trained the finished run.
+
+    Only the classes of `config` are imported, because the folder, which tells the other names, may be a stranger's.
+    """
+    named = _named(config)
+    known = {name: named.get(name) or _loaded(name) for name in stored_classes(path)}
+    gone = [name for name in known.keys() & named if known[name] is None]
+    here = dict.fromkeys(gone, "") | _hashes(_parts(known.values()))
     for warning in other_code(path, here, "its numbers are of the former code: rerun=true trains it again"):
         log.warning("%s: %s", path.name, warning)
 
 
-def _hashes(used: Iterable[Any]) -> Classes:
-    found = {part for one in used for part in (one.__mro__ if isinstance(one, type) else [one])}
-    sources = {f"{one.__module__}.{one.__qualname__}": _source(one) for one in found if hasattr(one, "__qualname__")}
+def _named(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the configuration names as `_target_`: name → the imported class, or None if that fails."""
+    return {name: _located(name) for _, key, name in entries(dict(config)) if key == "_target_"}
+
+
+def _loaded(name: str) -> Any:
+    """Return a class of a module that is imported already; None for others."""
+    module, _, own = name.rpartition(".")
+    return getattr(sys.modules.get(module), own, None)
+
+
+def _parts(used: Iterable[Any]) -> dict[str, Any]:
+    """Return the classes, with their base classes, and the functions in `used`, by name."""
+    kinds = (type, FunctionType, MethodType)
+    parts = (part for one in used if isinstance(one, kinds) for part in getattr(one, "__mro__", [one]))
+    return {f"{one.__module__}.{one.__qualname__}": one for one in parts}
+
+
+def _hashes(found: Mapping[str, Any]) -> Classes:
+    sources = {name: _source(one) for name, one in found.items()}
     hashes = {name: hashlib.sha256(source.encode()).hexdigest() for name, source in sources.items() if source}
     return dict(sorted(hashes.items()))
 
@@ -68,11 +96,17 @@ def _located(name: str) -> Any:
         return _locate(name)
 
 
+@cache  # because the code that runs stays that of the import, whatever is written to its file later
 def _source(one: Any) -> str | None:
-    """Return the source of a class or function of the user's own; None for others."""
+    """Return the source of a class or function of the user's own as it was at the first call; None for others."""
+    return _written(one)
+
+
+def _written(one: Any) -> str | None:
     try:
         return inspect.getsource(one) if is_own_file(inspect.getsourcefile(one) or "") else None
-    except (OSError, TypeError):  # it is built in, or a class of a notebook, whose functions alone have a source
+    except (OSError, TypeError, SyntaxError):
+        # it is built in, its file is being written, or it is a class of a notebook, whose functions alone have a source
         methods = vars(one).values() if isinstance(one, type) and one.__module__ == "__main__" else ()
         return "".join(inspect.getsource(method) for method in methods if inspect.isfunction(method)) or None
 
@@ -83,9 +117,10 @@ def _of_package() -> dict[str, Any] | None:
 
 
 def _state_of(folder: Path) -> dict[str, Any] | None:
-    """Return the commit of a folder's git repository, and whether its tracked files are unchanged."""
+    """Return the commit of a folder's git repository, and whether its tracked files are unchanged; None if unknown."""
     if commit := _git(folder, "rev-parse", "HEAD"):
-        return {"commit": commit, "clean": _git(folder, "status", "--porcelain", "--untracked-files=no") == ""}
+        changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        return {"commit": commit, "clean": None if changes is None else changes == ""}
     return None
 
 

@@ -55,14 +55,16 @@ def weights_sha256(_parent_: DictConfig) -> str | None:
         return None
     check_choice("initialization.checkpoint", _parent_.checkpoint, ("best", "last"))
     path = Path(_parent_.run_dir).expanduser() / "checkpoints" / f"{_parent_.checkpoint}.ckpt"
-    there = path if os.path.lexists(path) else path.with_suffix(".safetensors")
     try:
-        return _sha256(there)
+        return _sha256(_file_of(path))
     except (FileNotFoundError, RunFolderError) as error:
-        raise ConfigError(
-            f"initialization.run_dir={_parent_.run_dir} has no {path.name}: type the folder of a run, or "
-            "initialization.checkpoint=last"
-        ) from error
+        others = [name for name in ("best", "last") if os.path.lexists(_file_of(path.with_stem(name)))]
+        instead = f"initialization.checkpoint={others[0]}" if others else "the folder of a run"
+        raise ConfigError(f"initialization.run_dir={_parent_.run_dir} has no {path.name}: type {instead}") from error
+
+
+def _file_of(checkpoint: Path) -> Path:
+    return checkpoint if os.path.lexists(checkpoint) else checkpoint.with_suffix(".safetensors")
 
 
 def _sha256(path: Path) -> str:

@@ -15,12 +15,12 @@ from vaelab.errors import ConfigError, RunFolderError, SweepError
 from vaelab.runs.command_line import COMMAND
 from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents, plain
+from vaelab.runs.execute import check_finished
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.identity import identity
 from vaelab.runs.folder.names import fixed_settings, key_of, swept_values
 from vaelab.runs.keys import check_keys
 from vaelab.runs.processes.seeds import members_of, over_seeds
-from vaelab.runs.provenance import warn_of_changed_code
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import check, check_complete, check_whole
 from vaelab.signals import Interrupted
@@ -47,6 +47,7 @@ class Sweep:
         self.launcher = launcher
         self.folder = SweepFolder(Path(str(config.hydra.sweep.dir)).absolute())
         self.jobs: list[JobSpec] = []
+        self.records: dict[str, Any] = {}  # of the data of finished jobs
         self.names: list[str] = []  # of the run folders that are there or planned
 
     def __enter__(self) -> "Sweep":
@@ -104,12 +105,13 @@ class Sweep:
         check_keys("train", OmegaConf.masked_copy(composed, list(config)), config)
         check(cfg, several=True)
         environment = {str(name): str(value) for name, value in composed.hydra.job.env_set.items()}
-        environment[COMMAND] = os.environ.get(COMMAND, "")  # a cluster's job has another environment
+        if line := os.environ.get(COMMAND):
+            environment[COMMAND] = line  # a cluster's job has another environment
         task = [str(override) for override in composed.hydra.overrides.task]
         swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
         swept |= set(self.config.hydra.sweeper.get("params") or {})
         label = " ".join(override for override in task if key_of(override) in swept) or path.name
-        return JobSpec(config, path, Path.cwd(), environment, label, outcome_before(cfg, path), task)
+        return JobSpec(config, path, Path.cwd(), environment, label, outcome_before(cfg, path, self.records), task)
 
     def name_of(self, composed: DictConfig) -> str:
         """Return the name of a job's run folder: if the job is there already, typed in other words, that folder's."""
@@ -124,13 +126,13 @@ class Sweep:
         return fixed_settings(self.loader.load_sweep_config(self.config, list(overrides)))
 
 
-def outcome_before(cfg: DictConfig, path: Path) -> Outcome | None:
+def outcome_before(cfg: DictConfig, path: Path, records: dict[str, Any]) -> Outcome | None:
     """Return the outcome of a job that need not run: it is done, or it failed and `retry_failed=false`."""
     try:
         members = members_of(cfg, path)
         if all(member.finished for member in members):
             for member in members:
-                warn_of_changed_code(member.path)
+                check_finished(member.cfg, member.path, records)
             return Outcome("done", value_of(over_seeds([read_metrics(member.path) for member in members])))
         failed = [job for member in members if (job := Job(member.path)).state in ("failed", "killed")]
         return Outcome("failed", error=failed[0].error) if failed and not cfg.runtime.retry_failed else None

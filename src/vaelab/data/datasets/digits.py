@@ -13,6 +13,7 @@ class Digits(ImageData):
     """
 
     name = "digits"
+    verified = True
     num_levels = 17
 
     def splits(self) -> Splits:

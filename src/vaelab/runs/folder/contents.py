@@ -99,8 +99,15 @@ def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
     if (path / "record.json").exists() and read_json(path / "record.json").get("data") != record:
         served = "the data" if record is None else f"data={record['name']}"
         raise RunFolderError(
-            f"{path} was trained on data that differ from {served} now; restore the original data, or {START_OVER}"
+            f"{path} was trained on data that differ from {served} now; restore the original data, or {START_OVER}, "
+            "or beside it with name=NAME"
         )
+
+
+def stored_pixels(path: Path) -> str | None:
+    """Return which pixels the run in `path` was trained on; None if `record.json` does not tell."""
+    data = read_json(path / "record.json").get("data")
+    return data.get("pixels") if isinstance(data, dict) else None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -232,4 +239,5 @@ def with_former_code(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(new, dict) or not isinstance(former, dict):
         return record
     before = former.pop("before", [])
-    return record | {"provenance": new | {"before": before if former == new else [*before, former]}}
+    same = former | {"command": None} == new | {"command": None}  # which may only have a larger budget
+    return record | {"provenance": new | {"before": before if same else [*before, former]}}

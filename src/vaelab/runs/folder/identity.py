@@ -9,6 +9,7 @@ from vaelab.errors import ConfigError
 from vaelab.runs.configuration import RUNTIME
 
 BUDGET = ("trainer.max_epochs", "trainer.max_steps")  # how long a run trains; a larger budget continues the run
+WHERE = ("initialization.run_dir", "initialization.checkpoint")  # of weights, which `initialization.sha256` identifies
 Flat = dict[str, Any]
 
 
@@ -30,7 +31,8 @@ def science(config: dict[str, Any]) -> Flat:
     moving the class to another file does not rename its runs.
     """
     flat = flatten({key: _comparable(value) for key, value in config.items()})
-    return {key: value for key, value in flat.items() if value is not None and not is_control(key)}
+    spare = WHERE if flat.get("initialization._target_") == "from_run" else ()
+    return {key: value for key, value in flat.items() if value is not None and not is_control(key) and key not in spare}
 
 
 def identity(config: dict[str, Any]) -> str:

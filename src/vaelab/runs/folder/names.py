@@ -1,5 +1,6 @@
 """Name folders: a readable part, then a hash. A name has no `/`, `=` or `,`, and fits on every file system."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from vaelab.runs.folder.identity import BUDGET, digest, identity, is_control
 from vaelab.security.redaction import redact, redacted
 
 TOLD = ("model", "network", "encoder", "prior", "objective")  # groups whose choice a run's name tells if it is unusual
+log = logging.getLogger(__name__)
 LONGEST = 169  # characters of a folder's name, all ASCII; file systems take 255 bytes, and `.old1` may follow
 
 
@@ -32,7 +34,10 @@ def shortened(text: str, most: int = LONGEST) -> str:
 def run_dir(parent: str, _root_: DictConfig) -> str:
     """Return the folder of a single run: one below `parent` that holds this run already, or `run_name`."""
     path = Path(parent, run_name(_root_))
-    return str(path if _root_.runtime.name else known_by_hash(path, plain(_root_)))
+    found = path if _root_.runtime.name else known_by_hash(path, plain(_root_))
+    if found != path:
+        log.warning("%s holds this run already: name=NAME makes a folder of its own", found)
+    return str(found)
 
 
 def known_by_hash(path: Path, config: dict[str, Any]) -> Path:
@@ -55,10 +60,10 @@ def _usual_prefix(cfg: DictConfig) -> str:
     The name of an array's file follows the data.
     """
     choices, usual, file = cfg.hydra.runtime.choices, usual_choices("train"), OmegaConf.select(cfg, "data.file")
-    told = [group for group in usual if group.split("@")[0] in TOLD and choices[group] not in (None, usual[group])]
+    told = [group for group in usual if group.split("@")[0] in TOLD and choices.get(group) not in (None, usual[group])]
     unusual = [f"{group.rpartition('@')[2]}_{choices[group]}" for group in told]
-    data = [choices.data, *([Path(str(file)).stem] if file else [])]
-    return "-".join(map(str, [*data, choices.decoder, *unusual, f"z{cfg.latent_dim}", f"s{cfg.seed}"]))
+    data = [choices.get("data"), *([Path(str(file)).stem] if file else [])]
+    return "-".join(map(str, [*data, choices.get("decoder"), *unusual, f"z{cfg.latent_dim}", f"s{cfg.seed}"]))
 
 
 def job_name(_root_: DictConfig) -> str:

@@ -20,13 +20,12 @@ from vaelab.errors import ConfigError, RunFolderError
 from vaelab.runs.build import build, make_callbacks
 from vaelab.runs.cli import WANTS_TRACEBACK, console, is_usage, one_line, show_traceback, speaker
 from vaelab.runs.configuration import plain
-from vaelab.runs.execute import complete
+from vaelab.runs.execute import check_finished, complete
 from vaelab.runs.folder.contents import read_metrics
 from vaelab.runs.folder.names import folder_of_seed
 from vaelab.runs.folder.run_folder import RunFolder
 from vaelab.runs.processes.cores import cores
 from vaelab.runs.processes.pool import DiedError, Pool
-from vaelab.runs.provenance import warn_of_changed_code
 from vaelab.runs.results import Metrics
 from vaelab.runs.tracking.wandb_options import name_apart
 from vaelab.runs.validate import processes_of
@@ -92,10 +91,10 @@ def complete_seeds(cfg: DictConfig, path: Path, group: str | None, stop: Stop) -
         ConfigError, RunFolderError: the runs of some seeds failed; all other seeds are done.
         Interrupted: a signal told the program to stop; the runs can go on.
     """
-    members = members_of(cfg, path)
+    members, records = members_of(cfg, path), {}
     for member in members:
         if member.finished:
-            warn_of_changed_code(member.path)
+            check_finished(member.cfg, member.path, records)
     way_of(cfg)([member for member in members if not member.finished], group, stop)
     check_all_done(members)
     folders = "\n".join(f"  {os.path.relpath(member.path)}" for member in members)
