@@ -51,7 +51,7 @@ def test_a_signal_stops_after_the_step_and_training_resumes(
     assert (status(path)["state"], status(path)["error"]) == ("interrupted", f"Interrupted: {number.name}")
     assert outcome.err.splitlines() == [
         f"vaelab: {number.name}: stopping after this step, with a checkpoint; Ctrl-C stops at once",
-        f"vaelab: stopped in epoch 2 of 4: type the same command again, and {path.relative_to(tmp_path)} goes on",
+        f"vaelab: stopped after step 22: type the same command again, and {path.relative_to(tmp_path)} goes on",
     ]
     assert run_fast(*FOUR).err == ""
     assert_same_weights(path, long_run)
