@@ -66,9 +66,10 @@ def test_a_signal_may_come_during_an_evaluation(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(VAEModule, method, signalling(getattr(VAEModule, method), {call: signal.SIGTERM}))
-        run_fast(*FOUR, code=143)
+        outcome = run_fast(*FOUR, code=143)
     path = only_run(tmp_path)
     assert (steps_in(path), status(path)["state"]) == (steps, "interrupted")
+    assert f"vaelab: stopped after step {steps}: type" in outcome.err
     run_fast(*FOUR)
     assert_same_weights(path, long_run, "best")
     assert results(path) == results(long_run)
