@@ -246,6 +246,9 @@ def test_the_processes_of_a_fit_do_not_run_the_script_again(
     vaelab.fit(TWO_EPOCHS, devices=devices)
     assert (mains[0] is main) == (devices == 1)  # one process may use classes of the script
     assert sys.modules["__main__"] is main
+    if devices == 2:
+        with pytest.raises(ConfigError, match="do not import your script: keep classes of your own in a module"):
+            vaelab.fit([*TWO_EPOCHS, "devices=2", "prior._target_=__main__.Prior"])
 
 
 def test_fit_reads_files_of_a_folder_of_ones_own(here: Path) -> None:

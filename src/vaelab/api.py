@@ -142,6 +142,9 @@ def _complete(cfg: DictConfig) -> Run:
     if (processes := processes_of(cfg.runtime)) > 1 and hasattr(sys, "ps1"):
         instead = "call vaelab.run_sweep with the same overrides, whose job is a process of its own"
         raise ConfigError(f"devices={processes} is not possible in an interactive session: {instead}")
+    if processes > 1 and "__main__" in own_packages(contents(cfg)):
+        instead = "keep classes of your own in a module, as mine.Head instead of __main__.Head"
+        raise ConfigError(f"devices={processes} starts processes that do not import your script: {instead}")
     path = Path(HydraConfig.get().runtime.output_dir)
     with heeding() as stop, without_main() if processes > 1 else nullcontext():
         complete_runs(cfg, path, None, stop)

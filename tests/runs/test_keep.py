@@ -60,9 +60,7 @@ def test_python_opens_the_weights_that_are_there(kept: Outcome, monkeypatch: pyt
     run = vaelab.fit(fast("trainer.max_epochs=5", "keep=best"))
     assert (run.path, run.weights) == (kept.path, "best")
     assert run.vae.latent_dim == 2
-    with pytest.raises(
-        RunFolderError, match='last.ckpt does not exist: type checkpoint=best, or weights="best" in Pyt'
-    ):
+    with pytest.raises(RunFolderError, match=r'last\.ckpt does not exist: .* weights="best" in Python'):
         _ = vaelab.load(run.path).vae
 
 

@@ -57,8 +57,8 @@ def _usual_prefix(cfg: DictConfig) -> str:
     choices, usual, file = cfg.hydra.runtime.choices, usual_choices("train"), OmegaConf.select(cfg, "data.file")
     told = [group for group in usual if group.split("@")[0] in TOLD and choices.get(group) not in (None, usual[group])]
     unusual = [f"{group.rpartition('@')[2]}_{choices[group]}" for group in told]
-    data = [choices.data, *([Path(str(file)).stem] if file else [])]
-    return "-".join(map(str, [*data, choices.decoder, *unusual, f"z{cfg.latent_dim}", f"s{cfg.seed}"]))
+    data = [choices.get("data"), *([Path(str(file)).stem] if file else [])]
+    return "-".join(map(str, [*data, choices.get("decoder"), *unusual, f"z{cfg.latent_dim}", f"s{cfg.seed}"]))
 
 
 def job_name(_root_: DictConfig) -> str:
