@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import warnings
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,9 +24,10 @@ from rich.progress import Progress
 import vaelab
 from tests.helpers.commands import Outcome, assert_same_weights, curve_rows, fast, results, status, weights
 from tests.helpers.sweep_folders import finished_job
+from vaelab import errors
 from vaelab.errors import ConfigError, DataError, RunFolderError
 from vaelab.objectives import ELBO
-from vaelab.runs.calling import GOES_ON, raising, without_main
+from vaelab.runs.calling import GOES_ON, OURS, raising, without_main
 from vaelab.runs.configuration import CONF
 from vaelab.runs.opened import Run
 from vaelab.security.allow_list import own_packages
@@ -109,6 +113,13 @@ def test_a_run_that_has_just_begun_can_be_loaded(copied: Path) -> None:
     assert (run.metrics, run.history, str(run)) == ({}, {}, repr(run))
 
 
+def test_a_damaged_list_of_estimators_does_not_break_the_table(copied: Path) -> None:
+    record = json.loads((copied / "record.json").read_text())
+    for damaged in ([{"a": 1}], 3, "ais"):
+        (copied / "record.json").write_text(json.dumps(record | {"refused_estimators": damaged}))
+        assert "log p(x), importance" in str(vaelab.load(copied))
+
+
 def test_evaluations_are_read_by_name(copied: Path) -> None:
     (copied / "evaluations" / "test-last-ais-00000000.json").write_text(json.dumps({"test/elbo": -1.5}))
     assert vaelab.load(copied).evaluations == {"test-last-ais-00000000": {"test/elbo": -1.5}}
@@ -152,6 +163,18 @@ def test_absent_data_are_told_in_one_line(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"train-images-idx3-ubyte.gz is not in {tmp_path}/none/mnist") as raised:
         _ = vaelab.load(copied, data_dir=tmp_path / "none").vae
     assert "\n" not in str(raised.value)
+
+
+def test_the_data_are_found_from_another_working_folder(
+    copied: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = yaml.safe_load((copied / "config.yaml").read_text())
+    config["data"]["_target_"] = "vaelab.data.MNIST"
+    (copied / "config.yaml").write_text(yaml.safe_dump(config))
+    run = vaelab.load(copied, data_dir="none")
+    monkeypatch.chdir("/")
+    with pytest.raises(DataError, match=f"is not in {here}/none/mnist"):
+        _ = run.data
 
 
 # fit
@@ -213,6 +236,21 @@ def test_several_devices_are_refused_where_lightning_refuses_them(monkeypatch: p
         vaelab.fit("devices=2")
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_processes_of_a_fit_do_not_run_the_script_again(
+    devices: int, copied: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mains: list[object] = []
+    monkeypatch.setattr("vaelab.api.complete_runs", lambda *_: mains.append(sys.modules["__main__"]))
+    main = sys.modules["__main__"]
+    vaelab.fit(TWO_EPOCHS, devices=devices)
+    assert (mains[0] is main) == (devices == 1)  # one process may use classes of the script
+    assert sys.modules["__main__"] is main
+    if devices == 2:
+        with pytest.raises(ConfigError, match="do not import your script: keep classes of your own in a module"):
+            vaelab.fit([*TWO_EPOCHS, "devices=2", "prior._target_=__main__.Prior"])
+
+
 def test_fit_reads_files_of_a_folder_of_ones_own(here: Path) -> None:
     (here / "my_conf" / "experiment").mkdir(parents=True)
     (here / "my_conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nlatent_dim: -3\n")
@@ -222,16 +260,19 @@ def test_fit_reads_files_of_a_folder_of_ones_own(here: Path) -> None:
         vaelab.fit(config_dir="foo")
 
 
-def test_fit_changes_nothing_of_the_rest_of_the_process(copied: Path, here: Path) -> None:
+def test_fit_changes_nothing_of_the_rest_of_the_process(here: Path) -> None:
     def everything() -> list[object]:
-        loggers = [logging.getLogger(name) for name in (None, "vaelab", "pytorch_lightning")]
+        loggers = [logging.getLogger(name) for name in (None, "vaelab", "py.warnings", "pytorch_lightning")]
         state = [(logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
         globally = [warnings.showwarning, sys.stdout, sys.path[:], dict(os.environ), signal.getsignal(signal.SIGINT)]
-        return [state, *globally, torch.get_rng_state().tolist(), torch.get_num_threads(), GlobalHydra.instance().hydra]
+        drawn = [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]  # noqa: NPY002
+        settings = [torch.get_num_threads(), torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark]
+        return [state, *globally, warnings.filters[:], *drawn, *settings, GlobalHydra.instance().hydra]
 
+    logging.getLogger("py.warnings").handlers.clear()
     with initialize_config_dir(CONF, version_base="1.3"):
         before = everything()
-        vaelab.fit(TWO_EPOCHS)
+        vaelab.fit(fast("+trainer.deterministic=true"))
         assert everything() == before
         assert compose("train", ["latent_dim=3"]).latent_dim == 3
 
@@ -248,6 +289,20 @@ def test_a_signal_to_end_ends_the_process_after_the_checkpoint(monkeypatch: pyte
     with pytest.raises(Interrupted), raising():
         raise Interrupted(signal.SIGTERM)
     assert sent == [signal.SIGTERM]
+
+
+def test_a_bug_in_training_is_no_wrong_override(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def training(*_: Any) -> None:
+        raise ValueError("of a bug")
+
+    monkeypatch.setattr("vaelab.api.complete_runs", training)
+    with pytest.raises(ValueError, match="of a bug") as raised:
+        vaelab.fit(TWO_EPOCHS)
+    assert (raised.type, raised.traceback[-1].name) == (ValueError, "training")
+
+
+def test_every_error_of_vaelab_is_raised_as_one_line() -> None:
+    assert {*OURS} == {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
 
 
 def test_errors_that_are_no_users_keep_their_traceback() -> None:
@@ -291,6 +346,8 @@ def test_runs_are_compared_in_pairs(tmp_path: Path, here: Path) -> None:
     assert repr(found) == found._repr_markdown_() == found.as_markdown()
     with pytest.raises(ConfigError, match="two or more settings or runs"):
         vaelab.compare_runs(runs[:1])
+    with pytest.raises(ConfigError, match=r"compares the last weights, found Run\(.*'best'\).*: give its folder"):
+        vaelab.compare_runs([runs[0], vaelab.load(runs[1].path, weights="best")])
 
 
 # a notebook

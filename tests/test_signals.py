@@ -51,7 +51,7 @@ def test_a_signal_stops_after_the_step_and_training_resumes(
     assert (status(path)["state"], status(path)["error"]) == ("interrupted", f"Interrupted: {number.name}")
     assert outcome.err.splitlines() == [
         f"vaelab: {number.name}: stopping after this step, with a checkpoint; Ctrl-C stops at once",
-        f"vaelab: stopped in epoch 2 of 4: type the same command again, and {path.relative_to(tmp_path)} goes on",
+        f"vaelab: stopped after step 22: type the same command again, and {path.relative_to(tmp_path)} goes on",
     ]
     assert run_fast(*FOUR).err == ""
     assert_same_weights(path, long_run)
@@ -66,9 +66,10 @@ def test_a_signal_may_come_during_an_evaluation(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(VAEModule, method, signalling(getattr(VAEModule, method), {call: signal.SIGTERM}))
-        run_fast(*FOUR, code=143)
+        outcome = run_fast(*FOUR, code=143)
     path = only_run(tmp_path)
     assert (steps_in(path), status(path)["state"]) == (steps, "interrupted")
+    assert f"vaelab: stopped after step {steps}: type" in outcome.err
     run_fast(*FOUR)
     assert_same_weights(path, long_run, "best")
     assert results(path) == results(long_run)

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 from vaelab.errors import ConfigError
 from vaelab.reporting.comparing import Compared
 from vaelab.reporting.comparing import compare_runs as compared
-from vaelab.runs.calling import like_a_command, raising, run_once, without_main
+from vaelab.runs.calling import composing, like_a_command, raising, run_once, without_main
 from vaelab.runs.command_line import hydra_overrides
 from vaelab.runs.complete import complete_runs
 from vaelab.runs.configuration import contents
@@ -68,7 +69,8 @@ def fit(overrides: Overrides = (), *, config_dir: StrPath | None = None, **setti
     """Complete the run that `python -m vaelab.train OVERRIDES` would complete, in the same folder; return it.
 
     A finished run is returned at once, and an interrupted one resumes. A keyboard interrupt, as by a notebook's stop
-    button, first writes a checkpoint. `devices=2` is possible in a script, but not in a notebook.
+    button, first writes a checkpoint. `devices=2` is possible in a script, but not in a notebook; the processes do not
+    import your script, so keep classes of your own in a module. With `keep=best`, the run has the best weights.
 
     Args:
         overrides: what you would type: `"data=mnist latent_dim=2"` or `["data=mnist", "latent_dim=2"]`.
@@ -105,7 +107,8 @@ def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Run
         from vaelab.runs.processes.seeds import members_of  # slow to import
 
         words = [*hydra_overrides("train", _words(overrides)), "hydra.mode=MULTIRUN"]
-        sweep = hydra.multirun("train", None, words, with_log_configuration=False)  # type: ignore[arg-type]
+        with composing():
+            sweep = hydra.multirun("train", None, words, with_log_configuration=False)  # type: ignore[arg-type]
         members = {member.path: member.cfg for job in sweep.jobs for member in members_of(job.cfg, job.path)}
         return Runs([_opened(cfg, path) for path, cfg in members.items()], sweep.folder.path)
 
@@ -113,15 +116,17 @@ def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Run
 def compare_runs(runs: Runs | Sequence[Run | StrPath]) -> Compared:
     """Compare settings or runs in pairs, example by example, as `python -m vaelab.compare` does.
 
+    The test results of the last weights are compared.
+
     Args:
         runs: what `run_sweep` returned, of which all settings are compared; or runs, folders and patterns. A run or a
             pattern is one side, and a sweep's folder has a side for each setting.
 
     Raises:
-        ConfigError: there are fewer than two sides, or a pattern matches several settings.
+        ConfigError: there are fewer than two sides, a pattern matches several settings, or a run has its best weights.
         RunFolderError: there is no such folder, or no two sides can be compared.
     """
-    sides = [runs.folder] if isinstance(runs, Runs) else [run.path if isinstance(run, Run) else run for run in runs]
+    sides = [runs.folder] if isinstance(runs, Runs) else [_side(run) for run in runs]
     with raising():
         return compared([os.path.relpath(side) for side in sides])
 
@@ -137,15 +142,26 @@ def _complete(cfg: DictConfig) -> Run:
     if (processes := processes_of(cfg.runtime)) > 1 and hasattr(sys, "ps1"):
         instead = "call vaelab.run_sweep with the same overrides, whose job is a process of its own"
         raise ConfigError(f"devices={processes} is not possible in an interactive session: {instead}")
+    if processes > 1 and "__main__" in own_packages(contents(cfg)):
+        instead = "keep classes of your own in a module, as mine.Head instead of __main__.Head"
+        raise ConfigError(f"devices={processes} starts processes that do not import your script: {instead}")
     path = Path(HydraConfig.get().runtime.output_dir)
-    with heeding() as stop:
+    with heeding() as stop, without_main() if processes > 1 else nullcontext():
         complete_runs(cfg, path, None, stop)
     return _opened(cfg, path)
 
 
 def _opened(cfg: DictConfig, path: Path) -> Run:
     """Open a run of the caller's own, whose classes are trusted because the caller has named them."""
-    return Run(path, data_dir=cfg.runtime.data_dir, trust=own_packages(contents(cfg)))
+    kept = [file.name for file in (path / "checkpoints").glob("*.ckpt")]
+    weights = "best" if "best.ckpt" in kept and "last.ckpt" not in kept else "last"
+    return Run(path, weights, data_dir=cfg.runtime.data_dir, trust=own_packages(contents(cfg)))
+
+
+def _side(run: Run | StrPath) -> StrPath:
+    if isinstance(run, Run) and run.weights == "best":
+        raise ConfigError(f"compare_runs compares the last weights, found {run!r}: give its folder, which is run.path")
+    return run.path if isinstance(run, Run) else run
 
 
 def _words(overrides: Overrides) -> list[str]:

@@ -190,6 +190,15 @@ def test_data_draw_any_pixels_at_once() -> None:
     assert Digits(pixels="levels").draw("val", torch.tensor([0])).max() > 1
 
 
+def test_other_pixels_are_drawn_on_the_device_of_the_data() -> None:
+    data = served(Digits(), "binary")
+    for device in ("cpu", "meta"):
+        data.to(torch.device(device))
+        assert data.draw("test", [0], pixels="levels").device.type == device
+    data.serve("unit")
+    assert data.draw("test", [0]).device.type == "meta"
+
+
 def test_drawing_other_pixels_does_not_change_what_is_served() -> None:
     data = served(Digits(), "binary")
     assert data.draw("test", range(5), pixels="levels").max() == 16

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import vaelab
 from tests.helpers.commands import (
     FAILURE,
     Outcome,
@@ -12,6 +13,7 @@ from tests.helpers.commands import (
     assert_one_line,
     assert_same_weights,
     evaluation,
+    fast,
     only_run,
     results,
     run_main,
@@ -51,6 +53,15 @@ def test_a_run_without_its_last_checkpoint_is_not_continued(kept: Outcome, run_f
     assert status(kept.path) == before
     again = run_fast("trainer.max_epochs=1", "rerun=true").path
     assert checkpoints(again) == ["best.ckpt", "last.ckpt"]
+
+
+def test_python_opens_the_weights_that_are_there(kept: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(kept.cwd)
+    run = vaelab.fit(fast("trainer.max_epochs=5", "keep=best"))
+    assert (run.path, run.weights) == (kept.path, "best")
+    assert run.vae.latent_dim == 2
+    with pytest.raises(RunFolderError, match=r'last\.ckpt does not exist: .* weights="best" in Python'):
+        _ = vaelab.load(run.path).vae
 
 
 def test_the_best_weights_are_evaluated_and_exported(kept: Outcome, tmp_path: Path) -> None:

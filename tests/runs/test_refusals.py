@@ -41,6 +41,9 @@ TRAIN = [
     ("seeds=2 stacked=true on_nan=skip", USAGE, "stacked=false", "on_nan=stop"),
     ("seeds=2 stacked=true devices=2", USAGE, "stacked=false", "devices=1"),
     ("data=array data.file=???", USAGE, "data.file is missing", "type data.file="),
+    ("~data", USAGE, "data must be chosen, found null: type data="),
+    ("~decoder", USAGE, "decoder must be chosen, found null: type decoder="),
+    ("~prior", USAGE, "prior must be chosen, found null: type prior="),
     # arguments of the trainer
     ("+trainer.foo=1", USAGE, "foo", "trainer"),
     ("+trainer.gradient_clip_val=1", USAGE, "trainer.gradient_clip_val", "gradient_clip=norm"),

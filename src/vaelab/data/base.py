@@ -1,11 +1,11 @@
 """The base class of the data modules: images in memory, split, recorded, and drawn as the pixels that a head models."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +15,12 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices, Tested
+from vaelab.data.binarizing import binarized
 from vaelab.data.splits import SPLITS, SplitName, Splits, checked
 from vaelab.errors import ConfigError
 from vaelab.pixels import MEASURES, check_pixels
-from vaelab.randomness import generator, seed_draws
+from vaelab.randomness import seed_draws
 
-Binarize = Literal["dynamic", "threshold", "fixed"]
 BLOCK_SIZE = 100
 
 
@@ -68,7 +68,7 @@ class ImageData(LightningDataModule):
     verified = False
 
     seed: int = 0
-    binarize: Binarize = "dynamic"
+    binarize: Literal["dynamic", "threshold", "fixed"] = "dynamic"
     pixels: str | None = None
     data_dir: str | Path = field(default_factory=lambda: os.environ.get("VAELAB_DATA_DIR", "data"))
     batch_size: int = 100
@@ -103,9 +103,9 @@ class ImageData(LightningDataModule):
         if self.is_binary:
             self._drawn = "levels"
         elif pixels == "binary" and self.binarize != "dynamic":
-            self._drawn = "levels"
-            numbered = enumerate(self.images.items())
-            self.images = {name: self._binarized_once(number, images) for number, (name, images) in numbered}
+            self._drawn, how = "levels", (self.num_levels, self.binarize, self.seed)
+            self.images = {name: binarized(self.images[name], *how, i) for i, name in enumerate(self.images)}
+        self.to(self.device)
 
     @cached_property
     def images(self) -> dict[SplitName, Tensor]:
@@ -149,17 +149,14 @@ class ImageData(LightningDataModule):
 
     def labels(self, split: SplitName, indices: Tensor | Sequence[int] | None = None) -> Tensor | None:
         """Return the labels of examples, by default of the whole split; None if the data have no labels."""
-        labels = self.split[split].labels
-        if labels is None:
-            return None
-        return torch.tensor(labels)[slice(None) if indices is None else torch.as_tensor(indices)]
+        labels, some = self.split[split].labels, slice(None) if indices is None else torch.as_tensor(indices)
+        return None if labels is None else torch.tensor(labels)[some]
 
     def _serving(self, pixels: str) -> "ImageData":
         """Return a copy that shares the images, and serves other pixels; it is made once."""
         if pixels not in self._others:
             other = copy(self)
             other.serve(pixels)
-            other.to(self.device)
             self._others[pixels] = other
         return self._others[pixels]
 
@@ -203,24 +200,15 @@ class ImageData(LightningDataModule):
     def record(self) -> dict[str, Any]:
         """Return, as plain data, the protocol, seed, shapes, sizes and a SHA-256 of the bytes of each split."""
         sizes = {name: len(split) for name, split in self.split.items()}
-        binarized = self.pixels == "binary" and not self.is_binary
-        protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if binarized else {})
-        digest = {
-            name: hashlib.sha256(images.numpy(force=True).data).hexdigest() for name, images in self.images.items()
-        }
+        binary = self.pixels == "binary" and not self.is_binary
+        protocol = {"pixels": self.pixels} | ({"binarize": self.binarize} if binary else {})
+        digest = {name: sha256(images.numpy(force=True).data).hexdigest() for name, images in self.images.items()}
         shape = {"event_shape": list(self.event_shape), "num_levels": self.num_levels}
         return {"name": self.name, "seed": self.seed, **protocol, **shape, "sizes": sizes, "sha256": digest}
 
-    def _binarized_once(self, split_number: int, images: Tensor) -> Tensor:
-        if self.binarize == "threshold":
-            return (images > (self.num_levels - 1) / 2).to(torch.uint8)
-        rng = generator("binarize", self.seed, split_number)
-        noise = torch.empty(images.shape, dtype=torch.uint8).random_(0, self.num_levels - 1, generator=rng)
-        return (noise < images).to(torch.uint8)
-
     def to(self, device: torch.device) -> None:
         """Move the bytes to the device that draws from them."""
-        self.device = device
+        self.device, self._others = device, {}  # those have the former device
         self.images = {name: images.to(device) for name, images in self.images.items()}
 
     @property

@@ -1,8 +1,10 @@
 """Do in a Python process what a command does: nothing global stays changed, and errors are raised, in one line."""
 
 import os
+import random
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -22,14 +24,23 @@ from omegaconf import DictConfig
 
 from vaelab import errors
 from vaelab.errors import ConfigError, DataError
-from vaelab.runs.cli import WANTS_TRACEBACK, called, console, fixable, is_usage, of_composing, one_line
+from vaelab.runs.cli import (
+    FAILURE,
+    USAGE,
+    WANTS_TRACEBACK,
+    call_checked,
+    console,
+    fixable,
+    is_usage,
+    one_line,
+    raised_while_composing,
+)
 from vaelab.runs.configuration import CONF
 from vaelab.runs.keys import reworded
 from vaelab.runs.resolvers import register_resolvers
 from vaelab.signals import Interrupted, heeding
 
-OURS = (errors.ConfigError, errors.DataError, errors.DivergedError, errors.PointMassError, errors.ProcessError)
-OURS = (*OURS, errors.RunFolderError, errors.SweepError)
+OURS = tuple(kind for kind in (*USAGE, *FAILURE) if kind.__module__ == errors.__name__)
 HYDRAS = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # its global state
 GOES_ON = "stopped: the same call goes on from the last checkpoint"
 
@@ -37,13 +48,19 @@ GOES_ON = "stopped: the same call goes on from the last checkpoint"
 @contextmanager
 def like_a_command(config_dir: str | os.PathLike[str] | None = None) -> Iterator[Hydra]:
     """Give a Hydra that composes from `conf/` and `config_dir`; see the module for what happens around the block."""
-    with raising(), of_its_own(config_dir) as hydra, console(), same_afterwards(), heeding():
-        try:
-            yield hydra
-        except ValueError as error:
-            if fixable(error) or not of_composing(error):
-                raise
-            raise ConfigError(one_line(error)) from error
+    with raising(), own_hydra(config_dir) as hydra, same_afterwards(), console(), heeding():
+        yield hydra
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Turn the plain ValueError that Hydra raises for some overrides into a ConfigError."""
+    try:
+        yield
+    except ValueError as error:
+        if fixable(error) or not raised_while_composing(error):
+            raise
+        raise ConfigError(one_line(error)) from error
 
 
 def run_once(hydra: Hydra, overrides: list[str], function: Callable[[DictConfig], Any]) -> Any:
@@ -52,12 +69,13 @@ def run_once(hydra: Hydra, overrides: list[str], function: Callable[[DictConfig]
 
     def task(cfg: DictConfig) -> Any:
         try:
-            return called("train", function, cfg)
+            return call_checked("train", function, cfg)
         except Exception as error:  # kept from Hydra, which would print more
             failures.append(error)
 
-    job = hydra.run("train", task, [*overrides, "hydra.mode=RUN"], with_log_configuration=False)
-    if failures:
+    with composing():
+        job = hydra.run("train", task, [*overrides, "hydra.mode=RUN"], with_log_configuration=False)
+    if failures:  # raised here, because no error of `function` comes from composing
         raise failures[0]
     return job.return_value
 
@@ -101,7 +119,7 @@ def raising() -> Iterator[None]:
 
 
 @contextmanager
-def of_its_own(config_dir: str | os.PathLike[str] | None) -> Iterator[Hydra]:
+def own_hydra(config_dir: str | os.PathLike[str] | None) -> Iterator[Hydra]:
     """Give a Hydra whose global state is its own, and put back that of another program."""
     if config_dir is not None and not os.path.isdir(config_dir):
         raise ConfigError(
@@ -125,13 +143,23 @@ def of_its_own(config_dir: str | os.PathLike[str] | None) -> Iterator[Hydra]:
 
 @contextmanager
 def same_afterwards() -> Iterator[None]:
-    """Put back PyTorch's random numbers, number of threads and precision of matrix products."""
-    import torch  # slow to import
+    """Put back the environment, the warning filters, the random numbers, and the settings of PyTorch."""
+    import numpy as np  # slow to import, like the next
+    import torch
 
+    environment, python, numpys = dict(os.environ), random.getstate(), np.random.get_state()  # noqa: NPY002
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)):
+    deterministic, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
         try:
             yield
         finally:
+            os.environ.clear()
+            os.environ.update(environment)
+            random.setstate(python)
+            np.random.set_state(numpys)  # noqa: NPY002
             torch.set_num_threads(threads)
             torch.set_float32_matmul_precision(precision)
+            torch.set_deterministic_debug_mode(deterministic)
+            torch.backends.cudnn.benchmark = benchmark

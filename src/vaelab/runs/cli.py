@@ -79,13 +79,13 @@ def _main(config: str, task: Callable[[], Any]) -> None:
         sys.exit(128 + signal.SIGTERM)  # Lightning's own exit code would be 0
     except Exception as error:
         ours = fixable(error)
-        if WANTS_TRACEBACK or not (ours or of_composing(error)):
+        if WANTS_TRACEBACK or not (ours or raised_while_composing(error)):
             show_traceback(error)
             sys.exit(1)
-        refuse(reworded(config, error) if ours else ConfigError(one_line(error)))
+        exit_with(reworded(config, error) if ours else ConfigError(one_line(error)))
 
 
-def of_composing(error: BaseException) -> bool:
+def raised_while_composing(error: BaseException) -> bool:
     """Return whether this is the plain ValueError that Hydra raises for some overrides, such as callbacks=null."""
     frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     return isinstance(error, ValueError) and "run_job" not in frames
@@ -94,14 +94,14 @@ def of_composing(error: BaseException) -> bool:
 def _call(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Call the function. Report a user's error here, because Hydra would print more than one line."""
     try:
-        return called(config, function, cfg)
+        return call_checked(config, function, cfg)
     except Exception as error:
         if fixable(error) and not WANTS_TRACEBACK:
-            refuse(error)
+            exit_with(error)
         raise
 
 
-def called(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+def call_checked(config: str, function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Call the function in the folder where the command was typed, because relative paths start there.
 
     Keys that nothing reads are refused before.
@@ -147,9 +147,8 @@ def console() -> Iterator[None]:
 
 @contextmanager
 def _same_logging_afterwards() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (None, "vaelab", *LIGHTNINGS)]
+    loggers = [logging.getLogger(name) for name in (None, "vaelab", "py.warnings", *LIGHTNINGS)]
     former = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
-    of_wandb = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
     warn, raises = warnings.showwarning, logging.raiseExceptions
     try:
         yield
@@ -159,12 +158,9 @@ def _same_logging_afterwards() -> Iterator[None]:
         logging.raiseExceptions = raises
         if warnings.showwarning is not warn:
             logging.captureWarnings(False)
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            del os.environ[name]
-        os.environ.update(of_wandb)
 
 
-def refuse(error: Exception) -> NoReturn:
+def exit_with(error: Exception) -> NoReturn:
     """Print the error in one line, and exit with code 2 for a usage error or 1 for a failure."""
     print(f"vaelab: {one_line(error)}", file=sys.stderr)
     sys.exit(2 if is_usage(error) else 1)

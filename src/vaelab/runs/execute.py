@@ -114,7 +114,7 @@ def fit_and_evaluate(
     with loggers.each_closing(made), naming_callbacks(trainer):
         if this_process()[0] == 0:
             trainer.loggers = [*made, Curves(folder.path, folder.samples_seen, module)]
-        with saying_how_to_go_on(trainer, module, folder.path):
+        with saying_how_to_go_on(module, folder.path):
             with stop.patiently():
                 trainer.fit(module, data, ckpt_path=folder.resumed_from, weights_only=True)
             metrics = evaluate_last_and_best(trainer, module, data, folder.path)
@@ -125,15 +125,13 @@ def fit_and_evaluate(
 
 
 @contextmanager
-def saying_how_to_go_on(trainer: Trainer, module: VAEModule, path: Path) -> Iterator[None]:
+def saying_how_to_go_on(module: VAEModule, path: Path) -> Iterator[None]:
     """After a signal, say how far the run was, and what to type."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
-        of = f" of {trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-        epoch = -(-module.steps // module.data.batches_per_epoch)
         where = os.path.relpath(path)
-        log.warning("stopped in epoch %d%s: type the same command again, and %s goes on", epoch, of, where)
+        log.warning("stopped after step %d: type the same command again, and %s goes on", module.steps, where)
         raise
 
 

@@ -16,7 +16,7 @@ from vaelab.pixels import check_pixels
 from vaelab.priors import Prior
 from vaelab.runs.configuration import num_levels
 from vaelab.runs.own_code import is_own, name_of
-from vaelab.runs.probes.calls import called, check_kind, untouched
+from vaelab.runs.probes.calls import check_kind, probed, untouched
 from vaelab.runs.probes.model import DRAWS, check_model, probing
 from vaelab.runs.probes.training import check_estimate, check_objective
 from vaelab.runs.validate import processes_of, refusing
@@ -70,9 +70,9 @@ def build_objective(node: Mapping[str, Any], num_processes: int, vae: VAE) -> Ob
             f"{type(objective).__name__} couples the examples of a minibatch, so it needs one process: type devices=1"
         )
     with untouched(vae), torch.no_grad(), vae.mode(training=True):
-        q = called(vae.encoder, vae.encode, vae.blank())
+        q = probed(vae.encoder, vae.encode, vae.blank())
     with torch.no_grad(), vae.mode(training=False):
-        reason = called(objective, objective.refusal, vae, method="refusal")
+        reason = probed(objective, objective.refusal, vae, method="refusal")
     if objective.follows_samples and not q.has_rsample:
         reason = "needs samples of q(z|x) that carry a gradient: type encoder=gaussian, or objective=rws"
         if is_own(vae.encoder.head):
@@ -132,7 +132,7 @@ def check_estimator(estimator: Any, vae: VAE) -> None:
             "vaelab.estimators.Estimator: name, label, unbiased, part_size, refusal(vae) and __call__(vae, x)"
         )
     several = list(estimator.estimators.values()) if isinstance(estimator, Several) else [estimator]
-    refusals = [called(one, one.refusal, vae, method="refusal") for one in several]
+    refusals = [probed(one, one.refusal, vae, method="refusal") for one in several]
     if all(refusals):
         others = " or ".join(sorted(BY_NAME.keys() - refused(vae)))
         raise ConfigError(f"estimator={estimator.name}: {refusals[0]}: type estimator={others}")

@@ -64,7 +64,7 @@ class Run:
         self.weights = weights
         self.config: dict[str, Any] = read_config(self.path)
         self._trusted = trusted_packages(trust if isinstance(trust, str) else OmegaConf.create([*trust]))
-        self._data_dir = os.fspath(data_dir or os.environ.get("VAELAB_DATA_DIR", "data"))
+        self._data_dir = os.path.abspath(os.path.expanduser(data_dir or os.environ.get("VAELAB_DATA_DIR", "data")))
 
     @property
     def vae(self) -> "VAE":
@@ -88,7 +88,7 @@ class Run:
         from vaelab.runs.evaluating.reopen import blaming, reopen, stored_config
         from vaelab.runs.folder.weights import read_weights
 
-        runtime = {"accelerator": "cpu", "devices": 1, "data_dir": os.path.expanduser(self._data_dir)}
+        runtime = {"accelerator": "cpu", "devices": 1, "data_dir": self._data_dir}
         cfg = OmegaConf.create({"num_samples": None, "runtime": runtime})
         with raising(), torch.random.fork_rng(devices=[]):
             own = stored_config(self.path, cfg, self._trusted)

@@ -71,7 +71,8 @@ def both(metrics: Metrics) -> dict[str, Metrics]:
 
 def refused_in(folder: Path) -> list[str]:
     """Return the names of the estimators that do not work for the model of the run in this folder."""
-    return read_json(folder / "record.json").get("refused_estimators") or []
+    found = read_json(folder / "record.json").get("refused_estimators")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def show(columns: dict[str, Metrics], closing: str, estimator: str, refused: Collection[str] = ()) -> None:

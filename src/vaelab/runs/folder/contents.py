@@ -116,7 +116,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         file = opened(path)
     except FileNotFoundError as error:
         there = [name for name in ("last", "best") if path.with_name(f"{name}.ckpt").exists()]
-        instead = f"type checkpoint={there[0]}" if there else "train the run first"
+        instead = f'type checkpoint={there[0]}, or weights="{there[0]}" in Python' if there else "train the run first"
         raise RunFolderError(f"{path} does not exist: {instead}") from error
     with file:
         size = os.fstat(file.fileno()).st_size

@@ -15,7 +15,7 @@ EXAMPLES = 13  # a number that hardly any axis has, so that another axis is not 
 SAME = 0.01  # of the largest number: more than rounding moves the numbers of an example from batch to batch
 
 
-def called(part: object, function: Callable[..., Any], *arguments: Any, method: str = "forward") -> Any:
+def probed(part: object, function: Callable[..., Any], *arguments: Any, method: str = "forward") -> Any:
     """Call a method of a part. Turn any error into a ConfigError that names the method, or the user's own line."""
     try:
         return function(*arguments)
@@ -25,7 +25,7 @@ def called(part: object, function: Callable[..., Any], *arguments: Any, method: 
         raise ConfigError(failure_of(error, f"{name_of(part)}.{method}")) from error
 
 
-def refuse(part: object, method: str, found: object, expected: str, remedy: str = "") -> NoReturn:
+def refuse_result(part: object, method: str, found: object, expected: str, remedy: str = "") -> NoReturn:
     """Refuse what a method of a part returned."""
     remedy = f"; {remedy}" if remedy else ""
     raise ConfigError(f"{name_of(part)}.{method} returned {described(found)}: expected {expected}{remedy}")
@@ -52,7 +52,7 @@ def check_kind(key: str, found: object, expected: type) -> None:
 def check_tensor(part: object, method: str, found: object, shape: tuple[int, ...], remedy: str = "") -> None:
     """Refuse what is not a tensor of this shape."""
     if not isinstance(found, Tensor) or found.shape != shape:
-        refuse(part, method, found, f"a tensor of shape {shape}", remedy)
+        refuse_result(part, method, found, f"a tensor of shape {shape}", remedy)
 
 
 def check_per_example(part: object, method: str, name: str, found: object) -> None:

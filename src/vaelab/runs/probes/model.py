@@ -16,10 +16,10 @@ from vaelab.priors import Prior
 from vaelab.runs.own_code import is_own, name_of
 from vaelab.runs.probes.calls import (
     EXAMPLES,
-    called,
     check_kind,
     check_tensor,
-    refuse,
+    probed,
+    refuse_result,
     same,
     untouched,
     worth_probing,
@@ -62,10 +62,10 @@ def check_network(network: Network, context: Tensor, draws: Shape) -> None:
     shape, leading = network.features_shape, (*draws, EXAMPLES)
     if len(shape) not in (1, 3):
         raise ConfigError(f"{name_of(network)} has the features_shape {shape}, expected (F,) or (F, H, W)")
-    features = called(network, network, context)
+    features = probed(network, network, context)
     contexts = f"from contexts {tuple(context.shape)}: features have features_shape after any leading dimensions"
     check_tensor(network, "forward", features, (*leading, *shape), contexts)
-    alone = [called(network, network, one) for one in context.split(1, len(draws))]
+    alone = [probed(network, network, one) for one in context.split(1, len(draws))]
     if not same(features, torch.cat(alone, len(draws))):
         raise ConfigError(
             f"{name_of(network)}.forward returned other features of an example in a batch than alone: expected "
@@ -76,8 +76,8 @@ def check_network(network: Network, context: Tensor, draws: Shape) -> None:
         wanted = {("element",): event, ("element", 4): (*event, 4), ("vector", 4): (4,)}
         for arguments, of_event in wanted.items():
             method = f"output_layer{arguments}"
-            layer = called(network, network.output_layer, *arguments, method=method)
-            numbers = called(network, layer, features, method=f"{method}(features)")
+            layer = probed(network, network.output_layer, *arguments, method=method)
+            numbers = probed(network, layer, features, method=f"{method}(features)")
             check_tensor(network, f"{method}(features)", numbers, (*leading, *of_event))
 
 
@@ -92,13 +92,15 @@ def check_model(vae: VAE) -> None:
         p = check_prior(vae.prior, vae.encoder)
         check_domains(vae, q, p)
         head, z = vae.encoder.head, p.sample(torch.Size((*DRAWS, EXAMPLES)))
-        decoded = check_conditional(vae.decoder, called(head, head.as_context, z, method="as_context"), DRAWS)
+        decoded = check_conditional(vae.decoder, probed(head, head.as_context, z, method="as_context"), DRAWS)
         try:
             has_support = decoded.support is not None
         except NotImplementedError:
             has_support = False
         if not has_support:
-            refuse(vae.decoder.head, "forward", decoded, "one with a support", "give its class the property support")
+            refuse_result(
+                vae.decoder.head, "forward", decoded, "one with a support", "give its class the property support"
+            )
 
 
 def check_declared(head: Head) -> None:
@@ -116,8 +118,8 @@ def check_declared(head: Head) -> None:
 def check_conditional(conditional: Conditional, context: Tensor, draws: Shape = ()) -> td.Distribution:
     """Return the distribution of a conditional, or refuse what its head returns."""
     head, axis = conditional.head, len(draws)
-    features = called(conditional.network, conditional.network, context)
-    p = called(head, head, features)
+    features = probed(conditional.network, conditional.network, context)
+    p = probed(head, head, features)
     event, log_prob = check_distribution(head, p, (*draws, EXAMPLES), head.event_shape, "self.independent")
     ones = zip(features.split(1, axis), event.split(1, axis), strict=True)
     if not same(log_prob, torch.cat([head(own).log_prob(one) for own, one in ones], axis)):
@@ -130,7 +132,7 @@ def check_conditional(conditional: Conditional, context: Tensor, draws: Shape = 
 
 def check_prior(prior: Prior, encode: Conditional) -> td.Distribution:
     """Return p(z), or refuse what a prior returns, and a prior that keeps the encoder."""
-    p = called(prior, prior, encode)
+    p = probed(prior, prior, encode)
     check_distribution(prior, p, (), prior.latent_shape, "td.Independent")
     of_encoder = {id(parameter) for parameter in encode.parameters()}
     if kept := [name for name, parameter in prior.named_parameters() if id(parameter) in of_encoder]:
@@ -161,12 +163,12 @@ def check_distribution(part: Any, p: Any, batch: Shape, event: Shape, join: str)
     """
     expected = f"a distribution with event_shape {event} and batch_shape {batch}"
     if not isinstance(p, td.Distribution):
-        refuse(part, "forward", p, expected, f"return one, such as {join}(...)")
+        refuse_result(part, "forward", p, expected, f"return one, such as {join}(...)")
     if (p.batch_shape, p.event_shape) != (batch, event):
         elements = (*p.batch_shape, *p.event_shape) == (*batch, *event)
-        refuse(part, "forward", p, expected, f"type {join}(...)" if elements else "")
-    draw = called(part, p.sample, method="forward(...).sample")
+        refuse_result(part, "forward", p, expected, f"type {join}(...)" if elements else "")
+    draw = probed(part, p.sample, method="forward(...).sample")
     check_tensor(part, "forward(...).sample", draw, (*batch, *event))
-    log_prob = called(part, p.log_prob, draw, method="forward(...).log_prob")
+    log_prob = probed(part, p.log_prob, draw, method="forward(...).log_prob")
     check_tensor(part, "forward(...).log_prob", log_prob, batch, "sum over the event alone")
     return draw, log_prob

@@ -10,7 +10,7 @@ from vaelab.estimators import Estimate, Estimator
 from vaelab.metric import Metric
 from vaelab.objectives import Objective, Terms
 from vaelab.runs.own_code import name_of
-from vaelab.runs.probes.calls import EXAMPLES, called, check_per_example, refuse, untouched, worth_probing
+from vaelab.runs.probes.calls import EXAMPLES, check_per_example, probed, refuse_result, untouched, worth_probing
 from vaelab.vae import VAE
 
 
@@ -32,12 +32,12 @@ def check_objective(objective: Objective, vae: VAE) -> None:
 
 def check_terms(objective: Objective, vae: VAE, x: Tensor) -> Terms:
     """Return the terms of a few examples."""
-    terms = called(objective, objective, vae, x, torch.tensor(0))
+    terms = probed(objective, objective, vae, x, torch.tensor(0))
     if not isinstance(terms, Terms):
         remedy = "return Terms(loss, metrics), with values for each example"
-        refuse(objective, "forward", terms, "vaelab.objectives.Terms", remedy)
+        refuse_result(objective, "forward", terms, "vaelab.objectives.Terms", remedy)
     if not isinstance(terms.metrics, Mapping):
-        refuse(objective, "forward", terms.metrics, "a dict of the declared metrics in Terms")
+        refuse_result(objective, "forward", terms.metrics, "a dict of the declared metrics in Terms")
     declared, found = ({*names} for names in ([metric.name for metric in objective.metrics], terms.metrics))
     if declared != found:
         raise ConfigError(
@@ -52,10 +52,10 @@ def check_terms(objective: Objective, vae: VAE, x: Tensor) -> Terms:
 def check_estimate(estimator: Estimator, vae: VAE) -> None:
     """Refuse an estimator that returns anything but an estimate of each example."""
     with untouched(vae), torch.no_grad(), vae.mode(training=False):
-        estimate = called(estimator, estimator, vae, examples(vae), method="__call__")
+        estimate = probed(estimator, estimator, vae, examples(vae), method="__call__")
     if not isinstance(estimate, Estimate):
         remedy = "return Estimate(...), with values for each example"
-        refuse(estimator, "__call__", estimate, "vaelab.estimators.Estimate", remedy)
+        refuse_result(estimator, "__call__", estimate, "vaelab.estimators.Estimate", remedy)
     for name, values in {**estimate.known(), "log_likelihood": estimate.log_likelihood}.items():
         if not name.startswith("simulated"):  # which are of other examples
             check_per_example(estimator, "__call__", name, values)
