@@ -208,7 +208,7 @@ class ImageData(LightningDataModule):
 
     def to(self, device: torch.device) -> None:
         """Move the bytes to the device that draws from them."""
-        self.device, self._others = device, {}  # those have the former device
+        self.device, self._others = device, {}  # drop copies that are on the former device
         self.images = {name: images.to(device) for name, images in self.images.items()}
 
     @property
