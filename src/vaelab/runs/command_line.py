@@ -124,7 +124,7 @@ def _below_data_dir(overrides: Sequence[str]) -> list[str]:
     if relative := [path for path in paths if path not in absolute and not inside]:
         given = f"{next(iter(absolute))} is an absolute path, and {relative[0]} a relative one"
         raise ConfigError(f"{given}: type both as absolute paths, or data_dir={folder} and both below it")
-    below = {path: os.path.relpath(file, folder) for path, file in absolute.items()}
+    below: dict[str, str] = {path: os.path.relpath(absolute[path], folder) for path in absolute}
     names = {key: ",".join(below.get(path, path) for path in several) for key, several in named.items()}
     here = {f"{key}={typed[key]}": f"{key}={value}" for key, value in names.items()}
     return [*([] if inside else [f"data_dir={folder}"]), *(here.get(override, override) for override in overrides)]

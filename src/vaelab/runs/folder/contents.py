@@ -100,7 +100,7 @@ def check_same_data(path: Path, record: dict[str, Any] | None) -> None:
         served = "the data" if record is None else f"data={record['name']}"
         raise RunFolderError(
             f"{path} was trained on data that differ from {served} now; restore the original data, or {START_OVER}, "
-            "or beside it with name=NAME"
+            "or beside it with name=NAME (of a sweep, sweep.name=NAME)"
         )
 
 
