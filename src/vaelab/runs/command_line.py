@@ -113,7 +113,9 @@ def _below_data_dir(overrides: Sequence[str]) -> list[str]:
         ConfigError: a path is relative, and others do not lie in the folder where it starts.
     """
     typed = {key: value for key, _, value in (override.partition("=") for override in overrides)}
-    named = {key: at_home(typed[key].split(",")) for key in ("data.file", "data.labels") if key in typed}
+    named: dict[str, list[str]] = {
+        key: at_home(typed[key].split(",")) for key in ("data.file", "data.labels") if key in typed
+    }
     paths = [path for several in named.values() for path in several if path not in ("", "null", "none")]
     absolute = {path: os.path.normpath(path) for path in paths if os.path.isabs(path)}
     if not absolute or {"data_dir", f"{RUNTIME}.data_dir"} & typed.keys():
@@ -124,7 +126,7 @@ def _below_data_dir(overrides: Sequence[str]) -> list[str]:
     if relative := [path for path in paths if path not in absolute and not inside]:
         given = f"{next(iter(absolute))} is an absolute path, and {relative[0]} a relative one"
         raise ConfigError(f"{given}: type both as absolute paths, or data_dir={folder} and both below it")
-    below: dict[str, str] = {path: os.path.relpath(absolute[path], folder) for path in absolute}
+    below = {path: os.path.relpath(absolute[path], folder) for path in absolute}
     names = {key: ",".join(below.get(path, path) for path in several) for key, several in named.items()}
     here = {f"{key}={typed[key]}": f"{key}={value}" for key, value in names.items()}
     return [*([] if inside else [f"data_dir={folder}"]), *(here.get(override, override) for override in overrides)]

@@ -81,7 +81,8 @@ def complete(
 def check_finished(cfg: DictConfig, path: Path, records: dict[str, Any]) -> None:
     """Refuse the finished run in `path` if its data are others now; warn if its code is.
 
-    Data that are verified are not built. `records` keeps those of other data, for further runs of the same command.
+    Data whose class has `verified = True`, because every file is verified or installed, are not built.
+    `records` keeps those of other data, for further runs of the same command.
     """
     pixels = stored_pixels(path)
     if pixels is not None and not getattr(get_object(cfg.data._target_), "verified", False):
