@@ -11,7 +11,7 @@ from torch import Tensor
 
 PERCENT = (50, 90, 99)  # of the prior, within its contours
 POINTS = 201  # of the grid, along each axis
-TOLERANCE = 0.005  # by how much the share within a line may be wrong
+TOLERANCE = 0.01  # by how much the share within a line may be wrong
 BATCH = 2000
 
 Line = list[list[float]]  # points [z1, z2]

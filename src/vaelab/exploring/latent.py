@@ -88,7 +88,7 @@ class Latent:
 
 
 def gather(vae: VAE, data: ImageData, pictures: Pictures) -> Latent:
-    """Encode the first test examples, and look at how each dimension of z is used. Leave the global generator alone.
+    """Encode the first test examples, and look at how each dimension of z is used.
 
     Raises:
         ConfigError: z is discrete, but made neither of bits nor of choices.
@@ -98,11 +98,10 @@ def gather(vae: VAE, data: ImageData, pictures: Pictures) -> Latent:
     limits = (MOST_EXAMPLES, MOST_PIXELS // math.prod(data.event_shape), MOST_NUMBERS // vae.latent_dim)
     blocks = Blocks(min(len(split), max(1, min(limits))), BLOCK_SIZE)
     prior = vae.latent_prior()
-    with torch.random.fork_rng(devices=[]):
-        posteriors = [vae.encode(data.draw_block("test", block)) for block in blocks]
-        seed_draws("cpu", "figures", 0)
-        points = torch.cat([mean_or_sample(q) for q in posteriors])
-        drawn = prior.sample((DRAWS,))
+    posteriors = [vae.encode(data.draw_block("test", block)) for block in blocks]
+    seed_draws("cpu", "figures", 0)
+    points = torch.cat([mean_or_sample(q) for q in posteriors])
+    drawn = prior.sample((DRAWS,))
     if not (points.isfinite().all() and drawn.isfinite().all()):
         raise RunFolderError("q(z|x) or p(z) of these weights is not finite: type checkpoint=best, or train again")
     size = group_size(posteriors[0]) if vae.encoder.head.discrete else None

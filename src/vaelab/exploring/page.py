@@ -37,7 +37,7 @@ def make_page(name: str, vae: VAE, data: ImageData, subtitle: str) -> str:
     Raises:
         ConfigError: z is discrete, but made neither of bits nor of choices.
     """
-    with vae.mode(training=False), vae.fixed_prior():
+    with torch.random.fork_rng(devices=[]), vae.mode(training=False), vae.fixed_prior():
         pictures = Pictures(vae)
         latent = gather(vae, data, pictures)
         plane = plane_of(vae, latent) if latent.is_plane else None
