@@ -137,7 +137,7 @@ def test_on_a_narrow_phone_fields_stand_alike(opened: Any) -> None:
 
 def test_on_a_phone_held_sideways_pictures_leave_the_plane_free(opened: Any) -> None:
     page = opened("bernoulli, plane", viewport={"width": 740, "height": 360})
-    page.locator("#plane").evaluate("e => e.scrollIntoView({ block: 'end' })")
+    page.locator("#plane").evaluate("e => e.scrollIntoView({ block: 'center' })")
     plane, pictures = (page.locator(name).bounding_box() for name in ("#plane", ".shown"))
     assert min(plane["width"], plane["height"]) > 250
     assert pictures["x"] + pictures["width"] <= plane["x"]

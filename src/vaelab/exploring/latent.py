@@ -161,16 +161,16 @@ def controls(use: Tensor, active: Tensor, size: int | None, z: Tensor, drawn: Te
         size: as `group_size`, or None: sliders reach each z, and from the 0.1 % to the 99.9 % quantile of the prior.
         z, drawn: as `Latent.z` and `Latent.prior`.
     """
+    width = size or 1
     if size is None:
         reached = 4 * torch.cat([drawn.quantile(torch.tensor([0.001, 0.999]), 0), z])
         lows, highs = ((each / 4).tolist() for each in (reached.amin(0).floor(), reached.amax(0).ceil()))
     else:
         lows, highs = [0] * len(use), [max(1, size - 1)] * len(use)
+    positions = POSITIONS if size is None else max(2, size)
     made = [
-        Control(
-            i * (size or 1), size or 1, low, high, size is not None, *known, POSITIONS if size is None else high + 1
-        )
-        for i, (low, high, *known) in enumerate(zip(lows, highs, use.tolist(), active.tolist(), strict=True))
+        Control(i * width, width, lows[i], highs[i], size is not None, use[i].item(), bool(active[i]), positions)
+        for i in range(len(use))
     ]
     return sorted(made, key=lambda control: -control.use)
 

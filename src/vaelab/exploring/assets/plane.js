@@ -61,15 +61,16 @@ const movesOf = (page, box, visible) => {
     const nearest = page.byDistance(page.kept().z).find(visible);
     if (nearest !== undefined) page.show(nearest);
   };
-  let pressed;
+  let pressed = null;
   box.addEventListener("pointerdown", (event) => {
+    if (event.buttons !== 1) return;  // another button opens a menu
     pressed = event;
     page.move(under(event));
   });
-  box.addEventListener("pointermove", (event) => (event.buttons ? page.move : page.glimpse)(under(event)));
+  box.addEventListener("pointermove", (event) => (event.buttons === 1 ? page.move : page.glimpse)(under(event)));
   box.addEventListener("pointerleave", () => page.glimpse(null));
   box.addEventListener("click", (event) => {
-    const dragged = Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) > 4;
+    const dragged = pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) > 4;
     if (!dragged) showNearest();
   });
   const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
