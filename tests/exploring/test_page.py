@@ -53,6 +53,7 @@ def test_the_page_says_how_its_pictures_are_made(opened: Any) -> None:
     for name, words in (
         ("gaussian", "runs in this page"),
         ("conv", "along one dimension at a time"),
+        ("conv", "ConvNet"),
         ("conv, plane", "41 × 41 points"),
         ("hierarchical", "which has no mean"),
         ("bits", "most probable z"),
