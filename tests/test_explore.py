@@ -1,6 +1,7 @@
 """The command that writes the page of a run's latent: what it writes, and what it refuses."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from tests.helpers.commands import FAILURE, USAGE, assert_one_line, run_main, st
 from tests.helpers.distributions import without_mean
 from vaelab import explore
 from vaelab.data import Digits
-from vaelab.errors import ConfigError
+from vaelab.distributions import bernoullis
+from vaelab.errors import ConfigError, RunFolderError
+from vaelab.exploring import page
 from vaelab.exploring.latent import gather, group_size
 from vaelab.exploring.pictures import Pictures
 from vaelab.runs.build import build
 
 
-def content_of(page: str) -> dict[str, Any]:
+def content_of(text: str) -> dict[str, Any]:
     """Return the data of a page."""
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
     assert found
     return json.loads(found[1])
 
@@ -30,20 +33,22 @@ def test_the_page_is_written_into_the_run_folder(copied: Path) -> None:
     before = status(copied)
     outcome = run_main(explore.main, copied.parent, f"run_dir={copied.name}")
     assert f"written: {copied.name}/explore.html" in outcome.out
-    page = (copied / "explore.html").read_text()
-    content = content_of(page)
-    assert content["plane"]["contours"]
+    text = (copied / "explore.html").read_text()
+    content = content_of(text)
+    assert set(content["plane"]["contours"]) == {"50", "90", "99"}
+    assert set(content["controls"][0]) == {"first", "size", "low", "high", "whole", "positions"}
     assert content["program"]["steps"]
     assert len(content["labels"]) == 179  # the test split of the digits
-    assert copied.name in page
+    for words in (copied.name, 'aria-label="Dimensions of z"', "one binarised draw", "The lines hold 50 %, 90 %, 99 %"):
+        assert words in text
     assert status(copied) == before
 
 
 def test_the_page_names_no_other_file(copied: Path) -> None:
-    run_main(explore.main, copied.parent, f"run_dir={copied.name}", "out=mine.html", "checkpoint=best")
-    page = (copied.parent / "mine.html").read_text()
+    run_main(explore.main, copied.parent, f"run_dir={copied.name}", "out=new/mine.html", "checkpoint=best")
+    text = (copied.parent / "new/mine.html").read_text()
     assert not (copied / "explore.html").exists()
-    assert not re.search(r"https?://|\b(src|href)=\"(?!data:)|@import|url\(|fetch\(|XMLHttp|WebSocket", page)
+    assert not re.search(r"https?://|\b(src|href)=\"(?!data:)|@import|url\(|fetch\(|XMLHttp|WebSocket", text)
 
 
 def test_a_planted_link_is_not_followed(copied: Path) -> None:
@@ -59,9 +64,9 @@ def test_a_planted_link_is_not_followed(copied: Path) -> None:
 def test_a_hostile_name_is_escaped(copied: Path) -> None:
     hostile = copied.rename(copied.with_name("<script>alert(1)<!--"))
     run_main(explore.main, hostile.parent, f"run_dir='{hostile.name}'")
-    page = (hostile / "explore.html").read_text()
-    assert "<script>alert" not in page
-    assert "&lt;script&gt;alert(1)&lt;!--" in page
+    text = (hostile / "explore.html").read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;!--" in text
 
 
 @pytest.mark.parametrize(
@@ -70,10 +75,21 @@ def test_a_hostile_name_is_escaped(copied: Path) -> None:
         ("run_dir=nowhere", FAILURE, ("nowhere", "not a run folder")),
         ("run_dir=run checkpoint=first", USAGE, ("checkpoint", "last or best")),
         ("", USAGE, ("run_dir is missing", "run_dir=")),
+        ("run_dir=nowhere out=.", USAGE, ("out must be a file", "out=latent.html")),
     ],
 )
 def test_a_bad_line_is_refused_in_one_line(line: str, code: int, words: tuple[str, ...], tmp_path: Path) -> None:
     assert_one_line(run_main(explore.main, tmp_path, *line.split(), code=code), *words)
+
+
+def test_an_impossible_file_is_refused_before_the_work(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "make_page", pytest.fail)
+    (copied.parent / "taken").touch()
+    for out in ("taken/mine.html", "logs/runs"):
+        (copied.parent / "logs/runs").mkdir(parents=True, exist_ok=True)
+        outcome = run_main(explore.main, copied.parent, f"run_dir={copied.name}", f"out={out}", code=None)
+        assert_one_line(outcome, out.split("/")[0])
+        assert outcome.code
 
 
 def test_a_strangers_class_is_refused(copied: Path) -> None:
@@ -123,6 +139,46 @@ def test_a_discrete_z_has_a_control_for_each_choice(composed: Any) -> None:
     _, _, latent = latent_of(composed, "encoder=relaxed_bernoulli", "prior=bernoulli", "latent_dim=4")
     assert {(c.size, c.low, c.high, c.positions) for c in latent.controls} == {(1, 0, 1, 2)}
     assert latent.z.unique().tolist() == [0, 1]
+
+
+def test_the_mean_of_a_bit_decides_whether_it_is_active(composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = ("encoder=relaxed_bernoulli", "prior=bernoulli", "latent_dim=2")
+    vae, data, _ = latent_of(composed, *bits)
+    means = torch.tensor([[0.51, 0.6], [0.49, 0.99]])  # the first ones differ more if rounded
+
+    def encode(x: Tensor) -> torch.distributions.Distribution:
+        return bernoullis(means.repeat(len(x), 1)[: len(x)].logit(), 1, relaxed=False)
+
+    monkeypatch.setattr(vae, "encode", encode)
+    latent = gather(vae, data, Pictures(vae))
+    assert {control.first: control.active for control in latent.controls} == {0: False, 1: True}
+    assert latent.z[:2].tolist() == [[1, 1], [0, 1]]
+
+
+def test_weights_that_are_not_finite_are_refused(composed: Any) -> None:
+    vae, data, _ = latent_of(composed, "latent_dim=2")
+    with torch.no_grad():
+        vae.encoder.head.loc.linear.bias.fill_(math.nan)
+        with pytest.raises(RunFolderError, match="not finite: type checkpoint=best"):
+            gather(vae, data, Pictures(vae))
+
+
+def test_a_page_leaves_data_and_the_generator_alone(composed: Any) -> None:
+    vae, data, _ = latent_of(composed, "latent_dim=2")
+    tested, state = data.tested, torch.get_rng_state()
+    page.make_page("a run", vae, data, "")
+    assert data.tested is tested
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_program_is_compared_at_the_ends_of_sliders(composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, data, latent = latent_of(composed, "latent_dim=5")
+    compared = []
+    monkeypatch.setattr(Pictures, "program", lambda self, z: compared.append(z) or (None, "no reason"))
+    page.make_page("a run", vae, data, "")
+    for control in latent.controls:
+        assert {control.low, control.high} <= set(compared[0][:, control.first].tolist())
+    assert len(page.corners(latent).unique(dim=0)) == 16
 
 
 def test_other_discrete_latents_are_refused() -> None:

@@ -121,7 +121,7 @@ def test_what_no_page_can_run_is_refused(name: str) -> None:
         translate(REFUSED[name], torch.randn(1, LATENT))
 
 
-def test_a_convolution_is_refused() -> None:
+def test_a_refusal_names_the_outermost_operation() -> None:
     decoder = conditional("decoder", "bernoulli", (LATENT,), (1, 8, 8), "conv").eval()
-    with pytest.raises(NotTranslatedError):
+    with pytest.raises(NotTranslatedError, match=r"^upsample_nearest2d$"):
         translate(mean_of(decoder), torch.randn(1, LATENT))

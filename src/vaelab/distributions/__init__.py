@@ -8,7 +8,15 @@ from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
 from vaelab.distributions.discrete_latents import bernoullis, categoricals
 from vaelab.distributions.flow import Flow
-from vaelab.distributions.joint import different_domains, domain, draw, mean_or_sample, sample, sample_and_log_prob
+from vaelab.distributions.joint import (
+    different_domains,
+    domain,
+    draw,
+    mean_if_any,
+    mean_or_sample,
+    sample,
+    sample_and_log_prob,
+)
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
 from vaelab.distributions.log_scales import bounded_log_scale
@@ -49,6 +57,7 @@ __all__ = [
     "different_domains",
     "domain",
     "draw",
+    "mean_if_any",
     "mean_or_sample",
     "sample",
     "sample_and_log_prob",

@@ -58,10 +58,16 @@ def sample(q: td.Distribution, sample_shape: Sequence[int] = ()) -> Tensor:
 
 def mean_or_sample(p: td.Distribution) -> Tensor:
     """Return the mean of p, `[*batch, *event_shape]`, or one sample if p has no mean (a flow has none)."""
+    mean = mean_if_any(p)
+    return p.sample() if mean is None else mean
+
+
+def mean_if_any(p: td.Distribution) -> Tensor | None:
+    """Return the mean of p, `[*batch, *event_shape]`, or None if p has no mean (a flow has none)."""
     try:
         return p.mean
     except NotImplementedError:
-        return p.sample()
+        return None
 
 
 def different_domains(q: td.Distribution, p: td.Distribution) -> tuple[constraints.Constraint, ...]:

@@ -36,14 +36,18 @@ def image_grids(images: Mapping[str, Float[Tensor, "n channels height width"]], 
 
 def tiled(images: Float[Tensor, "n channels height width"], columns: int) -> NDArray[np.floating]:
     """Tile images row by row, on a scale from 0 to 1: 1 channel is grey, 3 are RGB, others are averaged to grey."""
-    if images.shape[1] not in (1, 3):
-        images = images.mean(1, keepdim=True)
+    images = grey_or_rgb(images)
     n, channels, height, width = images.shape
     rows = -(-n // columns)
     padded = torch.zeros(rows * columns, channels, height, width)
     padded[:n] = images.cpu()
     tiles = padded.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
     return tiles.reshape(rows * height, columns * width, channels).numpy()
+
+
+def grey_or_rgb(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
+    """Return images of 1 or 3 channels as they are, and average the channels of others to 1."""
+    return images if images.shape[1] in (1, 3) else images.mean(1, keepdim=True)
 
 
 @torch.no_grad()

@@ -3,29 +3,26 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.distributions as td
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import constraints
 
 from vaelab.data import ImageData
-from vaelab.data.base import Tested
-from vaelab.distributions import domain, mean_or_sample
+from vaelab.data.base import BLOCK_SIZE
+from vaelab.data.batches import Blocks
+from vaelab.distributions import domain, mean_if_any, mean_or_sample
 from vaelab.distributions.discrete_latents import InGroups
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, RunFolderError
 from vaelab.evaluation.latent_usage import ACTIVE
-from vaelab.exploring.pictures import Pictures, Tiles, as_bytes, has_mean, on_screen
+from vaelab.exploring.pictures import Pictures, Tiles, as_bytes, on_screen
 from vaelab.objectives import kl_per_dimension
 from vaelab.randomness import seed_draws
 from vaelab.vae import VAE
 
 MOST_EXAMPLES, MOST_PIXELS, MOST_NUMBERS = 2000, 1_600_000, 200_000  # of all examples together
 TRIED = 16  # examples in which a dimension is moved, to see what it does
-SEEN = 0.1  # grey levels: the mean change of a picture below which a dimension counts as inactive
-MASSES = (0.5, 0.9, 0.99)  # of the prior, within its contours
+SEEN = 0.1  # grey levels: a dimension that changes pictures by less, on average, is inactive
 DRAWS = 4000  # from the prior
 POSITIONS = 101  # of a slider over real numbers
 
@@ -39,7 +36,7 @@ class Control:
         low, high: the range of a real number or of a bit; the first and the last member of a group.
         whole: whether it has whole numbers only.
         use: the KL of the dimension in nats, or, where it has none, the grey levels by which it changes pictures.
-        active: whether it does anything.
+        active: whether the page shows it at once: it does something, or no dimension does.
         positions: how many values a slider has.
     """
 
@@ -85,11 +82,6 @@ class Latent:
     is_plane: bool
 
     @property
-    def active(self) -> list[Control]:
-        """Return the controls of active dimensions, or all if none is."""
-        return [control for control in self.controls if control.active] or self.controls
-
-    @property
     def is_discrete(self) -> bool:
         """Return whether z is discrete."""
         return self.controls[0].whole
@@ -100,33 +92,37 @@ def gather(vae: VAE, data: ImageData, pictures: Pictures) -> Latent:
 
     Raises:
         ConfigError: z is discrete, but made neither of bits nor of choices.
+        RunFolderError: q(z|x) or the prior is not finite.
     """
     split = data.split["test"]
     limits = (MOST_EXAMPLES, MOST_PIXELS // math.prod(data.event_shape), MOST_NUMBERS // vae.latent_dim)
-    data.tested = Tested("test", limit=max(1, min(limits)))
-    posteriors = [vae.encode(data.draw_block("test", block)) for block in data.tested_blocks()]
-    seed_draws("cpu", "figures", 0)
-    z = torch.cat([mean_or_sample(q) for q in posteriors])
-    size = group_size(posteriors[0]) if vae.encoder.head.discrete else None
-    if size is not None:
-        groups = z.unflatten(-1, (-1, size))
-        z = groups.round() if size == 1 else torch.zeros_like(groups).scatter(-1, groups.argmax(-1, keepdim=True), 1)
-        z = z.flatten(-2)
+    blocks = Blocks(min(len(split), max(1, min(limits))), BLOCK_SIZE)
     prior = vae.latent_prior()
-    kl = [kl_per_dimension(q, prior) for q in posteriors]
-    known = [each for each in kl if each is not None]
-    images = torch.from_numpy(split.images[: len(z)]) / (data.num_levels - 1)
+    posteriors = [vae.encode(data.draw_block("test", block)) for block in blocks]
+    seed_draws("cpu", "figures", 0)
+    points = torch.cat([mean_or_sample(q) for q in posteriors])
     drawn = prior.sample((DRAWS,))
-    have_means = has_mean(posteriors[0])
-    use = torch.cat(known).mean(0) if len(known) == len(kl) else None
+    if not (points.isfinite().all() and drawn.isfinite().all()):
+        raise RunFolderError("q(z|x) or p(z) of these weights is not finite: type checkpoint=best, or train again")
+    size = group_size(posteriors[0]) if vae.encoder.head.discrete else None
+    z = points if size is None else most_probable(points, size)
+    have_means = mean_if_any(posteriors[0]) is not None
+    known = [kl for kl in (kl_per_dimension(q, prior) for q in posteriors) if kl is not None]
+    if known:
+        use = in_groups(torch.cat(known).mean(0), size)
+        active = (in_groups(points.var(0, correction=0), size) if have_means else use) > ACTIVE
+    else:
+        use = effects(pictures, z[:TRIED], size or 1)
+        active = use > SEEN
+    images = torch.from_numpy(split.images[: len(z)]) / (data.num_levels - 1)
     return Latent(
         z=z,
         labels=None if split.labels is None else split.labels[: len(z)].tolist(),
         tiles=as_bytes(on_screen(images)),
         total=len(split),
-        controls=controls(pictures, z, drawn, size, use, have_means),
+        controls=controls(use, active if active.any() else ~active, size, z, drawn),
         have_means=have_means,
-        have_kl=use is not None,
+        have_kl=bool(known),
         prior=drawn,
         is_plane=vae.latent_dim == 2 and size is None,
     )
@@ -144,45 +140,46 @@ def group_size(q: td.Distribution) -> int:
     return 1
 
 
-def controls(
-    pictures: Pictures, z: Tensor, drawn: Tensor, size: int | None, kl: Tensor | None, have_means: bool
-) -> list[Control]:
-    """Return the controls of z, the most used one first; see `Control` and `Latent`."""
-    found = []
-    reach = torch.cat([drawn.quantile(torch.tensor([0.001, 0.999]), 0), z])
-    for first in range(0, z.shape[1], size or 1):
-        dims = slice(first, first + (size or 1))
-        if kl is None:
-            use = effect(pictures, z[:TRIED], dims)
-            active = use > SEEN
-        else:
-            use = kl[dims].sum().item()
-            active = z[:, dims].var(0, correction=0).sum().item() > ACTIVE if have_means else use > ACTIVE
-        if size is None:
-            low, high = (
-                math.floor(reach[:, first].min().item() * 4) / 4,
-                math.ceil(reach[:, first].max().item() * 4) / 4,
-            )
-        else:
-            low, high = 0, max(1, size - 1)
-        positions = POSITIONS if size is None else int(high) + 1
-        found.append(Control(first, size or 1, low, high, size is not None, use, active, positions))
-    return sorted(found, key=lambda control: -control.use)
+def in_groups(values: Tensor, size: int | None) -> Tensor:
+    """Return the sums of values of dimensions over each group."""
+    return values.unflatten(0, (-1, size or 1)).sum(1)
 
 
-def effect(pictures: Pictures, z: Tensor, dims: slice) -> float:
-    """Return by how many grey levels a picture changes, on average, if dimensions get another example's values."""
-    moved = z.clone()
-    moved[:, dims] = z[:, dims].roll(1, 0)
-    return (pictures(moved) - pictures(z)).abs().mean().item()
+def most_probable(means: Tensor, size: int) -> Tensor:
+    """Return the most probable z, given the means of bits, or of one-hot vectors of some size."""
+    if size == 1:
+        return means.round()
+    groups = means.unflatten(-1, (-1, size))
+    return torch.zeros_like(groups).scatter(-1, groups.argmax(-1, keepdim=True), 1).flatten(-2)
 
 
-def contours(prior: td.Distribution, drawn: Tensor, low: float, high: float) -> list[list[list[list[float]]]]:
-    """Return, for each of `MASSES`, the lines around the densest region of a plane that has this mass of the prior."""
-    axis = torch.linspace(low, high, 81)
-    density = prior.log_prob(torch.cartesian_prod(axis, axis)).view(81, 81).T.numpy()
-    levels = np.quantile(prior.log_prob(drawn).numpy(), [1 - mass for mass in MASSES])
-    order = np.argsort(levels)
-    drawn_lines = Figure().subplots().contour(axis, axis, density, levels=levels[order])
-    lines: list[list[NDArray[np.floating]]] = [drawn_lines.allsegs[i] for i in np.argsort(order)]
-    return [[line.round(2).tolist() for line in of_mass] for of_mass in lines]
+def controls(use: Tensor, active: Tensor, size: int | None, z: Tensor, drawn: Tensor) -> list[Control]:
+    """Return a control for each entry of `use`, the most used one first.
+
+    Args:
+        use, active: as in `Control`.
+        size: as `group_size`, or None: sliders reach each z, and from the 0.1 % to the 99.9 % quantile of the prior.
+        z, drawn: as `Latent.z` and `Latent.prior`.
+    """
+    width = size or 1
+    if size is None:
+        reached = 4 * torch.cat([drawn.quantile(torch.tensor([0.001, 0.999]), 0), z])
+        lows, highs = ((each / 4).tolist() for each in (reached.amin(0).floor(), reached.amax(0).ceil()))
+    else:
+        lows, highs = [0] * len(use), [max(1, size - 1)] * len(use)
+    positions = POSITIONS if size is None else max(2, size)
+    made = [
+        Control(i * width, width, lows[i], highs[i], size is not None, use[i].item(), bool(active[i]), positions)
+        for i in range(len(use))
+    ]
+    return sorted(made, key=lambda control: -control.use)
+
+
+def effects(pictures: Pictures, z: Tensor, size: int) -> Tensor:
+    """Return by how many grey levels a picture changes, on average, if each group gets another example's values."""
+    still, found = pictures(z), []
+    for first in range(0, z.shape[1], size):
+        moved = z.clone()
+        moved[:, first : first + size] = z[:, first : first + size].roll(1, 0)
+        found.append((pictures(moved) - still).abs().mean())
+    return torch.stack(found)

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vaelab.data import ImageData
-from vaelab.exploring.latent import Latent, contours, gather
+from vaelab.exploring.contours import contours
+from vaelab.exploring.latent import Latent, gather
 from vaelab.exploring.pictures import Pictures, sprite
 from vaelab.exploring.program import ELEMENTWISE, REDUCTIONS
 from vaelab.exploring.sheets import make_sheets, various
 from vaelab.reporting.template import environment
 from vaelab.vae import VAE
 
-CHECKED = 16  # examples, and as many samples from the prior, at which the page's pictures are compared with PyTorch's
+CHECKED = 16  # examples, samples from the prior, and corners, where the page's pictures are compared with PyTorch's
 STRIP = 10  # examples in the strip
+MOVING = ("first", "size", "low", "high", "whole", "positions")  # what `explore.js` reads of a control
+NOISE = {"binary": "binarised", "unit": "dequantised"}  # how stored images become the pixels that the model sees
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -33,18 +37,19 @@ def make_page(name: str, vae: VAE, data: ImageData, subtitle: str) -> str:
     Raises:
         ConfigError: z is discrete, but made neither of bits nor of choices.
     """
-    with vae.mode(training=False), vae.fixed_prior():
+    with torch.random.fork_rng(devices=[]), vae.mode(training=False), vae.fixed_prior():
         pictures = Pictures(vae)
         latent = gather(vae, data, pictures)
-        program, refusal = pictures.program(torch.cat([latent.z[:CHECKED], latent.prior[:CHECKED]]))
         plane = plane_of(vae, latent) if latent.is_plane else None
+        checked = torch.cat([latent.z[:CHECKED], latent.prior[:CHECKED], corners(latent)])
+        program, refusal = pictures.program(checked)
         sheets = None if program else make_sheets(pictures, latent)
     controls = sheets.controls if sheets else latent.controls
     bases = sheets.bases if sheets else list(range(len(latent.z)))
     content = {
         "shape": latent.tiles.shape[1:],
         "latentDim": vae.latent_dim,
-        "controls": [vars(control) for control in controls],
+        "controls": [{key: getattr(control, key) for key in MOVING} for control in controls],
         "z": base64.b64encode(latent.z.float().numpy().tobytes()).decode(),
         "labels": latent.labels,
         "examples": sprite(latent.tiles),
@@ -54,10 +59,30 @@ def make_page(name: str, vae: VAE, data: ImageData, subtitle: str) -> str:
         "program": program.written() if program else None,
         "sheets": sheets.written() if sheets else None,
     }
-    told = {"name": name, "subtitle": subtitle, "refusal": refusal, "nonce": secrets.token_urlsafe()}
-    told |= {"operations": ELEMENTWISE, "reductions": REDUCTIONS, "are_means": pictures.are_means}
-    template = environment(ASSETS).get_template("explore.html.jinja")
-    return template.render(told, latent=latent, controls=controls, sheets=sheets, content=content)
+    return (
+        environment(ASSETS)
+        .get_template("explore.html.jinja")
+        .render(
+            {"name": name, "subtitle": subtitle, "refusal": refusal, "nonce": secrets.token_urlsafe()},
+            operations=ELEMENTWISE,
+            reductions=REDUCTIONS,
+            are_means=pictures.are_means,
+            noise=None if data.is_binary else NOISE.get(data.pixels or ""),
+            latent=latent,
+            controls=controls,
+            sheets=sheets,
+            content=content,
+        )
+    )
+
+
+def corners(latent: Latent) -> Tensor:
+    """Return z of real numbers where each slider is at an end: the 4 first dimensions in all ways, others as these."""
+    if latent.is_discrete:
+        return latent.z[:0]
+    ends = torch.tensor([(c.low, c.high) for c in sorted(latent.controls, key=lambda control: control.first)])
+    high = torch.arange(CHECKED)[:, None] >> torch.arange(len(ends)) % 4 & 1
+    return torch.where(high == 1, ends[:, 1], ends[:, 0])
 
 
 def plane_of(vae: VAE, latent: Latent) -> dict[str, Any]:
@@ -66,4 +91,4 @@ def plane_of(vae: VAE, latent: Latent) -> dict[str, Any]:
     for control in latent.controls:
         control.low, control.high = low, high
     latent.controls.sort(key=lambda control: control.first)
-    return {"low": low, "high": high, "contours": contours(vae.latent_prior(), latent.prior, low, high)}
+    return {"low": low, "high": high, "contours": contours(vae.latent_prior(), latent.prior, high - low)}

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import torch
-import torch.distributions as td
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vaelab.distributions import mean_or_sample
+from vaelab.distributions import mean_if_any, mean_or_sample
+from vaelab.evaluation.figures import grey_or_rgb, tiled
 from vaelab.exploring.program import Program
 from vaelab.exploring.recorder import NotTranslatedError, translate
 from vaelab.randomness import seed_draws
@@ -32,7 +32,7 @@ class Pictures:
 
     def __init__(self, vae: VAE) -> None:
         self.vae = vae
-        self.are_means = has_mean(vae.decode(vae.latent_prior().sample((1,))))
+        self.are_means = mean_if_any(vae.decode(vae.latent_prior().sample((1,)))) is not None
 
     def __call__(self, z: Tensor) -> Tensor:
         return torch.cat([self.drawn(each) for each in z.split(BATCH if self.are_means else 1)])
@@ -56,7 +56,11 @@ class Pictures:
         try:
             exact = translate(self, z[:1])
         except NotTranslatedError as error:
-            return None, f"it needs the operation “{error}” of PyTorch, which the page lacks"
+            network = type(self.vae.decoder.network).__name__
+            return (
+                None,
+                f"its network, {network}, or its head needs the operation “{error}” of PyTorch, which the page lacks",
+            )
         expected = self(z).flatten(1).numpy()
         for program in (exact.halved(), exact):
             if program.num_bytes > MOST_BYTES:
@@ -72,19 +76,9 @@ class Pictures:
         )
 
 
-def has_mean(p: td.Distribution) -> bool:
-    """Return whether a distribution has a mean."""
-    try:
-        return p.mean is not None
-    except NotImplementedError:
-        return False
-
-
 def on_screen(images: Tensor) -> Tensor:
     """Return images `[n, channels, height, width]` between 0 and 1 on the scale of the screen, with channels last."""
-    if images.shape[-3] not in (1, 3):
-        images = images.mean(-3, keepdim=True)
-    return images.movedim(-3, -1) * WHITE
+    return grey_or_rgb(images).movedim(1, -1) * WHITE
 
 
 def as_bytes(pictures: Tensor) -> Tiles:
@@ -96,11 +90,7 @@ def sprite(tiles: Tiles) -> dict[str, int | str]:
     """Return tiles as one PNG, row by row: its data URI, and how many columns it has."""
     n, height, width, channels = tiles.shape
     columns = math.ceil(math.sqrt(n * height / width))
-    rows = -(-n // columns)
-    padded = np.zeros((rows * columns, height, width, channels), np.uint8)
-    padded[:n] = tiles
-    whole = padded.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    whole = whole.reshape(rows * height, columns * width, channels)
+    whole = tiled(torch.from_numpy(tiles).float().movedim(-1, 1), columns).astype(np.uint8)
     out = io.BytesIO()
     Image.fromarray(whole[..., 0] if channels == 1 else whole).save(out, "PNG", optimize=True)
     return {"uri": f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}", "columns": columns}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-# each operation on numbers a, b, c of the same place: for NumPy, and for the page
+# operations on elements a, b, c at the same index: as a function of NumPy, and as JavaScript
 ELEMENTWISE: dict[str, tuple[Callable[..., Any], str]] = {
     "add": (np.add, "a + b"),
     "sub": (np.subtract, "a - b"),
@@ -43,16 +43,14 @@ ELEMENTWISE: dict[str, tuple[Callable[..., Any], str]] = {
     "relu": (lambda a: np.maximum(a, 0), "Math.max(a, 0)"),
     "erf": (erf, "erf(a)"),
 }
-REDUCTIONS: dict[str, tuple[Callable[..., Any], str]] = {  # the same, of consecutive numbers x
+REDUCTIONS: dict[str, tuple[Callable[..., Any], str]] = {  # of an array x to one number
     "sum": (np.sum, "x.reduce((a, b) => a + b)"),
     "amax": (np.max, "Math.max(...x)"),
 }
 LEAST_HALF = 1000  # numbers of a matrix that is written in half precision; smaller arrays are not worth it
 
 Array = NDArray[np.floating]
-Step = tuple[
-    str, list[int], int
-]  # a name, the numbers of its inputs among the values, and the length of what it adds up
+Step = tuple[str, list[int], int]  # a name, its inputs as indices of values, and how many numbers a reduction reduces
 
 
 @dataclass
@@ -62,9 +60,9 @@ class Program:
     Args:
         constants: flat arrays; matrices are `[inputs, outputs]`.
         steps: `linear` multiplies a vector with a matrix and adds a vector; `take` picks numbers out of its inputs, by
-            the indices that its last input holds; `REDUCTIONS` join consecutive numbers; others are `ELEMENTWISE`, and
-            repeat shorter inputs.
-        result: the number of the value that is the result.
+            the indices that its last input holds; `REDUCTIONS` reduce each so many neighbours to one number;
+            others are `ELEMENTWISE`, and repeat shorter inputs.
+        result: the index of the value that is the result.
     """
 
     constants: list[Array]

@@ -78,10 +78,13 @@ class Recorder(TorchDispatchMode):
         if name in ("addmm", "mm") and not kwargs:
             return self.linear(func(*args), *args)
         decompose = OURS.get(name) or decomposition_table.get(func)
-        if decompose is not None:
+        if decompose is None:
+            raise NotTranslatedError(name)
+        try:
             with self:
                 return decompose(*args, **kwargs)
-        raise NotTranslatedError(name)
+        except NotTranslatedError:  # name the operation that the author of the model knows, not a part of it
+            raise NotTranslatedError(name) from None
 
     def number(self, value: Tensor | float) -> int:
         """Return the number of a node, for a constant a new one."""
@@ -140,7 +143,7 @@ class Recorder(TorchDispatchMode):
         return self.named(result, self.step(name, inputs))
 
     def reduced(self, name: str, result: Tensor, value: Tensor, dims: Any = (), *_: Any) -> Tensor:
-        """Record a reduction: move the dimensions that it is over to the end, so that what it joins is consecutive."""
+        """Record a reduction. Move the reduced dimensions to the end first, because the page reduces neighbours."""
         over = [dim % value.dim() for dim in ([dims] if isinstance(dims, int) else dims or range(value.dim()))]
         order = [dim for dim in range(value.dim()) if dim not in over] + over
         moved = self.picked([value], torch.arange(value.numel()).view(value.shape).permute(order))

@@ -14,7 +14,8 @@ MOST_PIXELS = 3_000_000  # of all pictures together
 MOST_POINTS = 41  # along each axis of a plane
 POSITIONS = 15  # along each dimension of real numbers
 FRAMES = 8  # steps from one example to another
-MOST_BASES, MOST_CONTROLS = 10, 24
+LEAST_POSITIONS = 5
+MOST_BASES, ENOUGH_BASES, MOST_CONTROLS = 10, 6, 24
 
 
 @dataclass
@@ -63,17 +64,41 @@ def make_sheets(pictures: Pictures, latent: Latent) -> Sheets:
         return Sheets(
             [on_sheet(control, points) for control in latent.controls], list(range(len(latent.z))), points, picture
         )
-    controls = [on_sheet(control, POSITIONS) for control in latent.active[:MOST_CONTROLS]]
-    block = 1 + sum(control.positions for control in controls)
     between = 0 if latent.is_discrete else FRAMES - 1
-    fitting = [b for b in range(2, MOST_BASES + 1) if b * block + b * (b - 1) // 2 * between <= room]
-    bases = various(latent, max(fitting, default=1))
+    controls, count = layout([control for control in latent.controls if control.active], between, room)
+    bases = various(latent, count)
     rows = [torch.cat([z[None], *(moved(z, control) for control in controls)]) for z in latent.z[bases]]
     if between:
         t = torch.linspace(0, 1, FRAMES + 1)[1:-1, None]
         ends = [(a, b) for i, a in enumerate(bases) for b in bases[i + 1 :]]
         rows += [latent.z[a] + t * (latent.z[b] - latent.z[a]) for a, b in ends]
     return Sheets(controls, bases, 0, sprite(pictures.tiles(torch.cat(rows))))
+
+
+def layout(controls: list[Control], between: int, room: int) -> tuple[list[Control], int]:
+    """Return the controls of each block, and the number of blocks, where `room` is the most pictures of all.
+
+    Give up positions, then the least used controls, before examples, until `ENOUGH_BASES` fit.
+
+    Args:
+        controls: the active ones.
+        between: how many pictures there are between two examples.
+        room: the most pictures.
+    """
+
+    def fitting(controls: list[Control]) -> int:
+        block = 1 + sum(control.positions for control in controls)
+        counts = range(2, MOST_BASES + 1)
+        return max([n for n in counts if n * block + n * (n - 1) // 2 * between <= room], default=1)
+
+    chosen = controls[:MOST_CONTROLS]
+    for positions in range(POSITIONS, LEAST_POSITIONS - 1, -1):
+        chosen = [on_sheet(control, positions) for control in controls[:MOST_CONTROLS]]
+        if fitting(chosen) >= ENOUGH_BASES:
+            break
+    while len(chosen) > 1 and fitting(chosen) < ENOUGH_BASES:
+        chosen.pop()
+    return chosen, fitting(chosen)
 
 
 def various(latent: Latent, count: int) -> list[int]:
