@@ -53,6 +53,8 @@ class ImageData(LightningDataModule):
     Attributes:
         name: name of the data set in records, a class attribute.
         num_levels: how many values a stored pixel can have, also a class attribute.
+        verified: whether every `data_dir` gives the same data, because files are verified or installed; also a class
+            attribute. A finished run compares other data with its record.
         event_shape: shape of one image, `[channels, height, width]`.
         split: the images of each split as bytes, with their labels.
         tested: what the trainer tests.
@@ -63,6 +65,7 @@ class ImageData(LightningDataModule):
     """
 
     num_levels = 256
+    verified = False
 
     seed: int = 0
     binarize: Literal["dynamic", "threshold", "fixed"] = "dynamic"
