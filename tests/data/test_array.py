@@ -308,7 +308,7 @@ def test_a_run_is_the_same_wherever_its_array_lies(run_fast: Run, run_evaluate: 
         np.save(tmp_path / folder / "labels.npy", np.arange(40) % 2)
     line = ("data=array", "data.file=mine.npy", "data.labels=labels.npy")
     first = run_fast(*line, "data_dir=one", figures=True)
-    assert first.path.name.startswith("array-bernoulli-")
+    assert first.path.name.startswith("array-mine-bernoulli-")
     shutil.rmtree(tmp_path / "one")
     assert "finished before" in run_fast(*line, f"data_dir={tmp_path / 'two'}", figures=True).out
     for name in ("config.yaml", "record.json"):

@@ -98,11 +98,11 @@ def test_ctrl_c_is_one_signal_to_each_process(tmp_path: Path) -> None:
     (tmp_path / "mark").unlink()  # which lets the step go on
     _, err = process.communicate(timeout=600)
     assert process.returncode == 130, err
+    path, name = only_run(tmp_path), "SIGINT" if "SIGINT" in err else "SIGTERM"
     assert err.splitlines() == [
-        f"vaelab: {name}: stopping after this step, with a checkpoint; Ctrl-C stops at once"
-        for name in ("SIGINT" if "SIGINT" in err else "SIGTERM",)
+        f"vaelab: {name}: stopping after this step, with a checkpoint; Ctrl-C stops at once",
+        f"vaelab: stopped after step 25: type the same command again, and {path.relative_to(tmp_path)} goes on",
     ]
-    path = only_run(tmp_path)
     assert status(path)["state"] == "interrupted"
     assert steps_in(path) == 25  # the end of the chunk, inside an epoch
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -43,21 +43,27 @@ def check_keys(config: str, cfg: DictConfig, found: dict[str, Any]) -> None:
 
 @dataclass
 class Known:
-    """What `conf/` has for a command line: values by their dotted keys, and the groups of choices."""
+    """What `conf/` has for a command line.
+
+    Attributes:
+        values: the values of the chosen files by their dotted keys.
+        groups: the groups of choices, with what is chosen of each.
+    """
 
     values: Flat
-    groups: Sequence[str]
+    groups: Mapping[str, str | None]
 
     @classmethod
     def of(cls, config: str, choices: Mapping[Any, Any]) -> "Known":
         """Read the files of `conf/` that are chosen."""
-        values, groups = dict(of_file(Path(CONF, f"{config}.yaml"))), []
+        values, groups = dict(of_file(Path(CONF, f"{config}.yaml"))), {}
         for chosen, choice in choices.items():
             group, _, package = str(chosen).partition("@")
             file = Path(CONF, group, f"{choice}.yaml")
-            groups.append(package or group.replace("/", "."))
+            node = package or group.replace("/", ".")
+            groups[node] = choice
             if file.exists() and not is_global(file):
-                values |= {f"{groups[-1]}.{key}": value for key, value in of_file(file).items()}
+                values |= {f"{node}.{key}": value for key, value in of_file(file).items()}
         return cls(values, groups)
 
     def below(self, prefix: str) -> set[str]:
@@ -65,20 +71,20 @@ class Known:
         keys = [*self.values, *self.groups]
         return {key.removeprefix(prefix).partition(".")[0] for key in keys if key.startswith(prefix)}
 
-    def is_not_chosen(self, key: str) -> bool:
-        """Return whether a key is a group of `conf/` without a choice."""
-        return key in self.groups and not self.below(f"{key}.") and Path(CONF, key.replace(".", "/")).is_dir()
-
     def unread(self, node: Mapping[str, Any], prefix: str = "") -> Unread:
         """Yield each key below a node without a class that nothing reads, and the names that are read there."""
         names = self.below(prefix)
         parts = {name for name in names if f"{prefix}{name}._target_" in self.values}
         of_parts = prefix and names == parts  # the user may add others, such as callbacks
+        of_own_file = prefix and not names  # a choice that is not in `conf/`
         for name, value in node.items():
             key = f"{prefix}{name}"
+            not_chosen = key in self.groups and self.groups[key] is None
             if isinstance(value, Mapping) and "_target_" in value and (name in names or of_parts):
                 yield from self.wrong_below(value, f"{key}.")
-            elif isinstance(value, Mapping) and value and (of_parts or self.is_not_chosen(key)):
+            elif of_own_file:
+                continue
+            elif isinstance(value, Mapping) and value and (of_parts or not_chosen):
                 there = ", ".join(sorted(file.stem for file in Path(CONF, key.replace(".", "/")).glob("*.yaml")))
                 needed = f"a class: also type +{key}._target_=" if of_parts else f"a choice: also type {key}= ({there})"
                 raise ConfigError(f"{short_key(key)}.{next(iter(value))} needs {needed}")
@@ -100,7 +106,7 @@ class Known:
             for name, value in node.items():
                 check_kind_of_value(prefix + name, value, self.values.get(prefix + name))
             yield from self.wrong_arguments(target, node, prefix)
-        elif unknown := dict(Known({}, ()).wrong_arguments(target, node, prefix)):
+        elif unknown := dict(Known({}, {}).wrong_arguments(target, node, prefix)):
             names, taken = [short_key(key) for key in unknown], ", ".join(next(iter(unknown.values())))
             raise ConfigError(
                 f"{target} has no argument for {', '.join(names)}: leave out what you typed of these, or remove what a "
