@@ -16,6 +16,7 @@ from vaelab.distributions.joint import (
     mean_or_sample,
     sample,
     sample_and_log_prob,
+    scale_is_lost,
 )
 from vaelab.distributions.laplace import Laplace
 from vaelab.distributions.levels import Levels, PixelMixture
@@ -61,4 +62,5 @@ __all__ = [
     "mean_or_sample",
     "sample",
     "sample_and_log_prob",
+    "scale_is_lost",
 ]

@@ -70,6 +70,18 @@ def mean_if_any(p: td.Distribution) -> Tensor | None:
         return None
 
 
+def scale_is_lost(loc: Tensor, scale: Tensor) -> Tensor:
+    """Return whether any scale of an event is NaN, 0, or so small that `loc + scale` rounds to loc, `[*batch]`.
+
+    All samples of such a distribution are the same in floating point, so its density means nothing.
+
+    Examples:
+        >>> scale_is_lost(torch.ones(2, 3), torch.tensor([[1e-3], [1e-9]]))
+        tensor([False,  True])
+    """
+    return ~(loc + scale > loc).all(-1)
+
+
 def different_domains(q: td.Distribution, p: td.Distribution) -> tuple[constraints.Constraint, ...]:
     """Return what the elements of q and of p range over, if both say so and it is not the same; else nothing."""
     found = [own for own in (domain(q), domain(p)) if own is not None]

@@ -10,8 +10,7 @@ def bounded_log_scale(log_scale: Tensor, power: int = 1) -> Tensor:
 
     Scales s lie between 2e-9 and 5e8. There float32 holds s^2, the gradient r^2 / s^3 of a log-density at a residual r
     of 1, and the square of r^2 / s^2, which optimisers keep. The gradient of the result is 1 everywhere, so that
-    training can return to the range.
-    Numbers in the range stay as they are, to the last bit; infinite ones give NaN.
+    training can return to the range. Numbers in the range keep their bits; infinite ones give NaN.
 
     Args:
         log_scale: log s^power.

@@ -133,7 +133,7 @@ def moments(q: td.Distribution) -> tuple[Codes, Codes]:
     except NotImplementedError:
         z = q.sample(torch.Size([FROM_SAMPLES]))
         loc, scale = z.mean(0), z.std(0)
-    if not (loc + scale > loc).all():  # the scale is 0, or lost to rounding
+    if vd.scale_is_lost(loc, scale).any():
         raise PointMassError(
             "a posterior q(z|x) of scale 0 has no density and no finite KL; give the encoder's head a min_scale"
         )

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from vaelab.distributions import domain, sample_and_log_prob
+from vaelab.distributions import domain, mean_if_any, sample_and_log_prob, scale_is_lost
 from vaelab.errors import PointMassError
 from vaelab.objectives import kl_per_dimension
 from vaelab.vae import VAE, Image
@@ -75,7 +75,7 @@ def latent_values(vae: VAE, x: Image, aggregate: Aggregate | None) -> dict[str, 
     broken = ~log_posterior.isfinite()
     if domain(q) in (None, constraints.real):
         with suppress(NotImplementedError):  # a flow has no mean
-            broken |= ~(q.mean + q.stddev > q.mean).all(-1)  # the scale is lost to rounding: all samples are the same
+            broken |= scale_is_lost(q.mean, q.stddev)
     if broken.any():
         raise PointMassError(
             f"the posterior q(z|x) of {int(broken.sum())} of {len(x)} examples has no density at its own sample, "
@@ -84,8 +84,8 @@ def latent_values(vae: VAE, x: Image, aggregate: Aggregate | None) -> dict[str, 
     values = {"log_posterior": log_posterior, "log_prior": prior.log_prob(z)}
     if aggregate is not None:
         values["log_aggregate"] = aggregate.log_prob(z)
-    with suppress(NotImplementedError):  # a flow has no mean
-        values["posterior_mean"] = q.mean
+    if (mean := mean_if_any(q)) is not None:
+        values["posterior_mean"] = mean
     if (kl := kl_per_dimension(q, prior)) is not None:
         values["kl_per_dimension"] = kl
     return values

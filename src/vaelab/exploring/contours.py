@@ -11,7 +11,7 @@ from torch import Tensor
 
 PERCENT = (50, 90, 99)  # of the prior, within its contours
 POINTS = 201  # of the grid, along each axis
-TOLERANCE = 0.01  # by how much the share within a line may be wrong
+TOLERANCE = 0.01  # a line is drawn if the share of the prior inside it is right to this
 BATCH = 2000
 
 Line = list[list[float]]  # points [z1, z2]
@@ -20,8 +20,8 @@ Line = list[list[float]]  # points [z1, z2]
 def contours(prior: td.Distribution, drawn: Tensor, span: float) -> dict[int, list[Line]]:
     """Return the lines around the densest region of the plane that holds p % of the prior, for each p of `PERCENT`.
 
-    Interpolate the log-density on a grid over the outermost region. Leave out a p whose region the grid is too coarse
-    for: where the share of the samples that the lines hold is not p %.
+    Interpolate the log-density on a grid over the outermost region. Leave out a p if the grid is too coarse for it:
+    if the lines do not hold p % of the samples.
 
     Args:
         prior: a distribution over a plane.

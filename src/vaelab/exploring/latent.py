@@ -22,7 +22,7 @@ from vaelab.vae import VAE
 
 MOST_EXAMPLES, MOST_PIXELS, MOST_NUMBERS = 2000, 1_600_000, 200_000  # of all examples together
 TRIED = 16  # examples in which a dimension is moved, to see what it does
-SEEN = 0.1  # grey levels: a dimension that changes pictures by less, on average, is inactive
+SEEN = 0.1  # grey levels by which an active dimension changes pictures, on average
 DRAWS = 4000  # from the prior
 POSITIONS = 101  # of a slider over real numbers
 

@@ -12,8 +12,8 @@ from vaelab.data import ImageData
 from vaelab.exploring.contours import contours
 from vaelab.exploring.latent import Latent, gather
 from vaelab.exploring.pictures import Pictures, sprite
-from vaelab.exploring.program import ELEMENTWISE, REDUCTIONS
-from vaelab.exploring.sheets import make_sheets, various
+from vaelab.exploring.program import ELEMENTWISE, REDUCTIONS, Program
+from vaelab.exploring.sheets import Sheets, make_sheets, various
 from vaelab.reporting.template import environment
 from vaelab.vae import VAE
 
@@ -44,21 +44,6 @@ def make_page(name: str, vae: VAE, data: ImageData, subtitle: str) -> str:
         checked = torch.cat([latent.z[:CHECKED], latent.prior[:CHECKED], corners(latent)])
         program, refusal = pictures.program(checked)
         sheets = None if program else make_sheets(pictures, latent)
-    controls = sheets.controls if sheets else latent.controls
-    bases = sheets.bases if sheets else list(range(len(latent.z)))
-    content = {
-        "shape": latent.tiles.shape[1:],
-        "latentDim": vae.latent_dim,
-        "controls": [{key: getattr(control, key) for key in MOVING} for control in controls],
-        "z": base64.b64encode(latent.z.float().numpy().tobytes()).decode(),
-        "labels": latent.labels,
-        "examples": sprite(latent.tiles),
-        "bases": bases,
-        "strip": [i for i in various(latent, STRIP) if i in bases],
-        "plane": plane,
-        "program": program.written() if program else None,
-        "sheets": sheets.written() if sheets else None,
-    }
     return (
         environment(ASSETS)
         .get_template("explore.html.jinja")
@@ -69,11 +54,32 @@ def make_page(name: str, vae: VAE, data: ImageData, subtitle: str) -> str:
             are_means=pictures.are_means,
             noise=None if data.is_binary else NOISE.get(data.pixels or ""),
             latent=latent,
-            controls=controls,
+            controls=sheets.controls if sheets else latent.controls,
             sheets=sheets,
-            content=content,
+            content=content_of(latent, plane, program, sheets),
         )
     )
+
+
+def content_of(
+    latent: Latent, plane: dict[str, Any] | None, program: Program | None, sheets: Sheets | None
+) -> dict[str, Any]:
+    """Return what `explore.js` reads, as plain data. Either the program or the sheets give the pictures."""
+    bases = sheets.bases if sheets else list(range(len(latent.z)))
+    controls = sheets.controls if sheets else latent.controls
+    return {
+        "shape": latent.tiles.shape[1:],
+        "latentDim": latent.z.shape[1],
+        "controls": [{key: getattr(control, key) for key in MOVING} for control in controls],
+        "z": base64.b64encode(latent.z.float().numpy().tobytes()).decode(),
+        "labels": latent.labels,
+        "examples": sprite(latent.tiles),
+        "bases": bases,
+        "strip": [i for i in various(latent, STRIP) if i in bases],
+        "plane": plane,
+        "program": program.written() if program else None,
+        "sheets": sheets.written() if sheets else None,
+    }
 
 
 def corners(latent: Latent) -> Tensor:
@@ -86,7 +92,10 @@ def corners(latent: Latent) -> Tensor:
 
 
 def plane_of(vae: VAE, latent: Latent) -> dict[str, Any]:
-    """Return the shown square of the plane, and the prior's contours in it. Sliders get its range; z1 comes first."""
+    """Give both sliders one range, and put z1 first. Return that range and the prior's contours, as plain data.
+
+    The plane is the square that this range spans.
+    """
     low, high = min(c.low for c in latent.controls), max(c.high for c in latent.controls)
     for control in latent.controls:
         control.low, control.high = low, high

@@ -20,11 +20,17 @@ MOST_BASES, ENOUGH_BASES, MOST_CONTROLS = 10, 6, 24
 
 @dataclass
 class Sheets:
-    """Pictures in a sprite, and what a page needs to find one.
+    """Pictures that were computed before, in one large picture, and how to find each.
 
-    On a plane there is a grid of `points` x `points` pictures, and then the reconstruction of each example. Else, there
-    is a block of pictures for each of the `bases`, which are examples: its reconstruction, then one picture for each
-    position of each control. Pictures between each two bases follow, without the ends.
+    The order of the pictures on a plane:
+
+    1. a grid of `points` x `points` pictures;
+    2. the reconstruction of each example.
+
+    The order of the pictures with more dimensions, where `bases` are the examples to start from:
+
+    1. for each base, its reconstruction, then a picture for each position of each control;
+    2. for each two bases, the pictures on the line between them, without its ends.
     """
 
     controls: list[Control]

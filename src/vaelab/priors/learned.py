@@ -153,13 +153,13 @@ def normals(loc: Tensor, log_scale: Tensor) -> td.Independent:
 
 
 def scale_of(log_scale: Tensor) -> Tensor:
-    """Return the standard deviation that a parameter stands for; it is above `MIN_SCALE`."""
+    """Return the standard deviation `exp(log_scale) + MIN_SCALE`, whose floor keeps densities finite."""
     return vd.bounded_log_scale(log_scale).exp() + MIN_SCALE
 
 
 def log_of_scale(scale: Tensor) -> Tensor:
-    """Return the parameter that stands for this standard deviation, or for one just above `MIN_SCALE` if it is smaller.
+    """Return the `log_scale` of which `scale_of` makes this standard deviation.
 
-    It is the inverse of `scale_of`.
+    A standard deviation of `MIN_SCALE` or less becomes one just above `MIN_SCALE`.
     """
     return (scale - MIN_SCALE).clamp(min=MIN_SCALE / 1000).log()

@@ -31,7 +31,10 @@ class Compared:
 
     @property
     def differences(self) -> list[dict[str, Any]]:
-        """The paired differences as plain data, one for each pair and metric: `pandas.DataFrame(it.differences)`."""
+        """Return the paired differences as plain data: a dict for each metric of each pair.
+
+        `pandas.DataFrame(comparison.differences)` makes a table of them.
+        """
         return [each.as_data() for _, comparisons in self.groups for each in comparisons]
 
     def __repr__(self) -> str:

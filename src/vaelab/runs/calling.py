@@ -47,7 +47,7 @@ GOES_ON = "stopped: the same call goes on from the last checkpoint"
 
 @contextmanager
 def like_a_command(config_dir: str | os.PathLike[str] | None = None) -> Iterator[Hydra]:
-    """Give a Hydra that composes from `conf/` and `config_dir`; see the module for what happens around the block."""
+    """Give a Hydra that composes from `conf/` and `config_dir`, and restore this process after the block."""
     with raising(), own_hydra(config_dir) as hydra, same_afterwards(), console(), heeding():
         yield hydra
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -91,7 +91,7 @@ class Known:
             elif name not in names and not (of_parts and value is None):
                 yield key, names
             elif key == "trainer" and isinstance(value, Mapping):
-                yield from self.wrong_arguments(TRAINER, value, f"{key}.")
+                yield from wrong_arguments(TRAINER, value, f"{key}.", self.below(f"{key}."))
             elif isinstance(value, Mapping) and key not in self.values:
                 yield from self.unread(value, f"{key}.")
 
@@ -105,8 +105,8 @@ class Known:
         if target == self.values.get(f"{prefix}_target_"):
             for name, value in node.items():
                 check_kind_of_value(prefix + name, value, self.values.get(prefix + name))
-            yield from self.wrong_arguments(target, node, prefix)
-        elif unknown := dict(Known({}, {}).wrong_arguments(target, node, prefix)):
+            yield from wrong_arguments(target, node, prefix, self.below(prefix))
+        elif unknown := dict(wrong_arguments(target, node, prefix)):
             names, taken = [short_key(key) for key in unknown], ", ".join(next(iter(unknown.values())))
             raise ConfigError(
                 f"{target} has no argument for {', '.join(names)}: leave out what you typed of these, or remove what a "
@@ -117,12 +117,16 @@ class Known:
                 if isinstance(inner, Mapping) and "_target_" in inner:
                     yield from self.wrong_below(inner, f"{prefix}{name}.")
 
-    def wrong_arguments(self, target: Any, node: Mapping[str, Any], prefix: str) -> Unread:
-        """Yield each key that is not in `conf/` and is no argument of the target."""
-        left = node.keys() - {*ABOUT_MAKING, *self.below(prefix)}
-        taken = arguments_of(target) if left else None
-        if taken is not None:
-            yield from ((prefix + name, taken) for name in sorted(left.difference(taken)))
+
+def wrong_arguments(target: Any, node: Mapping[str, Any], prefix: str, known: Collection[str] = ()) -> Unread:
+    """Yield each argument in a node that its class, the target, does not take, with those that it takes.
+
+    The class is imported only if there are arguments other than the `known` ones, which `conf/` has.
+    """
+    left = node.keys() - {*ABOUT_MAKING, *known}
+    taken = arguments_of(target) if left else None
+    if taken is not None:
+        yield from ((prefix + name, taken) for name in sorted(left.difference(taken)))
 
 
 def check_kind_of_value(key: str, value: Any, shipped: Any) -> None:

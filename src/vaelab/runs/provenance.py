@@ -96,7 +96,7 @@ def _located(name: str) -> Any:
         return _locate(name)
 
 
-@cache  # because the code that runs stays that of the import, whatever is written to its file later
+@cache  # because this process keeps running the code that it imported, whatever is written to the file later
 def _source(one: Any) -> str | None:
     """Return the source of a class or function of the user's own as it was at the first call; None for others."""
     return _written(one)
@@ -111,7 +111,7 @@ def _written(one: Any) -> str | None:
         return "".join(inspect.getsource(method) for method in methods if inspect.isfunction(method)) or None
 
 
-@cache  # the code that runs is that of the first call
+@cache  # because this process keeps running the code that it imported, whatever is committed later
 def _of_package() -> dict[str, Any] | None:
     return _state_of(PACKAGE) if _git(PACKAGE, "ls-files", "__init__.py") else None
 

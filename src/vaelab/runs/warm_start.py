@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.errors import ConfigError, RunFolderError
+from vaelab.runs.folder.names import weights_file
 from vaelab.runs.validate import check_choice
 from vaelab.security.untrusted import opened
 
@@ -54,17 +55,14 @@ def weights_sha256(_parent_: DictConfig) -> str | None:
     if OmegaConf.is_missing(_parent_, "run_dir"):
         return None
     check_choice("initialization.checkpoint", _parent_.checkpoint, ("best", "last"))
-    path = Path(_parent_.run_dir).expanduser() / "checkpoints" / f"{_parent_.checkpoint}.ckpt"
+    folder = Path(_parent_.run_dir).expanduser()
     try:
-        return _sha256(_file_of(path))
+        return _sha256(weights_file(folder, _parent_.checkpoint))
     except (FileNotFoundError, RunFolderError) as error:
-        others = [name for name in ("best", "last") if os.path.lexists(_file_of(path.with_stem(name)))]
+        others = [name for name in ("best", "last") if os.path.lexists(weights_file(folder, name))]
         instead = f"initialization.checkpoint={others[0]}" if others else "the folder of a run"
-        raise ConfigError(f"initialization.run_dir={_parent_.run_dir} has no {path.name}: type {instead}") from error
-
-
-def _file_of(checkpoint: Path) -> Path:
-    return checkpoint if os.path.lexists(checkpoint) else checkpoint.with_suffix(".safetensors")
+        missing = f"has no {_parent_.checkpoint}.ckpt"
+        raise ConfigError(f"initialization.run_dir={_parent_.run_dir} {missing}: type {instead}") from error
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ EVERY = 0.2  # minimum number of seconds between two pictures of the bar
 
 
 def text_console() -> Console:
-    """Return a console that prints plain text in a notebook: to stdout, where it is redacted, and without bars."""
+    """Return a console. In a notebook it prints plain text to stdout, because only text there is redacted."""
     return Console(force_jupyter=False, force_terminal=False) if Console().is_jupyter else Console()
 
 

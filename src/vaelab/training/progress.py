@@ -63,7 +63,7 @@ class ProgressBar(Callback):
         self.update()
 
     def tell(self, text: str, least: float) -> None:
-        """Log how far this is, and print it if there is no bar, unless the last line is not `least` seconds old."""
+        """Log a line of progress, and print it where there is no bar, if the last line is `least` seconds old."""
         if self.bar is None or (now := time.monotonic()) < self.told + least:
             return
         task = self.bar.tasks[0]

@@ -1,6 +1,10 @@
-"""Name folders: a readable part, then a hash. A name has no `/`, `=` or `,`, and fits on every file system."""
+"""Name folders: a readable part, then a hash. A name has no `/`, `=` or `,`, and fits on every file system.
+
+Also find the file of a run's weights.
+"""
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +24,16 @@ from vaelab.security.redaction import redact, redacted
 TOLD = ("model", "network", "encoder", "prior", "objective")  # groups whose choice a run's name tells if it is unusual
 log = logging.getLogger(__name__)
 LONGEST = 169  # characters of a folder's name, all ASCII; file systems take 255 bytes, and `.old1` may follow
+
+
+def weights_file(folder: Path, name: str) -> Path:
+    """Return the file of the weights `last` or `best` of a run: `NAME.ckpt`, or if that is gone `NAME.safetensors`.
+
+    If neither is there, return the path of `NAME.ckpt`.
+    """
+    path = folder / "checkpoints" / f"{name}.ckpt"
+    exported = path.with_suffix(".safetensors")
+    return exported if os.path.lexists(exported) and not os.path.lexists(path) else path
 
 
 def shortened(text: str, most: int = LONGEST) -> str:

@@ -1,6 +1,5 @@
 """Read the weights of a run from a checkpoint or safetensors, and write safetensors. Reading never runs code."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 from vaelab.errors import RunFolderError
 from vaelab.files import replacing
 from vaelab.runs.folder.contents import load_checkpoint
+from vaelab.runs.folder.names import weights_file
 from vaelab.security.checkpoint_scan import check_counts, not_ours
 from vaelab.security.untrusted import opened, reason_of, shown
 
@@ -32,10 +32,10 @@ class Weights:
 
 
 def read_weights(folder: Path, name: str) -> Weights:
-    """Read the weights `last` or `best` of a run folder, from `NAME.ckpt` or else from `NAME.safetensors`."""
-    path = folder / "checkpoints" / f"{name}.ckpt"
-    if not os.path.lexists(path) and os.path.lexists(path.with_suffix(".safetensors")):
-        return read_safetensors(path.with_suffix(".safetensors"))
+    """Read the weights `last` or `best` of a run folder from their `weights_file`."""
+    path = weights_file(folder, name)
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
     checkpoint = load_checkpoint(path)
     counts = checkpoint["counts"]
     return Weights(checkpoint["state_dict"], counts["steps"], counts["samples_seen"], path)

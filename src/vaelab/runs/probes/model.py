@@ -7,7 +7,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from vaelab.distributions import different_domains
+from vaelab.distributions import different_domains, domain
 from vaelab.errors import ConfigError
 from vaelab.heads import Head
 from vaelab.networks import Network
@@ -93,11 +93,7 @@ def check_model(vae: VAE) -> None:
         check_domains(vae, q, p)
         head, z = vae.encoder.head, p.sample(torch.Size((*DRAWS, EXAMPLES)))
         decoded = check_conditional(vae.decoder, probed(head, head.as_context, z, method="as_context"), DRAWS)
-        try:
-            has_support = decoded.support is not None
-        except NotImplementedError:
-            has_support = False
-        if not has_support:
+        if domain(decoded) is None:
             refuse_result(
                 vae.decoder.head, "forward", decoded, "one with a support", "give its class the property support"
             )
@@ -144,8 +140,8 @@ def check_domains(vae: VAE, q: td.Distribution, p: td.Distribution) -> None:
     """Refuse an encoder and a prior whose z range over different sets, such as discrete and real numbers."""
     if found := different_domains(q, p):
         one, other = (
-            f"{domain} of {name_of(part)}" if is_own(part) else str(domain)
-            for domain, part in zip(found, (vae.encoder.head, vae.prior), strict=True)
+            f"{elements} of {name_of(part)}" if is_own(part) else str(elements)
+            for elements, part in zip(found, (vae.encoder.head, vae.prior), strict=True)
         )
         raise ConfigError(
             f"expected q(z|x) and p(z) over one set, found {one} and {other}: type prior=bernoulli "
