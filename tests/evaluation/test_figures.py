@@ -28,6 +28,12 @@ def test_three_channels_are_shown_as_red_green_and_blue():
     np.testing.assert_array_equal(tiles[5:, :6], images[2].permute(1, 2, 0))
 
 
+def test_other_numbers_of_channels_are_averaged_to_grey():
+    images = torch.rand(4, 2, 5, 6)
+    tiles = picture(figures.image_grid(images, columns=2, title=""))
+    np.testing.assert_array_equal(tiles[5:, :6].squeeze(), images[2].mean(0))
+
+
 def test_reconstructions_stand_below_the_data():
     vae, _ = linear_gaussian(2)
     x = torch.rand(6, 1, 4, 5, dtype=torch.float64)

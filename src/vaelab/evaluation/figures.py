@@ -45,7 +45,7 @@ def tiled(images: Float[Tensor, "n channels height width"], columns: int) -> NDA
     return tiles.reshape(rows * height, columns * width, channels).numpy()
 
 
-def grey_or_rgb(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
+def grey_or_rgb(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n shown height width"]:
     """Return images of 1 or 3 channels as they are, and average the channels of others to 1."""
     return images if images.shape[1] in (1, 3) else images.mean(1, keepdim=True)
 
