@@ -94,6 +94,7 @@ def test_it_says_what_the_numbers_can_be_compared_with(folder: Path, run_evaluat
     }
 
 
+@pytest.mark.slow
 def test_each_evaluation_keeps_its_values_example_by_example(folder: Path, run_evaluate: Run) -> None:
     run_evaluate(*PLAIN, "num_samples=30")
     columns, told = values(folder), evaluation(folder)
@@ -115,6 +116,7 @@ def test_each_evaluation_keeps_its_values_example_by_example(folder: Path, run_e
     assert told in [json.loads(file.read_text()) for file in files]
 
 
+@pytest.mark.slow
 def test_the_inference_gap_is_split_unless_told_otherwise(folder: Path, run_evaluate: Run) -> None:
     out = run_evaluate("run_dir=run", "estimator=refined", "num_samples=30", "limit=50").out
     found = numbers(folder)
@@ -170,6 +172,7 @@ def test_all_estimators_stand_side_by_side_under_one_prior(
     assert alone["test/coverage_90"] == found["test/coverage_90"]
 
 
+@pytest.mark.slow
 def test_the_harmonic_estimator_is_refused_above_five_dimensions(
     gaussian: Path, run_evaluate: Run, run_train: Run
 ) -> None:
@@ -279,6 +282,7 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_left(
     assert not list((folder / "evaluations").glob("*part*"))
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_done_is_not_done_again(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

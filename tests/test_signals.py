@@ -36,6 +36,7 @@ def signalling(function: Callable[..., Any], at: dict[int, int]) -> Callable[...
     return wrapped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [pytest.param(number, marks=[pytest.mark.slow] * (number != signal.SIGTERM)) for number in CODES]
 )

@@ -99,6 +99,7 @@ def test_the_table_at_the_end_says_how_far_to_trust_the_estimate(capsys: pytest.
     assert "lower bound" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_estimate_is_refined_unless_told_otherwise(run_fast: Run, run_evaluate: Run) -> None:
     assert composing().estimator._target_ == "vaelab.estimators.RefinedImportanceSampling"
     outcome = run_fast("estimator=refined", "estimator.num_samples=30")
@@ -146,12 +147,14 @@ def test_training_raises_the_bound(run_fast: Run) -> None:
     assert results(long)["val/elbo"] > results(short)["val/elbo"] + 5
 
 
+@pytest.mark.slow
 def test_a_density_is_also_told_in_bits(run_fast: Run) -> None:
     metrics = results(run_fast("decoder=gaussian_shared").path)
     expected = -metrics["test/elbo"] / (64 * math.log(2)) + math.log2(17)  # dequantised pixels of 17 levels
     assert metrics["test/bits_per_dim"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_embedded_digits_are_the_default_and_need_nothing(run_train: Run, tmp_path: Path) -> None:
     small = ("trainer.max_steps=2", "estimator.num_samples=1", "hidden_features=4", "logger=none")
     path = run_train(*small, "~callbacks.figures", "data_dir=nowhere").path
@@ -248,6 +251,7 @@ def test_training_that_diverges_says_so_in_one_line(run_fast: Run) -> None:
     assert not (outcome.cwd / "there" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_a_binarisation_that_changes_nothing_is_said(run_fast: Run) -> None:
     assert "data.binarize=threshold has no effect" in run_fast("decoder=gaussian", "data.binarize=threshold").err
     assert "has no effect" not in run_fast("decoder=bernoulli", "data.binarize=threshold").err

@@ -196,6 +196,7 @@ def test_real_mnist_decodes_to_its_published_digits(data_dir: Path) -> None:
     assert (round(pixels.mean(), 4), round(pixels.std(), 4)) == (0.1307, 0.3081)
 
 
+@pytest.mark.slow
 def test_the_embedded_digits_are_digits_of_mnist(data_dir: Path) -> None:
     known = {image.tobytes() for image in images(MNIST(data_dir=data_dir))}
     assert all(image.tobytes() in known for image in images(MNIST5k()))

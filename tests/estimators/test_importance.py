@@ -81,6 +81,7 @@ def test_pareto_k_warns_of_wrong_errors_under_a_poor_q():
     assert (estimate.pareto_k > threshold(200)).double().mean() > 0.8
 
 
+@pytest.mark.slow
 def test_the_budget_of_memory_holds_and_changes_no_draw():
     vae, _ = linear_gaussian(3, detune=0.5)
     x, found, largest = draw_data(vae, 3), [], []

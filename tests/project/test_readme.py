@@ -100,6 +100,7 @@ def test_evaluations_run(command, copied, run_fast, tmp_path):
     run_main(evaluate.main, tmp_path, *arguments, *quick)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands_of("export"))
 def test_exports_run(command, copied, tmp_path):
     run_main(export.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))

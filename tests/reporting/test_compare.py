@@ -227,6 +227,7 @@ def test_densities_and_masses_are_evaluated_alike(tmp_path: Path) -> None:
     assert remedy(parts).endswith("vaelab.evaluate run_dir=FOLDER for both, with the same measure=mass")
 
 
+@pytest.mark.slow
 def test_runs_without_stored_values_are_evaluated_again(
     copied: Path, tmp_path: Path, run_compare: Run, run_evaluate: Run
 ) -> None:

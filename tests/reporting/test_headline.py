@@ -38,6 +38,7 @@ def test_the_first_sentence_can_be_quoted(sweep: Path) -> None:
     assert others[0].startswith("its score is a lower bound of log p(x) with K = 100; the proposal is poor for")
 
 
+@pytest.mark.slow
 def test_what_all_settings_share_is_said_once(gridded: Path) -> None:
     report = gather(gridded)
     for first, *others in report.headlines.values():

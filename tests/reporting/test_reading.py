@@ -12,6 +12,7 @@ from vaelab.reporting.gathering import gather
 from vaelab.reporting.values import STATES
 
 
+@pytest.mark.slow
 def test_a_report_shows_jobs_in_every_state(sweep: Path, run_report: Run) -> None:
     jobs = [(f"latent_dim={size}",) for size in range(2, 9)]
     plan(sweep, *jobs)

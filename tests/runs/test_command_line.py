@@ -167,6 +167,7 @@ def test_a_tilde_from_the_environment_or_a_file_is_the_home_folder(
     assert contents(OmegaConf.merge(cfg, {"data": {"file": "~/x.npy"}}))["data"]["file"] == "/home/j e/x.npy"
 
 
+@pytest.mark.slow
 def test_relative_paths_begin_where_the_command_was_typed(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     np.save(tmp_path / "mine" / "x.npy", np.random.default_rng(0).integers(0, 256, (60, 4, 4)))

@@ -30,6 +30,7 @@ def test_every_run_has_its_curves(finished: Outcome) -> None:
         assert curves[name][-1][1] == results(finished.path)[name]
 
 
+@pytest.mark.slow
 def test_the_learning_rate_and_the_objectives_own_metrics_are_curves(run_fast: Run) -> None:
     curves = read_curves(run_fast("lr_schedule=cosine", "decoder=gaussian").path)
     assert curves.keys() > TRAIN | VAL | {"train/learning_rate", "val/bits_per_dim"}
@@ -56,6 +57,7 @@ def test_an_interrupted_run_has_the_curves_of_a_whole_one(run_fast: Run, monkeyp
     assert (path / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_each_of_several_seeds_has_its_curves(run_fast: Run, tmp_path: Path) -> None:
     run_fast("seeds=2", "stacked=true")
     one, other = (read_curves(path) for path in sorted(tmp_path.glob("logs/runs/*")))

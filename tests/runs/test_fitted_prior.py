@@ -78,6 +78,7 @@ def not_again(*args: Any) -> None:
     pytest.fail("it does again what is done")
 
 
+@pytest.mark.slow
 def test_it_raises_the_bound_of_a_trained_model(fitted: Fitted) -> None:
     own, found = fitted.own, evaluation(fitted.folder)
     for name in ("elbo", "log_likelihood"):

@@ -30,6 +30,7 @@ def checkpoints(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_only_the_best_checkpoint_stays_and_nothing_else_changes(
     kept: Outcome, runs_of_five_epochs: dict[str, Outcome], run_fast: Run
 ) -> None:
@@ -45,6 +46,7 @@ def test_only_the_best_checkpoint_stays_and_nothing_else_changes(
         assert table in kept.out
 
 
+@pytest.mark.slow
 def test_a_run_without_its_last_checkpoint_is_not_continued(kept: Outcome, run_fast: Run) -> None:
     before = status(kept.path)
     for keep in ("best", "all"):

@@ -246,6 +246,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(
         assert found[key] == expected[key], key
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_is_told_of(begun: Path, tmp_path: Path) -> None:
     record = begun / "record.json"
     text = record.read_text().replace(f'"threads": {torch.get_num_threads()}', '"threads": 99')

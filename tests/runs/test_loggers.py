@@ -56,6 +56,7 @@ def logged(outcome: Outcome) -> tuple[Path, Read]:
     return outcome.path, only(outcome.path)
 
 
+@pytest.mark.slow
 def test_wandb_is_the_default_and_silent(outcome: Outcome, composed: Any) -> None:
     logger = composed()["runtime"]["logger"]
     assert (logger["_target_"], logger["mode"]) == ("vaelab.runs.tracking.wandb", "offline")
@@ -67,6 +68,7 @@ def test_wandb_is_the_default_and_silent(outcome: Outcome, composed: Any) -> Non
     assert "wandb" not in "".join(others).lower()
 
 
+@pytest.mark.slow
 def test_wandb_has_the_runs_name_id_and_configuration(logged: tuple[Path, Read]) -> None:
     path, read = logged
     assert read.config == read_config(path)

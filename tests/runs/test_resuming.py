@@ -221,6 +221,7 @@ CYCLE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("interval", "total"), [("step", 15), pytest.param("epoch", 1, marks=pytest.mark.slow)])
 def test_a_continuation_in_vain_leaves_the_finished_run(interval: str, total: int, run_fast: Run) -> None:
     cycle = (*CYCLE, f"lr_schedule.interval={interval}", f"+lr_schedule.scheduler.total_steps={total}")

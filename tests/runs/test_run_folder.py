@@ -254,6 +254,7 @@ def assert_same_run(path: Path, other: Path) -> None:
     assert status(path)["state"] == "done"
 
 
+@pytest.mark.slow
 def test_more_epochs_continue_to_the_weights_of_a_longer_run(run_fast: Run, long_run: Path) -> None:
     path = run_fast("trainer.max_epochs=1").path
     assert run_fast("trainer.max_epochs=4").path == path
@@ -416,6 +417,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_run_folder_path_may_have_spaces_and_signs(run_fast: Run, run_evaluate: Run, tmp_path: Path) -> None:
     run_fast('hydra.run.dir="some where/a=b, c"')
     assert status(tmp_path / "some where" / "a=b, c")["state"] == "done"

@@ -146,6 +146,7 @@ def test_stacked_runs_share_a_table_but_no_files(run_fast: Run, alone: Any) -> N
     assert f"{np.std(bounds, ddof=1):.2f}" in row
 
 
+@pytest.mark.slow
 def test_a_seed_that_fails_leaves_the_others_training(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     report = VAEModule.report_training
 

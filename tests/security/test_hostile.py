@@ -413,6 +413,7 @@ def test_a_hostile_pickle_does_not_change_the_next_scan() -> None:
     check_pickle(pickle.dumps([complex(i, 1) for i in range(100)], 2))
 
 
+@pytest.mark.slow
 def test_plain_data_of_megabytes_pass() -> None:
     lists = [{"name": f"a{i}", "numbers": [i] * 10, "pair": (i, 0.5), i: {i, "b"}} for i in range(20_000)]
     check_pickle(pickle.dumps(lists, 2))

@@ -67,6 +67,7 @@ def elbo(folder: Path) -> float:
     return evaluation(folder)["test/elbo"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_run_that_fails_stops_no_other(launcher: str, sweep: Path, finished: Outcome, run_evaluate: Run) -> None:
     before = (sweep / "failed" / "status.json").read_text()
@@ -88,6 +89,7 @@ def test_a_run_that_fails_stops_no_other(launcher: str, sweep: Path, finished: O
         assert "Traceback" in (sweep / "broken" / "output.log").read_text()
 
 
+@pytest.mark.slow
 def test_only_what_is_left_is_evaluated(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(sweep / "broken")
     evaluate_here(sweep)

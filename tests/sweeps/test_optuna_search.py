@@ -89,6 +89,7 @@ def states(folder: Path) -> Counter[str]:
 # a grid
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_asks_only_for_the_remaining_points(tmp_path: Path) -> None:
     first = searched(tmp_path, sampler=GRID, cut_at=4, n_jobs=2)
     assert states(tmp_path)["COMPLETE"] == 4
@@ -106,6 +107,7 @@ def test_a_grid_asks_again_for_what_failed(retry_failed: bool, tmp_path: Path) -
 # samplers
 
 
+@pytest.mark.slow
 def test_trials_cut_short_come_first_then_failed_ones(tmp_path: Path) -> None:
     failed = searched(tmp_path, failing, space=FLOATS, n_trials=3)
     assert searched(tmp_path, space=FLOATS, n_trials=3, cut_at=1) == failed[:2]
@@ -193,6 +195,7 @@ def test_an_impossible_search_is_refused(given: dict[str, Any], message: str, tm
         searched(tmp_path, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"space": ["a=choice(1,2)"]}, pytest.param({"direction": "minimize"}, marks=pytest.mark.slow)]
 )
@@ -233,6 +236,7 @@ def test_the_same_search_in_other_words_goes_on(tmp_path: Path) -> None:
 # two at once
 
 
+@pytest.mark.slow
 def test_a_second_search_in_a_folder_is_refused(tmp_path: Path) -> None:
     def nested(job: Mapping[str, str]) -> float:
         with pytest.raises(RunFolderError, match=f"another process searches in {tmp_path}; wait for it or stop it"):

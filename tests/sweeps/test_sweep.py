@@ -145,6 +145,7 @@ def test_an_option_that_ray_refuses_is_one_line(option: str, run_fast: Run, tmp_
     assert list(tmp_path.glob("logs/sweeps/*")) == []
 
 
+@pytest.mark.slow
 def test_a_launcher_that_cannot_begin_says_so_in_one_line(
     run_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

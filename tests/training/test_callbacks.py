@@ -46,6 +46,7 @@ def unsteady(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float
     return path, bounds, kept
 
 
+@pytest.mark.slow
 def test_best_holds_the_weights_of_the_highest_bound(unsteady: Any) -> None:
     path, bounds, kept = unsteady
     assert bounds == [scripted_bound(steps) for steps in (15, 30, 45, 60, 75)]
@@ -74,6 +75,7 @@ def test_checkpoints_are_plain_data_without_paths(finished: Outcome) -> None:
         assert str(finished.cwd).encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_nan_bound_is_never_the_best(epoch: int, run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = VAEModule.bound
@@ -88,6 +90,7 @@ def test_a_nan_bound_is_never_the_best(epoch: int, run_fast: Run, monkeypatch: p
     assert metrics["best/steps"] == 15 * (2 if epoch == 3 else 3)  # the bound rises from epoch to epoch
 
 
+@pytest.mark.slow
 def test_best_may_come_from_inside_an_epoch(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     script_validations(monkeypatch)
     metrics = results(run_fast("trainer.val_check_interval=4", "trainer.max_epochs=2").path)
@@ -109,6 +112,7 @@ def test_last_is_written_inside_an_epoch_too(tmp_path: Path) -> None:
     assert saved == [15, 30]
 
 
+@pytest.mark.slow
 def test_another_metric_may_choose_the_best(run_fast: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     script_validations(monkeypatch, name="kl")
     script_validations(monkeypatch, float)  # the bound rises all the time
@@ -117,6 +121,7 @@ def test_another_metric_may_choose_the_best(run_fast: Run, monkeypatch: pytest.M
     assert (metrics["steps"], metrics["val/kl"]) == (75, scripted_bound(75))
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_never_reported_is_warned_of(run_fast: Run) -> None:
     own = ("+callbacks.own._target_=tests.helpers.callbacks.Keeps", "+callbacks.own.kind=scalar")  # may log any metric
     outcome = run_fast("callbacks.checkpoints.monitor=val/foo", *own)
@@ -213,6 +218,7 @@ def warned(outcome: Outcome) -> list[list[int]]:
     return [[int(number) for number in line.rpartition(": ")[2].split(", ")] for line in lines]
 
 
+@pytest.mark.slow
 def test_collapse_is_warned_of_once(run_fast: Run) -> None:
     outcome = run_fast("objective.beta=1000", "trainer.max_epochs=4", "optimizer.lr=0.01", "latent_dim=3")
     assert max(kl_per_dimension(outcome.path)) < 0.01

@@ -146,6 +146,7 @@ def test_few_snapshots_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 # skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunk", "optimizer"),
     [
@@ -193,6 +194,7 @@ def test_too_many_undone_steps_stop_the_training(policy: str, broken_at: Breaks)
     assert error.details["batch"] == images_of(0, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snapshot_every", [1, 500])
 def test_a_sound_step_ends_a_row(snapshot_every: int, broken_at: Breaks) -> None:
     broken_at({(epoch, step): NAN for epoch in (0, 1) for step in range(0, 14, 2)})
@@ -230,6 +232,7 @@ def test_an_objectives_own_tensors_are_rolled_back(broken_at: Breaks) -> None:
     assert fitted.module.objective.calls == 15 + 8  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_rollbacks_checkpoint_loads(tmp_path: Path) -> None:
     fit("on_nan=rollback", "model=shared", "hidden_features=500", "trainer.max_steps=20", path=tmp_path)
     assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["counts"]["steps"] == 20
@@ -266,6 +269,7 @@ def test_a_run_that_diverged_can_go_on(run_fast: Run, tmp_path: Path, broken_at:
     assert_same_weights(path, run_fast("trainer.max_epochs=3", "name=whole").path)
 
 
+@pytest.mark.slow
 def test_the_command_tells_of_each_skipped_step(run_fast: Run, broken_at: Breaks) -> None:
     broken_at({(0, 3): NAN, (0, 9): NAN})
     outcome = run_fast("on_nan=skip")

@@ -59,6 +59,7 @@ def test_only_networks_are_in_bfloat16(group: str, name: str) -> None:
     assert found.others == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), ("network=conv",), ("model=shared",), ("model=hierarchical",)], ids=" ".join)
 def test_training_is_reduced_and_validation_is_not(overrides: tuple[str, ...]) -> None:
     found: list[Watched] = []

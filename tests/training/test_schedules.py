@@ -46,6 +46,7 @@ def test_a_schedule_is_pytorchs_in_the_loop_written_by_hand(
     assert same(fit(*overrides, "steps_per_call=4").module.vae.state_dict(), vae.state_dict())
 
 
+@pytest.mark.slow
 def test_plateau_is_pytorchs_told_the_validation_bounds() -> None:
     run = fit(*PLATEAU)
     bounds = iter([bound for _, bound in run.curve("val/elbo")])
@@ -73,6 +74,7 @@ def test_the_learning_rate_is_reported_where_a_schedule_moves_it() -> None:
     assert rates(fit()) == []
 
 
+@pytest.mark.slow
 def test_only_the_steps_of_its_own_interval_move_a_rate() -> None:
     every = {
         interval: fit("lr_schedule=decay", "lr_schedule.scheduler.step_size=1", f"lr_schedule.interval={interval}",
