@@ -1,7 +1,6 @@
 """What `import vaelab` offers: open a run, train one, train a sweep, compare. Each does what a command line does."""
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,7 +13,7 @@ from omegaconf import DictConfig
 from vaelab.errors import ConfigError
 from vaelab.reporting.comparing import Compared
 from vaelab.reporting.comparing import compare_runs as compared
-from vaelab.runs.calling import composing, like_a_command, raising, run_once, without_main
+from vaelab.runs.calling import Overrides, composing, like_a_command, raising, run_once, without_main, words_of
 from vaelab.runs.command_line import hydra_overrides
 from vaelab.runs.complete import complete_runs
 from vaelab.runs.configuration import contents
@@ -24,7 +23,6 @@ from vaelab.security.allow_list import own_packages
 from vaelab.signals import heeding
 
 __all__ = ["Compared", "Curve", "Run", "Runs", "compare_runs", "fit", "load", "run_sweep"]
-Overrides = str | Sequence[str]
 StrPath = str | os.PathLike[str]
 
 
@@ -84,7 +82,7 @@ def fit(overrides: Overrides = (), *, config_dir: StrPath | None = None, **setti
     """
     given = [f"{key}={_typed(value)}" for key, value in settings.items()]
     with like_a_command(config_dir) as hydra:
-        return run_once(hydra, hydra_overrides("train", [*_words(overrides), *given]), _complete)
+        return run_once(hydra, "train", hydra_overrides("train", [*words_of(overrides), *given]), _complete)
 
 
 def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Runs:
@@ -106,7 +104,7 @@ def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Run
     with like_a_command(config_dir) as hydra, without_main():
         from vaelab.runs.processes.seeds import members_of  # slow to import
 
-        words = [*hydra_overrides("train", _words(overrides)), "hydra.mode=MULTIRUN"]
+        words = [*hydra_overrides("train", words_of(overrides)), "hydra.mode=MULTIRUN"]
         with composing():
             sweep = hydra.multirun("train", None, words, with_log_configuration=False)  # type: ignore[arg-type]
         members = {member.path: member.cfg for job in sweep.jobs for member in members_of(job.cfg, job.path)}
@@ -162,14 +160,6 @@ def _side(run: Run | StrPath) -> StrPath:
     if isinstance(run, Run) and run.weights == "best":
         raise ConfigError(f"compare_runs compares the last weights, found {run!r}: give its folder, which is run.path")
     return run.path if isinstance(run, Run) else run
-
-
-def _words(overrides: Overrides) -> list[str]:
-    words = shlex.split(overrides) if isinstance(overrides, str) else [str(override) for override in overrides]
-    if flags := [word for word in words if word.startswith("-")]:
-        instead = "give config_dir= for --config-dir, and call vaelab.run_sweep for -m"
-        raise ConfigError(f"expected overrides, found the flag {flags[0]}: leave it out; {instead}")
-    return words
 
 
 def _typed(value: Any) -> str:

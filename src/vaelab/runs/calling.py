@@ -2,10 +2,11 @@
 
 import os
 import random
+import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from types import ModuleType
@@ -42,6 +43,7 @@ from vaelab.signals import Interrupted, heeding
 
 OURS = tuple(kind for kind in (*USAGE, *FAILURE) if kind.__module__ == errors.__name__)
 HYDRAS = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # its global state
+Overrides = str | Sequence[str]
 GOES_ON = "stopped: the same call goes on from the last checkpoint"
 
 
@@ -63,18 +65,31 @@ def composing() -> Iterator[None]:
         raise ConfigError(one_line(error)) from error
 
 
-def run_once(hydra: Hydra, overrides: list[str], function: Callable[[DictConfig], Any]) -> Any:
-    """Compose a single run, and return what `function` makes of its configuration."""
+def words_of(overrides: Overrides) -> list[str]:
+    """Return overrides, which may be one text, as the words of a command line.
+
+    Raises:
+        ConfigError: there is a flag among them.
+    """
+    words = shlex.split(overrides) if isinstance(overrides, str) else [str(override) for override in overrides]
+    if flags := [word for word in words if word.startswith("-")]:
+        instead = "give config_dir= for --config-dir, and call vaelab.run_sweep for -m"
+        raise ConfigError(f"expected overrides, found the flag {flags[0]}: leave it out; {instead}")
+    return words
+
+
+def run_once(hydra: Hydra, config: str, overrides: list[str], function: Callable[[DictConfig], Any]) -> Any:
+    """Compose `conf/CONFIG.yaml` once, and return what `function` makes of it."""
     failures: list[Exception] = []
 
     def task(cfg: DictConfig) -> Any:
         try:
-            return call_checked("train", function, cfg)
+            return call_checked(config, function, cfg)
         except Exception as error:  # kept from Hydra, which would print more
             failures.append(error)
 
     with composing():
-        job = hydra.run("train", task, [*overrides, "hydra.mode=RUN"], with_log_configuration=False)
+        job = hydra.run(config, task, [*overrides, "hydra.mode=RUN"], with_log_configuration=False)
     if failures:  # raised here, because no error of `function` comes from composing
         raise failures[0]
     return job.return_value

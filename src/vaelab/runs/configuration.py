@@ -43,12 +43,19 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], redacted(found))
 
 
-def choices() -> str:
-    """Return each group's choices, each with the first comment of its file, for `--help`."""
+OTHERS = (".", "hydra/help", "reproduction")  # folders of `conf/` without choices of `vaelab.train`
+
+
+def choices(only: str = "") -> str:
+    """Return each group's choices, each with the first comment of its file, for `--help`.
+
+    Args:
+        only: the group to show; by default all that `vaelab.train` has.
+    """
     lines: dict[str, list[str]] = {}
     for file in sorted(Path(CONF).rglob("*.yaml")):
         group = str(file.parent.relative_to(CONF)).removeprefix(f"{RUNTIME}/")
-        if group not in (".", "hydra/help") and not group.startswith("reporting"):
+        if group == only or not (only or group in OTHERS or group.startswith("reporting")):
             comments = re.findall("^# (?!@)(.*)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
             line = f"    {file.stem:18} {comments[0] if comments else ''}".rstrip()
             lines.setdefault(group, [f"  {group}"]).append(line)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from vaelab.runs.calling import raising
+from vaelab.runs.calling import Overrides, like_a_command, raising, run_once, words_of
+from vaelab.runs.command_line import hydra_overrides
 from vaelab.runs.folder.contents import read_config, read_json, read_metrics, read_status
 from vaelab.runs.folder.curves import read_curves
 from vaelab.runs.folder.identity import flatten
-from vaelab.runs.validate import EVALUATION, check_choice
+from vaelab.runs.validate import EVALUATION, check_choice, check_evaluation
 from vaelab.security.allow_list import trusted_packages
 from vaelab.security.redaction import presentable
 
@@ -113,7 +114,7 @@ class Run:
         curves = read_curves(self.path).items()
         return {name: Curve(*np.array(points, np.float64).reshape(-1, 2).T) for name, points in curves}
 
-    @cached_property
+    @property
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """What `vaelab.evaluate` has written, by the name of the evaluation."""
         return {file.stem: read_json(file) for file in sorted((self.path / "evaluations").glob("*.json"))}
@@ -122,6 +123,23 @@ class Run:
     def figures(self) -> dict[str, Path]:
         """The PNG files of the run, by their names."""
         return {file.stem: file for file in sorted((self.path / "figures").glob("*.png"))}
+
+    def evaluate(self, overrides: Overrides = ()) -> dict[str, float]:
+        """Evaluate the run as `python -m vaelab.evaluate run_dir=PATH OVERRIDES` does, and return the metrics.
+
+        Values that were stored before are not computed again.
+
+        Args:
+            overrides: what you would type: `"estimator=ais limit=100"` or a list of these.
+
+        Raises:
+            ConfigError, RunFolderError, DataError: as for the attributes; or the overrides are wrong.
+            KeyboardInterrupt: what was evaluated is kept; the same call goes on.
+        """
+        own = {"run_dir": self.path, "checkpoint": self.weights, "data_dir": self._data_dir}
+        words = [*(f"{key}={value}" for key, value in own.items()), f"trust=[{','.join(self._trusted)}]"]
+        with like_a_command() as hydra:
+            return run_once(hydra, "evaluate", hydra_overrides("evaluate", [*words, *words_of(overrides)]), _evaluated)
 
     def __repr__(self) -> str:
         value = self.metrics.get("test/elbo")
@@ -143,3 +161,10 @@ class Run:
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
+
+
+def _evaluated(cfg: DictConfig) -> dict[str, float]:
+    check_evaluation(cfg)
+    from vaelab.runs.evaluating.complete import complete_evaluation  # slow to import
+
+    return complete_evaluation(cfg)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vaelab.errors import ConfigError, RunFolderError, SweepError
-from vaelab.runs.command_line import COMMAND
+from vaelab.runs.command_line import COMMAND, hydra_overrides
 from vaelab.runs.complete import value_of
 from vaelab.runs.configuration import contents, plain
 from vaelab.runs.execute import check_finished
@@ -110,6 +111,9 @@ class Sweep:
         task = [str(override) for override in composed.hydra.overrides.task]
         swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
         swept |= set(self.config.hydra.sweeper.get("params") or {})
+        swept |= {
+            key_of(word) for words in settings_of(self.config.hydra.sweeper.get("settings") or []) for word in words
+        }
         label = " ".join(override for override in task if key_of(override) in swept) or path.name
         return JobSpec(config, path, Path.cwd(), environment, label, outcome_before(cfg, path, self.records), task)
 
@@ -140,14 +144,34 @@ def outcome_before(cfg: DictConfig, path: Path, records: dict[str, Any]) -> Outc
         return None
 
 
-def combinations(sweep: Sweep, overrides: Mapping[str, Override], max_batch_size: int | None = None) -> None:
-    """Run a job for each combination of the values; plan and run `max_batch_size` jobs at a time."""
+def combinations(
+    sweep: Sweep,
+    overrides: Mapping[str, Override],
+    max_batch_size: int | None = None,
+    settings: Sequence[str] = (),
+) -> None:
+    """Run a job for each combination of the values, or for each combination with each of the `settings`.
+
+    Args:
+        sweep: runs the jobs.
+        overrides: those that were typed, by their keys.
+        max_batch_size: plan and run so many jobs at a time.
+        settings: texts with the overrides of a setting each, such as `["objective=elbo", "objective=iwae latent_dim=5"]`.
+    """
     if max_batch_size is not None:
         check_whole("hydra.sweeper.max_batch_size", max_batch_size, 1)
     for override in overrides.values():
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(f"{override.input_line} is not a list of values: type hydra/sweeper=optuna to search it")
-    first = 0
-    for jobs in BasicSweeper.split_arguments(list(overrides.values()), max_batch_size):
-        sweep.launch(jobs, first)
-        first += len(jobs)
+    if settings and not sweep.config.runtime.sweep.name:
+        raise ConfigError("hydra.sweeper.settings makes no name for the sweep's folder: type sweep.name=NAME")
+    combined = [job for jobs in BasicSweeper.split_arguments(list(overrides.values()), None) for job in jobs]
+    lines = [[*job, *words] for words in settings_of(settings) or [[]] for job in combined]
+    size = max_batch_size or len(lines)
+    for first in range(0, len(lines), size):
+        sweep.launch(lines[first : first + size], first)
+
+
+def settings_of(settings: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of each setting, as Hydra reads them."""
+    return [hydra_overrides("train", shlex.split(text)) for text in settings]

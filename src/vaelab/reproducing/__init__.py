@@ -1,0 +1,19 @@
+"""Published experiments, each repeated by one command: `python -m vaelab.reproduce NAME`."""
+
+from vaelab.reproducing.aevb import BoundCurve, BoundCurves, Pictures
+from vaelab.reproducing.base import Lab, Reproduction
+from vaelab.reproducing.iwae import ImportanceWeighted
+from vaelab.reproducing.results import Results, Row
+from vaelab.reproducing.tables import Table
+
+__all__ = [
+    "BoundCurve",
+    "BoundCurves",
+    "ImportanceWeighted",
+    "Lab",
+    "Pictures",
+    "Reproduction",
+    "Results",
+    "Row",
+    "Table",
+]

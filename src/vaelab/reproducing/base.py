@@ -1,0 +1,128 @@
+"""A published experiment, and the lab that trains and measures for it."""
+
+import os
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaelab.api import Run, run_sweep
+from vaelab.errors import ConfigError
+from vaelab.files import replacing, write_atomically
+from vaelab.reproducing.results import Results, Row
+from vaelab.runs.folder.contents import read_status
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+QUIET = ("logger=none", "~callbacks.figures")
+Settings = Mapping[str, str]  # the overrides of each setting, by its name
+
+
+@dataclass
+class Lab:
+    """Trains the runs of a reproduction as sweeps, so that the same command finishes what was interrupted.
+
+    Attributes:
+        name: the reproduction's.
+        budget: the budget's name.
+        everywhere: overrides of all runs that cannot change a result, such as the launcher.
+        output: folder for the results.
+        runs: those that were trained.
+        figures, curves, notes: see `Results`.
+    """
+
+    name: str
+    budget: str
+    everywhere: Sequence[str]
+    output: Path
+    runs: list[Run] = field(default_factory=list)
+    figures: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def sweep(self, part: str, settings: Settings, common: str, seeds: int) -> dict[str, list[Run]]:
+        """Train each setting with `seeds` seeds, and return its runs.
+
+        Args:
+            part: ending of the sweep's folder.
+            settings: the overrides of each setting.
+            common: overrides of all settings; those of a setting win.
+            seeds: how many.
+        """
+        lines = ",".join(f"'{line}'" for line in settings.values())
+        swept = [f"seed={','.join(map(str, range(seeds)))}", f"hydra.sweeper.settings=[{lines}]"]
+        name = f"reproduce-{self.name}-{self.budget}-{part}".rstrip("-")
+        runs = run_sweep([*common.split(), *QUIET, *self.everywhere, *swept, f"sweep.name={name}"])
+        self.runs += runs
+        return {setting: runs[i * seeds : (i + 1) * seeds] for i, setting in enumerate(settings)}
+
+    def draw(self, title: str, figure: "Figure", part: str = "") -> None:
+        """Keep a figure as a PNG beside the results."""
+        file = self.output / f"{self.name}-{self.budget}{f'-{part}' if part else ''}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as partial:
+            figure.savefig(partial, dpi=120, format="png")
+        self.figures[title] = file.name
+
+
+class Reproduction(ABC):
+    """A published experiment.
+
+    Args:
+        title: what it is.
+        source: who published it, and where.
+        budgets: by name: `smoke`, `cpu` and `paper`, each with a `cost` and whatever else `repeat` needs.
+    """
+
+    def __init__(self, title: str, source: str, budgets: Mapping[str, Any]) -> None:
+        self.title, self.source, self.budgets = title, source, budgets
+
+    @abstractmethod
+    def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
+        """Train, measure, and return the numbers."""
+
+    def results(self, lab: Lab) -> Results:
+        """Repeat the experiment at the lab's budget, and write the results to `lab.output`."""
+        if lab.budget not in self.budgets:
+            raise ConfigError(f"budget must be one of {', '.join(self.budgets)}, found {lab.budget}: type budget=cpu")
+        budget = self.budgets[lab.budget]
+        print(f"{self.title}\nbudget {lab.budget}: about {budget['cost']}")
+        rows = self.repeat(lab, budget)
+        results = Results(
+            name=lab.name,
+            title=self.title,
+            source=self.source,
+            budget=lab.budget,
+            command=f"python -m vaelab.reproduce {lab.name} budget={lab.budget}",
+            date=f"{datetime.now(UTC):%Y-%m-%d}",
+            machine=machine(),
+            seeds=sorted({run.config["seed"] for run in lab.runs}),
+            runs=len(lab.runs),
+            seconds=sum(read_status(run.path).get("seconds", 0.0) for run in lab.runs),
+            rows=rows,
+            curves=lab.curves,
+            figures=lab.figures,
+            notes=lab.notes,
+        )
+        file = lab.output / f"{lab.name}-{lab.budget}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file.with_name(f"{file.name}.json"), results.as_json())
+        write_atomically(file.with_name(f"{file.name}.md"), results.as_markdown())
+        return results
+
+
+def machine() -> str:
+    """Say which processor or GPU, how many threads, and which PyTorch."""
+    import torch  # slow to import
+
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):  # only Linux has this file
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{processor}, {os.cpu_count()} cores{gpu}, PyTorch {torch.__version__}"

@@ -1,0 +1,179 @@
+"""What a reproduction found: numbers beside those that were published, as JSON, and as a page made from it alone."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+
+@dataclass
+class Row:
+    """A number that was published, every public replication's, and ours.
+
+    Attributes:
+        setting: what was trained, such as `IWAE, k = 5`.
+        quantity: what was measured, with its unit, such as `NLL, nats`.
+        values: ours, one for each seed; empty if this budget has no run of the setting.
+        error: standard error of what all seeds share, such as the choice of test examples.
+        published: the published number; None if there is none.
+        replications: those of others, by who found them.
+        spread: standard deviation of the published number over seeds, if it was published.
+        claimed_above: the number that the publication says this one is above; None if it claims no such thing.
+        why: why ours may differ, and how that was tested; the page shows it where ours does.
+        digits: decimals to show.
+    """
+
+    setting: str
+    quantity: str
+    values: list[float]
+    error: float = 0.0
+    published: float | None = None
+    replications: dict[str, float] = field(default_factory=dict)
+    spread: float = 0.0
+    claimed_above: float | None = None
+    why: str = ""
+    digits: int = 2
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over the seeds; NaN for fewer than two."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
+
+    @property
+    def uncertainty(self) -> float:
+        """Standard error of the mean, over the seeds and of what they share; NaN for a single seed."""
+        return math.hypot(self.deviation / math.sqrt(len(self.values)), self.error)
+
+    @property
+    def difference(self) -> float:
+        """How far the mean lies outside of the range of the other numbers; 0 inside."""
+        others = [value for value in (self.published, *self.replications.values()) if value is not None]
+        low, high = min(others) - self.spread, max(others) + self.spread
+        return self.mean - high if self.mean > high else min(self.mean - low, 0.0)
+
+    @property
+    def verdict(self) -> str:
+        """One of: not run at this budget, within the spread of replications, or how far outside of it.
+
+        Within means at most two standard errors outside of the range of the published numbers.
+        """
+        if not self.values:
+            return "not run at this budget"
+        if self.claimed_above is not None:
+            return self.verdict_of_claim
+        if self.published is None and not self.replications:
+            return "no published number"
+        if self.difference == 0 or abs(self.difference) <= 2 * self.uncertainty:
+            return "within the spread of replications" if self.replications or self.spread else "agrees"
+        because = f", most likely because {self.why}" if self.why else ""
+        return f"differs by {self.difference:+.{self.digits}f}{because}"
+
+    @property
+    def verdict_of_claim(self) -> str:
+        """Whether the number is above the claimed limit, by two standard errors."""
+        above = self.mean - cast(float, self.claimed_above)
+        if len(self.values) > 1 and abs(above) <= 2 * self.uncertainty:
+            return "open: within two standard errors of the limit"
+        return ("holds" if above > 0 else "does not hold") + ", in one run" * (len(self.values) == 1)
+
+    def cells(self, others: Sequence[str]) -> list[str]:
+        """Return the cells of a line of the table; `others` are the columns of the replications."""
+        numbers = [self.published, *(self.replications.get(name) for name in others)]
+        shown = ["" if value is None else f"{value:.{self.digits}f}" for value in numbers]
+        if self.claimed_above is not None:
+            shown[0] = f"above {self.claimed_above:g}"
+        if self.published is not None and self.spread:
+            shown[0] += f" ± {self.spread:.{self.digits}f}"
+        ours = ""
+        if self.values:
+            ours = f"**{self.mean:.{self.digits}f}**"
+        if len(self.values) > 1:
+            ours += f" ± {self.uncertainty:.{self.digits}f} ({self.deviation:.{self.digits}f})"
+        return [self.setting, self.quantity, *shown, ours, self.verdict]
+
+
+@dataclass
+class Results:
+    """All that a reproduction found, and how.
+
+    Attributes:
+        name, budget: what was typed.
+        title, source: what it is, who published it and where.
+        command: what to type to have it again.
+        date, machine: when and where.
+        seeds: of the models.
+        runs: how many were trained.
+        seconds: run time of all runs, added up.
+        rows: the numbers.
+        curves: lines of the figures: name -> list of points.
+        figures: files of the figures, by their titles.
+        notes: what else must be known.
+    """
+
+    name: str
+    title: str
+    source: str
+    budget: str
+    command: str
+    date: str
+    machine: str
+    seeds: list[int]
+    runs: int
+    seconds: float
+    rows: list[Row]
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, file: Path) -> "Results":
+        """Read what `as_json` wrote."""
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return cls(**content | {"rows": [Row(**row) for row in content["rows"]]})
+
+    def as_json(self) -> str:
+        """Return everything as JSON, with seven significant digits."""
+        return json.dumps(rounded(asdict(self)), indent=1, ensure_ascii=False) + "\n"
+
+    def as_markdown(self) -> str:
+        """Return the page of the results."""
+        others = list(dict.fromkeys(name for row in self.rows for name in row.replications))
+        head = ["setting", "quantity", "published", *others, "ours", "verdict"]
+        table = [head, ["---"] * len(head), *(row.cells(others) for row in self.rows)]
+        seeds = f"seeds {', '.join(map(str, self.seeds))}"
+        parts = [
+            f"# {self.title}",
+            self.source,
+            f"```bash\n{self.command}\n```",
+            f"{self.date}, {self.machine}. {self.runs} runs, {seeds}: {duration(self.seconds)} of run time in all.",
+            "\n".join(f"| {' | '.join(cells)} |" for cells in table),
+            "Ours: mean over the seeds ± its standard error; in parentheses the standard deviation over the seeds.",
+            *(f"![{title}]({file})" for title, file in self.figures.items()),
+            "\n".join(f"- {note}" for note in self.notes),
+        ]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rounded(value: Any) -> Any:
+    """Return nested lists and dicts with their floats rounded to seven significant digits."""
+    if isinstance(value, Mapping):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(inner) for inner in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the largest unit of which it has at least two."""
+    for unit, size in {"hours": 3600, "minutes": 60}.items():
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
