@@ -5,6 +5,7 @@ from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.iwae import ImportanceWeighted
 from vaelab.reproducing.results import Results, Row
 from vaelab.reproducing.tables import Table
+from vaelab.reproducing.vamp import Vamp
 
 __all__ = [
     "BoundCurve",
@@ -16,4 +17,5 @@ __all__ = [
     "Results",
     "Row",
     "Table",
+    "Vamp",
 ]

@@ -21,7 +21,7 @@ class ImportanceWeighted(Table):
     """
 
     def measured(self, run: Run, budget: Mapping[str, Any]) -> Measured:
-        found = run.evaluate(budget["evaluate"])
+        found = run.evaluate(budget["evaluate"]["importance"])
         return {
             "nll_of_first": -found["log_likelihood"],
             "nll": -run.metrics["test/elbo"] - found["gain"],

@@ -14,8 +14,8 @@ Measured = dict[str, float]
 class Table(Reproduction):
     """Trains each setting with several seeds, and measures each run.
 
-    A budget has `overrides` of all runs, `seeds`, the `settings` that it can pay for, and `evaluate`, the overrides of
-    `vaelab.evaluate`.
+    A budget has `overrides` of all runs, `seeds`, the `settings` that it can pay for, and `evaluate`, for each
+    evaluation the overrides of `vaelab.evaluate`.
 
     Args:
         title, source, budgets: see `Reproduction`.
@@ -59,12 +59,17 @@ class Table(Reproduction):
         return rows
 
     def measured(self, run: Run, budget: Mapping[str, Any]) -> Measured:
-        """Return the numbers of a run by their keys; `KEY_error` is the error that all seeds share."""
-        found = run.evaluate(budget["evaluate"])
-        numbers = {name: found[name] for name in ("elbo", "log_likelihood", "active_units") if name in found}
-        numbers["nll"] = -found["log_likelihood"]
-        if "log_likelihood_bits_per_dim" in found:
-            numbers["bits_per_dim"] = found["log_likelihood_bits_per_dim"]
+        """Return the numbers of a run by their keys; `KEY_error` is the error that all seeds share.
+
+        They are those of each evaluation NAME in the budget, as `log_likelihood_NAME`, the ELBO, and differences.
+        """
+        numbers = {}
+        for name, overrides in budget["evaluate"].items():
+            found = run.evaluate(overrides)
+            numbers |= {key: found[key] for key in ("elbo", "active_units") if key in found}
+            numbers[f"log_likelihood_{name}"] = found["log_likelihood"]
+            if "log_likelihood_bits_per_dim" in found:
+                numbers[f"bits_per_dim_{name}"] = found["log_likelihood_bits_per_dim"]
         return numbers
 
 
