@@ -1,4 +1,4 @@
-"""Write the parts of the docs that follow from other files: the choices, the map of the packages, the metrics.
+"""Write what follows from other files: the choices, the map of the packages, the metrics, the reproductions.
 
 `python scripts/docs.py` writes them, between two comments each; `--check` only says whether they are up to date. Names
 choose parts: `python scripts/docs.py pairs`. That part takes minutes, so it is written only when it is named.
@@ -8,6 +8,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -17,9 +18,10 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
+REPRODUCTIONS = ROOT / "docs" / "reproductions"
 PACKAGE = ROOT / "src" / "vaelab"
-NOT_TYPED = ("hydra/help", "reporting")  # folders of conf/ that hold no choices
-MODELS = ("vae", "hierarchical")  # single files that are boxes of their own
+NOT_TYPED = ("hydra/help", "reporting", "reproduction")  # folders of conf/ that hold no choices
+ALONE = ("api", "vae", "hierarchical")  # single files that are boxes of their own
 Arrows = dict[str, set[str]]
 
 
@@ -87,15 +89,15 @@ def _listed(modules: list[str]) -> str:
 def boxes_of_modules() -> dict[str, list[str]]:
     """Return the boxes of the map, and the modules in each.
 
-    A package is a box of its own, and so is each of `MODELS`. The entry points share a box, and other single files too.
+    A package is a box of its own, and so is each of `ALONE`. The entry points share a box, and other single files too.
     """
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    entry_points = ["api", *(target.removeprefix("vaelab.").split(":")[0] for target in scripts.values())]
+    entry_points = [target.removeprefix("vaelab.").split(":")[0] for target in scripts.values()]
     names = sorted(path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
     files = [name for name in names if not (PACKAGE / name).is_dir() and not name.startswith("__")]
     boxes = {"entry points": [name for name in files if name in entry_points]}
-    boxes |= {name: [name] for name in names if (PACKAGE / name).is_dir() or name in MODELS}
-    boxes["the floor"] = [name for name in files if name not in (*MODELS, *entry_points)]
+    boxes |= {name: [name] for name in names if (PACKAGE / name).is_dir() or name in ALONE}
+    boxes["the floor"] = [name for name in files if name not in (*ALONE, *entry_points)]
     return boxes
 
 
@@ -161,11 +163,36 @@ def pairs_table() -> str:
     return combinations.refused_table()
 
 
+def reproductions_table() -> str:
+    """Return a table of the reproductions, with the verdicts of those that were run."""
+    from vaelab.reproducing import Results
+
+    lines = ["| `NAME` | what | results | verdicts |", "|---|---|---|---|"]
+    for file in sorted((CONF / "reproduction").glob("*.yaml")):
+        title = yaml.safe_load(file.read_text())["title"]
+        found = [Results.read(path) for path in sorted(REPRODUCTIONS.glob(f"{file.stem}-*.json"))]
+        pages = ", ".join(f"[{each.budget}]({each.name}-{each.budget}.md)" for each in found) or "not run yet"
+        verdicts = Counter(row.verdict.partition(" by ")[0].partition(",")[0] for each in found for row in each.rows)
+        told = ", ".join(
+            f"{count} {verdict}" for verdict, count in verdicts.items() if verdict != "no published number"
+        )
+        lines.append(f"| `{file.stem}` | {title} | {pages} | {told} |")
+    return "\n".join(lines)
+
+
+def pages_of_results() -> dict[Path, str]:
+    """Return the page that each file of results makes."""
+    from vaelab.reproducing import Results
+
+    return {path.with_suffix(".md"): Results.read(path).as_markdown() for path in REPRODUCTIONS.glob("*.json")}
+
+
 SLOW = "pairs"
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "choices": ("README.md", choices_table),
     "map": ("CONTRIBUTING.md", package_map),
     "metrics": ("docs/numbers.md", metrics_table),
+    "reproductions": ("docs/reproductions/README.md", reproductions_table),
     SLOW: ("docs/components.md", pairs_table),
 }
 
@@ -197,6 +224,10 @@ def main() -> None:
         if text != wanted:
             page.write_text(wanted)
             print(f"{page.name}: {name} written")
+    for page, wanted in pages_of_results().items():
+        if page.read_text() != wanted and check:
+            sys.exit(f"{page.name} does not follow from its JSON: type python scripts/docs.py")
+        page.write_text(wanted)
 
 
 if __name__ == "__main__":

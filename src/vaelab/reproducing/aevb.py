@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ POINTS_PER_DOUBLING = 2
 
 
 class BoundCurve(pl.Callback):
-    """Logs the ELBO of the first examples of the training data and of the test data, at epochs 1, 2, 3, 4, 6, 8, 12, ...
+    """Logs the ELBO of the first examples of the training data and of the test data, at epochs 1, 2, 3, 4, 6, 8, ...
 
     The examples are the same each time, with the same noise, in contrast to a mean over the training of an epoch.
 
@@ -122,7 +123,7 @@ def end(run: Run) -> float:
 def mean_curve(runs: Sequence[Run], name: str) -> list[list[float]]:
     """Return the points (samples seen, mean over the seeds) of a curve."""
     curves = [run.history[name] for run in runs]
-    means = sum(curve.values for curve in curves) / len(curves)
+    means = np.mean([curve.values for curve in curves], axis=0)
     return [[float(x), float(y)] for x, y in zip(curves[0].samples_seen, means, strict=True)]
 
 

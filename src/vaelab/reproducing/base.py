@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vaelab.api import Run, run_sweep
 from vaelab.errors import ConfigError
@@ -19,8 +19,9 @@ from vaelab.runs.folder.contents import read_status
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MEANS_NOTHING = "This budget only shows that the command works. Its numbers and verdicts mean nothing."
 QUIET = ("logger=none", "~callbacks.figures")
-Settings = Mapping[str, str]  # the overrides of each setting, by its name
+K = TypeVar("K")
 
 
 @dataclass
@@ -45,12 +46,12 @@ class Lab:
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def sweep(self, part: str, settings: Settings, common: str, seeds: int) -> dict[str, list[Run]]:
+    def sweep(self, part: str, settings: Mapping[K, str], common: str, seeds: int) -> dict[K, list[Run]]:
         """Train each setting with `seeds` seeds, and return its runs.
 
         Args:
             part: ending of the sweep's folder.
-            settings: the overrides of each setting.
+            settings: the overrides of each setting, by a name.
             common: overrides of all settings; those of a setting win.
             seeds: how many.
         """
@@ -93,6 +94,7 @@ class Reproduction(ABC):
         budget = self.budgets[lab.budget]
         print(f"{self.title}\nbudget {lab.budget}: about {budget['cost']}")
         rows = self.repeat(lab, budget)
+        lab.notes += [MEANS_NOTHING] if lab.budget == "smoke" else []
         results = Results(
             name=lab.name,
             title=self.title,

@@ -137,7 +137,8 @@ class Results:
     def read(cls, file: Path) -> "Results":
         """Read what `as_json` wrote."""
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return cls(**content | {"rows": [Row(**row) for row in content["rows"]]})
+        content["rows"] = [Row(**row) for row in content["rows"]]
+        return cls(**content)
 
     def as_json(self) -> str:
         """Return everything as JSON, with seven significant digits."""

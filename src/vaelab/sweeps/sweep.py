@@ -156,7 +156,7 @@ def combinations(
         sweep: runs the jobs.
         overrides: those that were typed, by their keys.
         max_batch_size: plan and run so many jobs at a time.
-        settings: texts with the overrides of a setting each, such as `["objective=elbo", "objective=iwae latent_dim=5"]`.
+        settings: the overrides of each setting as one text, such as `"objective=iwae latent_dim=5"`.
     """
     if max_batch_size is not None:
         check_whole("hydra.sweeper.max_batch_size", max_batch_size, 1)
