@@ -125,6 +125,15 @@ def test_evaluations_are_read_by_name(copied: Path) -> None:
     assert vaelab.load(copied).evaluations == {"test-last-ais-00000000": {"test/elbo": -1.5}}
 
 
+def test_an_evaluation_returns_its_metrics_and_is_kept(copied: Path) -> None:
+    run = vaelab.load(copied)
+    found = run.evaluate("estimator=importance estimator.num_samples=4 limit=20 inference_gap=false")
+    (kept,) = (each for each in run.evaluations.values() if each["comparability"]["examples"] == 20)
+    assert found["log_likelihood"] == kept["test/log_likelihood"]
+    with pytest.raises(ConfigError, match="limit must be a whole number"):
+        run.evaluate("limit=0")
+
+
 def test_what_is_no_run_folder_is_refused(tmp_path: Path, finished: Outcome) -> None:
     with pytest.raises(RunFolderError, match="is not a run folder"):
         vaelab.load(tmp_path)

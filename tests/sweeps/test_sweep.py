@@ -179,6 +179,23 @@ def test_the_plan_holds_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_listed_settings_are_combined_with_what_is_swept(run_fast: Run, tmp_path: Path) -> None:
+    settings = "hydra.sweeper.settings=['latent_dim=3 objective=iwae','hidden_features=[5,6]']"
+    run_fast("-m", "seed=0,1", settings, "sweep.name=listed", "retry_failed=false")
+    (path,) = tmp_path.glob("logs/sweeps/*")
+    made = {
+        (job.config["latent_dim"], job.config["seed"]): job.config["hidden_features"]
+        for job in SweepFolder(path).jobs()
+    }
+    assert made == {(3, 0): 8, (3, 1): 8, (2, 0): [5, 6], (2, 1): [5, 6]}
+
+
+def test_listed_settings_need_a_name(run_fast: Run) -> None:
+    refused = run_fast("-m", "seed=0,1", "hydra.sweeper.settings=['latent_dim=3']", code=2)
+    assert_one_line(refused, "type sweep.name=NAME")
+
+
 def test_two_jobs_with_the_same_run_train_once(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast("-m", "seed=1,1", "trainer.max_steps=2")
     assert "two jobs of the sweep are the same run" in outcome.err

@@ -22,12 +22,9 @@ class ImportanceWeighted(Table):
 
     def measured(self, run: Run, budget: Mapping[str, Any]) -> Measured:
         found = run.evaluate(budget["evaluate"]["importance"])
-        return {
-            "nll_of_first": -found["log_likelihood"],
-            "nll": -run.metrics["test/elbo"] - found["gain"],
-            "nll_error": found["gain_error"],
-            "active": active_units(run),
-        }
+        nll = {"nll_of_first": -found["log_likelihood"], "nll": -run.metrics["test/elbo"] - found["gain"]}
+        active = {"active": active_units(run)} if "active" in self.quantities else {}
+        return nll | {"nll_error": found["gain_error"]} | active
 
 
 @torch.no_grad()
