@@ -390,7 +390,7 @@ def test_without_shuffling_each_epoch_has_the_order_of_the_data() -> None:
     loader = Colours(shuffle=False, batch_size=8).train_dataloader()
     for epoch in (0, 3):
         assert epoch_of(loader, epoch) == [list(range(start, min(start + 8, 30))) for start in (0, 8, 16, 24)]
-    with pytest.raises(ValueError, match="data.shuffle must be true or false, found 'maybe'"):
+    with pytest.raises(ValueError, match=r"data\.shuffle must be true or false, found 'maybe'"):
         Colours(shuffle="maybe")
 
 

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from vaelab.heads import Bernoulli, DiagonalGaussian
-from vaelab.networks import MLP, Chain, ConvNet, GatedConvNet, GatedMLP, Network, ResidualConvNet, glorot_init, normal_init
+from vaelab.networks import (
+    MLP,
+    Chain,
+    ConvNet,
+    GatedConvNet,
+    GatedMLP,
+    Network,
+    ResidualConvNet,
+    glorot_init,
+    normal_init,
+)
 from vaelab.networks.mlp import Residual
 from vaelab.priors import StandardNormal
 from vaelab.vae import VAE, Conditional
@@ -161,5 +171,5 @@ def test_glorot_init_refuses_a_head_without_a_mean_to_begin_at():
     vae = VAE(Conditional(IMAGE, LATENT, MLP, DiagonalGaussian), gaussian, StandardNormal(LATENT, IMAGE))
     with pytest.raises(ValueError, match=r"found DiagonalGaussian: type initialization\.data_bias=false"):
         glorot_init(vae, torch.zeros(1, *IMAGE), data_bias=True)
-    with pytest.raises(ValueError, match="expected 0 < initialization.low"):
+    with pytest.raises(ValueError, match=r"expected 0 < initialization\.low"):
         glorot_init(vae, torch.zeros(1, *IMAGE), data_bias=False, low=0)

@@ -71,7 +71,7 @@ def test_a_resumed_adam_from_goes_on_exactly() -> None:
 
 
 def test_a_negative_second_moment_is_refused() -> None:
-    with pytest.raises(ValueError, match="optimizer.second_moment must be 0 or more, found -1"):
+    with pytest.raises(ValueError, match=r"optimizer\.second_moment must be 0 or more, found -1"):
         adam_from([parameter()], second_moment=-1)
 
 

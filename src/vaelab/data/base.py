@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from vaelab.data.batches import Block, Blocks, Chunk, TrainingIndices, Tested
+from vaelab.data.batches import Block, Blocks, Chunk, Tested, TrainingIndices
 from vaelab.data.binarizing import binarized
 from vaelab.data.splits import SPLITS, SplitName, Splits, checked
 from vaelab.errors import ConfigError

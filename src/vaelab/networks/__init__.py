@@ -6,4 +6,14 @@ from vaelab.networks.gated import GatedConvNet, GatedMLP
 from vaelab.networks.initialization import glorot_init, normal_init
 from vaelab.networks.mlp import MLP
 
-__all__ = ["MLP", "Chain", "ConvNet", "GatedConvNet", "GatedMLP", "Network", "ResidualConvNet", "glorot_init", "normal_init"]
+__all__ = [
+    "MLP",
+    "Chain",
+    "ConvNet",
+    "GatedConvNet",
+    "GatedMLP",
+    "Network",
+    "ResidualConvNet",
+    "glorot_init",
+    "normal_init",
+]

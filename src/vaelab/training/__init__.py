@@ -7,4 +7,14 @@ from vaelab.training.pace import PaceWarning
 from vaelab.training.progress import ProgressBar
 from vaelab.training.schedules import Schedule
 
-__all__ = ["Checkpoints", "CollapseWarning", "Figures", "PaceWarning", "ProgressBar", "Schedule", "VAEModule", "adam_from", "unit_gradients"]
+__all__ = [
+    "Checkpoints",
+    "CollapseWarning",
+    "Figures",
+    "PaceWarning",
+    "ProgressBar",
+    "Schedule",
+    "VAEModule",
+    "adam_from",
+    "unit_gradients",
+]

@@ -19,8 +19,8 @@ def adam_from(parameters: Iterable[Any], second_moment: float, **options: Any) -
 
     Of the gradient of a mean, this is Adam with `eps = 1e-4 / 20` and `second_moment = 1 / 20^2`. Two differences
     remain. PyTorch adds `eps` after v is divided by its bias correction, which changes a step by a share of at most
-    `eps / sqrt(second_moment)`, 1e-4, and no longer after a few thousand steps. Their code also moves theta by the m and
-    v of the step before.
+    `eps / sqrt(second_moment)`, 1e-4, and no longer after a few thousand steps. Their code also moves theta by the m
+    and v of the step before.
 
     Args:
         parameters: what `torch.optim.Adam` optimises.
