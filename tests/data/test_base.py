@@ -14,7 +14,7 @@ from omegaconf import open_dict
 
 from vaelab.data import Digits, ImageData, MNIST5k, Split
 from vaelab.data.base import BLOCK_SIZE
-from vaelab.data.batches import Block, Blocks, ShuffledIndices
+from vaelab.data.batches import Block, Blocks, TrainingIndices
 from vaelab.data.splits import SPLITS, contiguous_split, shuffled_split, stratified_split
 from vaelab.errors import ConfigError, DataError
 from vaelab.pixels import bits_per_dim
@@ -361,7 +361,7 @@ def loaders(draw: st.DrawFn) -> dict[str, int]:
     return {name: draw(st.integers(*limits)) for name, limits in names.items()}
 
 
-def epoch_of(loader: ShuffledIndices, epoch: int) -> list[list[int]]:
+def epoch_of(loader: TrainingIndices, epoch: int) -> list[list[int]]:
     loader.steps_done = epoch * loader.batches_per_epoch
     return [batch.tolist() for chunk in loader for batch in chunk.batches]
 
@@ -372,7 +372,7 @@ def flat(batches: list[list[int]]) -> list[int]:
 
 @given(loaders(), st.integers(0, 5))
 def test_an_epoch_is_a_permutation_with_its_last_smaller_batch(sizes: dict[str, int], epoch: int) -> None:
-    loader = ShuffledIndices(**sizes)
+    loader = TrainingIndices(**sizes)
     batches = epoch_of(loader, epoch)
     n, size = sizes["num_examples"], sizes["batch_size"]
     assert sorted(flat(batches)) == list(range(n))
@@ -381,15 +381,23 @@ def test_an_epoch_is_a_permutation_with_its_last_smaller_batch(sizes: dict[str, 
 
 
 def test_epochs_and_seeds_differ_in_their_order() -> None:
-    loader, other = (ShuffledIndices(100, 10, 3, seed) for seed in (0, 1))
+    loader, other = (TrainingIndices(100, 10, 3, seed) for seed in (0, 1))
     orders = [flat(epoch_of(loader, 0)), flat(epoch_of(loader, 1)), flat(epoch_of(other, 0))]
     assert all(a != b for a, b in combinations(orders, 2))
 
 
+def test_without_shuffling_each_epoch_has_the_order_of_the_data() -> None:
+    loader = Colours(shuffle=False, batch_size=8).train_dataloader()
+    for epoch in (0, 3):
+        assert epoch_of(loader, epoch) == [list(range(start, min(start + 8, 30))) for start in (0, 8, 16, 24)]
+    with pytest.raises(ValueError, match=r"data\.shuffle must be true or false, found 'maybe'"):
+        Colours(shuffle="maybe")
+
+
 @given(loaders(), st.integers(1, 3), st.integers(0, 3))
 def test_the_shares_of_the_processes_partition_each_batch(sizes: dict[str, int], world_size: int, epoch: int) -> None:
-    whole = epoch_of(ShuffledIndices(**sizes), epoch)
-    loaders = [ShuffledIndices(**sizes, rank=rank, world_size=world_size) for rank in range(world_size)]
+    whole = epoch_of(TrainingIndices(**sizes), epoch)
+    loaders = [TrainingIndices(**sizes, rank=rank, world_size=world_size) for rank in range(world_size)]
     shares = [epoch_of(loader, epoch) for loader in loaders]
     assert all([n for chunk in loader for n in chunk.sizes] == list(map(len, whole)) for loader in loaders)
     for batch, *parts in zip(whole, *shares, strict=True):
@@ -399,8 +407,8 @@ def test_the_shares_of_the_processes_partition_each_batch(sizes: dict[str, int],
 
 @given(loaders(), st.none() | st.integers(1, 9))
 def test_chunks_end_at_every_pause_and_change_no_batch(sizes: dict[str, int], every: int | None) -> None:
-    loader = ShuffledIndices(**sizes, pause_every=every)
-    assert epoch_of(loader, 1) == epoch_of(ShuffledIndices(**sizes | {"batches_per_chunk": 1}), 1)
+    loader = TrainingIndices(**sizes, pause_every=every)
+    assert epoch_of(loader, 1) == epoch_of(TrainingIndices(**sizes | {"batches_per_chunk": 1}), 1)
     chunks = list(loader)
     assert {chunk.epoch for chunk in chunks} == {1}
     assert [chunk.first_step for chunk in chunks] == loader.chunk_starts
@@ -413,7 +421,7 @@ def test_chunks_end_at_every_pause_and_change_no_batch(sizes: dict[str, int], ev
 
 @given(loaders(), st.integers(0, 200))
 def test_a_loader_resumes_at_the_next_batch(sizes: dict[str, int], steps: int) -> None:
-    loader = ShuffledIndices(**sizes)
+    loader = TrainingIndices(**sizes)
     epoch, done = divmod(steps, loader.batches_per_epoch)
     whole = epoch_of(loader, epoch)
     chunks = iter(loader)  # made before the count is set, as Lightning does

@@ -140,7 +140,6 @@ def small_mnist() -> dict[str, bytes]:
 @pytest.fixture
 def mnist_here(small_mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with these files, and their SHA-256 in place of MNIST's."""
-    monkeypatch.setattr(MNIST, "num_val", 10)
     (tmp_path / "mnist").mkdir()
     for name, content in small_mnist.items():
         (tmp_path / "mnist" / name).write_bytes(content)
@@ -149,7 +148,7 @@ def mnist_here(small_mnist: dict[str, bytes], tmp_path: Path, monkeypatch: pytes
 
 
 def test_mnist_never_trains_on_a_test_image(mnist_here: Path, small_mnist: dict[str, bytes]) -> None:
-    data = MNIST(data_dir=mnist_here)
+    data = MNIST(data_dir=mnist_here, num_val=10)
     assert [len(split) for split in data.split.values()] == [50, 10, 30]
     parts = [gzip.decompress(small_mnist[f"{part}-images-idx3-ubyte.gz"])[16:] for part in ("train", "t10k")]
     assert images(data).tobytes() == b"".join(parts)
@@ -159,17 +158,17 @@ def test_a_bad_file_of_mnist_is_named(mnist_here: Path) -> None:
     file = mnist_here / "mnist" / "t10k-labels-idx1-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz is damaged.*delete it"):
-        MNIST(data_dir=mnist_here)
+        MNIST(data_dir=mnist_here, num_val=10)
     file.unlink()
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz is not in .*put the file there"):
-        MNIST(data_dir=mnist_here)
+        MNIST(data_dir=mnist_here, num_val=10)
 
 
 def test_mnist_is_fetched_from_the_second_host(small_mnist: dict[str, bytes], mnist_here: Path, mirrors: Any) -> None:
     shutil.rmtree(mnist_here / "mnist")
     second = MNIST.mirrors[1]
     asked = mirrors({second + name: content for name, content in small_mnist.items()}).asked
-    assert len(MNIST(data_dir=mnist_here).split["test"]) == 30
+    assert len(MNIST(data_dir=mnist_here, num_val=10).split["test"]) == 30
     assert sorted(asked) == sorted(m + name for m in MNIST.mirrors[:2] for name in small_mnist)
 
 

@@ -28,7 +28,7 @@ from vaelab.data import (
     Omniglot,
     StaticMNIST,
 )
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, DataError
 from vaelab.runs.model import check_parts
 
 Place = Callable[..., ImageData]
@@ -46,6 +46,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
             (folder / name).write_bytes(content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         monkeypatch.setattr(kind, "hashes", digests)
+        if issubclass(kind, MNIST) and num_val is not None:
+            return kind(data_dir=tmp_path, num_val=num_val)
         if num_val:
             monkeypatch.setattr(kind, "num_val", num_val)
         return kind(data_dir=tmp_path)
@@ -101,6 +103,9 @@ def test_idx_files_are_cut_as_those_of_mnist(kind: type[MNIST], place: Place) ->
     assert kind.num_val == 10_000
     data = place(kind, files, 5)
     assert_served(data, cut(images[:30], images[30:], 5), cut(labels[:30], labels[30:], 5))
+    for wrong in (0, 30, 35):
+        with pytest.raises(DataError, match=f"expected num_val from 1 to 29, .*found {wrong}"):
+            kind(data_dir=data.data_dir, num_val=wrong)
 
 
 def test_omniglot_is_split_as_in_the_iwae_paper(place: Place) -> None:

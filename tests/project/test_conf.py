@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from hydra_plugins.vaelab import call
 from tests.helpers.commands import composing as composed
@@ -116,6 +117,15 @@ def test_paper_experiments_hold_the_settings_of_section_5(name, hidden, data):
     assert cfg["optimizer"]["lr"] in (0.01, 0.02, 0.1)
     assert (cfg["initialization"]["std"], cfg["weight_prior"]["scale"]) == (0.01, 1)
     assert cfg["decoder"]["head"].get("sigmoid_mean", data == "MNIST")
+
+
+@pytest.mark.parametrize("name", ["iwae_mnist", "iwae_mnist_two_layers"])
+def test_the_authors_protocol_differs_in_data_optimizer_and_initial_weights(name):
+    paper, authors = (plain(composed(f"experiment={name}{suffix}")) for suffix in ("", "_authors"))
+    assert {key for key in authors if authors[key] != paper.get(key)} == {"data", "optimizer", "initialization"}
+    assert authors["data"] == paper["data"] | {"shuffle": False, "num_val": 400}
+    for group, choice in (("optimizer", "adam_from"), ("initialization", "glorot")):
+        assert authors[group] == OmegaConf.to_object(OmegaConf.load(Path(CONF, group, f"{choice}.yaml")))
 
 
 def test_no_size_is_written_twice():

@@ -54,6 +54,7 @@ CONFIGURATIONS = [
     ("decoder=gaussian", "model=shared", "gradient_clip=norm", "gradient_clip.max_norm=1"),
     ("prior=vamp", "prior.init=data", "prior.num_pseudo_inputs=5"),
     ("prior=mixture", "prior.covariance=full"),
+    ("optimizer=adam_from", "gradient_clip=unit", "initialization=glorot", "+data.shuffle=false"),
     ("decoder=logistic", "gradient_clip=value", "gradient_clip.clip_value=0.1", "lr_schedule=cosine"),
 ]
 

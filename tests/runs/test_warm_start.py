@@ -1,4 +1,4 @@
-"""Begin with the weights of another run: `initialization=from_run`."""
+"""Begin with the weights of another run, `initialization=from_run`, or with those that training data give."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, composing, weights
 from vaelab.errors import ConfigError, RunFolderError
+from vaelab.runs import serving
 from vaelab.runs.build import build
 from vaelab.runs.configuration import plain
 from vaelab.runs.folder.identity import identity
@@ -107,3 +108,13 @@ def test_a_strangers_weights_run_no_code(copied: Path, run_fast: Run) -> None:
     line = ("initialization=from_run", f"initialization.run_dir={copied}", "seed=5")
     assert_one_line(run_fast(*line, code=FAILURE), "best.ckpt cannot be loaded")
     assert not (copied / "harm").exists()
+
+
+@pytest.mark.parametrize("examples", [1438, 200])
+def test_an_initialization_gets_the_first_training_examples(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if examples < 1438:
+        monkeypatch.setattr(serving, "MANY", 64 * examples + 63)
+    data, module = build(composing("data=digits", "data.binarize=threshold", "initialization=glorot"))
+    mean = data.images["train"][:examples].float().mean(0).clamp(0.001, 0.999)
+    bias = module.vae.decoder.head.get_parameter("logits.linear.bias")
+    torch.testing.assert_close(bias.detach(), mean.logit().flatten())

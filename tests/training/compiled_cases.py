@@ -117,6 +117,13 @@ def test_a_compiled_update_is_that_of_the_optimiser(line: tuple[str, ...], caplo
     assert "update is" not in caplog.text
 
 
+@pytest.mark.usefixtures("traced")
+def test_an_optimiser_that_begins_with_a_state_compiles(caplog: pytest.LogCaptureFixture) -> None:
+    line = ("trainer.max_steps=20", "optimizer=adam_from", "gradient_clip=unit", "initialization=glorot")
+    assert_same(fit("compile=true", *line), fit(*line))
+    assert "update is" not in caplog.text
+
+
 class Adaptive:
     """Clips each gradient to a share of its parameter's norm."""
 

@@ -293,7 +293,9 @@ class TestOnGpu:
         assert isinstance(step, CapturedStep)
         assert warnings(caplog) == []
 
-    @pytest.mark.parametrize("overrides", [(), ("lr_schedule=cosine",), ("gradient_clip=norm", "decoder=gaussian")])
+    @pytest.mark.parametrize(
+        "overrides", [(), ("lr_schedule=cosine",), ("gradient_clip=norm", "decoder=gaussian"), ("optimizer=adam_from",)]
+    )
     def test_200_captured_steps_train_as_200_others(self, overrides: tuple[str, ...]) -> None:
         replayed, plain = fit(*GPU, *overrides), fit(*GPU, *overrides, "cuda_graphs=false")
         assert isinstance(replayed.module.step, CapturedStep)

@@ -96,10 +96,16 @@ def test_stacked_models_report_the_loss_with_the_weight_prior() -> None:
 # clipping
 
 
+def to_unit_norm(parameters: list[torch.Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = parameter.grad / (parameter.grad.norm() + 1e-7)
+
+
 @pytest.mark.parametrize(
     ("overrides", "clip"),
     [
         (("gradient_clip=norm", "gradient_clip.max_norm=1"), partial(clip_grad_norm_, max_norm=1.0)),
+        (("gradient_clip=unit",), to_unit_norm),
         (("gradient_clip=value", "gradient_clip.clip_value=0.01"), partial(clip_grad_value_, clip_value=0.01)),
     ],
 )

@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from vaelab.data.batches import Block, Blocks, Chunk, ShuffledIndices, Tested
+from vaelab.data.batches import Block, Blocks, Chunk, Tested, TrainingIndices
 from vaelab.data.binarizing import binarized
 from vaelab.data.splits import SPLITS, SplitName, Splits, checked
 from vaelab.errors import ConfigError
@@ -45,6 +45,7 @@ class ImageData(LightningDataModule):
         seed: seed of the split, the fixed binarisation and the draws of evaluation; not the model's seed.
         pixels: one of the three above, or None for those that the decoder's head asks for.
         data_dir: folder of the data files; by default that in `$VAELAB_DATA_DIR`, or else `data`.
+        shuffle: whether the training examples are permuted anew in each epoch, or always come in their own order.
         batch_size: examples per optimiser step, over all processes.
         batches_per_chunk: maximum number of optimiser steps per Lightning step; None: the training module chooses it.
         shuffle_seed: seed of the order of the training data; it is the model's seed.
@@ -61,7 +62,7 @@ class ImageData(LightningDataModule):
 
     Raises:
         DataError: a split is empty, or the images are not `uint8` of one shape.
-        ValueError: `binarize` is unknown.
+        ValueError: `binarize` is unknown, or `shuffle` is neither true nor false.
     """
 
     num_levels = 256
@@ -71,6 +72,7 @@ class ImageData(LightningDataModule):
     binarize: Literal["dynamic", "threshold", "fixed"] = "dynamic"
     pixels: str | None = None
     data_dir: str | Path = field(default_factory=lambda: os.environ.get("VAELAB_DATA_DIR", "data"))
+    shuffle: bool = True
     batch_size: int = 100
     batches_per_chunk: int | None = 1
     shuffle_seed: int = 0
@@ -80,6 +82,8 @@ class ImageData(LightningDataModule):
         super().__init__()
         if self.binarize not in ("dynamic", "threshold", "fixed"):
             raise ValueError(f"data.binarize must be dynamic, threshold or fixed, found {self.binarize!r}")
+        if not isinstance(self.shuffle, bool):
+            raise ValueError(f"data.shuffle must be true or false, found {self.shuffle!r}")
         self.data_dir = Path(self.data_dir).expanduser()
         self.device = torch.device("cpu")
         self._others: dict[str, ImageData] = {}
@@ -216,11 +220,12 @@ class ImageData(LightningDataModule):
         """Number of optimiser steps in an epoch."""
         return -(-self.num_train // self.batch_size)
 
-    def train_dataloader(self) -> ShuffledIndices:
+    def train_dataloader(self) -> TrainingIndices:
         """Return the loader of training batches, as indices."""
         rank, world_size = self._process()
         sizes = (self.num_train, self.batch_size, self.batches_per_chunk or 1)
-        return ShuffledIndices(*sizes, self.shuffle_seed, rank, world_size, self.pause_every, self.device)
+        where = (rank, world_size, self.pause_every, self.device)
+        return TrainingIndices(*sizes, self.shuffle_seed, *where, shuffle=self.shuffle)
 
     def val_dataloader(self) -> Blocks:
         """Return the loader of validation blocks."""

@@ -24,8 +24,8 @@ class Chunk:
 
 
 @dataclass(eq=False)
-class ShuffledIndices:
-    """The training loader: it permutes the examples in each epoch, cuts them into batches and groups these in `Chunk`s.
+class TrainingIndices:
+    """The training loader: it orders the examples of each epoch, cuts them into batches and groups these in `Chunk`s.
 
     The last batch of an epoch may be smaller; it is kept. `batch_size` is global: process `rank` of `world_size` takes
     every `world_size`-th index of each batch. An iteration starts after `steps_done` optimiser steps. The training
@@ -41,6 +41,7 @@ class ShuffledIndices:
     pause_every: int | None = None  # also end a chunk after every `pause_every` optimiser steps
     device: torch.device | str = "cpu"  # where the indices are
     steps_done: int = 0
+    shuffle: bool = True  # False: each epoch has the examples in their own order
 
     @property
     def batches_per_epoch(self) -> int:
@@ -59,7 +60,7 @@ class ShuffledIndices:
     def __iter__(self) -> Iterator[Chunk]:
         # a generator reads steps_done at its first item; Lightning creates the iterator before steps_done is set
         epoch, first = divmod(self.steps_done, self.batches_per_epoch)
-        batches = self.permutation(epoch).to(self.device).split(self.batch_size)
+        batches = self.order(epoch).to(self.device).split(self.batch_size)
         starts = [first, *(start for start in self.chunk_starts if start > first), len(batches)]
         for start, end in pairwise(starts):
             shares = [batch[self.rank :: self.world_size] for batch in batches[start:end]]
@@ -71,7 +72,9 @@ class ShuffledIndices:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
-    def permutation(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(self.num_examples)
         return torch.randperm(self.num_examples, generator=generator("shuffle", self.seed, epoch))
 
 

@@ -59,8 +59,12 @@ def validate_on_last(train: Split, test: Split, num_val: int) -> Splits:
     """Cut the last `num_val` training examples off for validation, and keep the test set as it is published.
 
     Raises:
-        DataError: there are fewer training examples than that.
+        DataError: there are no more training examples than that, or `num_val` is below 1.
     """
+    if not 0 < num_val < len(train):
+        raise DataError(
+            f"expected num_val from 1 to {len(train) - 1}, because both splits need images, found {num_val}"
+        )
     splits = contiguous_split(train, (len(train) - num_val, num_val, 0))
     splits["test"] = test
     return splits

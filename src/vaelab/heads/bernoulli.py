@@ -1,6 +1,8 @@
 """The Bernoulli head."""
 
+import torch
 import torch.distributions as td
+from torch import Tensor
 
 import vaelab.distributions as vd
 from vaelab.heads.base import Features, Head
@@ -32,3 +34,12 @@ class Bernoulli(Head):
     def forward(self, features: Features) -> td.Distribution:
         elements = td.Bernoulli(logits=self.logits(features), validate_args=False)
         return vd.IndependentBernoulli(elements, len(self.event_shape), validate_args=False)
+
+    @torch.no_grad()
+    def begin_at(self, mean: Tensor) -> None:
+        """Set the biases b2 such that y is this mean, `[*event_shape]`, where `W2 h` is 0.
+
+        A convolution has one bias for each channel; then y is the mean over its pixels.
+        """
+        *_, layer = self.logits.modules()
+        layer.bias.copy_(mean.reshape(len(layer.bias), -1).mean(1).logit())  # type: ignore[union-attr, arg-type]

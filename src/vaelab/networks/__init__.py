@@ -3,7 +3,17 @@
 from vaelab.networks.base import Chain, Network
 from vaelab.networks.conv import ConvNet, ResidualConvNet
 from vaelab.networks.gated import GatedConvNet, GatedMLP
-from vaelab.networks.initialization import normal_init
+from vaelab.networks.initialization import glorot_init, normal_init
 from vaelab.networks.mlp import MLP
 
-__all__ = ["MLP", "Chain", "ConvNet", "GatedConvNet", "GatedMLP", "Network", "ResidualConvNet", "normal_init"]
+__all__ = [
+    "MLP",
+    "Chain",
+    "ConvNet",
+    "GatedConvNet",
+    "GatedMLP",
+    "Network",
+    "ResidualConvNet",
+    "glorot_init",
+    "normal_init",
+]

@@ -1,4 +1,10 @@
-"""Initialization of the weights: functions of the model and a block of training data."""
+"""Initialization of the weights: functions of the model and training data.
+
+The data are the first training examples, at most 2^26 elements: all of MNIST.
+"""
+
+from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,7 +17,7 @@ def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
 
     Args:
         vae: the model, or any module.
-        x: a block of training data. Every initialization gets it; this one does not use it.
+        x: training data. Every initialization gets them; this one does not use them.
         std: the standard deviation.
 
     Raises:
@@ -26,7 +32,45 @@ def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
     """
     if not std > 0:
         raise ValueError(f"initialization.std must be positive, found {std}")
-    for layer in vae.modules():
-        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
-            for parameter in layer.parameters():
-                nn.init.normal_(parameter, std=std)
+    for layer in layers_of(vae):
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter, std=std)
+
+
+def glorot_init(vae: Any, x: Tensor, data_bias: bool, low: float = 0.001, high: float = 0.999) -> None:
+    """Draw the weights of linear and convolutional layers as Glorot & Bengio (2010) do, and set their biases to 0.
+
+    `W ~ U(-a, a)`, `a = sqrt(6 / (n_in + n_out))`. With `data_bias`, the bias of a Bernoulli decoder's last layer is
+    `logit(clip(mean of x, low, high))`. The code of Burda, Grosse & Salakhutdinov (2016), github.com/yburda/iwae,
+    begins so.
+
+    Args:
+        vae: the model.
+        x: training data.
+        data_bias: whether the decoder begins at the mean of the data: call `begin_at` of its head.
+        low, high: the limits of the mean.
+
+    Raises:
+        ValueError: `low` and `high` are not in order inside (0, 1), or the decoder's head has no `begin_at`, which
+            `data_bias` needs.
+    """
+    if not 0 < low < high < 1:
+        raise ValueError(f"expected 0 < initialization.low < initialization.high < 1, found {low} and {high}")
+    for layer in layers_of(vae):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    if not data_bias:
+        return
+    head = vae.decoder.head
+    if not hasattr(head, "begin_at"):
+        raise ValueError(
+            "initialization.data_bias=true expects a decoder's head that can begin at a mean, as Bernoulli does, found "
+            f"{type(head).__name__}: type initialization.data_bias=false, or decoder=bernoulli"
+        )
+    head.begin_at(x.mean(0).clamp(low, high))
+
+
+def layers_of(module: nn.Module) -> Iterator[Any]:
+    """Yield the linear and convolutional layers of a module."""
+    return (layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd))

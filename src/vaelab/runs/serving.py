@@ -1,6 +1,7 @@
 """Build a model for the data at hand, make the data serve the pixels that it models, and check that they suit it."""
 
 import logging
+from math import prod
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vaelab.data import ImageData
+from vaelab.data.batches import Block
 from vaelab.errors import ConfigError
 from vaelab.estimators import refused
 from vaelab.heads import OverLevels
@@ -17,6 +19,8 @@ from vaelab.runs.validate import refusing
 from vaelab.vae import VAE
 
 log = logging.getLogger(__name__)
+
+MANY = 2**26  # elements that an initialization gets at most: 256 MiB, more than MNIST has
 
 
 def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
@@ -30,7 +34,8 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
     loaded = None
     if cfg.get("initialization"):
         with torch.random.fork_rng(devices=[]):
-            x = data.draw_block("train", next(iter(data.blocks("train"))))
+            count = min(data.num_train, MANY // prod(data.event_shape))
+            x = data.draw_block("train", Block(0, torch.arange(count)))
         loaded = instantiate(cfg.initialization)(vae, x)
     if not loaded:
         vae.prior.initialize(lambda count: vae.scaled(data.draw_some(count)))

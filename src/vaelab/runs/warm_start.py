@@ -24,7 +24,7 @@ def from_run(vae: "nn.Module", x: "Tensor", run_dir: str, checkpoint: str, sha25
 
     Args:
         vae: the model.
-        x: a block of training data, which every initialization gets; this one does not use it.
+        x: training data, which every initialization gets; this one does not use them.
         run_dir: the folder of the other run.
         checkpoint: `last` or `best`.
         sha256: the hash of the file of weights, which is part of this run's identity.

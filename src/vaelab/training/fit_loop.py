@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from pytorch_lightning.loops.fit_loop import _FitLoop
 
-from vaelab.data.batches import ShuffledIndices
+from vaelab.data.batches import TrainingIndices
 
 
 class FitLoop(_FitLoop):
@@ -25,7 +25,7 @@ class FitLoop(_FitLoop):
         trainer.fit_loop = loop
 
 
-def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: ShuffledIndices) -> None:
+def go_on_inside_epoch(loop: dict[str, Any], steps: int, loader: TrainingIndices) -> None:
     """Make Lightning's restored loop resume inside the epoch, after `steps` optimiser steps in all.
 
     The loop's own counts may be wrong, because `max_steps` ended the checkpoint's run inside an epoch, or because that

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vaelab.data.batches import Chunk, ShuffledIndices
+from vaelab.data.batches import Chunk, TrainingIndices
 from vaelab.errors import DivergedError
 from vaelab.estimators import Estimator, Several
 from vaelab.evaluation.lightning_module import EvaluationModule
@@ -94,7 +94,7 @@ class VAEModule(EvaluationModule):
 
     def on_train_start(self) -> None:
         self.stop.install()  # Lightning has just installed its own handler of SIGTERM
-        cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps  # a run may resume inside an epoch
+        cast(TrainingIndices, self.trainer.train_dataloader).steps_done = self.steps  # a run may resume inside an epoch
         self.trainer.fit_loop.epoch_loop.max_steps = self.max_steps
         self.trainer.should_stop |= self.ended_by is not None
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
@@ -125,7 +125,7 @@ class VAEModule(EvaluationModule):
         self.stopping |= self.stop.notice() and self.trainer.world_size == 1  # the previous epoch ended in a checkpoint
         if self.stopping:
             self.stop.check()
-        cast(ShuffledIndices, self.trainer.train_dataloader).steps_done = self.steps
+        cast(TrainingIndices, self.trainer.train_dataloader).steps_done = self.steps
         if self.steps % self.data.batches_per_epoch == 0:
             self.guard.begin_epoch()
 

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vaelab.data.batches import ShuffledIndices
+from vaelab.data.batches import TrainingIndices
 from vaelab.training.in_notebook import NotebookBar
 from vaelab.training.lightning_module import VAEModule
 
@@ -113,7 +113,7 @@ class ProgressBar(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = cast(VAEModule, pl_module)
         if trainer.is_global_zero:
-            self.per_epoch = cast(ShuffledIndices, trainer.train_dataloader).batches_per_epoch
+            self.per_epoch = cast(TrainingIndices, trainer.train_dataloader).batches_per_epoch
             limits = [trainer.max_epochs * self.per_epoch if trainer.max_epochs else -1, module.max_steps]
             self.epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
             self.start(trainer, "training", min(limit for limit in limits if limit >= 0), module.steps)
