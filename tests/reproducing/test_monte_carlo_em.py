@@ -64,10 +64,10 @@ def highest_log_evidence(x, variance=0.25, latent_dim=2):
 def test_training_reaches_the_highest_log_evidence(untrained):
     vae, x, log_evidence = untrained
     highest = highest_log_evidence(x)
-    assert log_evidence() < highest - 1
-    for _ in monte_carlo_em(vae, x, num_steps=40, lr=0.2, seed=0, num_leapfrogs=4, batch_size=50):
+    assert log_evidence() < highest - 5
+    for _ in monte_carlo_em(vae, x, num_steps=25, lr=0.3, seed=0, num_leapfrogs=3, batch_size=50):
         pass
-    assert highest - 0.05 < log_evidence() < highest
+    assert highest - 0.1 < log_evidence() < highest
 
 
 def test_a_seed_repeats_the_training_whatever_is_drawn_between(untrained):
