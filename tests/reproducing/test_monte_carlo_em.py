@@ -11,15 +11,15 @@ from vaelab.reproducing.monte_carlo_em import Chains, monte_carlo_em
 
 @pytest.fixture(scope="module")
 def advanced():
-    """The posterior of 3 examples; the z of 300 chains of each and the acceptance rates, after 20 transitions."""
+    """The posterior of 3 examples; the z of 300 chains of each and the acceptance rates, after 15 transitions."""
     torch.manual_seed(0)
     vae, _ = linear_gaussian(2, event_shape=(1, 2, 2))
     x = draw_data(vae, 3)
-    chains = Chains(vae, x.repeat(300, 1, 1, 1), num_leapfrogs=5)
-    for _ in range(20):
+    chains = Chains(vae, x.repeat(300, 1, 1, 1), num_leapfrogs=4)
+    for _ in range(15):
         chains.advance()
-    rates, z = zip(*[(chains.advance()[0], chains.z) for _ in range(16)], strict=True)
-    return vae.encode(x).base_dist, torch.cat(z).reshape(16, 300, 3, 2), rates
+    rates, z = zip(*[(chains.advance()[0], chains.z) for _ in range(12)], strict=True)
+    return vae.encode(x).base_dist, torch.cat(z).reshape(12, 300, 3, 2), rates
 
 
 def test_e_steps_sample_the_exact_posterior(advanced):

@@ -93,10 +93,10 @@ def monte_carlo_em(
 ) -> Iterator[Progress]:
     """Train the decoder and the prior in place; yield the progress after each of `num_steps` steps.
 
-    A step is an E-step, one transition of the chain of each example, and then `num_updates` updates of the weights, each
-    on a minibatch of the examples with their z: Adagrad ascends `mean log p(x, z) + log p(theta) / N`, where
-    p(theta) = N(0, I), so training is maximum a posteriori estimation (section 5). Every E-step visits all
-    examples, so the algorithm "is not an on-line algorithm" (figure 3) and suits small training sets only.
+    A step is an E-step, one transition of the chain of each example, and then `num_updates` updates of the weights,
+    each on a minibatch of the examples with their z. Adagrad ascends `mean log p(x, z) + log p(theta) / N`, where
+    p(theta) = N(0, I): this is maximum a posteriori estimation (section 5). Every E-step visits all examples, so
+    the algorithm "is not an on-line algorithm" (figure 3), and suits small training sets only.
 
     The initial weights are those of `vae`; the paper draws them from N(0, 0.01), as `vaelab.networks.normal_init` does.
     All noise is a function of `seed`, whatever is drawn between two steps.
