@@ -65,7 +65,7 @@ def test_training_reaches_the_highest_log_evidence(untrained):
     vae, x, log_evidence = untrained
     highest = highest_log_evidence(x)
     assert log_evidence() < highest - 5
-    for _ in monte_carlo_em(vae, x, num_steps=25, lr=0.3, seed=0, num_leapfrogs=3, batch_size=50):
+    for _ in monte_carlo_em(vae, x, num_steps=15, lr=0.4, seed=0, num_leapfrogs=3, batch_size=50):
         pass
     assert highest - 0.1 < log_evidence() < highest
 

@@ -57,7 +57,7 @@ def moments(weights, values):
     return means, torch.einsum("n,xnd->x", weights, (values - means.unsqueeze(1)).square())
 
 
-def agrees(measured, exact, precision=0.3):
+def agrees(measured, exact, precision=0.4):
     assert measured.standard_error < precision * exact
     return abs(measured.value - exact) < 4 * measured.standard_error + 1e-9 * exact
 
@@ -71,7 +71,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def found(model):
-    return estimator_variances(*model, seed=0, num_repeats=40, batch_size=12)
+    return estimator_variances(*model, seed=0, num_repeats=25, batch_size=12)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_estimator_a_has_no_variance_at_the_posterior_but_b_has():
     assert bound.second.value > 0.01
 
 
-@pytest.mark.parametrize(("batch_size", "num_samples"), [(1, 1), (3, 4)])
+@pytest.mark.parametrize(("batch_size", "num_samples"), [(6, 1), (3, 4)])
 def test_shares_of_noise_are_those_of_quadrature(batch_size, num_samples, model):
     vae, x = model
     weights, _, *parts = quadrature(vae, x, "B")
     means, variances = moments(weights, torch.cat(parts, -1))
     of_z = variances.mean().item() / num_samples
     of_x = means.var(0).sum().item()
-    share = noise_share(vae, x, 0, batch_size, num_samples, num_repeats=40)
+    share = noise_share(vae, x, 0, batch_size, num_samples, num_repeats=30)
     assert agrees(share.noise, of_z / batch_size)
     assert agrees(share.total, (of_x + of_z) / batch_size)
     assert agrees(share.share, of_z / (of_x + of_z))
