@@ -60,6 +60,12 @@ class Hamiltonian:
     def transition(self, state: State, beta: float, step_size: PerExample, number: int) -> tuple[State, PerChain]:
         """Return the new state and the acceptance probabilities. `number` sets how many leapfrog steps are taken."""
         num_leapfrogs = 1 + int(self.num_leapfrogs * (number * GOLDEN % 1))  # evenly spread over 1 .. num_leapfrogs
+        return self.trajectory(state, beta, step_size, num_leapfrogs)
+
+    def trajectory(
+        self, state: State, beta: float, step_size: PerExample, num_leapfrogs: int
+    ) -> tuple[State, PerChain]:
+        """Return the new state and the acceptance probabilities of a transition of so many leapfrog steps."""
         step = step_size.unsqueeze(-1)  # [batch, 1]
         momentum = torch.randn_like(state.z)
         before = state.log_density(beta) - momentum.square().sum(-1) / 2
