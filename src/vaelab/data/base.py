@@ -17,7 +17,7 @@ from torch import Tensor
 from vaelab.data.batches import Block, Blocks, Chunk, Tested, TrainingIndices
 from vaelab.data.binarizing import binarized
 from vaelab.data.splits import SPLITS, SplitName, Splits, checked
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, check_count
 from vaelab.pixels import MEASURES, check_pixels
 from vaelab.randomness import seed_draws
 
@@ -46,6 +46,7 @@ class ImageData(LightningDataModule):
         pixels: one of the three above, or None for those that the decoder's head asks for.
         data_dir: folder of the data files; by default that in `$VAELAB_DATA_DIR`, or else `data`.
         shuffle: whether the training examples are permuted anew in each epoch, or always come in their own order.
+        train_limit: train on only this many examples, from the first on; None: on all.
         batch_size: examples per optimiser step, over all processes.
         batches_per_chunk: maximum number of optimiser steps per Lightning step; None: the training module chooses it.
         shuffle_seed: seed of the order of the training data; it is the model's seed.
@@ -62,7 +63,8 @@ class ImageData(LightningDataModule):
 
     Raises:
         DataError: a split is empty, or the images are not `uint8` of one shape.
-        ValueError: `binarize` is unknown, or `shuffle` is neither true nor false.
+        ValueError: `binarize` is unknown, `shuffle` is neither true nor false, or `train_limit` is not a number of
+            training examples.
     """
 
     num_levels = 256
@@ -73,6 +75,7 @@ class ImageData(LightningDataModule):
     pixels: str | None = None
     data_dir: str | Path = field(default_factory=lambda: os.environ.get("VAELAB_DATA_DIR", "data"))
     shuffle: bool = True
+    train_limit: int | None = None
     batch_size: int = 100
     batches_per_chunk: int | None = 1
     shuffle_seed: int = 0
@@ -89,6 +92,11 @@ class ImageData(LightningDataModule):
         self._others: dict[str, ImageData] = {}
         self.tested = Tested()
         self.split = checked(self.splits(), self.num_levels, f"{type(self).__module__}.{type(self).__name__}")
+        if self.train_limit is not None:
+            check_count("data.train_limit", self.train_limit)
+            if self.train_limit > self.num_train:
+                raise ValueError(f"data.train_limit must be at most {self.num_train:,}, found {self.train_limit:,}")
+            self.split["train"] = self.split["train"].take(np.arange(self.train_limit))
         self.event_shape = tuple(self.split["train"].images.shape[1:])
 
     def splits(self) -> Splits:

@@ -78,10 +78,11 @@ class Reproduction(ABC):
         title: what it is.
         source: who published it, and where.
         budgets: by name: `smoke`, `cpu` and `paper`, each with a `cost` and whatever else `repeat` needs.
+        notes: what else must be known.
     """
 
-    def __init__(self, title: str, source: str, budgets: Mapping[str, Any]) -> None:
-        self.title, self.source, self.budgets = title, source, budgets
+    def __init__(self, title: str, source: str, budgets: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
+        self.title, self.source, self.budgets, self.notes = title, source, budgets, notes
 
     @abstractmethod
     def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
@@ -93,6 +94,7 @@ class Reproduction(ABC):
             raise ConfigError(f"budget must be one of {', '.join(self.budgets)}, found {lab.budget}: type budget=cpu")
         budget = self.budgets[lab.budget]
         print(f"{self.title}\nbudget {lab.budget}: about {budget['cost']}")
+        lab.notes += self.notes
         rows = self.repeat(lab, budget)
         lab.notes += [MEANS_NOTHING] if lab.budget == "smoke" else []
         results = Results(

@@ -1,7 +1,7 @@
 """Tables: several settings, each trained with several seeds, and numbers of each."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vaelab.api import Run
@@ -18,12 +18,11 @@ class Table(Reproduction):
     evaluation the overrides of `vaelab.evaluate`.
 
     Args:
-        title, source, budgets: see `Reproduction`.
+        title, source, budgets, notes: see `Reproduction`.
         quantities: what to measure of a run, a key of `measured`, and its title.
         settings: of each setting the `overrides`, and for each quantity what is known, the arguments of `Row`.
         contrasts: differences between two settings, seed by seed, by their titles: `of`, `minus`, `quantity`, and
             what is known.
-        notes: what else must be known.
     """
 
     def __init__(
@@ -34,16 +33,15 @@ class Table(Reproduction):
         quantities: Mapping[str, str],
         settings: Mapping[str, Any],
         contrasts: Mapping[str, Any] | None = None,
-        notes: tuple[str, ...] = (),
+        notes: Sequence[str] = (),
     ) -> None:
-        super().__init__(title, source, budgets)
-        self.quantities, self.settings, self.contrasts, self.notes = quantities, settings, contrasts or {}, notes
+        super().__init__(title, source, budgets, notes)
+        self.quantities, self.settings, self.contrasts = quantities, settings, contrasts or {}
 
     def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
         chosen = {name: self.settings[name]["overrides"] for name in budget["settings"]}
         trained = lab.sweep("", chosen, budget["overrides"], budget["seeds"])
         found = {name: [self.measured(run, budget) for run in runs] for name, runs in trained.items()}
-        lab.notes += self.notes
         rows = []
         for name, known in self.settings.items():
             for key, title in self.quantities.items():

@@ -1,0 +1,139 @@
+"""Auto-Encoding Variational Bayes, figure 3: the marginal likelihood of AEVB, wake-sleep and Monte Carlo EM."""
+
+import json
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from vaelab.api import Run
+from vaelab.data import ImageData
+from vaelab.data.splits import SplitName
+from vaelab.distributions import IndependentBernoulli
+from vaelab.estimators import HarmonicMean
+from vaelab.files import write_atomically
+from vaelab.networks import normal_init
+from vaelab.randomness import seed_draws
+from vaelab.reproducing.aevb import METHODS
+from vaelab.reproducing.base import Lab, Reproduction
+from vaelab.reproducing.curves import CurveAtEpochs, Points, curve, draw, drawn, mean
+from vaelab.reproducing.monte_carlo_em import monte_carlo_em
+from vaelab.reproducing.results import Row
+from vaelab.training import VAEModule
+from vaelab.vae import VAE
+
+SPLITS: dict[SplitName, str] = {"train": "marginal/train", "test": "marginal/test"}
+EM = "Monte Carlo EM"
+NUM_POINTS = 2**17
+NUM_EXAMPLES = 100
+Curves = dict[str, Points]  # of the training and the test data, by the names of their metrics
+
+
+class MarginalCurve(CurveAtEpochs):
+    """Logs log p(x) of the first training and test examples, by numerical integration over z.
+
+    Args:
+        num_examples: how many of each.
+    """
+
+    def __init__(self, num_examples: int = NUM_EXAMPLES) -> None:
+        self.num_examples = num_examples
+
+    def measure(self, module: VAEModule) -> dict[str, float]:
+        return marginals(module.vae, module.data, self.num_examples)
+
+
+def marginals(vae: VAE, data: ImageData, num_examples: int) -> dict[str, float]:
+    """Return the mean log p(x) of the first training and test examples, in nats."""
+    found = {}
+    for split, name in SPLITS.items():
+        seed_draws(data.device, "figures", 0)
+        x = data.draw(split, torch.arange(min(num_examples, len(data.split[split]))))
+        found[name] = integrated(vae, x).mean().item()
+    return found
+
+
+@torch.no_grad()
+def integrated(vae: VAE, x: Tensor, num_points: int = NUM_POINTS, chunk: int = 2**13) -> Tensor:
+    """Return log p(x) of each example under a Bernoulli decoder: the mean of p(x|z) over a Sobol sequence of N(0, I).
+
+    It needs no encoder, and suits up to three latent dimensions. Halve the number of points to see the error.
+    """
+    uniform = torch.quasirandom.SobolEngine(vae.latent_dim, scramble=True, seed=0).draw(num_points, dtype=torch.float64)
+    z = torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12)).to(x)
+    total = torch.full(x.shape[:1], -math.inf, dtype=torch.float64, device=x.device)
+    for part in z.split(chunk):
+        logits = cast(IndependentBernoulli, vae.decode(part)).base_dist.logits.flatten(1)
+        values = x.flatten(1) @ logits.T - softplus(logits).sum(1)  # [examples, points]
+        total = torch.logaddexp(total, values.double().logsumexp(1))
+    return total - math.log(num_points)
+
+
+class MarginalLikelihoods(Reproduction):
+    """Figure 3, for few and for all training data; Monte Carlo EM is no on-line algorithm, and has only the former.
+
+    A budget has the `overrides` of the model, `seeds`; `sizes`, pairs of a number of training examples and its epochs;
+    for Monte Carlo EM `em_size`, `em_steps` and `em_lr`; and `num_checked` examples for the estimator of appendix D.
+    """
+
+    def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
+        rows, panels = [], {}
+        for size, epochs in budget["sizes"]:
+            common = f"{budget['overrides']} +data.train_limit={size} trainer.max_epochs={epochs}"
+            common += " +callbacks.marginal._target_=vaelab.reproducing.MarginalCurve"
+            trained = lab.sweep(f"{size}", METHODS, common, budget["seeds"])
+            found = {m: [{n: curve(run, n) for n in SPLITS.values()} for run in runs] for m, runs in trained.items()}
+            if size == budget["em_size"]:
+                found[EM] = [expectation_maximisation(run, budget) for run in trained["AEVB"]]
+            title = f"N_train = {size:,}"
+            panels[title] = {
+                f"{method}, {split}": mean([curves[name] for curves in several])
+                for method, several in found.items()
+                for split, name in SPLITS.items()
+            }
+            lab.curves |= {f"{title}, {label}": points for label, points in panels[title].items()}
+            ends = {method: [curves[SPLITS["test"]][-1][1] for curves in several] for method, several in found.items()}
+            rows += [Row(title, f"log p(x) of test digits, {method}, nats", values) for method, values in ends.items()]
+            better = [a - b for a, b in zip(ends["AEVB"], ends["wake-sleep"], strict=True)]
+            rows.append(Row(title, "AEVB above wake-sleep, nats", better, claimed_above=0.0))
+            gaps = [excess_of_appendix_d(run, budget["num_checked"]) for run in trained["AEVB"]]
+            rows.append(Row(title, "estimator of appendix D minus the integral, AEVB, nats", gaps))
+        lab.draw("log p(x) against training samples evaluated, in nats per example", draw([panels]))
+        return rows
+
+
+def excess_of_appendix_d(run: Run, num_examples: int) -> float:
+    """Return by how much the estimator of appendix D exceeds the numerical integral, over the first test digits."""
+    seed_draws("cpu", "figures", 0)
+    x = run.data.draw("test", range(num_examples))
+    seed_draws("cpu", "evaluate", 0)
+    estimate = HarmonicMean(num_chains=16, num_draws=30, num_burn_in=40, num_leapfrogs=5)(run.vae, x)
+    return (estimate.log_likelihood - integrated(run.vae, x)).mean().item()
+
+
+def expectation_maximisation(like: Run, budget: Mapping[str, Any]) -> Curves:
+    """Train a model like that of a run by Monte Carlo EM, with its seed and its data, or read what was found before."""
+    seed, steps, rate = like.config["seed"], budget["em_steps"], budget["em_lr"]
+    file = like.path.parent / f"monte_carlo_em-seed_{seed}-steps_{steps}-lr_{rate}.json"
+    if not file.exists():
+        write_atomically(file, json.dumps(curves_of_em(like, seed, steps, rate)))
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def curves_of_em(like: Run, seed: int, num_steps: int, lr: float) -> Curves:
+    """Train by Monte Carlo EM. The x-axis counts evaluations of p(x|z) in E-steps too, as the cost does."""
+    vae, data = deepcopy(like.vae).requires_grad_(), like.data
+    seed_draws("cpu", "initialize", seed)
+    normal_init(vae, torch.zeros(0), std=0.01)
+    seed_draws("cpu", "pixels", seed)
+    images = data.draw("train", range(data.num_train))
+    curves: Curves = {name: [] for name in SPLITS.values()}
+    for step, progress in enumerate(monte_carlo_em(vae, images, num_steps, lr, seed), start=1):
+        if step in drawn(step) or step == num_steps:
+            for name, value in marginals(vae, data, NUM_EXAMPLES).items():
+                curves[name].append([float(progress.samples_evaluated), value])
+    return curves
