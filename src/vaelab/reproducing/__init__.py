@@ -3,6 +3,7 @@
 from vaelab.reproducing.aevb import BoundCurve, BoundCurves, Pictures
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.iwae import ImportanceWeighted
+from vaelab.reproducing.latent_by_decoder import LatentByDecoder
 from vaelab.reproducing.results import Results, Row
 from vaelab.reproducing.tables import Table
 from vaelab.reproducing.vamp import Vamp
@@ -12,6 +13,7 @@ __all__ = [
     "BoundCurves",
     "ImportanceWeighted",
     "Lab",
+    "LatentByDecoder",
     "Pictures",
     "Reproduction",
     "Results",
