@@ -77,7 +77,7 @@ class Row:
         if self.claimed_above is not None:
             return self.verdict_of_claim
         if self.half_width:
-            return self.verdict_of_difference
+            return "apart" if abs(self.mean) > self.half_width else "cannot be told apart"
         if not self.is_compared:
             return "no published number"
         if self.difference == 0 or abs(self.difference) <= 2 * self.uncertainty:
@@ -94,11 +94,10 @@ class Row:
         return ("holds" if above > 0 else "does not hold") + ", in one run" * (len(self.values) == 1)
 
     @property
-    def verdict_of_difference(self) -> str:
-        """Whether the 95 % interval of the difference leaves out 0, and where it ends."""
-        ends = (f"{self.mean + side * self.half_width:+.{self.digits}f}" for side in (-1, 1))
-        told = "apart" if abs(self.mean) > self.half_width else "cannot be told apart"
-        return f"{told}: {' to '.join(ends)}"
+    def interval(self) -> str:
+        """The 95 % interval of a difference."""
+        low, high = (f"{self.mean + side * self.half_width:+.{self.digits}f}" for side in (-1, 1))
+        return f"{low} to {high}"
 
     @property
     def shown(self) -> str:
@@ -201,9 +200,9 @@ def tables_of_ours(rows: Sequence[Row]) -> list[str]:
     quantities = list(dict.fromkeys(name for known in settings.values() for name in known))
     lines = [[name, *(known.get(quantity, "") for quantity in quantities)] for name, known in settings.items()]
     parts = [markdown(["setting", *quantities], lines), "Mean over the seeds ± its standard error."]
-    differences = [[row.setting, row.quantity, row.shown, row.verdict] for row in rows if row.half_width]
+    differences = [[row.setting, row.quantity, row.shown, row.interval, row.verdict] for row in rows if row.half_width]
     if differences:
-        parts.append(markdown(["setting", "difference", "mean", "95 % interval"], differences))
+        parts.append(markdown(["setting", "difference", "mean", "95 % interval", "verdict"], differences))
     return parts
 
 

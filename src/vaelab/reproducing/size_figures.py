@@ -66,7 +66,7 @@ def page(title: str, panels: Panels) -> str:
 
     quantities = list(dict.fromkeys(name for panel in panels.values() for rows in panel.values() for name in rows))
     colours = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"]
-    titles = [f"{name}: {quantity}" for quantity in quantities for name in panels]
+    titles = [f"{escape(name)}: {quantity}" for quantity in quantities for name in panels]
     figure = make_subplots(len(quantities), len(panels), subplot_titles=titles, vertical_spacing=0.3 / len(quantities))
     for column, panel in enumerate(panels.values(), 1):
         decoders = list(by_decoder(panel, BITS))
