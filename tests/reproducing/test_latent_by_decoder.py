@@ -84,7 +84,7 @@ def test_our_numbers_have_a_column_for_each_quantity():
 def test_the_curves_have_means_and_errors_of_each_decoder():
     (axes,) = lines(PANELS).axes
     assert [each.get_label() for each in axes.containers] == ["gaussian", "laplace"]
-    drawn = axes.containers[0].lines[0].get_xydata()
+    drawn = axes.get_lines()[0].get_xydata()
     means = [np.mean([run.bits.mean() for run in CELLS["gaussian", size]]) for size in (5, 20)]
     np.testing.assert_allclose(drawn, np.column_stack([[5, 20], means]))
 

@@ -7,10 +7,12 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.api import Run, load
+from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.paired import difference
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, Histograms
 from vaelab.reproducing import size_figures
@@ -90,20 +92,20 @@ class LatentByDecoder(Reproduction):
 def measure(run: Run, overrides: str) -> Measured:
     """Evaluate the best weights of a run, with a density as a mass over levels, and once more as it is."""
     best = load(run.path, weights="best", data_dir=run.data.data_dir)
-    numbers = {}
+    density = {}
     if run.data.pixels == "unit":
-        numbers[DENSITY] = best.evaluate(overrides)["log_likelihood_bits_per_dim"]
+        density[DENSITY] = best.evaluate(overrides)["log_likelihood_bits_per_dim"]
         overrides = f"{overrides} measure=mass"
     found = best.evaluate(overrides)
-    numbers |= {BITS: found["log_likelihood_bits_per_dim"], ACTIVE: found["active_units"]}
+    numbers = {BITS: found["log_likelihood_bits_per_dim"], **density, ACTIVE: found["active_units"]}
     numbers |= {title: 100 * found[name] for name, title in PERCENT.items()}
-    examples = of_examples(best)
+    examples = stored_examples(best)
     nats_per_bit = math.prod(run.data.event_shape) * math.log(2)
     bits = -examples["log_likelihood"].double().numpy() / nats_per_bit
     return Measured(numbers, run.metrics["best/val/bits_per_dim"], bits, examples[RANK_HISTOGRAM])
 
 
-def of_examples(run: Run) -> dict[str, Tensor]:
+def stored_examples(run: Run) -> dict[str, Tensor]:
     """Return the per-example values of the latest evaluation of a run, by name."""
     latest = read_json(run.path / "evaluation.json")
     name = next(name for name, evaluation in run.evaluations.items() if evaluation == latest)
@@ -114,8 +116,8 @@ def panel_of(data: str, cells: Cells) -> Panel:
     """Return the rows of each model by quantity. The error of the bits is that of the choice of test examples."""
     panel: Panel = {}
     for (decoder, size), runs in cells.items():
-        mean = np.mean([run.bits for run in runs], 0)
-        errors = {BITS: float(np.nanstd(mean, ddof=1)) / math.sqrt(len(mean))}
+        of_examples = np.mean([run.bits for run in runs], 0)
+        errors = {BITS: spread_of_mean(torch.from_numpy(of_examples[~np.isnan(of_examples)]))}
         panel[decoder, size] = {
             name: Row(
                 f"{data}, {decoder}, N_z = {size}",
