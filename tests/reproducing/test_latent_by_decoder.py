@@ -86,7 +86,7 @@ def test_the_curves_have_means_and_errors_of_each_decoder():
     assert [each.get_label() for each in axes.containers] == ["gaussian", "laplace"]
     drawn = axes.get_lines()[0].get_xydata()
     means = [np.mean([run.bits.mean() for run in CELLS["gaussian", size]]) for size in (5, 20)]
-    np.testing.assert_allclose(drawn, np.column_stack([[5, 20], means]))
+    np.testing.assert_allclose(np.asarray(drawn), np.column_stack([[5, 20], means]))
 
 
 def test_each_decoder_has_a_rank_histogram():
