@@ -41,7 +41,7 @@ def lines(panels: Panels) -> Figure:
         axes.set_xticks(sizes, map(str, sizes))
         axes.minorticks_off()
         axes.set(title=name, xlabel="latent size N_z", ylabel=BITS)
-    figure.axes[0].legend(fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
