@@ -9,7 +9,7 @@ import torch
 from tests.helpers.commands import run_main
 from vaelab import reproduce
 from vaelab.evaluation.paired import difference
-from vaelab.reproducing import Results
+from vaelab.reproducing import Results, Row
 from vaelab.reproducing.latent_by_decoder import Measured, against_best, panel_of, ranks_at
 from vaelab.reproducing.results import tables_of_ours
 from vaelab.reproducing.size_figures import lines, page, rank_histograms
@@ -79,6 +79,10 @@ def test_our_numbers_have_a_column_for_each_quantity():
     assert first == f"| faces, gaussian, N_z = 5 | {rows[0].shown} | 4.0 ± 0.0 |"
     assert len(others) == 3
     assert differences.splitlines()[2].endswith(f"| {compared.interval} | {compared.verdict} |")
+
+
+def test_a_number_without_runs_says_so():
+    assert Row("faces, gaussian, N_z = 5", "bits/dim", []).shown == "not run at this budget"
 
 
 def test_the_curves_have_means_and_errors_of_each_decoder():

@@ -101,7 +101,9 @@ class Row:
 
     @property
     def shown(self) -> str:
-        """The mean and its standard error."""
+        """The mean and its standard error, or the verdict if there are no values."""
+        if not self.values:
+            return self.verdict
         mean = f"{self.mean:.{self.digits}f}"
         return mean if math.isnan(self.uncertainty) else f"{mean} ± {self.uncertainty:.{self.digits}f}"
 
