@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import norm
@@ -119,12 +120,8 @@ def predictive_check(histograms: Histograms) -> Figure:
     """Draw the mean histogram of ranks, and the coverage of predictive intervals, with two standard errors each."""
     figure = Figure(figsize=(7, 3), layout="constrained")
     of_ranks, of_coverage = figure.subplots(1, 2)
-    middles = (np.arange(NUM_RANKS) + 0.5) / NUM_RANKS
-    heights, errors = _mean_and_error(histograms * NUM_RANKS)
-    of_ranks.bar(middles, heights, 1 / NUM_RANKS, yerr=errors, edgecolor="white", linewidth=0.5)
-    of_ranks.axhline(1, color="black", linestyle="--", linewidth=1)
-    limits = {"xlim": (0, 1), "ylim": (0, max(2.5, heights.max() * 1.1))}
-    of_ranks.set(xlabel="rank of a pixel in its p(x|z)", ylabel="density", **limits)
+    draw_ranks(of_ranks, histograms)
+    of_ranks.set(xlabel="rank of a pixel in its p(x|z)", ylabel="density")
     of_ranks.set_title("dashed: if p(x|z) is right", fontsize=8)
     probabilities = np.arange(2, NUM_RANKS + 1, 2) / NUM_RANKS
     of_coverage.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
@@ -134,6 +131,15 @@ def predictive_check(histograms: Histograms) -> Figure:
     told = [f"{level:.0%} intervals hold {coverage(histograms, level).mean():.1%}" for level in COVERAGES.values()]
     of_coverage.set_title(", ".join(told), fontsize=8)
     return figure
+
+
+def draw_ranks(axes: Axes, histograms: Histograms) -> None:
+    """Draw the mean histogram of ranks with two standard errors, and a dashed line where p(x|z) is right."""
+    middles = (np.arange(NUM_RANKS) + 0.5) / NUM_RANKS
+    heights, errors = _mean_and_error(histograms * NUM_RANKS)
+    axes.bar(middles, heights, 1 / NUM_RANKS, yerr=errors, edgecolor="white", linewidth=0.5)
+    axes.axhline(1, color="black", linestyle="--", linewidth=1)
+    axes.set(xlim=(0, 1), ylim=(0, max(2.5, heights.max() * 1.1)))
 
 
 def _mean_and_error(shares: Float[Tensor, "examples n"]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

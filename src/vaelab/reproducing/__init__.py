@@ -4,6 +4,7 @@ from vaelab.reproducing.aevb import BoundCurve, BoundCurves, Pictures
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.iwae import ImportanceWeighted
 from vaelab.reproducing.marginal_likelihood import MarginalCurve, MarginalLikelihoods
+from vaelab.reproducing.latent_by_decoder import LatentByDecoder
 from vaelab.reproducing.results import Results, Row
 from vaelab.reproducing.section_2_3 import Claims
 from vaelab.reproducing.tables import Table
@@ -17,6 +18,7 @@ __all__ = [
     "Lab",
     "MarginalCurve",
     "MarginalLikelihoods",
+    "LatentByDecoder",
     "Pictures",
     "Reproduction",
     "Results",

@@ -34,7 +34,7 @@ class Lab:
         everywhere: overrides of all runs that cannot change a result, such as the launcher.
         output: folder for the results.
         runs: those that were trained.
-        figures, curves, notes: see `Results`.
+        figures, pages, curves, notes: see `Results`.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Lab:
     output: Path
     runs: list[Run] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
+    pages: dict[str, str] = field(default_factory=dict)
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -69,6 +70,13 @@ class Lab:
         with replacing(file) as partial:
             figure.savefig(partial, dpi=120, format="png")
         self.figures[title] = file.name
+
+    def publish(self, title: str, page: str) -> None:
+        """Keep an HTML page beside the results."""
+        file = self.output / f"{self.name}-{self.budget}.html"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, page)
+        self.pages[title] = file.name
 
 
 class Reproduction(ABC):
@@ -111,6 +119,7 @@ class Reproduction(ABC):
             rows=rows,
             curves=lab.curves,
             figures=lab.figures,
+            pages=lab.pages,
             notes=lab.notes,
         )
         file = lab.output / f"{lab.name}-{lab.budget}"

@@ -21,6 +21,7 @@ class Row:
         published: the published number; None if there is none.
         replications: those of others, by who found them.
         spread: standard deviation of the published number over seeds, if it was published.
+        half_width: half the width of the 95 % interval of a difference; 0 if the row is none with such an interval.
         claimed_above: the number that the publication says this one is above; None if it claims no such thing.
         why: why ours may differ, and how that was tested; the page shows it where ours does.
         digits: decimals to show.
@@ -33,9 +34,15 @@ class Row:
     published: float | None = None
     replications: dict[str, float] = field(default_factory=dict)
     spread: float = 0.0
+    half_width: float = 0.0
     claimed_above: float | None = None
     why: str = ""
     digits: int = 2
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there is a published number or claim to compare ours with."""
+        return self.published is not None or bool(self.replications) or self.claimed_above is not None
 
     @property
     def mean(self) -> float:
@@ -69,7 +76,9 @@ class Row:
             return "not run at this budget"
         if self.claimed_above is not None:
             return self.verdict_of_claim
-        if self.published is None and not self.replications:
+        if self.half_width:
+            return "apart" if abs(self.mean) > self.half_width else "cannot be told apart"
+        if not self.is_compared:
             return "no published number"
         if self.difference == 0 or abs(self.difference) <= 2 * self.uncertainty:
             return "within the spread of replications" if self.replications or self.spread else "agrees"
@@ -83,6 +92,20 @@ class Row:
         if len(self.values) > 1 and abs(above) <= 2 * self.uncertainty:
             return "open: within two standard errors of the limit"
         return ("holds" if above > 0 else "does not hold") + ", in one run" * (len(self.values) == 1)
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval of a difference."""
+        low, high = (f"{self.mean + side * self.half_width:+.{self.digits}f}" for side in (-1, 1))
+        return f"{low} to {high}"
+
+    @property
+    def shown(self) -> str:
+        """The mean and its standard error, or the verdict if there are no values."""
+        if not self.values:
+            return self.verdict
+        mean = f"{self.mean:.{self.digits}f}"
+        return mean if math.isnan(self.uncertainty) else f"{mean} ± {self.uncertainty:.{self.digits}f}"
 
     def cells(self, others: Sequence[str]) -> list[str]:
         """Return the cells of a line of the table; `others` are the columns of the replications."""
@@ -115,6 +138,7 @@ class Results:
         rows: the numbers.
         curves: lines of the figures: name -> list of points.
         figures: files of the figures, by their titles.
+        pages: files of interactive figures, by their titles.
         notes: what else must be known.
     """
 
@@ -131,6 +155,7 @@ class Results:
     rows: list[Row]
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)
+    pages: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -146,21 +171,47 @@ class Results:
 
     def as_markdown(self) -> str:
         """Return the page of the results."""
-        others = list(dict.fromkeys(name for row in self.rows for name in row.replications))
-        head = ["setting", "quantity", "published", *others, "ours", "verdict"]
-        table = [head, ["---"] * len(head), *(row.cells(others) for row in self.rows)]
+        compared = any(row.is_compared for row in self.rows)
         seeds = f"seeds {', '.join(map(str, self.seeds))}"
         parts = [
             f"# {self.title}",
             self.source,
             f"```bash\n{self.command}\n```",
             f"{self.date}, {self.machine}. {self.runs} runs, {seeds}: {duration(self.seconds)} of run time in all.",
-            "\n".join(f"| {' | '.join(cells)} |" for cells in table),
-            "Ours: mean over the seeds ± its standard error; in parentheses the standard deviation over the seeds.",
+            *(tables_of_published(self.rows) if compared else tables_of_ours(self.rows)),
+            *(f"[{title}]({file})" for title, file in self.pages.items()),
             *(f"![{title}]({file})" for title, file in self.figures.items()),
             "\n".join(f"- {note}" for note in self.notes),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def tables_of_published(rows: Sequence[Row]) -> list[str]:
+    """Return a table with a line for each row, with the published numbers and ours, and what ours mean."""
+    others = list(dict.fromkeys(name for row in rows for name in row.replications))
+    head = ["setting", "quantity", "published", *others, "ours", "verdict"]
+    how = "Ours: mean over the seeds ± its standard error; in parentheses the standard deviation over the seeds."
+    return [markdown(head, [row.cells(others) for row in rows]), how]
+
+
+def tables_of_ours(rows: Sequence[Row]) -> list[str]:
+    """Return a table with a line for each setting and a column for each quantity, and one of the differences."""
+    settings: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if not row.half_width:
+            settings.setdefault(row.setting, {})[row.quantity] = row.shown
+    quantities = list(dict.fromkeys(name for known in settings.values() for name in known))
+    lines = [[name, *(known.get(quantity, "") for quantity in quantities)] for name, known in settings.items()]
+    parts = [markdown(["setting", *quantities], lines), "Mean over the seeds ± its standard error."]
+    differences = [[row.setting, row.quantity, row.shown, row.interval, row.verdict] for row in rows if row.half_width]
+    if differences:
+        parts.append(markdown(["setting", "difference", "mean", "95 % interval", "verdict"], differences))
+    return parts
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])
 
 
 def rounded(value: Any) -> Any:

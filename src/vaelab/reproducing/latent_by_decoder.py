@@ -1,0 +1,157 @@
+"""Which likelihood, and how large a latent: decoders that share bits per dimension, with several latent sizes."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaelab.api import Run, load
+from vaelab.evaluation.latent_usage import spread_of_mean
+from vaelab.evaluation.paired import difference
+from vaelab.evaluation.predictive import RANK_HISTOGRAM, Histograms
+from vaelab.reproducing import size_figures
+from vaelab.reproducing.base import Lab, Reproduction
+from vaelab.reproducing.results import Row
+from vaelab.reproducing.size_figures import BITS, Model, Panel
+from vaelab.runs.evaluating.cache import load_columns
+from vaelab.runs.folder.contents import read_json
+
+PERCENT = {
+    "pareto_k_bad": "examples with a poor proposal, %",
+    "coverage_50": "pixels in 50 % intervals, %",
+    "coverage_90": "pixels in 90 % intervals, %",
+    "miscalibration": "miscalibration, %",
+}
+DENSITY = "bits/dim as a density"
+ACTIVE = "active units"
+DIGITS = {BITS: 3, DENSITY: 3}  # decimals to show; of the others 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one run.
+
+    Attributes:
+        numbers: by quantity.
+        validation: bits per dimension of the validation's bound, in the decoder's own measure.
+        bits: bits per dimension of each test example.
+        ranks: the rank histogram of each test example that is checked.
+    """
+
+    numbers: dict[str, float]
+    validation: float
+    bits: NDArray[np.float64]
+    ranks: Histograms
+
+
+Cells = Mapping[Model, Sequence[Measured]]  # the runs of each seed
+
+
+class LatentByDecoder(Reproduction):
+    """Trains each decoder with each latent size on each data set, and compares them in bits per dimension.
+
+    The weights are those of the best validation. All decoders are scored as masses over grey levels: densities by
+    `measure=mass`. A budget has `data`, a list of data sets with `name` and `overrides`; `decoders`; `latent_dims`;
+    `seeds`; `evaluate`, the overrides of `vaelab.evaluate`; and `ranks_at`, the latent size whose ranks are drawn.
+
+    Args:
+        title, source, budgets: see `Reproduction`.
+        notes: what else must be known.
+    """
+
+    def __init__(self, title: str, source: str, budgets: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
+        super().__init__(title, source, budgets)
+        self.notes = notes
+
+    def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
+        lab.notes += self.notes
+        models = [(decoder, size) for decoder in budget["decoders"] for size in budget["latent_dims"]]
+        settings = {f"{decoder} {size}": f"decoder={decoder} latent_dim={size}" for decoder, size in models}
+        found: dict[str, Cells] = {}
+        for data in budget["data"]:
+            part = data["name"].lower().replace(" ", "_")
+            trained = lab.sweep(part, settings, data["overrides"], budget["seeds"])
+            measured = ([measure(run, budget["evaluate"]) for run in runs] for runs in trained.values())
+            found[data["name"]] = dict(zip(models, measured, strict=True))
+        panels = {name: panel_of(name, cells) for name, cells in found.items()}
+        at = budget["ranks_at"]
+        ranks = {name: ranks_at(cells, at) for name, cells in found.items()}
+        lab.draw("Bits per dimension against latent size, with standard errors over seeds", size_figures.lines(panels))
+        lab.draw(f"Ranks of pixels in p(x|z), N_z = {at}", size_figures.rank_histograms(ranks), "ranks")
+        lab.publish("Interactive figures", size_figures.page(self.title, panels))
+        rows = [row for panel in panels.values() for quantities in panel.values() for row in quantities.values()]
+        return rows + [row for name, cells in found.items() for row in against_best(name, cells)]
+
+
+def measure(run: Run, overrides: str) -> Measured:
+    """Evaluate the best weights of a run, with a density as a mass over levels, and once more as it is."""
+    best = load(run.path, weights="best", data_dir=run.data.data_dir)
+    density = {}
+    if run.data.pixels == "unit":
+        density[DENSITY] = best.evaluate(overrides)["log_likelihood_bits_per_dim"]
+        overrides = f"{overrides} measure=mass"
+    found = best.evaluate(overrides)
+    numbers = {BITS: found["log_likelihood_bits_per_dim"], **density, ACTIVE: found["active_units"]}
+    numbers |= {title: 100 * found[name] for name, title in PERCENT.items()}
+    examples = stored_examples(best)
+    nats_per_bit = math.prod(run.data.event_shape) * math.log(2)
+    bits = -examples["log_likelihood"].double().numpy() / nats_per_bit
+    return Measured(numbers, run.metrics["best/val/bits_per_dim"], bits, examples[RANK_HISTOGRAM])
+
+
+def stored_examples(run: Run) -> dict[str, Tensor]:
+    """Return the per-example values of the latest evaluation of a run, by name."""
+    latest = read_json(run.path / "evaluation.json")
+    name = next(name for name, evaluation in run.evaluations.items() if evaluation == latest)
+    return load_columns(run.path / "evaluations" / f"{name}.safetensors")
+
+
+def panel_of(data: str, cells: Cells) -> Panel:
+    """Return the rows of each model by quantity. The error of the bits is that of the choice of test examples."""
+    panel: Panel = {}
+    for (decoder, size), runs in cells.items():
+        of_examples = np.mean([run.bits for run in runs], 0)
+        errors = {BITS: spread_of_mean(torch.from_numpy(of_examples[~np.isnan(of_examples)]))}
+        panel[decoder, size] = {
+            name: Row(
+                f"{data}, {decoder}, N_z = {size}",
+                name,
+                [run.numbers[name] for run in runs],
+                errors.get(name, 0.0),
+                digits=DIGITS.get(name, 1),
+            )
+            for name in runs[0].numbers
+        }
+    return panel
+
+
+def against_best(data: str, cells: Cells) -> Iterator[Row]:
+    """Yield by how much each decoder, at its best latent size, needs more bits than the best decoder at its own.
+
+    The validation chooses both, so that the test has no part in the choice.
+    """
+    validation = {model: fmean(run.validation for run in runs) for model, runs in cells.items()}
+    chosen: dict[str, Model] = {}
+    for model in sorted(cells, key=validation.__getitem__):
+        chosen.setdefault(model[0], model)  # the decoder's best size comes first
+    best, *others = chosen.values()
+    for model in others:
+        found = difference(*([run.bits for run in cells[each]] for each in (model, best)))
+        pairs = zip(cells[model], cells[best], strict=True)
+        values = [run.numbers[BITS] - reference.numbers[BITS] for run, reference in pairs]
+        named = f"{data}, {model[0]}, N_z = {model[1]}"
+        quantity = f"bits/dim above {best[0]}, N_z = {best[1]}"
+        error = math.sqrt(found.of_examples)
+        yield Row(named, quantity, values, error, half_width=found.half_width, digits=3)
+
+
+def ranks_at(cells: Cells, size: int) -> dict[str, Histograms]:
+    """Return the rank histograms of each decoder's test examples at one latent size, averaged over the seeds."""
+    of_seeds = {decoder: [run.ranks for run in runs] for (decoder, each), runs in cells.items() if each == size}
+    return {decoder: sum(ranks[1:], ranks[0]) / len(ranks) for decoder, ranks in of_seeds.items()}
