@@ -27,7 +27,7 @@ SMALL = ["data=digits", "hidden_features=8", "latent_dim=2", "estimator.num_samp
 
 
 def test_no_group_is_left_out():
-    others = {"callbacks", "experiment", "sweep", "runtime", "hydra", "reporting"}
+    others = {"callbacks", "experiment", "sweep", "runtime", "hydra", "reporting", "reproduction"}
     assert GROUPS.keys() == others | {*CONTRACTS, *TRAINING}
     assert {path.name for path in (Path(CONF) / "hydra").iterdir()} == {"help", "launcher", "sweeper"}
 

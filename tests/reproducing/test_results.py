@@ -30,6 +30,8 @@ def row(*values: float, **known) -> Row:
         (row(2.6, 2.6, published=2.5, error=0.06), "agrees"),
         (row(0.5, 0.6, claimed_above=0.0), "holds"),
         (row(0.5, claimed_above=0.0), "holds, in one run"),
+        (row(0.5, claimed_above=0.0, error=0.1), "holds"),
+        (row(0.5, claimed_above=0.0, error=0.3), "open"),
         (row(-0.5, -0.6, claimed_above=0.0), "does not hold"),
         (row(-0.5, 0.6, claimed_above=0.0), "open: within two standard errors"),
     ],
@@ -59,7 +61,7 @@ def results(**more) -> Results:
 def test_the_page_has_all_numbers():
     page = results(figures={"a curve": "curve.png"}, notes=["a note"]).as_markdown()
     assert "| setting | quantity | published | theirs | ours | verdict |" in page
-    assert "| setting | NLL, nats | 1.60 | 1.40 | **1.50** ± 0.25 (0.35) | within the spread of replications |" in page
+    assert "| setting | NLL, nats | 1.60 | 1.40 | **1.50 ± 0.25** (0.35) | within the spread of replications |" in page
     assert "| setting | NLL, nats | 2.00 |  |  | not run at this budget |" in page
     assert "2 runs, seeds 0, 1: 5.0 minutes of run time in all." in page
     assert "![a curve](curve.png)" in page
@@ -76,4 +78,4 @@ def test_results_are_read_as_they_were_written(tmp_path):
 def test_committed_pages_follow_from_their_json(file):
     found = Results.read(file)
     assert file.with_suffix(".md").read_text() == found.as_markdown()
-    assert all((file.parent / figure).exists() for figure in found.figures.values())
+    assert all((file.parent / name).exists() for name in [*found.figures.values(), *found.pages.values()])

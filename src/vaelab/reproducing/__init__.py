@@ -3,8 +3,8 @@
 from vaelab.reproducing.aevb import BoundCurve, BoundCurves, Pictures
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.iwae import ImportanceWeighted
-from vaelab.reproducing.marginal_likelihood import MarginalCurve, MarginalLikelihoods
 from vaelab.reproducing.latent_by_decoder import LatentByDecoder
+from vaelab.reproducing.marginal_likelihood import MarginalCurve, MarginalLikelihoods
 from vaelab.reproducing.results import Results, Row
 from vaelab.reproducing.section_2_3 import Claims
 from vaelab.reproducing.tables import Table
@@ -16,9 +16,9 @@ __all__ = [
     "Claims",
     "ImportanceWeighted",
     "Lab",
+    "LatentByDecoder",
     "MarginalCurve",
     "MarginalLikelihoods",
-    "LatentByDecoder",
     "Pictures",
     "Reproduction",
     "Results",

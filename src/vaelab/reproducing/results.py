@@ -56,7 +56,9 @@ class Row:
 
     @property
     def uncertainty(self) -> float:
-        """Standard error of the mean, over the seeds and of what they share; NaN for a single seed."""
+        """Standard error of the mean, over the seeds and of what they share; NaN for a single number without error."""
+        if len(self.values) == 1:
+            return self.error or math.nan
         return math.hypot(self.deviation / math.sqrt(len(self.values)), self.error)
 
     @property
@@ -89,9 +91,9 @@ class Row:
     def verdict_of_claim(self) -> str:
         """Whether the number is above the claimed limit, by two standard errors."""
         above = self.mean - cast(float, self.claimed_above)
-        if len(self.values) > 1 and abs(above) <= 2 * self.uncertainty:
+        if abs(above) <= 2 * self.uncertainty:  # False for NaN
             return "open: within two standard errors of the limit"
-        return ("holds" if above > 0 else "does not hold") + ", in one run" * (len(self.values) == 1)
+        return ("holds" if above > 0 else "does not hold") + ", in one run" * math.isnan(self.uncertainty)
 
     @property
     def interval(self) -> str:
@@ -101,7 +103,7 @@ class Row:
 
     @property
     def shown(self) -> str:
-        """The mean and its standard error, or the verdict if there are no values."""
+        """The mean and its standard error; the verdict if there are no values."""
         if not self.values:
             return self.verdict
         mean = f"{self.mean:.{self.digits}f}"
@@ -115,11 +117,9 @@ class Row:
             shown[0] = f"above {self.claimed_above:g}"
         if self.published is not None and self.spread:
             shown[0] += f" ± {self.spread:.{self.digits}f}"
-        ours = ""
-        if self.values:
-            ours = f"**{self.mean:.{self.digits}f}**"
+        ours = f"**{self.shown}**" if self.values else ""
         if len(self.values) > 1:
-            ours += f" ± {self.uncertainty:.{self.digits}f} ({self.deviation:.{self.digits}f})"
+            ours += f" ({self.deviation:.{self.digits}f})"
         return [self.setting, self.quantity, *shown, ours, self.verdict]
 
 

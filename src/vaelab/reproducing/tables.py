@@ -1,6 +1,5 @@
 """Tables: several settings, each trained with several seeds, and numbers of each."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,4 +73,4 @@ class Table(Reproduction):
 def row(setting: str, title: str, found: list[Measured], key: str, known: Mapping[str, Any]) -> Row:
     """Return the row of one quantity of the runs of one setting."""
     errors = [each.get(f"{key}_error", 0.0) for each in found]
-    return Row(setting, title, [each.get(key, math.nan) for each in found], max(errors, default=0.0), **known)
+    return Row(setting, title, [each[key] for each in found], max(errors, default=0.0), **known)
