@@ -14,7 +14,7 @@ from vaelab.api import Run, run_sweep
 from vaelab.errors import ConfigError
 from vaelab.files import replacing, write_atomically
 from vaelab.reproducing.results import Results, Row
-from vaelab.runs.folder.contents import read_status
+from vaelab.runs.folder.contents import read_json, read_status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,6 +104,7 @@ class Reproduction(ABC):
         print(f"{self.title}\nbudget {lab.budget}: about {budget['cost']}")
         lab.notes += self.notes
         rows = self.repeat(lab, budget)
+        runs = list({run.path: run for run in lab.runs}.values())  # a sweep may continue runs of another
         lab.notes += [MEANS_NOTHING] if lab.budget == "smoke" else []
         results = Results(
             name=lab.name,
@@ -112,10 +113,10 @@ class Reproduction(ABC):
             budget=lab.budget,
             command=f"python -m vaelab.reproduce {lab.name} budget={lab.budget}",
             date=f"{datetime.now(UTC):%Y-%m-%d}",
-            machine=machine(),
-            seeds=sorted({run.config["seed"] for run in lab.runs}),
-            runs=len(lab.runs),
-            seconds=sum(read_status(run.path).get("seconds", 0.0) for run in lab.runs),
+            machine=machine(runs),
+            seeds=sorted({run.config["seed"] for run in runs}),
+            runs=len(runs),
+            seconds=sum(read_status(run.path).get("seconds", 0.0) for run in runs),
             rows=rows,
             curves=lab.curves,
             figures=lab.figures,
@@ -129,8 +130,8 @@ class Reproduction(ABC):
         return results
 
 
-def machine() -> str:
-    """Say which processor or GPU, how many threads, and which PyTorch."""
+def machine(runs: Sequence[Run]) -> str:
+    """Say which processor or GPU, how many threads each run had, and which PyTorch."""
     import torch  # slow to import
 
     processor = platform.processor() or platform.machine()
@@ -138,4 +139,7 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{processor}, {os.cpu_count()} cores{gpu}, PyTorch {torch.__version__}"
+    threads = sorted({str(read_json(run.path / "record.json")["environment"]["threads"]) for run in runs})
+    return (
+        f"{processor}, {os.cpu_count()} cores{gpu}, {' or '.join(threads)} threads a run, PyTorch {torch.__version__}"
+    )
