@@ -179,7 +179,6 @@ def test_the_plan_holds_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_listed_settings_are_combined_with_what_is_swept(run_fast: Run, tmp_path: Path) -> None:
     settings = "hydra.sweeper.settings=['latent_dim=3 objective=iwae','hidden_features=[5,6]']"
     run_fast("-m", "seed=0,1", settings, "sweep.name=listed", "retry_failed=false")
@@ -196,6 +195,13 @@ def test_listed_settings_need_a_name(run_fast: Run) -> None:
     assert_one_line(refused, "type sweep.name=NAME")
 
 
+@pytest.mark.parametrize("settings", ["latent_dim=3", "['a \\'quote']", "[[1]]", "[3]"])
+def test_settings_that_are_no_texts_are_refused(settings: str, run_fast: Run) -> None:
+    refused = run_fast("-m", "seed=0,1", f"hydra.sweeper.settings={settings}", "sweep.name=a", code=2)
+    assert_one_line(refused, "hydra.sweeper.settings must be a list of texts")
+
+
+@pytest.mark.slow
 def test_two_jobs_with_the_same_run_train_once(run_fast: Run, tmp_path: Path) -> None:
     outcome = run_fast("-m", "seed=1,1", "trainer.max_steps=2")
     assert "two jobs of the sweep are the same run" in outcome.err

@@ -35,7 +35,7 @@ class BoundCurve(CurveAtEpochs):
 
     def bound(self, module: VAEModule, split: SplitName) -> float:
         """Return the mean ELBO of the first examples of a split, in nats."""
-        seed_draws(module.device, "figures", module.seed)
+        seed_draws(module.device, "figures", 0)
         x = module.data.draw(split, torch.arange(min(self.num_examples, len(module.data.split[split]))))
         step = torch.zeros((), dtype=torch.int64, device=module.device)
         return ELBO()(module.vae, x, step).metrics["elbo"].double().mean().item()
@@ -63,7 +63,8 @@ class BoundCurves(Reproduction):
                     for split, name in SPLITS.items()
                 }
                 lab.curves |= {f"{title}, {label}": points for label, points in panels[-1][title].items()}
-                rows += [Row(title, f"bound of {method}, test data, nats", ends[method, size]) for method in METHODS]
+                quantity = "bound of the first 1,000 test examples"
+                rows += [Row(title, f"{quantity}, {method}, nats", ends[method, size]) for method in METHODS]
                 better = [a - b for a, b in zip(ends["AEVB", size], ends["wake-sleep", size], strict=True)]
                 rows.append(Row(title, "AEVB above wake-sleep, nats", better, claimed_above=0.0))
             before, most = data["latent_dims"][-2:]
@@ -82,20 +83,14 @@ class BoundCurves(Reproduction):
             for size in data["latent_dims"]
             for rate in rates
         }
-        early = lab.sweep(part, tried, f"{common} trainer.max_epochs={first}", 1)
+        early = lab.sweep(f"{part}-step_sizes", tried, f"{common} trainer.max_epochs={first}", 1)
         chosen = {}
         for method, size in dict.fromkeys(setting[:2] for setting in tried):
-            bounds = {rate: train_bound_at(early[method, size, rate][0], first) for rate in rates}
+            bounds = {rate: curve(early[method, size, rate][0], SPLITS["train"])[-1][1] for rate in rates}
             best = max(bounds, key=bounds.__getitem__)
             chosen[method, size] = tried[method, size, best]
             lab.notes.append(f"{data['name']}, {method}, N_z = {size}: step size {best}")
         return lab.sweep(part, chosen, f"{common} trainer.max_epochs={data['epochs']}", budget["seeds"])
-
-
-def train_bound_at(run: Run, epochs: int) -> float:
-    """Return the training bound of a run after so many epochs, whatever it was trained for afterwards."""
-    seen = epochs * run.data.num_train
-    return next(value for samples, value in curve(run, SPLITS["train"]) if samples == seen)
 
 
 class Pictures(Reproduction):
@@ -112,7 +107,8 @@ class Pictures(Reproduction):
         for number, (title, model) in enumerate(models.items(), start=1):
             (run,) = trained[title]
             seed_draws("cpu", "figures", 0)
-            made = "manifold" in model and figures.manifold(run.vae, model["manifold"])
-            lab.draw(title, made or figures.samples(run.vae, 10, 10), str(number))
+            size = model.get("manifold")
+            figure = figures.manifold(run.vae, size) if size else figures.samples(run.vae, 10, 10)
+            lab.draw(title, figure, str(number))
             rows.append(Row(title, "ELBO of the test data, nats", [run.metrics["test/elbo"]]))
         return rows

@@ -2,11 +2,11 @@
 
 import os
 import platform
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,10 +14,12 @@ from vaelab.api import Run, run_sweep
 from vaelab.errors import ConfigError
 from vaelab.files import replacing, write_atomically
 from vaelab.reproducing.results import Results, Row
+from vaelab.runs.evaluating.cache import load_columns
 from vaelab.runs.folder.contents import read_json, read_status
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 MEANS_NOTHING = "This budget only shows that the command works. Its numbers and verdicts mean nothing."
 QUIET = ("logger=none", "~callbacks.figures")
@@ -32,6 +34,7 @@ class Lab:
         name: the reproduction's.
         budget: the budget's name.
         everywhere: overrides of all runs that cannot change a result, such as the launcher.
+        measuring: overrides of all evaluations that cannot change a result.
         output: folder for the results.
         runs: those that were trained.
         figures, pages, curves, notes: see `Results`.
@@ -40,6 +43,7 @@ class Lab:
     name: str
     budget: str
     everywhere: Sequence[str]
+    measuring: Sequence[str]
     output: Path
     runs: list[Run] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
@@ -60,13 +64,22 @@ class Lab:
         swept = [f"seed={','.join(map(str, range(seeds)))}", f"hydra.sweeper.settings=[{lines}]"]
         name = f"reproduce-{self.name}-{self.budget}-{part}".rstrip("-")
         runs = run_sweep([*common.split(), *QUIET, *self.everywhere, *swept, f"sweep.name={name}"])
+        if len(runs) != seeds * len(settings):
+            raise ConfigError(f"{self.name}: two settings of the sweep {name} are the same run: correct its settings")
         self.runs += runs
         return {setting: runs[i * seeds : (i + 1) * seeds] for i, setting in enumerate(settings)}
+
+    def evaluate(self, run: Run, overrides: str) -> "tuple[dict[str, float], dict[str, Tensor]]":
+        """Evaluate a run in this process. Return the metrics, and the values of each example by name."""
+        print(f"evaluating {run!r}: {overrides}", flush=True)
+        metrics = run.evaluate([*self.measuring, *overrides.split()])
+        latest = read_json(run.path / "evaluation.json")
+        name = next(name for name, evaluation in run.evaluations.items() if evaluation == latest)
+        return metrics, load_columns(run.path / "evaluations" / f"{name}.safetensors")
 
     def draw(self, title: str, figure: "Figure", part: str = "") -> None:
         """Keep a figure as a PNG beside the results."""
         file = self.output / f"{self.name}-{self.budget}{f'-{part}' if part else ''}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as partial:
             figure.savefig(partial, dpi=120, format="png")
         self.figures[title] = file.name
@@ -74,7 +87,6 @@ class Lab:
     def publish(self, title: str, page: str) -> None:
         """Keep an HTML page beside the results."""
         file = self.output / f"{self.name}-{self.budget}.html"
-        file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, page)
         self.pages[title] = file.name
 
@@ -101,6 +113,7 @@ class Reproduction(ABC):
         if lab.budget not in self.budgets:
             raise ConfigError(f"budget must be one of {', '.join(self.budgets)}, found {lab.budget}: type budget=cpu")
         budget = self.budgets[lab.budget]
+        check_writable(lab.output)
         print(f"{self.title}\nbudget {lab.budget}: about {budget['cost']}")
         lab.notes += self.notes
         rows = self.repeat(lab, budget)
@@ -112,7 +125,8 @@ class Reproduction(ABC):
             source=self.source,
             budget=lab.budget,
             command=f"python -m vaelab.reproduce {lab.name} budget={lab.budget}",
-            date=f"{datetime.now(UTC):%Y-%m-%d}",
+            protocol={name: value for name, value in budget.items() if name != "cost"},
+            date=max(str(read_status(run.path).get("updated", ""))[:10] for run in runs),
             machine=machine(runs),
             seeds=sorted({run.config["seed"] for run in runs}),
             runs=len(runs),
@@ -123,11 +137,16 @@ class Reproduction(ABC):
             pages=lab.pages,
             notes=lab.notes,
         )
-        file = lab.output / f"{lab.name}-{lab.budget}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file.with_name(f"{file.name}.json"), results.as_json())
-        write_atomically(file.with_name(f"{file.name}.md"), results.as_markdown())
+        for ending, content in {"json": results.as_json(), "md": results.as_markdown()}.items():
+            write_atomically(lab.output / f"{lab.name}-{lab.budget}.{ending}", content)
         return results
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and refuse one that cannot be written to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def machine(runs: Sequence[Run]) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vaelab.api import Run, load
 from vaelab.evaluation.latent_usage import spread_of_mean
@@ -19,8 +18,6 @@ from vaelab.reproducing import size_figures
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.results import Row
 from vaelab.reproducing.size_figures import BITS, Model, Panel
-from vaelab.runs.evaluating.cache import load_columns
-from vaelab.runs.folder.contents import read_json
 
 PERCENT = {
     "pareto_k_bad": "examples with a poor proposal, %",
@@ -59,25 +56,16 @@ class LatentByDecoder(Reproduction):
     The weights are those of the best validation. All decoders are scored as masses over grey levels: densities by
     `measure=mass`. A budget has `data`, a list of data sets with `name` and `overrides`; `decoders`; `latent_dims`;
     `seeds`; `evaluate`, the overrides of `vaelab.evaluate`; and `ranks_at`, the latent size whose ranks are drawn.
-
-    Args:
-        title, source, budgets: see `Reproduction`.
-        notes: what else must be known.
     """
 
-    def __init__(self, title: str, source: str, budgets: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
-        super().__init__(title, source, budgets)
-        self.notes = notes
-
     def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
-        lab.notes += self.notes
         models = [(decoder, size) for decoder in budget["decoders"] for size in budget["latent_dims"]]
         settings = {f"{decoder} {size}": f"decoder={decoder} latent_dim={size}" for decoder, size in models}
         found: dict[str, Cells] = {}
         for data in budget["data"]:
             part = data["name"].lower().replace(" ", "_")
             trained = lab.sweep(part, settings, data["overrides"], budget["seeds"])
-            measured = ([measure(run, budget["evaluate"]) for run in runs] for runs in trained.values())
+            measured = ([measure(lab, run, budget["evaluate"]) for run in runs] for runs in trained.values())
             found[data["name"]] = dict(zip(models, measured, strict=True))
         panels = {name: panel_of(name, cells) for name, cells in found.items()}
         at = budget["ranks_at"]
@@ -89,27 +77,19 @@ class LatentByDecoder(Reproduction):
         return rows + [row for name, cells in found.items() for row in against_best(name, cells)]
 
 
-def measure(run: Run, overrides: str) -> Measured:
+def measure(lab: Lab, run: Run, overrides: str) -> Measured:
     """Evaluate the best weights of a run, with a density as a mass over levels, and once more as it is."""
     best = load(run.path, weights="best", data_dir=run.data.data_dir)
     density = {}
     if run.data.pixels == "unit":
-        density[DENSITY] = best.evaluate(overrides)["log_likelihood_bits_per_dim"]
+        density[DENSITY] = lab.evaluate(best, overrides)[0]["log_likelihood_bits_per_dim"]
         overrides = f"{overrides} measure=mass"
-    found = best.evaluate(overrides)
+    found, examples = lab.evaluate(best, overrides)
     numbers = {BITS: found["log_likelihood_bits_per_dim"], **density, ACTIVE: found["active_units"]}
     numbers |= {title: 100 * found[name] for name, title in PERCENT.items()}
-    examples = stored_examples(best)
-    nats_per_bit = math.prod(run.data.event_shape) * math.log(2)
-    bits = -examples["log_likelihood"].double().numpy() / nats_per_bit
+    nats_per_bit_of_a_dimension = math.prod(run.data.event_shape) * math.log(2)
+    bits = -examples["log_likelihood"].double().numpy() / nats_per_bit_of_a_dimension
     return Measured(numbers, run.metrics["best/val/bits_per_dim"], bits, examples[RANK_HISTOGRAM])
-
-
-def stored_examples(run: Run) -> dict[str, Tensor]:
-    """Return the per-example values of the latest evaluation of a run, by name."""
-    latest = read_json(run.path / "evaluation.json")
-    name = next(name for name, evaluation in run.evaluations.items() if evaluation == latest)
-    return load_columns(run.path / "evaluations" / f"{name}.safetensors")
 
 
 def panel_of(data: str, cells: Cells) -> Panel:
@@ -143,12 +123,9 @@ def against_best(data: str, cells: Cells) -> Iterator[Row]:
     best, *others = chosen.values()
     for model in others:
         found = difference(*([run.bits for run in cells[each]] for each in (model, best)))
-        pairs = zip(cells[model], cells[best], strict=True)
-        values = [run.numbers[BITS] - reference.numbers[BITS] for run, reference in pairs]
         named = f"{data}, {model[0]}, N_z = {model[1]}"
         quantity = f"bits/dim above {best[0]}, N_z = {best[1]}"
-        error = math.sqrt(found.of_examples)
-        yield Row(named, quantity, values, error, half_width=found.half_width, digits=3)
+        yield Row(named, quantity, [found.mean], half_width=found.half_width, digits=3)
 
 
 def ranks_at(cells: Cells, size: int) -> dict[str, Histograms]:

@@ -21,7 +21,7 @@ class Row:
         published: the published number; None if there is none.
         replications: those of others, by who found them.
         spread: standard deviation of the published number over seeds, if it was published.
-        half_width: half the width of the 95 % interval of a difference; 0 if the row is none with such an interval.
+        half_width: half the width of the mean's 95 % interval, where it does not follow from `values` and `error`.
         claimed_above: the number that the publication says this one is above; None if it claims no such thing.
         why: why ours may differ, and how that was tested; the page shows it where ours does.
         digits: decimals to show.
@@ -55,45 +55,57 @@ class Row:
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
     @property
-    def uncertainty(self) -> float:
-        """Standard error of the mean, over the seeds and of what they share; NaN for a single number without error."""
+    def margin(self) -> float:
+        """Half the width of the mean's 95 % interval; NaN for a single number without error.
+
+        Over the seeds it is that of Student's t. What they share is added in squares.
+        """
+        if self.half_width:
+            return self.half_width
         if len(self.values) == 1:
-            return self.error or math.nan
-        return math.hypot(self.deviation / math.sqrt(len(self.values)), self.error)
+            return 2 * self.error or math.nan
+        from scipy.special import stdtrit  # slow to import
+
+        of_seeds = stdtrit(len(self.values) - 1, 0.975) * self.deviation / math.sqrt(len(self.values))
+        return math.hypot(of_seeds, 2 * self.error)
+
+    @property
+    def others(self) -> list[float]:
+        """The published number and those of replications."""
+        return [value for value in (self.published, *self.replications.values()) if value is not None]
 
     @property
     def difference(self) -> float:
         """How far the mean lies outside of the range of the other numbers; 0 inside."""
-        others = [value for value in (self.published, *self.replications.values()) if value is not None]
-        low, high = min(others) - self.spread, max(others) + self.spread
+        low, high = min(self.others), max(self.others)
         return self.mean - high if self.mean > high else min(self.mean - low, 0.0)
 
     @property
     def verdict(self) -> str:
-        """One of: not run at this budget, within the spread of replications, or how far outside of it.
+        """What the number says.
 
-        Within means at most two standard errors outside of the range of the published numbers.
+        It agrees with others, if its distance from their range is within its own 95 % interval and two published
+        standard deviations, added in squares.
         """
         if not self.values:
             return "not run at this budget"
         if self.claimed_above is not None:
             return self.verdict_of_claim
-        if self.half_width:
-            return "apart" if abs(self.mean) > self.half_width else "cannot be told apart"
         if not self.is_compared:
-            return "no published number"
-        if self.difference == 0 or abs(self.difference) <= 2 * self.uncertainty:
-            return "within the spread of replications" if self.replications or self.spread else "agrees"
+            return "" if not self.half_width else "apart" if abs(self.mean) > self.margin else "cannot be told apart"
+        allowed = 0.0 if math.isnan(self.margin) else math.hypot(self.margin, 2 * self.spread)
+        if abs(self.difference) <= allowed:
+            return "within the spread of replications" if len(self.others) > 1 else "agrees"
         because = f", most likely because {self.why}" if self.why else ""
         return f"differs by {self.difference:+.{self.digits}f}{because}"
 
     @property
     def verdict_of_claim(self) -> str:
-        """Whether the number is above the claimed limit, by two standard errors."""
+        """Whether the number is above the claimed limit."""
         above = self.mean - cast(float, self.claimed_above)
-        if abs(above) <= 2 * self.uncertainty:  # False for NaN
-            return "open: within two standard errors of the limit"
-        return ("holds" if above > 0 else "does not hold") + ", in one run" * math.isnan(self.uncertainty)
+        if abs(above) <= self.margin:  # False for NaN
+            return "open: the limit is inside the 95 % interval"
+        return ("holds" if above > 0 else "does not hold") + ", in one run" * math.isnan(self.margin)
 
     @property
     def interval(self) -> str:
@@ -103,11 +115,11 @@ class Row:
 
     @property
     def shown(self) -> str:
-        """The mean and its standard error; the verdict if there are no values."""
+        """The mean, and half of its 95 % interval; the verdict if there are no values."""
         if not self.values:
             return self.verdict
         mean = f"{self.mean:.{self.digits}f}"
-        return mean if math.isnan(self.uncertainty) else f"{mean} ± {self.uncertainty:.{self.digits}f}"
+        return mean if math.isnan(self.margin) else f"{mean} ± {self.margin:.{self.digits}f}"
 
     def cells(self, others: Sequence[str]) -> list[str]:
         """Return the cells of a line of the table; `others` are the columns of the replications."""
@@ -131,6 +143,7 @@ class Results:
         name, budget: what was typed.
         title, source: what it is, who published it and where.
         command: what to type to have it again.
+        protocol: the budget's settings, as they were used.
         date, machine: when and where.
         seeds: of the models.
         runs: how many were trained.
@@ -147,6 +160,7 @@ class Results:
     source: str
     budget: str
     command: str
+    protocol: dict[str, Any]
     date: str
     machine: str
     seeds: list[int]
@@ -178,6 +192,7 @@ class Results:
             self.source,
             f"```bash\n{self.command}\n```",
             f"{self.date}, {self.machine}. {self.runs} runs, {seeds}: {duration(self.seconds)} of run time in all.",
+            f"As run: {'; '.join(f'{name}: `{plain(value)}`' for name, value in self.protocol.items())}.",
             *(tables_of_published(self.rows) if compared else tables_of_ours(self.rows)),
             *(f"[{title}]({file})" for title, file in self.pages.items()),
             *(f"![{title}]({file})" for title, file in self.figures.items()),
@@ -190,7 +205,7 @@ def tables_of_published(rows: Sequence[Row]) -> list[str]:
     """Return a table with a line for each row, with the published numbers and ours, and what ours mean."""
     others = list(dict.fromkeys(name for row in rows for name in row.replications))
     head = ["setting", "quantity", "published", *others, "ours", "verdict"]
-    how = "Ours: mean over the seeds ± its standard error; in parentheses the standard deviation over the seeds."
+    how = "Ours: mean over the seeds ± half of its 95 % interval; in parentheses the standard deviation over the seeds."
     return [markdown(head, [row.cells(others) for row in rows]), how]
 
 
@@ -202,11 +217,16 @@ def tables_of_ours(rows: Sequence[Row]) -> list[str]:
             settings.setdefault(row.setting, {})[row.quantity] = row.shown
     quantities = list(dict.fromkeys(name for known in settings.values() for name in known))
     lines = [[name, *(known.get(quantity, "") for quantity in quantities)] for name, known in settings.items()]
-    parts = [markdown(["setting", *quantities], lines), "Mean over the seeds ± its standard error."]
-    differences = [[row.setting, row.quantity, row.shown, row.interval, row.verdict] for row in rows if row.half_width]
+    parts = [markdown(["setting", *quantities], lines), "Mean over the seeds ± half of its 95 % interval."]
+    differences = [[row.setting, row.quantity, row.interval, row.verdict] for row in rows if row.half_width]
     if differences:
-        parts.append(markdown(["setting", "difference", "mean", "95 % interval", "verdict"], differences))
+        parts.append(markdown(["setting", "difference", "95 % interval", "verdict"], differences))
     return parts
+
+
+def plain(value: Any) -> str:
+    """Return a setting as text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -76,6 +76,7 @@ class NoiseShare:
         noise: the variance over z with the examples held fixed, `V_z / (L M)`.
         share: `noise / total`.
         signal: the squared norm of the mean gradient.
+        relative: `total / signal`.
     """
 
     batch_size: int
@@ -84,6 +85,7 @@ class NoiseShare:
     noise: Measured
     share: Measured
     signal: Measured
+    relative: Measured
 
 
 def estimator_variances(
@@ -151,7 +153,7 @@ def noise_share(
         totals.append((first - third).square().sum() / 2)
         signals.append(first @ third)
     share = ratio(noises, totals)
-    return NoiseShare(batch_size, num_samples, mean(totals), mean(noises), share, mean(signals))
+    return NoiseShare(batch_size, num_samples, mean(totals), mean(noises), share, mean(signals), ratio(totals, signals))
 
 
 def of_elbo(closed_form: bool, num_samples: int = 1) -> Loss:

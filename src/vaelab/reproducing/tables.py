@@ -1,13 +1,35 @@
 """Tables: several settings, each trained with several seeds, and numbers of each."""
 
+import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vaelab.api import Run
+from vaelab.evaluation.paired import difference
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.results import Row
 
-Measured = dict[str, float]
+PER_EXAMPLE = ("log_likelihood", "elbo")
+
+
+class Score(NamedTuple):
+    """A number of one run.
+
+    Attributes:
+        value: the number.
+        examples: for each test example that it comes from, the part of it that varies; None if the examples do not
+            matter. An example that could not be evaluated is NaN.
+    """
+
+    value: float
+    examples: NDArray[np.float64] | None = None
+
+
+Scores = dict[str, Score]
 
 
 class Table(Reproduction):
@@ -20,8 +42,7 @@ class Table(Reproduction):
         title, source, budgets, notes: see `Reproduction`.
         quantities: what to measure of a run, a key of `measured`, and its title.
         settings: of each setting the `overrides`, and for each quantity what is known, the arguments of `Row`.
-        contrasts: differences between two settings, seed by seed, by their titles: `of`, `minus`, `quantity`, and
-            what is known.
+        contrasts: differences between two settings by their titles: `of`, `minus`, `quantity`, and what is known.
     """
 
     def __init__(
@@ -40,37 +61,56 @@ class Table(Reproduction):
     def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
         chosen = {name: self.settings[name]["overrides"] for name in budget["settings"]}
         trained = lab.sweep("", chosen, budget["overrides"], budget["seeds"])
-        found = {name: [self.measured(run, budget) for run in runs] for name, runs in trained.items()}
+        found = {name: [self.measured(lab, run, budget) for run in runs] for name, runs in trained.items()}
         rows = []
         for name, known in self.settings.items():
             for key, title in self.quantities.items():
-                rows.append(row(name, title, found.get(name, []), key, known.get(key) or {}))
+                scores = [each[key] for each in found.get(name, [])]
+                values, error = [score.value for score in scores], error_of_examples(scores)
+                rows.append(Row(name, title, values, error, **known.get(key) or {}))
         for title, known in self.contrasts.items():
-            first, second = (found.get(known[side], []) for side in ("of", "minus"))
-            differences = [
-                {key: a[key] - b[key] for key in a if not key.endswith("_error")}
-                for a, b in zip(first, second, strict=False)
-            ]
+            sides = [[each[known["quantity"]] for each in found.get(known[side], [])] for side in ("of", "minus")]
             about = {key: value for key, value in known.items() if key not in ("of", "minus", "quantity")}
-            rows.append(row(title, self.quantities[known["quantity"]], differences, known["quantity"], about))
+            rows.append(Row(title, self.quantities[known["quantity"]], **contrast(*sides), **about))
         return rows
 
-    def measured(self, run: Run, budget: Mapping[str, Any]) -> Measured:
-        """Return the numbers of a run by their keys; `KEY_error` is the error that all seeds share.
+    def measured(self, lab: Lab, run: Run, budget: Mapping[str, Any]) -> Scores:
+        """Return the numbers of a run by their keys: those of each evaluation NAME as `log_likelihood_NAME` and so on.
 
-        They are those of each evaluation NAME in the budget, as `log_likelihood_NAME`, the ELBO, and differences.
+        They are log p(x), the ELBO, bits per dimension of log p(x), and active units.
         """
-        numbers = {}
+        scores = {}
         for name, overrides in budget["evaluate"].items():
-            found = run.evaluate(overrides)
-            numbers |= {key: found[key] for key in ("elbo", "active_units") if key in found}
-            numbers[f"log_likelihood_{name}"] = found["log_likelihood"]
-            if "log_likelihood_bits_per_dim" in found:
-                numbers[f"bits_per_dim_{name}"] = found["log_likelihood_bits_per_dim"]
-        return numbers
+            metrics, columns = lab.evaluate(run, overrides)
+            examples = {key: columns[key].double().numpy() for key in PER_EXAMPLE}
+            scores |= {f"{key}_{name}": Score(metrics[key], values) for key, values in examples.items()}
+            if (bits := metrics.get("log_likelihood_bits_per_dim")) is not None:
+                a_nat = bits / metrics["log_likelihood"]
+                scores[f"bits_per_dim_{name}"] = Score(bits, a_nat * examples["log_likelihood"])
+            scores |= {key: Score(metrics[key]) for key in ("active_units",) if key in metrics}
+        return scores
 
 
-def row(setting: str, title: str, found: list[Measured], key: str, known: Mapping[str, Any]) -> Row:
-    """Return the row of one quantity of the runs of one setting."""
-    errors = [each.get(f"{key}_error", 0.0) for each in found]
-    return Row(setting, title, [each[key] for each in found], max(errors, default=0.0), **known)
+def error_of_examples(scores: Sequence[Score]) -> float:
+    """Return the standard error of the mean over seeds that comes from the choice of test examples."""
+    examples = [score.examples for score in scores if score.examples is not None]
+    if not examples:
+        return 0.0
+    values = np.mean(examples, axis=0)
+    values = values[~np.isnan(values)]
+    return float(values.std(ddof=1) / len(values) ** 0.5)
+
+
+def contrast(first: Sequence[Score], second: Sequence[Score]) -> dict[str, Any]:
+    """Return the difference of two settings as arguments of `Row`, with an interval over seeds and paired examples."""
+    if not first or not second:
+        return {"values": []}
+    values = [[score.value for score in side] for side in (first, second)]
+    examples = [[score.examples for score in side if score.examples is not None] for side in (first, second)]
+    mean = statistics.fmean(values[0]) - statistics.fmean(values[1])
+    variances = None
+    if min(map(len, values)) > 1:
+        variances = statistics.variance(values[0]), statistics.variance(values[1])
+    # the values may have other parts than those that the examples make vary
+    found = replace(difference(*examples), mean=mean, variances=variances)
+    return {"values": [mean], "half_width": found.half_width}

@@ -11,7 +11,8 @@ from vaelab.api import Run, load
 from vaelab.distributions import Quantised, sample
 from vaelab.distributions.logistic import Logistic
 from vaelab.randomness import seed_draws
-from vaelab.reproducing.tables import Measured, Table
+from vaelab.reproducing.base import Lab
+from vaelab.reproducing.tables import Score, Scores, Table
 
 FLOOR = 1e-7  # what the authors add to a mass before they take its log
 
@@ -19,14 +20,14 @@ FLOOR = 1e-7  # what the authors add to a mass before they take its log
 class Vamp(Table):
     """Bits per dimension of the best weights, and how the authors' masses differ from ours.
 
-    `bits_per_dim_NAME` and `elbo` come from the evaluations NAME of the budget. `theirs` is by how many bits per
+    `bits_per_dim_NAME` and `elbo_NAME` come from the evaluations NAME of the budget. `theirs` is by how many bits per
     dimension the authors' log-mass exceeds ours, at the same means and scales: their lowest and highest level have no
     share of the mass outside, which makes it smaller, and no mass is below 1e-7, which makes it larger.
     """
 
-    def measured(self, run: Run, budget: Mapping[str, Any]) -> Measured:
+    def measured(self, lab: Lab, run: Run, budget: Mapping[str, Any]) -> Scores:
         best = load(run.path, weights="best", data_dir=run.data.data_dir)
-        return super().measured(best, budget) | {"theirs": excess_of_theirs(best)}
+        return super().measured(lab, best, budget) | {"theirs": Score(excess_of_theirs(best))}
 
 
 @torch.no_grad()

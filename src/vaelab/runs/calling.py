@@ -44,13 +44,13 @@ from vaelab.signals import Interrupted, heeding
 OURS = tuple(kind for kind in (*USAGE, *FAILURE) if kind.__module__ == errors.__name__)
 HYDRAS = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # its global state
 Overrides = str | Sequence[str]
-GOES_ON = "stopped: the same call goes on from the last checkpoint"
+GOES_ON = "stopped: the same call goes on from where it was"
 
 
 @contextmanager
-def like_a_command(config_dir: str | os.PathLike[str] | None = None) -> Iterator[Hydra]:
-    """Give a Hydra that composes from `conf/` and `config_dir`, and restore this process after the block."""
-    with raising(), own_hydra(config_dir) as hydra, same_afterwards(), console(), heeding():
+def like_a_command(config_dir: str | os.PathLike[str] | None = None, config: str = "train") -> Iterator[Hydra]:
+    """Give a Hydra that composes `config` from `conf/` and `config_dir`, and restore this process after the block."""
+    with raising(config), own_hydra(config_dir) as hydra, same_afterwards(), console(), heeding():
         yield hydra
 
 
@@ -107,8 +107,8 @@ def without_main() -> Iterator[None]:
 
 
 @contextmanager
-def raising() -> Iterator[None]:
-    """Raise what a user can fix as an error of `vaelab.errors`, with the line that a command would print.
+def raising(config: str = "train") -> Iterator[None]:
+    """Raise what a user can fix as an error of `vaelab.errors`, with the line that the command `config` would print.
 
     Raises:
         KeyboardInterrupt: there was a Ctrl-C, which `heeding` has turned into `Interrupted`.
@@ -128,7 +128,7 @@ def raising() -> Iterator[None]:
             raise
         # a copy has no traceback: a notebook would print pages of it
         raised = copy(error) if isinstance(error, kinds[0]) else kinds[0]()
-        raised.args = (one_line(reworded("train", error)),)
+        raised.args = (one_line(reworded(config, error)),)
         raised.__notes__ = []  # the line has them
         raise raised from None
 

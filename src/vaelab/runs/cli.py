@@ -75,6 +75,9 @@ def _main(config: str, task: Callable[[], Any]) -> None:
             task()
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
+    except KeyboardInterrupt as interrupted:  # raised by a part of `vaelab.api` that the command uses
+        print(f"vaelab: {interrupted}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except of_lightning("SIGTERMException"):
         sys.exit(128 + signal.SIGTERM)  # Lightning's own exit code would be 0
     except Exception as error:
@@ -130,10 +133,11 @@ def console() -> Iterator[None]:
     A run's `train.log` has everything. A terminal that is gone stops nothing. Afterwards logging is as it was before.
     """
     with _same_logging_afterwards(), displayed_output(redact):
-        handler = logging.StreamHandler()
-        handler.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
-        handler.addFilter(_is_for_console)
-        logging.getLogger().addHandler(handler)
+        if not any(_is_for_console in handler.filters for handler in logging.getLogger().handlers):
+            handler = logging.StreamHandler()
+            handler.setFormatter(RedactingFormatter("vaelab: %(speaker)s%(message)s"))
+            handler.addFilter(_is_for_console)
+            logging.getLogger().addHandler(handler)
         for name in LIGHTNINGS:
             logging.getLogger(name).handlers.clear()
             logging.getLogger(name).propagate = True

@@ -65,6 +65,13 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
     return [*hydra_overrides(config, typed.overrides), *flags]
 
 
+def quoted(value: object) -> str:
+    """Return a value as an override must have it; a text in quotes, so that Hydra reads it as it is."""
+    if isinstance(value, str | Path):
+        return QuotedString(str(value).replace("${", "\\${"), Quote.single).with_quotes()
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _switched_on(top: Flat, word: str) -> str:
     """Return `--json` as `json=true`, and the same for every setting that is false."""
     key = word.removeprefix("--")

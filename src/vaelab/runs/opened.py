@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.errors import ConfigError
 from vaelab.runs.calling import Overrides, like_a_command, raising, run_once, words_of
-from vaelab.runs.command_line import hydra_overrides
+from vaelab.runs.command_line import hydra_overrides, quoted
 from vaelab.runs.folder.contents import read_config, read_json, read_metrics, read_status
 from vaelab.runs.folder.curves import read_curves
 from vaelab.runs.folder.identity import flatten
@@ -137,9 +138,12 @@ class Run:
             KeyboardInterrupt: what was evaluated is kept; the same call goes on.
         """
         own = {"run_dir": self.path, "checkpoint": self.weights, "data_dir": self._data_dir}
-        words = [*(f"{key}={value}" for key, value in own.items()), f"trust=[{','.join(self._trusted)}]"]
-        with like_a_command() as hydra:
-            return run_once(hydra, "evaluate", hydra_overrides("evaluate", [*words, *words_of(overrides)]), _evaluated)
+        words = words_of(overrides)
+        if fixed := [word for word in words if word.partition("=")[0].removeprefix("runtime.") in (*own, "sweep")]:
+            raise ConfigError(f"{fixed[0]} would evaluate something else than this run: call vaelab.load for another")
+        given = [*(f"{key}={quoted(value)}" for key, value in own.items()), f"trust=[{','.join(self._trusted)}]"]
+        with like_a_command(config="evaluate") as hydra:
+            return run_once(hydra, "evaluate", hydra_overrides("evaluate", [*given, *words]), _evaluated)
 
     def __repr__(self) -> str:
         value = self.metrics.get("test/elbo")
@@ -167,4 +171,4 @@ def _evaluated(cfg: DictConfig) -> dict[str, float]:
     check_evaluation(cfg)
     from vaelab.runs.evaluating.complete import complete_evaluation  # slow to import
 
-    return complete_evaluation(cfg)
+    return complete_evaluation(cfg, show=False)

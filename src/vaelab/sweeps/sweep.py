@@ -111,9 +111,7 @@ class Sweep:
         task = [str(override) for override in composed.hydra.overrides.task]
         swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
         swept |= set(self.config.hydra.sweeper.get("params") or {})
-        swept |= {
-            key_of(word) for words in settings_of(self.config.hydra.sweeper.get("settings") or []) for word in words
-        }
+        swept |= {key_of(word) for words in settings_of(self.config.hydra.sweeper.get("settings")) for word in words}
         label = " ".join(override for override in task if key_of(override) in swept) or path.name
         return JobSpec(config, path, Path.cwd(), environment, label, outcome_before(cfg, path, self.records), task)
 
@@ -148,7 +146,7 @@ def combinations(
     sweep: Sweep,
     overrides: Mapping[str, Override],
     max_batch_size: int | None = None,
-    settings: Sequence[str] = (),
+    settings: Sequence[str] | None = None,
 ) -> None:
     """Run a job for each combination of the values, or for each combination with each of the `settings`.
 
@@ -172,6 +170,15 @@ def combinations(
         sweep.launch(lines[first : first + size], first)
 
 
-def settings_of(settings: Sequence[str]) -> list[list[str]]:
+def settings_of(settings: Any) -> list[list[str]]:
     """Return the overrides of each setting, as Hydra reads them."""
-    return [hydra_overrides("train", shlex.split(text)) for text in settings]
+    try:
+        lines = [shlex.split(str(text)) for text in settings or ()]
+    except (TypeError, ValueError):  # no list, or an open quote
+        lines = [[""]]
+    if isinstance(settings, str) or not all("=" in word or word.startswith("~") for line in lines for word in line):
+        raise ConfigError(
+            f"hydra.sweeper.settings must be a list of texts with overrides, found {settings}: type "
+            "\"hydra.sweeper.settings=['latent_dim=5','latent_dim=10 seed=1']\""
+        )
+    return [hydra_overrides("train", line) for line in lines]

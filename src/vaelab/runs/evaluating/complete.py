@@ -22,8 +22,8 @@ DIAGNOSTICS = {"num_samples": "K={:.0f}", "effective_sample_size": "ESS {:.1f}",
 DIAGNOSTICS |= {"acceptance_rate": "accept {:.2f}"}
 
 
-def complete_evaluation(cfg: DictConfig) -> dict[str, float]:
-    """Complete the evaluation that `cfg` describes; return the metrics of the split, without a prefix."""
+def complete_evaluation(cfg: DictConfig, show: bool = True) -> dict[str, float]:
+    """Complete the evaluation that `cfg` describes, and show it; return the metrics of the split, without a prefix."""
     limit_threads()
     evaluation = Evaluation(cfg)
     module, split, own = evaluation.module, cfg.split, evaluation.comparability
@@ -37,7 +37,8 @@ def complete_evaluation(cfg: DictConfig) -> dict[str, float]:
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
     title += f"\nprior fitted to the training data: {own['fitted_prior']}" if "fitted_prior" in own else ""
     closing = f"samples: {evaluation.prior_samples}\n" if evaluation.fitted else ""
-    show_evaluation(title, metrics, module, notes, f"{closing}{begun}: {evaluation.folder / 'evaluation.json'}")
+    if show:
+        show_evaluation(title, metrics, module, notes, f"{closing}{begun}: {evaluation.folder / 'evaluation.json'}")
     named |= {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(per_dimension)}
     log_evaluation(evaluation.folder, named, own, cfg.wandb_mode)
     return metrics
