@@ -225,7 +225,7 @@ def main() -> None:
             page.write_text(wanted)
             print(f"{page.name}: {name} written")
     for page, wanted in pages_of_results().items():
-        if page.read_text() != wanted and check:
+        if (not page.exists() or page.read_text() != wanted) and check:
             sys.exit(f"{page.name} does not follow from its JSON: type python scripts/docs.py")
         page.write_text(wanted)
 

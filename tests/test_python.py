@@ -132,6 +132,17 @@ def test_an_evaluation_returns_its_metrics_and_is_kept(copied: Path) -> None:
     assert found["log_likelihood"] == kept["test/log_likelihood"]
     with pytest.raises(ConfigError, match="limit must be a whole number"):
         run.evaluate("limit=0")
+    with pytest.raises(ConfigError, match="limt is unknown: did you mean limit"):
+        run.evaluate("limt=5")
+    with pytest.raises(ConfigError, match="checkpoint=best would evaluate something else"):
+        run.evaluate("checkpoint=best")
+
+
+@pytest.mark.parametrize("name", ["a,b", "it's", "[x]", "(p)", "a'b\"c", "a b=c"])
+def test_a_folder_with_any_name_is_evaluated(name: str, copied: Path) -> None:
+    run = vaelab.load(copied.rename(copied.with_name(name)))
+    found = run.evaluate("estimator=importance estimator.num_samples=1 limit=2 inference_gap=false")
+    assert found["num_examples"] == 2
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path: Path, finished: Outcome) -> None:

@@ -5,22 +5,30 @@ import yaml
 
 from tests.helpers.commands import ROOT, assert_one_line, run_main
 from vaelab import reproduce
-from vaelab.reproducing import Results
+from vaelab.reproducing import Reproduction, Results
+from vaelab.runs.calling import GOES_ON
 
-NAMES = sorted(file.stem for file in (ROOT / "conf" / "reproduction").glob("*.yaml"))
+CONF = ROOT / "conf" / "reproduction"
+CONTENTS = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(CONF.glob("*.yaml"))}
+FIRST = {content["_target_"]: name for name, content in reversed(CONTENTS.items())}  # the first one of each class
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
-@pytest.mark.parametrize("name", NAMES)
-def test_each_runs_at_the_smallest_budget(name, tmp_path):
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FIRST.values() else pytest.mark.exhaustive) for name in CONTENTS]
+)
+def test_each_runs_at_the_smallest_budget_and_nothing_twice(name, tmp_path):
     out = run_main(reproduce.main, tmp_path, name, "budget=smoke").out
     file = tmp_path / "reproductions" / f"{name}-smoke.json"
     found = Results.read(file)
     assert found.as_markdown() in out
     assert file.with_suffix(".md").read_text() == found.as_markdown()
     assert any(row.values for row in found.rows)
-    assert all((file.parent / figure).stat().st_size for figure in found.figures.values())
+    assert all((file.parent / page).stat().st_size for page in (*found.figures.values(), *found.pages.values()))
+    again = run_main(reproduce.main, tmp_path, name, "budget=smoke").out
+    assert "[1/" not in again  # no job of a sweep ended
+    assert Results.read(file) == found
 
 
 @pytest.mark.parametrize(
@@ -31,6 +39,10 @@ def test_each_runs_at_the_smallest_budget(name, tmp_path):
         (["aevb", "figure=7"], ("aevb_figure_7", "aevb_figure_2")),
         (["aevb", "figure=2", "budget=gpu"], ("budget", "cpu", "smoke")),
         (["aevb", "figure=2", "trainer.max_epochs=3"], ("trainer.max_epochs",)),
+        (["iwae_table_1", "aevb"], ("expected key=value, found aevb",)),
+        (["iwae_table_1", "reproduction.budgets.cpu.seeds=1"], ("another experiment", "budgets.cpu.seeds=1")),
+        (["iwae_table_1", "++reproduction.title=a"], ("another experiment",)),
+        (["iwae_table_1", "hydra.sweeper.max_batch_size=1"], ("hydra.sweeper",)),
     ],
 )
 def test_a_wrong_line_is_refused(words, said, tmp_path):
@@ -38,9 +50,27 @@ def test_a_wrong_line_is_refused(words, said, tmp_path):
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONTENTS)
 def test_budgets_have_a_cost_and_settings_that_exist(name):
-    content = yaml.safe_load((ROOT / "conf" / "reproduction" / f"{name}.yaml").read_text())
+    content = CONTENTS[name]
     for budget in content["budgets"].values():
         assert budget["cost"]
         assert set(budget.get("settings", ())) <= set(content.get("settings", ()))
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert_one_line(
+        run_main(reproduce.main, tmp_path, "aevb_figure_4", "budget=smoke", "output=taken", code=1), "taken"
+    )
+    assert not (tmp_path / "logs").exists()
+
+
+def test_an_interruption_is_told_in_one_line(tmp_path, monkeypatch):
+    def interrupted(self, lab):
+        raise KeyboardInterrupt(GOES_ON)
+
+    monkeypatch.setattr(Reproduction, "results", interrupted)
+    assert_one_line(
+        run_main(reproduce.main, tmp_path, "aevb_figure_4", "budget=smoke", code=130), "the same call goes on"
+    )

@@ -68,7 +68,7 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
 def quoted(value: object) -> str:
     """Return a value as an override must have it; a text in quotes, so that Hydra reads it as it is."""
     if isinstance(value, str | Path):
-        return QuotedString(str(value).replace("${", "\\${"), Quote.single).with_quotes()
+        return QuotedString(str(value), Quote.single).with_quotes()
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
