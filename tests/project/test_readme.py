@@ -106,6 +106,7 @@ def test_exports_run(command, copied, tmp_path):
     run_main(export.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands_of("explore"))
 def test_explorations_run(command, copied, tmp_path):
     run_main(explore.main, tmp_path, *shlex.split(command.replace("logs/runs/NAME", str(copied))))

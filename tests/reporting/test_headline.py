@@ -47,6 +47,7 @@ def test_what_all_settings_share_is_said_once(gridded: Path) -> None:
         assert "decoder=" not in " ".join(others)
 
 
+@pytest.mark.slow
 def test_the_page_says_that_another_is_better_on_the_test(sweep: Path, run_report: Run) -> None:
     seeded(sweep, 2, -9.0, -9.1, -9.2, validation=-20.0)
     seeded(sweep, 3, -7.0, -7.1, -7.2, validation=-30.0)

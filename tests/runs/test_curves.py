@@ -36,6 +36,7 @@ def test_the_learning_rate_and_the_objectives_own_metrics_are_curves(run_fast: R
     assert curves.keys() > TRAIN | VAL | {"train/learning_rate", "val/bits_per_dim"}
 
 
+@pytest.mark.slow
 def test_metrics_of_a_users_callback_are_curves(run_fast: Run) -> None:
     curves = read_curves(run_fast("+callbacks.rate._target_=pytorch_lightning.callbacks.LearningRateMonitor").path)
     assert curves.keys() == TRAIN | VAL | {"lr-Adam"}

@@ -87,6 +87,7 @@ def test_it_raises_the_bound_of_a_trained_model(fitted: Fitted) -> None:
     assert found["test/reconstruction"] == own["test/reconstruction"]
 
 
+@pytest.mark.slow
 def test_it_shows_samples_and_says_which_prior(fitted: Fitted) -> None:
     (figure,) = (fitted.folder / "figures").glob("samples_MixtureOfGaussians-last-*.png")
     assert figure.read_bytes().startswith(b"\x89PNG")

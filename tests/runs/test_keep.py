@@ -57,6 +57,7 @@ def test_a_run_without_its_last_checkpoint_is_not_continued(kept: Outcome, run_f
     assert checkpoints(again) == ["best.ckpt", "last.ckpt"]
 
 
+@pytest.mark.slow
 def test_python_opens_the_weights_that_are_there(kept: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(kept.cwd)
     run = vaelab.fit(fast("trainer.max_epochs=5", "keep=best"))

@@ -266,6 +266,7 @@ def test_a_damaged_best_checkpoint_costs_its_own_numbers_alone(whole: Outcome, r
     assert results(path) == {name: value for name, value in before.items() if not name.startswith("best/")}
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_never_replaces_the_one_before(begun: Path, tmp_path: Path, monkeypatch: Any) -> None:
     good = (begun / "checkpoints" / "previous.ckpt").read_bytes()
     (begun / "checkpoints" / "last.ckpt").write_bytes(b"")

@@ -77,6 +77,7 @@ def test_wandb_has_the_runs_name_id_and_configuration(logged: tuple[Path, Read])
     assert [metric for metric in read.metrics if metric.get("glob_name") == "*"][-1]["step_metric"] == "samples_seen"
 
 
+@pytest.mark.slow
 def test_wandb_has_the_curves_over_samples_seen(logged: tuple[Path, Read]) -> None:
     path, read = logged
     assert all("samples_seen" in row for row in read.history)

@@ -115,6 +115,7 @@ def test_a_continuation_is_rehearsed(run_fast: Run, copied: Path) -> None:
     assert status(copied)["state"] == "done"
 
 
+@pytest.mark.slow
 def test_what_a_callback_writes_in_a_rehearsal_is_lost(run_fast: Run, tmp_path: Path) -> None:
     run_fast(mine("Writes"), "trainer.max_epochs=2")
     assert (tmp_path / "rows.csv").read_text() == "0\n1\n"

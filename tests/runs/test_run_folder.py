@@ -425,6 +425,7 @@ def test_a_run_folder_path_may_have_spaces_and_signs(run_fast: Run, run_evaluate
     assert (tmp_path / "some where" / "a=b, c" / "evaluation.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_may_be_moved_and_go_on(run_fast: Run, copied: Path, tmp_path: Path, long_run: Path) -> None:
     shutil.move(copied, tmp_path / "moved")
     assert run_fast("trainer.max_epochs=4", "hydra.run.dir=moved", "data_dir=there").path == tmp_path / "moved"

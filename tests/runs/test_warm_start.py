@@ -30,6 +30,7 @@ def test_training_begins_with_the_weights_of_the_other_run(name: str, finished: 
     assert all(torch.equal(here[key], value) for key, value in there.items() if key.startswith("vae."))
 
 
+@pytest.mark.slow
 def test_a_learnt_prior_does_not_begin_at_data_again(run_fast: Run) -> None:
     vamp = ("prior=vamp", "prior.num_pseudo_inputs=3", "prior.init=data")
     path = run_fast(*vamp).path

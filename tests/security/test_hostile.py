@@ -593,6 +593,7 @@ def test_an_export_does_not_leave_the_run_folder(stranger: Path) -> None:
 # the data, and resuming
 
 
+@pytest.mark.slow
 def test_other_data_than_the_record_tells_of_are_refused(stranger: Path) -> None:
     plant(stranger, "data.seed", 1)
     assert_refused(stranger, "trained on data that differ from data=digits now")

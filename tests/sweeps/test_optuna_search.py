@@ -97,6 +97,7 @@ def test_an_interrupted_grid_asks_only_for_the_remaining_points(tmp_path: Path) 
     assert sorted(first[:4] + second) == sorted(POINTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retry_failed", [True, False])
 def test_a_grid_asks_again_for_what_failed(retry_failed: bool, tmp_path: Path) -> None:
     assert set(searched(tmp_path, no_twos, GRID)) == POINTS
@@ -124,6 +125,7 @@ def test_a_trial_that_fails_again_leaves_room_for_new_ones(tmp_path: Path) -> No
     assert states(tmp_path) == {"FAIL": 4, "COMPLETE": 2}
 
 
+@pytest.mark.slow
 def test_failed_trials_can_be_left_but_not_those_cut_short(tmp_path: Path) -> None:
     asked = searched(tmp_path, failing, space=FLOATS, n_trials=4, cut_at=2)
     again = searched(tmp_path, space=FLOATS, n_trials=1, retry_failed=False)
@@ -205,6 +207,7 @@ def test_the_study_of_another_search_is_refused(change: dict[str, Any], tmp_path
         searched(tmp_path, **change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [TPE, GRID])
 def test_a_study_takes_its_choices_in_any_order(sampler: str, tmp_path: Path) -> None:
     first = searched(tmp_path, sampler=sampler, space=["a=choice(1,2,3)"], n_trials=1)

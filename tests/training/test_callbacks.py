@@ -57,6 +57,7 @@ def test_best_holds_the_weights_of_the_highest_bound(unsteady: Any) -> None:
         assert all(torch.equal(value, kept[bound][key]) for key, value in found.items())
 
 
+@pytest.mark.slow
 def test_the_metrics_of_best_are_those_of_its_weights(unsteady: Any) -> None:
     path, bounds, _ = unsteady
     metrics = results(path)

@@ -184,6 +184,7 @@ def test_a_warning_says_why_nothing_is_captured(
     assert words in line
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_captured_run_loads_without_a_gpu(tmp_path: Path) -> None:
     run = fit(path=tmp_path)
     make_capturable(run.optimizer)

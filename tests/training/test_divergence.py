@@ -206,6 +206,7 @@ def test_a_sound_step_ends_a_row(snapshot_every: int, broken_at: Breaks) -> None
 # roll back
 
 
+@pytest.mark.slow
 def test_rollback_goes_on_with_the_weights_of_the_epochs_start(broken_at: Breaks) -> None:
     broken_at({(0, 3): NAN, (0, 9): NAN, (1, 6): NAN})
     fitted = fit("on_nan=rollback", "steps_per_call=4")

@@ -73,6 +73,7 @@ def test_the_trainer_counts_optimiser_steps_and_the_loggers_samples() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_training_metrics_are_means_over_the_examples_of_a_call() -> None:
     one, many = fit("steps_per_call=1"), fit("steps_per_call=50")
     sizes = [100] * 14 + [38]
@@ -101,6 +102,7 @@ def to_unit_norm(parameters: list[torch.Tensor]) -> None:
         parameter.grad = parameter.grad / (parameter.grad.norm() + 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "clip"),
     [
