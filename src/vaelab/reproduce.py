@@ -38,9 +38,10 @@ def repeat(cfg: DictConfig) -> None:
 
     launcher = f"hydra/launcher={hydra.runtime.choices['hydra/launcher']}"
     options = [word for word in hydra.overrides.hydra if word.lstrip("+~").startswith(LAUNCHER[1])]
-    runtime = [f"runtime.{key}={quoted(value)}" for key, value in cfg.runtime.items()]
+    runtime = {key: f"runtime.{key}={quoted(value)}" for key, value in cfg.runtime.items()}
+    measuring = [word for key, word in runtime.items() if key != "data_dir"]  # a run knows its own
     name = hydra.runtime.choices["reproduction"]
-    lab = Lab(name, cfg.budget, [*runtime, launcher, *options], runtime, Path(cfg.output))
+    lab = Lab(name, cfg.budget, [*runtime.values(), launcher, *options], measuring, Path(cfg.output))
     results = instantiate(cfg.reproduction, _convert_="all").results(lab)
     print(results.as_markdown())
     print(f"written: {lab.output / f'{lab.name}-{lab.budget}'}.json and .md")

@@ -109,6 +109,7 @@ def test_the_page_tells_every_number_of_a_point():
     assert len(html) < 30_000
 
 
+@pytest.mark.exhaustive  # test_reproduce.py runs this budget too
 @pytest.mark.slow
 def test_the_smallest_budget_writes_table_figures_and_page(tmp_path):
     out = run_main(reproduce.main, tmp_path, "latent_by_decoder", "budget=smoke").out

@@ -137,8 +137,10 @@ class Reproduction(ABC):
             pages=lab.pages,
             notes=lab.notes,
         )
-        for ending, content in {"json": results.as_json(), "md": results.as_markdown()}.items():
-            write_atomically(lab.output / f"{lab.name}-{lab.budget}.{ending}", content)
+        file = lab.output / f"{lab.name}-{lab.budget}.json"
+        write_atomically(file, results.as_json())
+        results = Results.read(file)  # with its rounded numbers, from which the page follows
+        write_atomically(file.with_suffix(".md"), results.as_markdown())
         return results
 
 
