@@ -72,7 +72,7 @@ def test_the_page_has_all_numbers():
     assert "| setting | NLL, nats | 1.60 | 1.40 | **1.50 ± 3.18** (0.35) | within the spread of replications |" in page
     assert "| setting | NLL, nats | 2.00 |  |  | not run at this budget |" in page
     assert "As run: epochs: `3`; overrides: `a=1`." in page
-    assert "2 runs, seeds 0, 1: 5.0 minutes of run time in all." in page
+    assert "Runs: 2, seeds 0, 1, 5.0 minutes of run time in all." in page
     assert "![a curve](curve.png)" in page
     assert "- a note" in page
 

@@ -162,5 +162,5 @@ def machine(runs: Sequence[Run]) -> str:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     threads = sorted({str(read_json(run.path / "record.json")["environment"]["threads"]) for run in runs})
     return (
-        f"{processor}, {os.cpu_count()} cores{gpu}, {' or '.join(threads)} threads a run, PyTorch {torch.__version__}"
+        f"{processor}, {os.cpu_count()} cores{gpu}, threads a run: {' or '.join(threads)}, PyTorch {torch.__version__}"
     )

@@ -191,7 +191,7 @@ class Results:
             f"# {self.title}",
             self.source,
             f"```bash\n{self.command}\n```",
-            f"{self.date}, {self.machine}. {self.runs} runs, {seeds}: {duration(self.seconds)} of run time in all.",
+            f"{self.date}, {self.machine}. Runs: {self.runs}, {seeds}, {duration(self.seconds)} of run time in all.",
             f"As run: {'; '.join(f'{name}: `{plain(value)}`' for name, value in self.protocol.items())}.",
             *(tables_of_published(self.rows) if compared else tables_of_ours(self.rows)),
             *(f"[{title}]({file})" for title, file in self.pages.items()),
