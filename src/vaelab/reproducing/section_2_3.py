@@ -6,7 +6,7 @@ from typing import Any
 from vaelab.randomness import seed_draws
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.results import Row
-from vaelab.reproducing.sgvb_variance import Measured, estimator_variances, noise_share
+from vaelab.reproducing.sgvb_variance import Number, estimator_variances, noise_share
 
 
 class Claims(Reproduction):
@@ -45,6 +45,6 @@ class Claims(Reproduction):
         return rows
 
 
-def claim(quantity: str, found: Measured, above: float | None = None, setting: str = "trained model") -> Row:
+def claim(quantity: str, found: Number, above: float | None = None, setting: str = "trained model") -> Row:
     """Return the row of a number with an error of its own."""
     return Row(setting, quantity, [found.value], found.standard_error, claimed_above=above, digits=3)

@@ -22,7 +22,7 @@ Gradient = tuple[Tensor, Tensor]  # of the mean loss with respect to phi and to 
 
 
 @dataclass(frozen=True)
-class Measured:
+class Number:
     """A number, and its standard error."""
 
     value: float
@@ -33,9 +33,9 @@ class Measured:
 class Comparison:
     """The variances of two estimators of one quantity, and the first over the second, from the same draws of noise."""
 
-    first: Measured
-    second: Measured
-    ratio: Measured
+    first: Number
+    second: Number
+    ratio: Number
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class NoiseShare:
 
     batch_size: int
     num_samples: int
-    total: Measured
-    noise: Measured
-    share: Measured
-    signal: Measured
-    relative: Measured
+    total: Number
+    noise: Number
+    share: Number
+    signal: Number
+    relative: Number
 
 
 def estimator_variances(
@@ -110,7 +110,9 @@ def estimator_variances(
     bound, encoder, decoder = ({name: [] for name in losses} for _ in range(3))
     for number, x in enumerate(minibatches(images, batch_size, num_repeats, seed)):
         for name, loss in losses.items():
-            (first, of_first), (second, of_second) = [draw(vae, loss, x, seed, number, twin) for twin in range(2)]
+            (first, of_first), (second, of_second) = [
+                gradient_of(vae, loss, x, seed, number, twin) for twin in range(2)
+            ]
             # the noise of an example is independent of that of others: the variance of the mean is a mean over M
             bound[name].append((first - second).square().mean() / (2 * batch_size))
             squares = [(a - b).square().sum() / 2 for a, b in zip(of_first, of_second, strict=True)]
@@ -147,13 +149,21 @@ def noise_share(
     totals, noises, signals = [], [], []
     for number, pair in enumerate(minibatches(images, 2 * batch_size, num_repeats, seed)):
         x, other = pair.split(batch_size)
-        drawn = [draw(vae, loss, batch, seed, number, twin) for twin, batch in enumerate((x, x, other))]
+        drawn = [gradient_of(vae, loss, batch, seed, number, twin) for twin, batch in enumerate((x, x, other))]
         first, second, third = [torch.cat(gradient) for _, gradient in drawn]
         noises.append((first - second).square().sum() / 2)
         totals.append((first - third).square().sum() / 2)
         signals.append(first @ third)
     share = ratio(noises, totals)
-    return NoiseShare(batch_size, num_samples, mean(totals), mean(noises), share, mean(signals), ratio(totals, signals))
+    return NoiseShare(
+        batch_size,
+        num_samples,
+        with_error(totals),
+        with_error(noises),
+        share,
+        with_error(signals),
+        ratio(totals, signals),
+    )
 
 
 def of_elbo(closed_form: bool, num_samples: int = 1) -> Loss:
@@ -171,7 +181,7 @@ def score_function(vae: VAE, x: Image) -> Tensor:
     return -bound * q.log_prob(z)
 
 
-def draw(vae: VAE, loss: Loss, x: Image, seed: int, number: int, twin: int) -> tuple[Tensor, Gradient]:
+def gradient_of(vae: VAE, loss: Loss, x: Image, seed: int, number: int, twin: int) -> tuple[Tensor, Gradient]:
     """Return the losses and the gradient of their mean, with the noise of z that `(seed, number, twin)` names."""
     seed_draws(x.device, "evaluate", seed, number, twin)
     losses = loss(vae, x)
@@ -189,19 +199,19 @@ def minibatches(images: Image, batch_size: int, number: int, seed: int) -> Itera
         yield images[torch.randperm(len(images), generator=generator("shuffle", seed, i))[:batch_size]]
 
 
-def mean(values: list[Tensor]) -> Measured:
+def with_error(values: list[Tensor]) -> Number:
     """Return the mean of independent values, with its standard error."""
     stacked = torch.stack(values).double()
-    return Measured(stacked.mean().item(), (stacked.std() / len(stacked) ** 0.5).item())
+    return Number(stacked.mean().item(), (stacked.std() / len(stacked) ** 0.5).item())
 
 
-def ratio(above: list[Tensor], below: list[Tensor]) -> Measured:
+def ratio(above: list[Tensor], below: list[Tensor]) -> Number:
     """Return the ratio of the means of values in independent pairs, with its standard error by the delta method."""
-    quotient = mean(above).value / mean(below).value
+    quotient = with_error(above).value / with_error(below).value
     residuals = [a - quotient * b for a, b in zip(above, below, strict=True)]
-    return Measured(quotient, mean(residuals).standard_error / abs(mean(below).value))
+    return Number(quotient, with_error(residuals).standard_error / abs(with_error(below).value))
 
 
 def compared(first: list[Tensor], second: list[Tensor]) -> Comparison:
     """Return the comparison of two variances, from an estimate of each in every repetition."""
-    return Comparison(mean(first), mean(second), ratio(first, second))
+    return Comparison(with_error(first), with_error(second), ratio(first, second))
