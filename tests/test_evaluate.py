@@ -132,6 +132,7 @@ def test_the_inference_gap_is_split_unless_told_otherwise(folder: Path, run_eval
     assert "test/amortization_gap" not in numbers(folder)
 
 
+@pytest.mark.slow
 def test_a_poor_proposal_gives_a_lower_bound_without_an_error(
     folder: Path, run_evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def test_the_page_is_written_into_the_run_folder(copied: Path) -> None:
     assert status(copied) == before
 
 
+@pytest.mark.slow
 def test_the_page_names_no_other_file(copied: Path) -> None:
     run_main(explore.main, copied.parent, f"run_dir={copied.name}", "out=new/mine.html", "checkpoint=best")
     text = (copied.parent / "new/mine.html").read_text()
@@ -92,6 +93,7 @@ def test_an_impossible_file_is_refused_before_the_work(copied: Path, monkeypatch
         assert outcome.code
 
 
+@pytest.mark.slow
 def test_a_strangers_class_is_refused(copied: Path) -> None:
     config = copied / "config.yaml"
     config.write_text(config.read_text().replace("vaelab.heads.Bernoulli", "evil.Head"))

@@ -21,6 +21,7 @@ def assert_finite(fitted):
     assert all(abs(value) < float("inf") for _, metrics in fitted.recorder.told for value in metrics.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g in combinations["GROUPS"][:-1] for n in choices(g)])
 def test_the_size_of_a_model_is_known_before_it_takes_memory(group, name):
     cfg = composing(*SMALL, *completed(group, name))

@@ -86,6 +86,7 @@ def test_what_it_learnt_is_saved_and_loaded(name):
     assert torch.equal(one(x), other(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["network", "network@encoder.network", "network@decoder.network"])
 @each_network
 def test_each_network_trains_in_either_place(name, of):

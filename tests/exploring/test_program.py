@@ -34,6 +34,7 @@ def mean_of(decoder: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda z: mean_or_sample(decoder(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", choices("decoder"))
 def test_each_head_behind_an_mlp_is_translated(name: str) -> None:
     decoder = conditional("decoder", name, (LATENT,), IMAGE).eval()

@@ -127,6 +127,7 @@ def test_reports_run(command, copied, tmp_path):
     assert "report.html" in run_main(report.main, tmp_path, *arguments).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands_of("compare"))
 def test_comparisons_run(command, tmp_path):
     for size in (5, 10):

@@ -108,6 +108,7 @@ def test_a_pattern_is_the_seeds_of_one_setting(typed: str, seeds: list[int], swe
     assert ("not their settings: train each setting with two or more seeds" in printed) == (min(seeds) == 1)
 
 
+@pytest.mark.slow
 def test_a_pattern_is_named_by_the_overrides_of_its_sweep(sweep: Path, run_compare: Run) -> None:
     jobs = [(f"decoder={name}", f"seed={seed}") for name in ("gaussian", "logistic") for seed in (0, 1)]
     for overrides in jobs:

@@ -116,6 +116,7 @@ def test_budgets_and_choices_are_other_settings(sweep: Path) -> None:
     assert [setting.label for setting in settings(sweep)] == ["trainer.max_epochs=2", "trainer.max_epochs=1"]
 
 
+@pytest.mark.slow
 def test_a_job_without_an_estimate_or_validation_has_no_rank(sweep: Path, run_report: Run) -> None:
     finished_job(sweep, "latent_dim=2", value=-3)
     finished_job(sweep, "latent_dim=3", value=-2)

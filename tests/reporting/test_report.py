@@ -112,6 +112,7 @@ def test_online_a_later_report_resumes_its_run(
 # what a stranger wrote
 
 
+@pytest.mark.slow
 def test_the_page_escapes_a_strangers_texts(sweep: Path, run_report: Run) -> None:
     stopped_job(sweep, ValueError(HOSTILE), "latent_dim=2")
     for seed in (0, 1):

@@ -102,6 +102,7 @@ def test_stacked_runs_are_those_of_separate_commands(
         assert_close_runs(path, expected[seed])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g in ("objective", "network", "model") for n in choices(g)])
 def test_seeds_share_a_step_unless_the_objective_prevents_it(group: str, name: str) -> None:
     reason = why_not_stacked(composing(*fast(f"{group}={name}")))

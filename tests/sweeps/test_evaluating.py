@@ -103,6 +103,7 @@ def test_only_what_is_left_is_evaluated(sweep: Path, monkeypatch: pytest.MonkeyP
     assert ran == ["b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "names"),
     [

@@ -117,6 +117,7 @@ def test_trials_cut_short_come_first_then_failed_ones(tmp_path: Path) -> None:
     assert searched(tmp_path, space=FLOATS, n_trials=3) == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_again_leaves_room_for_new_ones(tmp_path: Path) -> None:
     failed = searched(tmp_path, failing, space=FLOATS, n_trials=2)
     known: Value = lambda job: None if (f"a={job['a']}",) in failed else plus(job)  # noqa: E731
@@ -229,6 +230,7 @@ def test_settings_that_could_not_be_resolved_refuse_no_study(
     assert len(searched(tmp_path, n_trials=2)) == 1
 
 
+@pytest.mark.slow
 def test_the_same_search_in_other_words_goes_on(tmp_path: Path) -> None:
     searched(tmp_path, space=FLOATS, n_trials=1)
     assert len(searched(tmp_path, space=[*FLOATS, "c=0"], n_trials=3)) == 2

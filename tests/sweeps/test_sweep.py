@@ -262,6 +262,7 @@ def test_a_search_goes_on_where_it_was(run_fast: Run, tmp_path: Path) -> None:
 # names
 
 
+@pytest.mark.slow
 def test_a_job_is_found_by_what_it_is(tmp_path: Path) -> None:
     def job(*overrides: str) -> DictConfig:
         with initialize_config_dir(CONF, version_base="1.3"):

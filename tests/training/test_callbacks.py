@@ -175,6 +175,7 @@ def test_figures_show_the_last_weights(run_fast: Run, monkeypatch: pytest.Monkey
     assert same(weights(path, "last"), shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 2])
 def test_figures_during_training_change_no_bit(every: int, tmp_path: Path, monkeypatch: Any) -> None:
     def draw(self: Figures, module: VAEModule) -> dict[str, Any]:

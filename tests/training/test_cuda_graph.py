@@ -98,6 +98,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 def test_captured_steps_are_the_plain_steps(caplog: pytest.LogCaptureFixture) -> None:
     (step, graphs), plain = capturing(new_step(objective=WarmingUp(40))), new_step(objective=WarmingUp(40))
     assert same(take(step, 60), take(plain, 60))
@@ -107,6 +108,7 @@ def test_captured_steps_are_the_plain_steps(caplog: pytest.LogCaptureFixture) ->
     assert warnings(caplog) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [None, partial(torch.nn.utils.clip_grad_norm_, max_norm=1.0)])
 def test_a_learning_rate_may_move_between_steps(clip: Any) -> None:
     states = []

@@ -47,6 +47,7 @@ def watch(module: VAEModule) -> Watched:
     return module.objective
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "name"), PARTS)
 def test_only_networks_are_in_bfloat16(group: str, name: str) -> None:
     data, module = build(composing(*SMALL, *completed(group, name)))
