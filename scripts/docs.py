@@ -173,9 +173,7 @@ def reproductions_table() -> str:
         found = [Results.read(path) for path in sorted(REPRODUCTIONS.glob(f"{file.stem}-*.json"))]
         pages = ", ".join(f"[{each.budget}]({each.name}-{each.budget}.md)" for each in found) or "not run yet"
         verdicts = Counter(row.verdict.partition(" by ")[0].partition(",")[0] for each in found for row in each.rows)
-        told = ", ".join(
-            f"{count} {verdict}" for verdict, count in verdicts.items() if verdict != "no published number"
-        )
+        told = ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.items() if verdict)
         lines.append(f"| `{file.stem}` | {title} | {pages} | {told} |")
     return "\n".join(lines)
 
