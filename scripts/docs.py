@@ -223,9 +223,12 @@ def main() -> None:
             page.write_text(wanted)
             print(f"{page.name}: {name} written")
     for page, wanted in pages_of_results().items():
-        if (not page.exists() or page.read_text() != wanted) and check:
+        same = page.exists() and page.read_text() == wanted
+        if not same and check:
             sys.exit(f"{page.name} does not follow from its JSON: type python scripts/docs.py")
-        page.write_text(wanted)
+        if not same:
+            page.write_text(wanted)
+            print(f"{page.name}: written")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from vaelab.errors import ConfigError
 from vaelab.reporting.comparing import Compared
 from vaelab.reporting.comparing import compare_runs as compared
 from vaelab.runs.calling import Overrides, composing, like_a_command, raising, run_once, without_main, words_of
-from vaelab.runs.command_line import hydra_overrides
+from vaelab.runs.command_line import as_typed, hydra_overrides
 from vaelab.runs.complete import complete_runs
 from vaelab.runs.configuration import contents
 from vaelab.runs.opened import Curve, Run
@@ -80,7 +80,7 @@ def fit(overrides: Overrides = (), *, config_dir: StrPath | None = None, **setti
         RunFolderError, DataError, DivergedError: see `vaelab.errors`.
         KeyboardInterrupt: there is a checkpoint; the same call goes on.
     """
-    given = [f"{key}={_typed(value)}" for key, value in settings.items()]
+    given = [f"{key}={as_typed(value)}" for key, value in settings.items()]
     with like_a_command(config_dir) as hydra:
         return run_once(hydra, "train", hydra_overrides("train", [*words_of(overrides), *given]), _complete)
 
@@ -160,10 +160,3 @@ def _side(run: Run | StrPath) -> StrPath:
     if isinstance(run, Run) and run.weights == "best":
         raise ConfigError(f"compare_runs compares the last weights, found {run!r}: give its folder, which is run.path")
     return run.path if isinstance(run, Run) else run
-
-
-def _typed(value: Any) -> str:
-    """Return a value as it is typed in an override."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_typed, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

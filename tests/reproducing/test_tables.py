@@ -8,7 +8,7 @@ import pytest
 
 from vaelab.evaluation.paired import difference
 from vaelab.reproducing.results import Row
-from vaelab.reproducing.tables import Score, contrast, error_of_examples
+from vaelab.reproducing.tables import Score, contrast, error_of_examples, examples_of
 
 RNG = np.random.default_rng(0)
 EXAMPLES = RNG.normal(0, 10, 50)  # how hard each example is, for all models alike
@@ -22,10 +22,10 @@ def scores(*means: float) -> list[Score]:
 def test_an_error_is_over_the_examples_that_all_seeds_share():
     found = scores(1, 2, 3)
     mean = np.mean([score.examples for score in found], axis=0)
-    assert error_of_examples(found) == pytest.approx(mean.std(ddof=1) / math.sqrt(50))
-    assert error_of_examples([Score(1.0), Score(2.0)]) == 0
+    assert error_of_examples(examples_of(found)) == pytest.approx(mean.std(ddof=1) / math.sqrt(50))
+    assert error_of_examples(examples_of([Score(1.0), Score(2.0)])) == 0
     found[0].examples[3] = math.nan
-    assert math.isfinite(error_of_examples(found))
+    assert math.isfinite(error_of_examples(examples_of(found)))
 
 
 def test_a_difference_pairs_examples():
@@ -35,7 +35,7 @@ def test_a_difference_pairs_examples():
     assert row.mean == pytest.approx(expected.mean)
     assert row.margin == pytest.approx(expected.half_width)
     assert row.verdict == "apart"
-    assert row.margin < error_of_examples(first)
+    assert row.margin < error_of_examples(examples_of(first))
 
 
 def test_a_difference_may_have_parts_that_do_not_depend_on_the_examples():

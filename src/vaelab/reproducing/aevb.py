@@ -11,7 +11,7 @@ from vaelab.evaluation import figures
 from vaelab.objectives import ELBO
 from vaelab.randomness import seed_draws
 from vaelab.reproducing.base import Lab, Reproduction
-from vaelab.reproducing.curves import CurveAtEpochs, curve, draw, mean
+from vaelab.reproducing.curves import CurveAtEpochs, curve, draw, first_examples, mean
 from vaelab.reproducing.results import Row
 from vaelab.training import VAEModule
 
@@ -21,7 +21,9 @@ Setting = tuple[str, int]  # method and latent size
 
 
 class BoundCurve(CurveAtEpochs):
-    """Logs the ELBO of the first training and test examples: the same ones each time, with the same noise.
+    """Logs the ELBO of the first training examples and of the first test examples.
+
+    Examples and noise are the same at each epoch, so only the model changes along the curve.
 
     Args:
         num_examples: how many of each.
@@ -35,8 +37,7 @@ class BoundCurve(CurveAtEpochs):
 
     def bound(self, module: VAEModule, split: SplitName) -> float:
         """Return the mean ELBO of the first examples of a split, in nats."""
-        seed_draws(module.device, "figures", 0)
-        x = module.data.draw(split, torch.arange(min(self.num_examples, len(module.data.split[split]))))
+        x = first_examples(module.data, split, self.num_examples)
         step = torch.zeros((), dtype=torch.int64, device=module.device)
         return ELBO()(module.vae, x, step).metrics["elbo"].double().mean().item()
 
@@ -76,21 +77,21 @@ class BoundCurves(Reproduction):
     def train(self, lab: Lab, budget: Mapping[str, Any], data: Mapping[str, Any]) -> dict[Setting, list[Run]]:
         """Choose the step size of each method and latent size, and return the runs of the whole training."""
         common = f"{data['overrides']} +callbacks.bound._target_=vaelab.reproducing.BoundCurve"
-        part, first, rates = data["name"].lower().replace(" ", "_"), data["first_epochs"], budget["step_sizes"]
+        first, rates = data["first_epochs"], budget["step_sizes"]
         tried = {
             (method, size, rate): f"{objective} latent_dim={size} optimizer.lr={rate}"
             for method, objective in METHODS.items()
             for size in data["latent_dims"]
             for rate in rates
         }
-        early = lab.sweep(f"{part}-step_sizes", tried, f"{common} trainer.max_epochs={first}", 1)
+        early = lab.sweep(f"{data['name']}-step_sizes", tried, f"{common} trainer.max_epochs={first}", 1)
         chosen = {}
         for method, size in dict.fromkeys(setting[:2] for setting in tried):
             bounds = {rate: curve(early[method, size, rate][0], SPLITS["train"])[-1][1] for rate in rates}
             best = max(bounds, key=bounds.__getitem__)
             chosen[method, size] = tried[method, size, best]
             lab.notes.append(f"{data['name']}, {method}, N_z = {size}: step size {best}")
-        return lab.sweep(part, chosen, f"{common} trainer.max_epochs={data['epochs']}", budget["seeds"])
+        return lab.sweep(data["name"], chosen, f"{common} trainer.max_epochs={data['epochs']}", budget["seeds"])
 
 
 class Pictures(Reproduction):

@@ -52,17 +52,17 @@ class Lab:
     notes: list[str] = field(default_factory=list)
 
     def sweep(self, part: str, settings: Mapping[K, str], common: str, seeds: int) -> dict[K, list[Run]]:
-        """Train each setting with `seeds` seeds, and return its runs.
+        """Train each setting with the seeds 0, 1, ..., as one sweep, and return the runs of each setting by its name.
 
         Args:
-            part: ending of the sweep's folder.
-            settings: the overrides of each setting, by a name.
-            common: overrides of all settings; those of a setting win.
-            seeds: how many.
+            part: what tells this sweep from others of the reproduction; it ends the name of the sweep's folder.
+            settings: the name of each setting, and its overrides.
+            common: the overrides that all settings have. Where both set a value, that of the setting counts.
+            seeds: the number of seeds.
         """
         lines = ",".join(f"'{line}'" for line in settings.values())
         swept = [f"seed={','.join(map(str, range(seeds)))}", f"hydra.sweeper.settings=[{lines}]"]
-        name = f"reproduce-{self.name}-{self.budget}-{part}".rstrip("-")
+        name = f"reproduce-{self.name}-{self.budget}-{part.lower().replace(' ', '_')}".rstrip("-")
         runs = run_sweep([*common.split(), *QUIET, *self.everywhere, *swept, f"sweep.name={name}"])
         if len(runs) != seeds * len(settings):
             raise ConfigError(f"{self.name}: two settings of the sweep {name} are the same run: correct its settings")
@@ -78,14 +78,14 @@ class Lab:
         return metrics, load_columns(run.path / "evaluations" / f"{name}.safetensors")
 
     def draw(self, title: str, figure: "Figure", part: str = "") -> None:
-        """Keep a figure as a PNG beside the results."""
+        """Write a figure as a PNG into the folder of the results; their page shows it below its title."""
         file = self.output / f"{self.name}-{self.budget}{f'-{part}' if part else ''}.png"
         with replacing(file) as partial:
             figure.savefig(partial, dpi=120, format="png")
         self.figures[title] = file.name
 
     def publish(self, title: str, page: str) -> None:
-        """Keep an HTML page beside the results."""
+        """Write an HTML page into the folder of the results, whose page links to it by its title."""
         file = self.output / f"{self.name}-{self.budget}.html"
         write_atomically(file, page)
         self.pages[title] = file.name
@@ -117,7 +117,7 @@ class Reproduction(ABC):
         print(f"{self.title}\nbudget {lab.budget}: about {budget['cost']}")
         lab.notes += self.notes
         rows = self.repeat(lab, budget)
-        runs = list({run.path: run for run in lab.runs}.values())  # a sweep may continue runs of another
+        runs = lab.runs
         lab.notes += [MEANS_NOTHING] if lab.budget == "smoke" else []
         results = Results(
             name=lab.name,

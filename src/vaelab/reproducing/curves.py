@@ -8,8 +8,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from vaelab.api import Run
+from vaelab.data import ImageData
+from vaelab.data.splits import SplitName
+from vaelab.randomness import seed_draws
 from vaelab.training import VAEModule
 
 POINTS_PER_DOUBLING = 2
@@ -18,9 +22,11 @@ Points = list[list[float]]  # (training samples, value)
 
 
 class CurveAtEpochs(pl.Callback):
-    """Logs what `measure` returns at epochs 1, 2, 3, 4, 6, 8, ..., evenly spaced on a logarithmic axis, and at the end.
+    """Base class of the callbacks that measure the model in the course of training.
 
-    The model is in evaluation mode then, and the noise of training does not change.
+    After epochs 1, 2, 3, 4, 6, 8, ..., evenly spaced on a logarithmic axis, and after the last one, it logs the metrics
+    that `measure` returns. Meanwhile the model is in evaluation mode. The random numbers of training stay the same, so
+    measuring changes no bit of a run.
     """
 
     measure: Callable[[VAEModule], dict[str, float]]
@@ -33,6 +39,12 @@ class CurveAtEpochs(pl.Callback):
                 found = self.measure(module)
             for logger in trainer.loggers:
                 logger.log_metrics(found, step=module.samples_seen)
+
+
+def first_examples(data: ImageData, split: SplitName, count: int) -> Tensor:
+    """Draw the first examples of a split, at most `count`, with the same pixels at each call."""
+    seed_draws(data.device, "figures", 0)
+    return data.draw(split, torch.arange(min(count, len(data.split[split]))))
 
 
 def drawn(last: int) -> set[int]:

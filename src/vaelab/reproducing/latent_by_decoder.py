@@ -7,17 +7,16 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from vaelab.api import Run, load
-from vaelab.evaluation.latent_usage import spread_of_mean
+from vaelab.api import Run
 from vaelab.evaluation.paired import difference
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, Histograms
 from vaelab.reproducing import size_figures
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.results import Row
 from vaelab.reproducing.size_figures import BITS, Model, Panel
+from vaelab.reproducing.tables import error_of_examples
 
 PERCENT = {
     "pareto_k_bad": "examples with a poor proposal, %",
@@ -63,8 +62,7 @@ class LatentByDecoder(Reproduction):
         settings = {f"{decoder} {size}": f"decoder={decoder} latent_dim={size}" for decoder, size in models}
         found: dict[str, Cells] = {}
         for data in budget["data"]:
-            part = data["name"].lower().replace(" ", "_")
-            trained = lab.sweep(part, settings, data["overrides"], budget["seeds"])
+            trained = lab.sweep(data["name"], settings, data["overrides"], budget["seeds"])
             measured = ([measure(lab, run, budget["evaluate"]) for run in runs] for runs in trained.values())
             found[data["name"]] = dict(zip(models, measured, strict=True))
         panels = {name: panel_of(name, cells) for name, cells in found.items()}
@@ -79,15 +77,15 @@ class LatentByDecoder(Reproduction):
 
 def measure(lab: Lab, run: Run, overrides: str) -> Measured:
     """Evaluate the best weights of a run, with a density as a mass over levels, and once more as it is."""
-    best = load(run.path, weights="best", data_dir=run.data.data_dir)
+    best = run.with_weights("best")
     density = {}
-    if run.data.pixels == "unit":
+    if best.data.pixels == "unit":
         density[DENSITY] = lab.evaluate(best, overrides)[0]["log_likelihood_bits_per_dim"]
         overrides = f"{overrides} measure=mass"
     found, examples = lab.evaluate(best, overrides)
     numbers = {BITS: found["log_likelihood_bits_per_dim"], **density, ACTIVE: found["active_units"]}
     numbers |= {title: 100 * found[name] for name, title in PERCENT.items()}
-    nats_per_bit_of_a_dimension = math.prod(run.data.event_shape) * math.log(2)
+    nats_per_bit_of_a_dimension = math.prod(best.data.event_shape) * math.log(2)
     bits = -examples["log_likelihood"].double().numpy() / nats_per_bit_of_a_dimension
     return Measured(numbers, run.metrics["best/val/bits_per_dim"], bits, examples[RANK_HISTOGRAM])
 
@@ -96,8 +94,7 @@ def panel_of(data: str, cells: Cells) -> Panel:
     """Return the rows of each model by quantity. The error of the bits is that of the choice of test examples."""
     panel: Panel = {}
     for (decoder, size), runs in cells.items():
-        of_examples = np.mean([run.bits for run in runs], 0)
-        errors = {BITS: spread_of_mean(torch.from_numpy(of_examples[~np.isnan(of_examples)]))}
+        errors = {BITS: error_of_examples([run.bits for run in runs])}
         panel[decoder, size] = {
             name: Row(
                 f"{data}, {decoder}, N_z = {size}",

@@ -21,7 +21,7 @@ from vaelab.networks import normal_init
 from vaelab.randomness import seed_draws
 from vaelab.reproducing.aevb import METHODS
 from vaelab.reproducing.base import Lab, Reproduction
-from vaelab.reproducing.curves import CurveAtEpochs, Points, curve, draw, drawn, mean
+from vaelab.reproducing.curves import CurveAtEpochs, Points, curve, draw, drawn, first_examples, mean
 from vaelab.reproducing.monte_carlo_em import monte_carlo_em
 from vaelab.reproducing.results import Row
 from vaelab.training import VAEModule
@@ -34,7 +34,7 @@ CHUNK = 2**13  # points that are decoded together
 NEAR = 0.9  # share of the proposal that is not p(z)
 SMALLEST_VARIANCE = 1e-4
 NUM_EXAMPLES = 100
-Curves = dict[str, Points]  # of the training and the test data, by the names of their metrics
+Curves = dict[str, Points]  # of one training, by metric: those of SPLITS
 
 
 class MarginalCurve(CurveAtEpochs):
@@ -53,21 +53,17 @@ class MarginalCurve(CurveAtEpochs):
 
 def marginals(vae: VAE, data: ImageData, num_examples: int) -> dict[str, float]:
     """Return the mean log p(x) of the first training and test examples, in nats."""
-    found = {}
-    for split, name in SPLITS.items():
-        seed_draws(data.device, "figures", 0)
-        x = data.draw(split, torch.arange(min(num_examples, len(data.split[split]))))
-        found[name] = integrated(vae, x).mean().item()
-    return found
+    return {
+        name: integrated(vae, first_examples(data, split, num_examples)).mean().item() for split, name in SPLITS.items()
+    }
 
 
 @torch.no_grad()
 def integrated(vae: VAE, x: Tensor, num_points: int = NUM_POINTS) -> Tensor:
     """Return log p(x) of each example under a Bernoulli decoder and p(z) = N(0, I), by importance sampling.
 
-    No encoder is needed. The points of a Sobol sequence of p(z), weighted by p(x|z), give the mean and the covariance
-    of p(z|x). The proposal is a Gaussian with that mean and twice that covariance, mixed with 10 % of p(z), so that
-    another mode counts too. It suits few latent dimensions.
+    No encoder is needed. The proposal is `fitted_to_posterior`, mixed with 10 % of p(z) so that another mode counts
+    too. It suits few latent dimensions.
 
     Args:
         vae: the model.
@@ -75,21 +71,28 @@ def integrated(vae: VAE, x: Tensor, num_points: int = NUM_POINTS) -> Tensor:
         num_points: how many points find the proposal; a sixteenth of these per example sample from it.
     """
     prior = td.MultivariateNormal(torch.zeros(vae.latent_dim).to(x), torch.eye(vae.latent_dim).to(x))
+    wide = fitted_to_posterior(vae, x, num_points)
+    noise = sobol_normal(vae.latent_dim, num_points // 16).to(x)
+    near = int(NEAR * len(noise))
+    drawn_near = wide.loc.unsqueeze(1) + noise[:near] @ wide.scale_tril.mT
+    z = torch.cat([drawn_near, noise[near:].expand(len(x), -1, -1)], 1)  # [n, points, latent_dim]
+    log_q = torch.logaddexp(wide.log_prob(z.transpose(0, 1)).T + math.log(NEAR), prior.log_prob(z) + math.log(1 - NEAR))
+    log_p = torch.stack([log_likelihoods(vae, one[None], own)[0] for one, own in zip(x, z, strict=True)])
+    return (log_p + prior.log_prob(z) - log_q).double().logsumexp(1) - math.log(len(noise))
+
+
+def fitted_to_posterior(vae: VAE, x: Tensor, num_points: int) -> td.MultivariateNormal:
+    """Return for each example a Gaussian with the mean of p(z|x) and twice its covariance.
+
+    Both are estimated from the points of a Sobol sequence of p(z), weighted by p(x|z).
+    """
     z = sobol_normal(vae.latent_dim, num_points).to(x)
     log_likelihood = torch.cat([log_likelihoods(vae, x, part) for part in z.split(CHUNK)], 1)
     weights = log_likelihood.double().softmax(1).to(x)  # [n, points]
     loc = weights @ z
     centred = z - loc.unsqueeze(1)
     covariance = torch.einsum("np,npi,npj->nij", weights, centred, centred)
-    covariance = 2 * covariance + SMALLEST_VARIANCE * torch.eye(vae.latent_dim).to(x)
-    wide = td.MultivariateNormal(loc, covariance)
-    noise = sobol_normal(vae.latent_dim, num_points // 16).to(x)
-    near = int(NEAR * len(noise))
-    drawn_near = loc.unsqueeze(1) + noise[:near] @ wide.scale_tril.mT
-    z = torch.cat([drawn_near, noise[near:].expand(len(x), -1, -1)], 1)  # [n, points, latent_dim]
-    log_q = torch.logaddexp(wide.log_prob(z.transpose(0, 1)).T + math.log(NEAR), prior.log_prob(z) + math.log(1 - NEAR))
-    log_p = torch.stack([log_likelihoods(vae, one[None], own)[0] for one, own in zip(x, z, strict=True)])
-    return (log_p + prior.log_prob(z) - log_q).double().logsumexp(1) - math.log(len(noise))
+    return td.MultivariateNormal(loc, 2 * covariance + SMALLEST_VARIANCE * torch.eye(vae.latent_dim).to(x))
 
 
 def log_likelihoods(vae: VAE, x: Tensor, z: Tensor) -> Tensor:
@@ -143,8 +146,7 @@ class MarginalLikelihoods(Reproduction):
 
 def excesses(run: Run, num_examples: int) -> dict[str, float]:
     """Return by how much other numbers exceed the integral, on average over the first test digits, in nats."""
-    seed_draws("cpu", "figures", 0)
-    x = run.data.draw("test", range(num_examples))
+    x = first_examples(run.data, "test", num_examples)
     integral = integrated(run.vae, x)
     seed_draws("cpu", "evaluate", 0)
     appendix_d = HarmonicMean(num_chains=16, num_draws=30, num_burn_in=40, num_leapfrogs=5)(run.vae, x)

@@ -121,9 +121,9 @@ class Row:
         mean = f"{self.mean:.{self.digits}f}"
         return mean if math.isnan(self.margin) else f"{mean} ± {self.margin:.{self.digits}f}"
 
-    def cells(self, others: Sequence[str]) -> list[str]:
-        """Return the cells of a line of the table; `others` are the columns of the replications."""
-        numbers = [self.published, *(self.replications.get(name) for name in others)]
+    def cells(self, replications: Sequence[str]) -> list[str]:
+        """Return the cells of a line of the table; `replications` names those that have a column."""
+        numbers = [self.published, *(self.replications.get(name) for name in replications)]
         shown = ["" if value is None else f"{value:.{self.digits}f}" for value in numbers]
         if self.claimed_above is not None:
             shown[0] = f"above {self.claimed_above:g}"

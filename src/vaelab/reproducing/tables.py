@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vaelab.api import Run
+from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.paired import difference
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.results import Row
@@ -66,7 +68,7 @@ class Table(Reproduction):
         for name, known in self.settings.items():
             for key, title in self.quantities.items():
                 scores = [each[key] for each in found.get(name, [])]
-                values, error = [score.value for score in scores], error_of_examples(scores)
+                values, error = [score.value for score in scores], error_of_examples(examples_of(scores))
                 rows.append(Row(name, title, values, error, **known.get(key) or {}))
         for title, known in self.contrasts.items():
             sides = [[each[known["quantity"]] for each in found.get(known[side], [])] for side in ("of", "minus")]
@@ -91,14 +93,21 @@ class Table(Reproduction):
         return scores
 
 
-def error_of_examples(scores: Sequence[Score]) -> float:
-    """Return the standard error of the mean over seeds that comes from the choice of test examples."""
-    examples = [score.examples for score in scores if score.examples is not None]
+def examples_of(scores: Sequence[Score]) -> list[NDArray[np.float64]]:
+    """Return the examples of each seed, if they matter."""
+    return [score.examples for score in scores if score.examples is not None]
+
+
+def error_of_examples(examples: Sequence[NDArray[np.float64]]) -> float:
+    """Return the standard error of a mean over seeds that comes from the choice of test examples; 0 without examples.
+
+    Args:
+        examples: for each seed, the numbers of the same examples; those with a NaN are left out.
+    """
     if not examples:
         return 0.0
-    values = np.mean(examples, axis=0)
-    values = values[~np.isnan(values)]
-    return float(values.std(ddof=1) / len(values) ** 0.5)
+    means = np.mean(examples, axis=0)
+    return spread_of_mean(torch.from_numpy(means[~np.isnan(means)]))
 
 
 def contrast(first: Sequence[Score], second: Sequence[Score]) -> dict[str, Any]:
@@ -106,11 +115,10 @@ def contrast(first: Sequence[Score], second: Sequence[Score]) -> dict[str, Any]:
     if not first or not second:
         return {"values": []}
     values = [[score.value for score in side] for side in (first, second)]
-    examples = [[score.examples for score in side if score.examples is not None] for side in (first, second)]
     mean = statistics.fmean(values[0]) - statistics.fmean(values[1])
     variances = None
     if min(map(len, values)) > 1:
         variances = statistics.variance(values[0]), statistics.variance(values[1])
     # the values may have other parts than those that the examples make vary
-    found = replace(difference(*examples), mean=mean, variances=variances)
+    found = replace(difference(examples_of(first), examples_of(second)), mean=mean, variances=variances)
     return {"values": [mean], "half_width": found.half_width}

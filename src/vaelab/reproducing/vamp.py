@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 import torch.distributions as td
 
-from vaelab.api import Run, load
+from vaelab.api import Run
 from vaelab.distributions import Quantised, sample
 from vaelab.distributions.logistic import Logistic
 from vaelab.randomness import seed_draws
@@ -26,7 +26,7 @@ class Vamp(Table):
     """
 
     def measured(self, lab: Lab, run: Run, budget: Mapping[str, Any]) -> Scores:
-        best = load(run.path, weights="best", data_dir=run.data.data_dir)
+        best = run.with_weights("best")
         return super().measured(lab, best, budget) | {"theirs": Score(excess_of_theirs(best))}
 
 

@@ -65,11 +65,16 @@ def hydra_words(config: str, words: Sequence[str]) -> list[str]:
     return [*hydra_overrides(config, typed.overrides), *flags]
 
 
-def quoted(value: object) -> str:
-    """Return a value as an override must have it; a text in quotes, so that Hydra reads it as it is."""
-    if isinstance(value, str | Path):
-        return QuotedString(str(value), Quote.single).with_quotes()
+def as_typed(value: Any) -> str:
+    """Return a value as it is typed in an override."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_typed, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(value: Any) -> str:
+    """Return a value as it is typed in an override, and a text in quotes, so that Hydra reads it as it is."""
+    return QuotedString(str(value), Quote.single).with_quotes() if isinstance(value, str | Path) else as_typed(value)
 
 
 def _switched_on(top: Flat, word: str) -> str:

@@ -125,6 +125,10 @@ class Run:
         """The PNG files of the run, by their names."""
         return {file.stem: file for file in sorted((self.path / "figures").glob("*.png"))}
 
+    def with_weights(self, weights: Literal["last", "best"]) -> "Run":
+        """Return the same run with other weights."""
+        return Run(self.path, weights, self._data_dir, self._trusted)
+
     def evaluate(self, overrides: Overrides = ()) -> dict[str, float]:
         """Evaluate the run as `python -m vaelab.evaluate run_dir=PATH OVERRIDES` does, and return the metrics.
 

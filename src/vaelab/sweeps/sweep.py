@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,16 @@ class Sweep:
         if line := os.environ.get(COMMAND):
             environment[COMMAND] = line  # a cluster's job has another environment
         task = [str(override) for override in composed.hydra.overrides.task]
-        swept = swept_values([str(override) for override in self.config.hydra.overrides.task]).keys()
-        swept |= set(self.config.hydra.sweeper.get("params") or {})
-        swept |= {key_of(word) for words in settings_of(self.config.hydra.sweeper.get("settings")) for word in words}
-        label = " ".join(override for override in task if key_of(override) in swept) or path.name
+        label = " ".join(override for override in task if key_of(override) in self.varied) or path.name
         return JobSpec(config, path, Path.cwd(), environment, label, outcome_before(cfg, path, self.records), task)
+
+    @cached_property
+    def varied(self) -> set[str]:
+        """The keys that tell the jobs apart."""
+        sweeper = self.config.hydra.sweeper
+        typed = swept_values([str(override) for override in self.config.hydra.overrides.task])
+        listed = {key_of(word) for words in settings_of(sweeper.get("settings")) for word in words}
+        return {*typed, *(sweeper.get("params") or {}), *listed}
 
     def name_of(self, composed: DictConfig) -> str:
         """Return the name of a job's run folder: if the job is there already, typed in other words, that folder's."""

@@ -9,7 +9,7 @@ from torch.optim import Adam
 
 
 def adam_from(parameters: Iterable[Any], second_moment: float, **options: Any) -> Adam:
-    """Make an Adam whose second moments begin at a number instead of 0, so that its first steps are small.
+    """Make an Adam whose second moments begin at `second_moment` instead of 0, so that its first steps are small.
 
     The code of Burda, Grosse & Salakhutdinov (2016), github.com/yburda/iwae, begins them at 1, and follows the gradient
     g of a *sum* over 20 examples, up the bound:
