@@ -4,10 +4,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vaelab.errors import ConfigError
@@ -18,9 +20,12 @@ from vaelab.runs.command_line import as_typed, hydra_overrides
 from vaelab.runs.complete import complete_runs
 from vaelab.runs.configuration import contents
 from vaelab.runs.opened import Curve, Run
-from vaelab.runs.validate import processes_of
+from vaelab.runs.validate import check_evaluation, processes_of
 from vaelab.security.allow_list import own_packages
 from vaelab.signals import heeding
+
+if TYPE_CHECKING:  # slow to import
+    from vaelab.runs.evaluating.complete import Evaluated
 
 __all__ = ["Compared", "Curve", "Run", "Runs", "compare_runs", "fit", "load", "run_sweep"]
 StrPath = str | os.PathLike[str]
@@ -36,6 +41,29 @@ class Runs(list[Run]):
     def __init__(self, runs: Sequence[Run], folder: Path) -> None:
         super().__init__(runs)
         self.folder = folder
+
+    def evaluate(self, overrides: Overrides = ()) -> "list[Evaluated]":
+        """Evaluate the runs as `python -m vaelab.evaluate sweep=FOLDER OVERRIDES` does, several at a time.
+
+        Return for each run what `Run.evaluate` returns.
+
+        Args:
+            overrides: what you would type: `"estimator=ais limit=100"` or a list of these; `hydra/launcher=` too.
+
+        Raises:
+            ConfigError: the overrides are wrong, or not all runs have the same kind of weights.
+            RunFolderError: the folder of the sweep is damaged.
+            SweepError: some evaluations are not done; the same call goes on.
+            KeyboardInterrupt: what was evaluated is kept; the same call goes on.
+        """
+        if len({run.weights for run in self}) > 1:
+            raise ConfigError("some runs have their last weights and some their best: evaluate them apart")
+        if not self:
+            return []
+        with like_a_command(config="evaluate") as hydra, without_main():
+            words = self[0].evaluating(overrides, sweep=self.folder)
+            found = run_once(hydra, "evaluate", words, partial(_evaluated, {run.path for run in self}))
+        return [found[run.path] for run in self]
 
     def __repr__(self) -> str:
         return "\n".join([f"{len(self)} runs in {os.path.relpath(self.folder)}:", *(f"  {run!r}" for run in self)])
@@ -147,6 +175,15 @@ def _complete(cfg: DictConfig) -> Run:
     with heeding() as stop, without_main() if processes > 1 else nullcontext():
         complete_runs(cfg, path, None, stop)
     return _opened(cfg, path)
+
+
+def _evaluated(paths: set[Path], cfg: DictConfig) -> "dict[Path, Evaluated]":
+    check_evaluation(cfg)
+    from hydra_plugins.vaelab import ours
+    from vaelab.sweeps.evaluating import evaluate_sweep  # slow to import, like the last
+
+    hydra = HydraConfig.get()
+    return evaluate_sweep(cfg, ours(instantiate(hydra.launcher)).make(), hydra.job.env_set, paths)
 
 
 def _opened(cfg: DictConfig, path: Path) -> Run:

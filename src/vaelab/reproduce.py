@@ -36,12 +36,12 @@ def repeat(cfg: DictConfig) -> None:
             raise ConfigError(f"{word} would be another experiment than the one that the results name: leave it out")
     from vaelab.reproducing import Lab  # after the checks, because it is slow to import
 
-    launcher = f"hydra/launcher={hydra.runtime.choices['hydra/launcher']}"
-    options = [word for word in hydra.overrides.hydra if word.lstrip("+~").startswith(LAUNCHER[1])]
+    launcher = [f"hydra/launcher={hydra.runtime.choices['hydra/launcher']}"]
+    launcher += [word for word in hydra.overrides.hydra if word.lstrip("+~").startswith(LAUNCHER[1])]
     runtime = {key: f"runtime.{key}={quoted(value)}" for key, value in cfg.runtime.items()}
     measuring = [word for key, word in runtime.items() if key != "data_dir"]  # a run knows its own
     name = hydra.runtime.choices["reproduction"]
-    lab = Lab(name, cfg.budget, [*runtime.values(), launcher, *options], measuring, Path(cfg.output))
+    lab = Lab(name, cfg.budget, [*runtime.values(), *launcher], [*measuring, *launcher], Path(cfg.output))
     results = instantiate(cfg.reproduction, _convert_="all").results(lab)
     print(results.as_markdown())
     print(f"written: {lab.output / f'{lab.name}-{lab.budget}'}.json and .md")

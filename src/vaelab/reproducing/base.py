@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vaelab.api import Run, run_sweep
+from vaelab.api import Run, Runs, run_sweep
 from vaelab.errors import ConfigError
 from vaelab.files import replacing, write_atomically
 from vaelab.reproducing.results import Results, Row
-from vaelab.runs.evaluating.cache import load_columns
+from vaelab.runs.evaluating.complete import Evaluated
 from vaelab.runs.folder.contents import read_json, read_status
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 MEANS_NOTHING = "This budget only shows that the command works. Its numbers and verdicts mean nothing."
 QUIET = ("logger=none", "~callbacks.figures")
@@ -34,7 +33,7 @@ class Lab:
         name: the reproduction's.
         budget: the budget's name.
         everywhere: overrides of all runs that cannot change a result, such as the launcher.
-        measuring: overrides of all evaluations that cannot change a result.
+        measuring: overrides of all evaluations that cannot change a result, such as the launcher.
         output: folder for the results.
         runs: those that were trained.
         figures, pages, curves, notes: see `Results`.
@@ -69,13 +68,9 @@ class Lab:
         self.runs += runs
         return {setting: runs[i * seeds : (i + 1) * seeds] for i, setting in enumerate(settings)}
 
-    def evaluate(self, run: Run, overrides: str) -> "tuple[dict[str, float], dict[str, Tensor]]":
-        """Evaluate a run in this process. Return the metrics, and the values of each example by name."""
-        print(f"evaluating {run!r}: {overrides}", flush=True)
-        metrics = run.evaluate([*self.measuring, *overrides.split()])
-        latest = read_json(run.path / "evaluation.json")
-        name = next(name for name, evaluation in run.evaluations.items() if evaluation == latest)
-        return metrics, load_columns(run.path / "evaluations" / f"{name}.safetensors")
+    def evaluate(self, runs: Sequence[Run], overrides: str) -> list[Evaluated]:
+        """Evaluate runs of one sweep, several at a time."""
+        return Runs(runs, runs[0].path.parent).evaluate([*self.measuring, *overrides.split()]) if runs else []
 
     def draw(self, title: str, figure: "Figure", part: str = "") -> None:
         """Write a figure as a PNG into the folder of the results; their page shows it below its title."""

@@ -1,6 +1,6 @@
 """Importance weighted autoencoders: Burda, Grosse & Salakhutdinov (2016), table 1."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from vaelab.evaluation.latent_usage import ACTIVE
 from vaelab.randomness import seed_draws
 from vaelab.reproducing.base import Lab
 from vaelab.reproducing.tables import PER_EXAMPLE, Score, Scores, Table
+from vaelab.runs.evaluating.complete import Evaluated
 
 NUM_TRAINING = 500  # training examples over which the authors count active units
 
@@ -22,12 +23,16 @@ class ImportanceWeighted(Table):
     part counts as an error.
     """
 
-    def measured(self, lab: Lab, run: Run, budget: Mapping[str, Any]) -> Scores:
-        metrics, columns = lab.evaluate(run, budget["evaluate"]["importance"])
-        log_likelihood, elbo = (columns[key].double().numpy() for key in PER_EXAMPLE)
+    def measured(self, lab: Lab, runs: Sequence[Run], budget: Mapping[str, Any]) -> list[Scores]:
+        evaluated = lab.evaluate(runs, budget["evaluate"]["importance"])
+        return [self.scores(run, each) for run, each in zip(runs, evaluated, strict=True)]
+
+    def scores(self, run: Run, evaluated: Evaluated) -> Scores:
+        """Return the numbers of a run."""
+        log_likelihood, elbo = (evaluated.examples[key].double().numpy() for key in PER_EXAMPLE)
         scores = {
-            "nll": Score(-run.metrics["test/elbo"] - metrics["gain"], elbo - log_likelihood),
-            "nll_of_first": Score(-metrics["log_likelihood"]),  # others have evaluated the same examples
+            "nll": Score(-run.metrics["test/elbo"] - evaluated["gain"], elbo - log_likelihood),
+            "nll_of_first": Score(-evaluated["log_likelihood"]),  # others have evaluated the same examples
         }
         return scores | ({"active": Score(active_units(run))} if "active" in self.quantities else {})
 

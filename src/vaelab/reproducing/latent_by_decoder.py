@@ -1,10 +1,9 @@
 """Which likelihood, and how large a latent: decoders that share bits per dimension, with several latent sizes."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,9 @@ from vaelab.reproducing import size_figures
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.results import Row
 from vaelab.reproducing.size_figures import BITS, Model, Panel
-from vaelab.reproducing.tables import error_of_examples
+from vaelab.reproducing.tables import bits_of, error_of_examples
+from vaelab.runs.evaluating.complete import Evaluated
+from vaelab.runs.folder.contents import read_json
 
 PERCENT = {
     "pareto_k_bad": "examples with a poor proposal, %",
@@ -63,8 +64,9 @@ class LatentByDecoder(Reproduction):
         found: dict[str, Cells] = {}
         for data in budget["data"]:
             trained = lab.sweep(data["name"], settings, data["overrides"], budget["seeds"])
-            measured = ([measure(lab, run, budget["evaluate"]) for run in runs] for runs in trained.values())
-            found[data["name"]] = dict(zip(models, measured, strict=True))
+            measured = measure(lab, [run for runs in trained.values() for run in runs], budget["evaluate"])
+            of_models = ([measured[run] for run in runs] for runs in trained.values())
+            found[data["name"]] = dict(zip(models, of_models, strict=True))
         panels = {name: panel_of(name, cells) for name, cells in found.items()}
         at = budget["ranks_at"]
         ranks = {name: ranks_at(cells, at) for name, cells in found.items()}
@@ -75,19 +77,27 @@ class LatentByDecoder(Reproduction):
         return rows + [row for name, cells in found.items() for row in against_best(name, cells)]
 
 
-def measure(lab: Lab, run: Run, overrides: str) -> Measured:
-    """Evaluate the best weights of a run, with a density as a mass over levels, and once more as it is."""
-    best = run.with_weights("best")
-    density = {}
-    if best.data.pixels == "unit":
-        density[DENSITY] = lab.evaluate(best, overrides)[0]["log_likelihood_bits_per_dim"]
-        overrides = f"{overrides} measure=mass"
-    found, examples = lab.evaluate(best, overrides)
-    numbers = {BITS: found["log_likelihood_bits_per_dim"], **density, ACTIVE: found["active_units"]}
-    numbers |= {title: 100 * found[name] for name, title in PERCENT.items()}
-    nats_per_bit_of_a_dimension = math.prod(best.data.event_shape) * math.log(2)
-    bits = -examples["log_likelihood"].double().numpy() / nats_per_bit_of_a_dimension
-    return Measured(numbers, run.metrics["best/val/bits_per_dim"], bits, examples[RANK_HISTOGRAM])
+def measure(lab: Lab, runs: Sequence[Run], overrides: str) -> dict[Run, Measured]:
+    """Evaluate the best weights of runs, with densities as masses over levels, and once more as they are."""
+    densities = [run for run in runs if read_json(run.path / "record.json")["data"]["pixels"] == "unit"]
+    masses = [run for run in runs if run not in densities]
+
+    def evaluated(some: Sequence[Run], more: str = "") -> dict[Run, Evaluated]:
+        best = [run.with_weights("best") for run in some]
+        return dict(zip(some, lab.evaluate(best, overrides + more), strict=True))
+
+    scored = evaluated(masses) | evaluated(densities, " measure=mass")
+    as_they_are = evaluated(densities)
+    return {run: measured(run, scored[run], as_they_are.get(run)) for run in runs}
+
+
+def measured(run: Run, as_mass: Evaluated, as_density: Evaluated | None) -> Measured:
+    """Return what two evaluations of a run found; the second is None for a decoder of levels."""
+    bits = bits_of(as_mass)
+    numbers = {BITS: bits.value} | ({DENSITY: bits_of(as_density).value} if as_density else {})
+    numbers |= {ACTIVE: as_mass["active_units"], **{title: 100 * as_mass[name] for name, title in PERCENT.items()}}
+    examples = cast(NDArray[np.float64], bits.examples)
+    return Measured(numbers, run.metrics["best/val/bits_per_dim"], examples, as_mass.examples[RANK_HISTOGRAM])
 
 
 def panel_of(data: str, cells: Cells) -> Panel:

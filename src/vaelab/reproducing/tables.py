@@ -14,8 +14,10 @@ from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.paired import difference
 from vaelab.reproducing.base import Lab, Reproduction
 from vaelab.reproducing.results import Row
+from vaelab.runs.evaluating.complete import Evaluated
 
 PER_EXAMPLE = ("log_likelihood", "elbo")
+BITS = "log_likelihood_bits_per_dim"
 
 
 class Score(NamedTuple):
@@ -63,7 +65,9 @@ class Table(Reproduction):
     def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
         chosen = {name: self.settings[name]["overrides"] for name in budget["settings"]}
         trained = lab.sweep("", chosen, budget["overrides"], budget["seeds"])
-        found = {name: [self.measured(lab, run, budget) for run in runs] for name, runs in trained.items()}
+        everything = [run for runs in trained.values() for run in runs]
+        scores_of_run = dict(zip(everything, self.measured(lab, everything, budget), strict=True))
+        found = {name: [scores_of_run[run] for run in runs] for name, runs in trained.items()}
         rows = []
         for name, known in self.settings.items():
             for key, title in self.quantities.items():
@@ -76,21 +80,31 @@ class Table(Reproduction):
             rows.append(Row(title, self.quantities[known["quantity"]], **contrast(*sides), **about))
         return rows
 
-    def measured(self, lab: Lab, run: Run, budget: Mapping[str, Any]) -> Scores:
-        """Return the numbers of a run by their keys: those of each evaluation NAME as `log_likelihood_NAME` and so on.
+    def measured(self, lab: Lab, runs: Sequence[Run], budget: Mapping[str, Any]) -> list[Scores]:
+        """Return the numbers of each run by their keys.
 
-        They are log p(x), the ELBO, bits per dimension of log p(x), and active units.
+        Those of an evaluation NAME are `log_likelihood_NAME`, `elbo_NAME`, and, unless data are binary,
+        `bits_per_dim_NAME` of log p(x).
         """
-        scores = {}
+        found: list[Scores] = [{} for _ in runs]
         for name, overrides in budget["evaluate"].items():
-            metrics, columns = lab.evaluate(run, overrides)
-            examples = {key: columns[key].double().numpy() for key in PER_EXAMPLE}
-            scores |= {f"{key}_{name}": Score(metrics[key], values) for key, values in examples.items()}
-            if (bits := metrics.get("log_likelihood_bits_per_dim")) is not None:
-                a_nat = bits / metrics["log_likelihood"]
-                scores[f"bits_per_dim_{name}"] = Score(bits, a_nat * examples["log_likelihood"])
-            scores |= {key: Score(metrics[key]) for key in ("active_units",) if key in metrics}
-        return scores
+            for scores, evaluated in zip(found, lab.evaluate(runs, overrides), strict=True):
+                scores |= {f"{key}_{name}": score_of(evaluated, key) for key in PER_EXAMPLE}
+                if BITS in evaluated:
+                    scores[f"bits_per_dim_{name}"] = bits_of(evaluated)
+        return found
+
+
+def score_of(evaluated: Evaluated, key: str) -> Score:
+    """Return a metric with the values of each example."""
+    return Score(evaluated[key], evaluated.examples[key].double().numpy())
+
+
+def bits_of(evaluated: Evaluated) -> Score:
+    """Return bits per dimension of log p(x) with those of each example."""
+    nats, values = score_of(evaluated, "log_likelihood")
+    bits = evaluated[BITS]
+    return Score(bits, None if values is None else bits / nats * values)
 
 
 def examples_of(scores: Sequence[Score]) -> list[NDArray[np.float64]]:

@@ -1,7 +1,7 @@
 """The VampPrior: Tomczak & Welling (2018), on Frey Face."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -25,9 +25,10 @@ class Vamp(Table):
     share of the mass outside, which makes it smaller, and no mass is below 1e-7, which makes it larger.
     """
 
-    def measured(self, lab: Lab, run: Run, budget: Mapping[str, Any]) -> Scores:
-        best = run.with_weights("best")
-        return super().measured(lab, best, budget) | {"theirs": Score(excess_of_theirs(best))}
+    def measured(self, lab: Lab, runs: Sequence[Run], budget: Mapping[str, Any]) -> list[Scores]:
+        best = [run.with_weights("best") for run in runs]
+        found = super().measured(lab, best, budget)
+        return [scores | {"theirs": Score(excess_of_theirs(run))} for run, scores in zip(best, found, strict=True)]
 
 
 @torch.no_grad()

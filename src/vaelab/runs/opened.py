@@ -25,6 +25,7 @@ from vaelab.security.redaction import presentable
 if TYPE_CHECKING:  # slow to import
     from vaelab.data import ImageData
     from vaelab.evaluation.lightning_module import EvaluationModule
+    from vaelab.runs.evaluating.complete import Evaluated
     from vaelab.vae import VAE
 
 
@@ -129,10 +130,11 @@ class Run:
         """Return the same run with other weights."""
         return Run(self.path, weights, self._data_dir, self._trusted)
 
-    def evaluate(self, overrides: Overrides = ()) -> dict[str, float]:
-        """Evaluate the run as `python -m vaelab.evaluate run_dir=PATH OVERRIDES` does, and return the metrics.
+    def evaluate(self, overrides: Overrides = ()) -> "Evaluated":
+        """Evaluate the run as `python -m vaelab.evaluate run_dir=PATH OVERRIDES` does.
 
-        Values that were stored before are not computed again.
+        Return the metrics as a dict, whose `examples` are the values of each example. Values that were stored before
+        are not computed again.
 
         Args:
             overrides: what you would type: `"estimator=ais limit=100"` or a list of these.
@@ -141,13 +143,26 @@ class Run:
             ConfigError, RunFolderError, DataError: as for the attributes; or the overrides are wrong.
             KeyboardInterrupt: what was evaluated is kept; the same call goes on.
         """
-        own = {"run_dir": self.path, "checkpoint": self.weights, "data_dir": self._data_dir}
+        with like_a_command(config="evaluate") as hydra:
+            return run_once(hydra, "evaluate", self.evaluating(overrides, run_dir=self.path), _evaluated)
+
+    def evaluating(self, overrides: Overrides, **folder: Path) -> list[str]:
+        """Return the words after `python -m vaelab.evaluate` that evaluate `folder` with this run's kind of weights.
+
+        Args:
+            overrides: what you would type besides.
+            folder: `run_dir`, or `sweep`.
+
+        Raises:
+            ConfigError: an override says what to evaluate.
+        """
+        own = {**folder, "checkpoint": self.weights, "data_dir": self._data_dir}
         words = words_of(overrides)
-        if fixed := [word for word in words if word.partition("=")[0].removeprefix("runtime.") in (*own, "sweep")]:
+        whole = {"run_dir", "sweep", *own}
+        if fixed := [word for word in words if word.partition("=")[0].removeprefix("runtime.") in whole]:
             raise ConfigError(f"{fixed[0]} would evaluate something else than this run: call vaelab.load for another")
         given = [*(f"{key}={quoted(value)}" for key, value in own.items()), f"trust=[{','.join(self._trusted)}]"]
-        with like_a_command(config="evaluate") as hydra:
-            return run_once(hydra, "evaluate", hydra_overrides("evaluate", [*given, *words]), _evaluated)
+        return hydra_overrides("evaluate", [*given, *words])
 
     def __repr__(self) -> str:
         value = self.metrics.get("test/elbo")
@@ -171,7 +186,7 @@ class Run:
         return f"<pre>{escape(str(self))}</pre>"
 
 
-def _evaluated(cfg: DictConfig) -> dict[str, float]:
+def _evaluated(cfg: DictConfig) -> "Evaluated":
     check_evaluation(cfg)
     from vaelab.runs.evaluating.complete import complete_evaluation  # slow to import
 

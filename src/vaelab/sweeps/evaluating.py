@@ -6,10 +6,11 @@ The sweep's folder may be untrusted: see `vaelab.runs.evaluating.reopen`.
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -19,7 +20,7 @@ from rich.text import Text
 from vaelab.errors import RunFolderError, SweepError
 from vaelab.evaluation.trust import is_poor
 from vaelab.runs.configuration import contents
-from vaelab.runs.evaluating.complete import complete_evaluation
+from vaelab.runs.evaluating.complete import Evaluated, complete_evaluation
 from vaelab.runs.evaluating.fitted_prior import described
 from vaelab.runs.folder.identity import digest
 from vaelab.runs.folder.run_folder import OUTPUT
@@ -57,8 +58,19 @@ class EvaluationJob(JobSpec):
         return outcome
 
 
-def evaluate_sweep(cfg: DictConfig, launcher: JobsLauncher, environment: Mapping[str, str]) -> None:
+def evaluate_sweep(
+    cfg: DictConfig, launcher: JobsLauncher, environment: Mapping[str, str], only: Collection[Path] | None = None
+) -> dict[Path, Evaluated]:
     """Complete the evaluation of each finished run of the sweep `cfg.runtime.sweep`, and show a table of them.
+
+    Args:
+        cfg: the configuration of `vaelab.evaluate`.
+        launcher: runs the evaluations.
+        environment: of their processes.
+        only: the folders of the runs to evaluate; None for all.
+
+    Returns:
+        What `complete_evaluation` returned, by run folder.
 
     Raises:
         RunFolderError: the folder is no sweep's, or has no finished run.
@@ -67,7 +79,8 @@ def evaluate_sweep(cfg: DictConfig, launcher: JobsLauncher, environment: Mapping
     """
     trusted_packages(cfg.trust)
     folder = Path(cfg.runtime.sweep)
-    states = {job: _state(job) for job in SweepFolder(folder).jobs()}
+    found = [job for job in SweepFolder(folder).jobs() if only is None or job.path.absolute() in only]
+    states = {job: _state(job) for job in found}
     finished = [job for job, state in states.items() if state == "done"]
     if not finished:
         raise RunFolderError(f"{folder} has no finished runs to evaluate: give sweep=logs/sweeps/NAME")
@@ -83,6 +96,7 @@ def evaluate_sweep(cfg: DictConfig, launcher: JobsLauncher, environment: Mapping
             print(f"left out, because they are not trained to the end: {listed}")
     if bad := sum(job.state != "done" for job in jobs):
         raise SweepError(f"{bad} of {len(jobs)} evaluations are not done; type the same command to go on")
+    return {job.path: cast(Evaluated, cast(Outcome, job.outcome).metrics) for job in jobs}
 
 
 def planned(cfg: DictConfig, finished: Sequence[Job], environment: Mapping[str, str]) -> list[EvaluationJob]:

@@ -147,6 +147,11 @@ def load_columns(path: Path) -> dict[str, Tensor]:
     return load(content)
 
 
+def load_examples(path: Path) -> dict[str, Tensor]:
+    """Return the values of each example in a file of `KeptEvaluation`, by name."""
+    return {name: column for name, column in load_columns(path).items() if name != LAYOUT}
+
+
 def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:
     """Return the values of each block in a file of `KeptEvaluation`; refuse blocks that do not fit `needed`."""
     columns = load_columns(path)

@@ -3,16 +3,20 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Column, Table
+from torch import Tensor
 
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.trust import is_poor
 from vaelab.files import write_atomically
+from vaelab.runs.evaluating.cache import load_examples
 from vaelab.runs.evaluating.session import Evaluation
 from vaelab.runs.processes.cores import limit_threads
 from vaelab.runs.tracking.loggers import log_evaluation
@@ -22,8 +26,25 @@ DIAGNOSTICS = {"num_samples": "K={:.0f}", "effective_sample_size": "ESS {:.1f}",
 DIAGNOSTICS |= {"acceptance_rate": "accept {:.2f}"}
 
 
-def complete_evaluation(cfg: DictConfig, show: bool = True) -> dict[str, float]:
-    """Complete the evaluation that `cfg` describes, and show it; return the metrics of the split, without a prefix."""
+class Evaluated(dict[str, float]):
+    """The metrics of an evaluation, by their names without the split: `evaluated["log_likelihood"]`.
+
+    Attributes:
+        file: the file with the values of each example.
+    """
+
+    def __init__(self, metrics: Metrics, file: Path) -> None:
+        super().__init__(metrics)
+        self.file = file
+
+    @cached_property
+    def examples(self) -> dict[str, Tensor]:
+        """The values of each example by name, in the order of the split; some names have the first examples only."""
+        return load_examples(self.file)
+
+
+def complete_evaluation(cfg: DictConfig, show: bool = True) -> Evaluated:
+    """Complete the evaluation that `cfg` describes, and show it."""
     limit_threads()
     evaluation = Evaluation(cfg)
     module, split, own = evaluation.module, cfg.split, evaluation.comparability
@@ -41,7 +62,7 @@ def complete_evaluation(cfg: DictConfig, show: bool = True) -> dict[str, float]:
         show_evaluation(title, metrics, module, notes, f"{closing}{begun}: {evaluation.folder / 'evaluation.json'}")
     named |= {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(per_dimension)}
     log_evaluation(evaluation.folder, named, own, cfg.wandb_mode)
-    return metrics
+    return Evaluated(metrics, evaluation.kept.whole.absolute())
 
 
 def write(evaluation: Evaluation, metrics: dict[str, float], more: dict[str, Any]) -> None:
