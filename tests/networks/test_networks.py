@@ -139,7 +139,7 @@ def test_networks_refuse_what_they_cannot_do(make, message):
 @pytest.mark.parametrize("network", [partial(MLP, hidden_features=[300, 300]), ConvNet, GatedConvNet, ResidualConvNet])
 def test_normal_init_draws_all_weights_and_biases(network):
     net: Network = network((1, 28, 28), LATENT)
-    normal_init(net, torch.zeros(1, 1, 28, 28), std=0.01)
+    normal_init(net, lambda: torch.zeros(1, 1, 28, 28), std=0.01)
     draws = torch.cat([p.flatten() for p in net.parameters()])
     assert draws.std().item() == pytest.approx(0.01, rel=5 / math.sqrt(2 * len(draws)))
     assert abs(draws.mean().item()) < 5 * 0.01 / math.sqrt(len(draws))
@@ -152,7 +152,7 @@ def test_glorot_init_begins_a_decoder_at_the_mean_of_the_data(network):
     encoder = Conditional(IMAGE, LATENT, partial(MLP, hidden_features=300), DiagonalGaussian)
     vae = VAE(encoder, Conditional(LATENT, IMAGE, network, Bernoulli), StandardNormal(LATENT, IMAGE))
     x = torch.linspace(-0.2, 1.2, 64).clamp(0, 1).expand(7, -1).reshape(7, *IMAGE)  # below low and above high too
-    glorot_init(vae, x, data_bias=True)
+    glorot_init(vae, lambda: x, data_bias=True)
     weight, bias = vae.encoder.network.layers[0].parameters()
     largest = math.sqrt(6 / (64 + 300))
     assert 0.99 * largest < weight.max() <= largest
@@ -162,7 +162,7 @@ def test_glorot_init_begins_a_decoder_at_the_mean_of_the_data(network):
     mean = x[0].clamp(0.001, 0.999)
     expected = mean if network is MLP else mean.mean().expand(IMAGE)
     torch.testing.assert_close(vae.decode(torch.randn(2, *LATENT)).mean, expected.expand(2, *IMAGE))
-    glorot_init(vae, x, data_bias=False)
+    glorot_init(vae, lambda: x, data_bias=False)
     assert not any(bias.any() for name, bias in vae.named_parameters() if name.endswith("bias"))
 
 
@@ -170,6 +170,6 @@ def test_glorot_init_refuses_a_head_without_a_mean_to_begin_at():
     gaussian = Conditional(LATENT, IMAGE, MLP, DiagonalGaussian)
     vae = VAE(Conditional(IMAGE, LATENT, MLP, DiagonalGaussian), gaussian, StandardNormal(LATENT, IMAGE))
     with pytest.raises(ValueError, match=r"found DiagonalGaussian: type initialization\.data_bias=false"):
-        glorot_init(vae, torch.zeros(1, *IMAGE), data_bias=True)
+        glorot_init(vae, lambda: torch.zeros(1, *IMAGE), data_bias=True)
     with pytest.raises(ValueError, match=r"expected 0 < initialization\.low"):
-        glorot_init(vae, torch.zeros(1, *IMAGE), data_bias=False, low=0)
+        glorot_init(vae, lambda: torch.zeros(1, *IMAGE), data_bias=False, low=0)

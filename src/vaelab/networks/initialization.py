@@ -1,15 +1,15 @@
-"""Initialization of the weights: functions of the model and training data.
+"""Initialization of the weights: functions of the model and of `draw`.
 
-The data are the first training examples, at most 2^26 elements: all of MNIST.
+`draw()` returns the first training examples, at most 2^26 elements: all of MNIST.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
 
-def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
+def normal_init(vae: nn.Module, draw: Callable[[], Tensor], std: float) -> None:
     """Draw all weights and biases of linear and convolutional layers from N(0, std^2).
 
     Section 5 of Kingma & Welling (2014) writes N(0, 0.01), and does not say whether 0.01 is the variance or the
@@ -17,7 +17,7 @@ def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
 
     Args:
         vae: the model, or any module.
-        x: training data. Every initialization gets them; this one does not use them.
+        draw: gives training data; not called.
         std: the standard deviation.
 
     Raises:
@@ -26,7 +26,7 @@ def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
     Examples:
         >>> import torch
         >>> layer = nn.Linear(100, 100)
-        >>> normal_init(layer, torch.zeros(0), std=0.01)
+        >>> normal_init(layer, lambda: torch.zeros(0), std=0.01)
         >>> bool(layer.weight.abs().max() < 0.1)
         True
     """
@@ -37,16 +37,16 @@ def normal_init(vae: nn.Module, x: Tensor, std: float) -> None:
             nn.init.normal_(parameter, std=std)
 
 
-def glorot_init(vae: Any, x: Tensor, data_bias: bool, low: float = 0.001, high: float = 0.999) -> None:
+def glorot_init(vae: Any, draw: Callable[[], Tensor], data_bias: bool, low: float = 0.001, high: float = 0.999) -> None:
     """Draw the weights of linear and convolutional layers as Glorot & Bengio (2010) do, and set their biases to 0.
 
     `W ~ U(-a, a)`, `a = sqrt(6 / (n_in + n_out))`. With `data_bias`, the bias of a Bernoulli decoder's last layer is
-    `logit(clip(mean of x, low, high))`. The code of Burda, Grosse & Salakhutdinov (2016), github.com/yburda/iwae,
-    begins so.
+    `logit(clip(mean of the data, low, high))`. The code of Burda, Grosse & Salakhutdinov (2016),
+    github.com/yburda/iwae, begins so.
 
     Args:
         vae: the model.
-        x: training data.
+        draw: gives training data; called if `data_bias`.
         data_bias: whether the decoder begins at the mean of the data: call `begin_at` of its head.
         low, high: the limits of the mean.
 
@@ -68,7 +68,7 @@ def glorot_init(vae: Any, x: Tensor, data_bias: bool, low: float = 0.001, high: 
             "initialization.data_bias=true expects a decoder's head that can begin at a mean, as Bernoulli does, found "
             f"{type(head).__name__}: type initialization.data_bias=false, or decoder=bernoulli"
         )
-    head.begin_at(x.mean(0).clamp(low, high))
+    head.begin_at(draw().mean(0).clamp(low, high))
 
 
 def layers_of(module: nn.Module) -> Iterator[Any]:

@@ -171,7 +171,7 @@ def curves_of_em(like: Run, seed: int, num_steps: int, lr: float) -> Curves:
     """Train by Monte Carlo EM. The x-axis counts evaluations of p(x|z) in E-steps too, as the cost does."""
     vae, data = deepcopy(like.vae).requires_grad_(), like.data
     seed_draws("cpu", "initialize", seed)
-    normal_init(vae, torch.zeros(0), std=0.01)
+    normal_init(vae, lambda: torch.zeros(0), std=0.01)
     seed_draws("cpu", "pixels", seed)
     images = data.draw("train", range(data.num_train))
     curves: Curves = {name: [] for name in SPLITS.values()}

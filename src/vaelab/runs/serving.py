@@ -1,12 +1,14 @@
 """Build a model for the data at hand, make the data serve the pixels that it models, and check that they suit it."""
 
 import logging
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from torch import Tensor
 
 from vaelab.data import ImageData
 from vaelab.data.batches import Block
@@ -33,14 +35,18 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
     serve_pixels(data, vae)
     loaded = None
     if cfg.get("initialization"):
-        with torch.random.fork_rng(devices=[]):
-            count = min(data.num_train, MANY // prod(data.event_shape))
-            x = data.draw_block("train", Block(0, torch.arange(count)))
-        loaded = instantiate(cfg.initialization)(vae, x)
+        loaded = instantiate(cfg.initialization)(vae, partial(first_training_examples, data))
     if not loaded:
         vae.prior.initialize(lambda count: vae.scaled(data.draw_some(count)))
     check_support(vae, data)
     return vae
+
+
+def first_training_examples(data: ImageData) -> Tensor:
+    """Draw the first training examples, at most `MANY` elements. The state of the random numbers stays the same."""
+    with torch.random.fork_rng(devices=[]):
+        count = min(data.num_train, MANY // prod(data.event_shape))
+        return data.draw_block("train", Block(0, torch.arange(count)))
 
 
 def serve_pixels(data: ImageData, vae: VAE) -> None:

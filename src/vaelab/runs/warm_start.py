@@ -14,17 +14,17 @@ from vaelab.runs.validate import check_choice
 from vaelab.security.untrusted import opened
 
 if TYPE_CHECKING:  # the command line needs only the hash, and no PyTorch
-    from torch import Tensor, nn
+    from torch import nn
 
 
-def from_run(vae: "nn.Module", x: "Tensor", run_dir: str, checkpoint: str, sha256: str) -> bool:
+def from_run(vae: "nn.Module", draw: object, run_dir: str, checkpoint: str, sha256: str) -> bool:
     """Load the weights of another run, whose model must have the same shapes, into the model; return True.
 
     Only tensors are read, as an evaluation reads them, so the folder may be a stranger's.
 
     Args:
         vae: the model.
-        x: training data, which every initialization gets; this one does not use them.
+        draw: gives training data to other initializations; not called.
         run_dir: the folder of the other run.
         checkpoint: `last` or `best`.
         sha256: the hash of the file of weights, which is part of this run's identity.
