@@ -30,9 +30,7 @@ def repeat(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     for word in (*hydra.overrides.task, *hydra.overrides.hydra):
         key = word.lstrip("+~")
-        if key.startswith("reproduction.") or (
-            key.startswith("hydra") and not key.startswith((*LAUNCHER, "hydra.mode"))
-        ):
+        if key.startswith("reproduction.") or (key.startswith("hydra") and not key.startswith(FREE)):
             raise ConfigError(f"{word} would be another experiment than the one that the results name: leave it out")
     from vaelab.reproducing import Lab  # after the checks, because it is slow to import
 
