@@ -133,6 +133,11 @@ def test_an_evaluation_returns_its_metrics_and_is_kept(copied: Path) -> None:
     assert found["elbo"] == pytest.approx(found.examples["elbo"].mean().item())
     assert found.examples.keys() >= {"log_likelihood", "log_prior"}
     assert "blocks" not in found.examples
+    part = found.file.rename(found.file.with_name(f"{found.file.stem}.part-0-of-1.safetensors"))
+    again = run.evaluate("estimator=importance estimator.num_samples=4 limit=20 inference_gap=false")
+    assert again == found
+    assert torch.equal(again.examples["elbo"], found.examples["elbo"])
+    assert not part.exists()
     with pytest.raises(ConfigError, match="limit must be a whole number"):
         run.evaluate("limit=0")
     with pytest.raises(ConfigError, match="limt is unknown: did you mean limit"):
@@ -357,7 +362,7 @@ def test_a_sweep_returns_its_runs_and_they_are_compared(here: Path) -> None:
     assert [run.path for run in vaelab.run_sweep(line)] == [run.path for run in runs]
     (own, bound) = vaelab.compare_runs(runs).differences
     assert (own["metric"], bound["metric"], own["seeds"]) == ("log_likelihood", "elbo", (2, 2))
-    some, quick = vaelab.api.Runs(runs[1:3], runs.folder), "num_samples=1 limit=5 inference_gap=false"
+    some, quick = runs[1:3], "num_samples=1 limit=5 inference_gap=false"
     for run, found in zip(some, some.evaluate(quick), strict=True):
         assert found == run.evaluate(quick)
         assert len(found.examples["elbo"]) == 5
@@ -376,7 +381,7 @@ def test_runs_are_compared_in_pairs(tmp_path: Path, here: Path) -> None:
         vaelab.compare_runs(runs[:1])
     with pytest.raises(ConfigError, match=r"compares the last weights, found Run\(.*'best'\).*: give its folder"):
         vaelab.compare_runs([runs[0], vaelab.load(runs[1].path, weights="best")])
-    with pytest.raises(ConfigError, match="some runs have their last weights and some their best"):
+    with pytest.raises(ConfigError, match=r"the runs have different weights .*: call runs\.with_weights"):
         vaelab.api.Runs([runs[0], vaelab.load(runs[1].path, weights="best")], tmp_path).evaluate()
 
 

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vaelab.errors import ConfigError
@@ -19,7 +18,7 @@ from vaelab.runs.calling import Overrides, composing, like_a_command, raising, r
 from vaelab.runs.command_line import as_typed, hydra_overrides
 from vaelab.runs.complete import complete_runs
 from vaelab.runs.configuration import contents
-from vaelab.runs.opened import Curve, Run
+from vaelab.runs.opened import Curve, Run, evaluation_words
 from vaelab.runs.validate import check_evaluation, processes_of
 from vaelab.security.allow_list import own_packages
 from vaelab.signals import heeding
@@ -42,27 +41,45 @@ class Runs(list[Run]):
         super().__init__(runs)
         self.folder = folder
 
-    def evaluate(self, overrides: Overrides = ()) -> "list[Evaluated]":
-        """Evaluate the runs as `python -m vaelab.evaluate sweep=FOLDER OVERRIDES` does, several at a time.
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Runs": ...
+    def __getitem__(self, index: SupportsIndex | slice) -> "Run | Runs":
+        found = super().__getitem__(index)
+        return found if isinstance(found, Run) else Runs(found, self.folder)
 
-        Return for each run what `Run.evaluate` returns.
+    def with_weights(self, weights: Literal["last", "best"]) -> "Runs":
+        """Return the same runs with other weights."""
+        return Runs([run.with_weights(weights) for run in self], self.folder)
+
+    def evaluate(self, overrides: Overrides = ()) -> "list[Evaluated]":
+        """Evaluate these runs, and no others of the folder, several at a time, each in a process of its own.
+
+        Each is evaluated as `python -m vaelab.evaluate sweep=FOLDER OVERRIDES` would. The processes do not import your
+        script: keep classes of your own in a module.
+
+        Return for each run, in their order, what `Run.evaluate` returns.
 
         Args:
             overrides: what you would type: `"estimator=ais limit=100"` or a list of these; `hydra/launcher=` too.
 
         Raises:
-            ConfigError: the overrides are wrong, or not all runs have the same kind of weights.
-            RunFolderError: the folder of the sweep is damaged.
-            SweepError: some evaluations are not done; the same call goes on.
+            ConfigError: the overrides are wrong, or the runs differ in their kind of weights or folder of data.
+            RunFolderError: a run is not finished, or no run of the folder.
+            SweepError: some evaluations are not done; the same call tries these again.
             KeyboardInterrupt: what was evaluated is kept; the same call goes on.
         """
-        if len({run.weights for run in self}) > 1:
-            raise ConfigError("some runs have their last weights and some their best: evaluate them apart")
+        if len({(run.weights, run.data_dir) for run in self}) > 1:
+            raise ConfigError(
+                'the runs have different weights or folders of data: call runs.with_weights("best") first'
+            )
         if not self:
             return []
+        words = evaluation_words(self[0], overrides, sweep=self.folder)
+        only = {run.path: run.trusted for run in self}
         with like_a_command(config="evaluate") as hydra, without_main():
-            words = self[0].evaluating(overrides, sweep=self.folder)
-            found = run_once(hydra, "evaluate", words, partial(_evaluated, {run.path for run in self}))
+            found = run_once(hydra, "evaluate", words, partial(_evaluated, only))
         return [found[run.path] for run in self]
 
     def __repr__(self) -> str:
@@ -177,13 +194,11 @@ def _complete(cfg: DictConfig) -> Run:
     return _opened(cfg, path)
 
 
-def _evaluated(paths: set[Path], cfg: DictConfig) -> "dict[Path, Evaluated]":
+def _evaluated(only: Mapping[Path, Sequence[str]], cfg: DictConfig) -> "dict[Path, Evaluated]":
     check_evaluation(cfg)
-    from hydra_plugins.vaelab import ours
-    from vaelab.sweeps.evaluating import evaluate_sweep  # slow to import, like the last
+    from vaelab.sweeps.evaluating import launch_evaluations  # slow to import
 
-    hydra = HydraConfig.get()
-    return evaluate_sweep(cfg, ours(instantiate(hydra.launcher)).make(), hydra.job.env_set, paths)
+    return launch_evaluations(cfg, only)
 
 
 def _opened(cfg: DictConfig, path: Path) -> Run:

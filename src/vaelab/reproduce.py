@@ -17,8 +17,8 @@ from vaelab.runs.validate import check_choice
 register_resolvers()
 
 BUDGETS = ("cpu", "smoke", "paper")
-LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
-FREE = (*LAUNCHER, "hydra.mode")  # of Hydra's keys, those that cannot change the experiment
+OPTIONS = "hydra.launcher."
+FREE = ("hydra/launcher=", OPTIONS, "hydra.mode")  # of Hydra's keys, those that cannot change the experiment
 
 
 @command("reproduce")
@@ -34,12 +34,11 @@ def repeat(cfg: DictConfig) -> None:
             raise ConfigError(f"{word} would be another experiment than the one that the results name: leave it out")
     from vaelab.reproducing import Lab  # after the checks, because it is slow to import
 
-    launcher = [f"hydra/launcher={hydra.runtime.choices['hydra/launcher']}"]
-    launcher += [word for word in hydra.overrides.hydra if word.lstrip("+~").startswith(LAUNCHER[1])]
-    runtime = {key: f"runtime.{key}={quoted(value)}" for key, value in cfg.runtime.items()}
-    measuring = [word for key, word in runtime.items() if key != "data_dir"]  # a run knows its own
+    everywhere = [f"runtime.{key}={quoted(value)}" for key, value in cfg.runtime.items()]
+    everywhere.append(f"hydra/launcher={hydra.runtime.choices['hydra/launcher']}")
+    everywhere += [word for word in hydra.overrides.hydra if word.lstrip("+~").startswith(OPTIONS)]
     name = hydra.runtime.choices["reproduction"]
-    lab = Lab(name, cfg.budget, [*runtime.values(), *launcher], [*measuring, *launcher], Path(cfg.output))
+    lab = Lab(name, cfg.budget, everywhere, Path(cfg.output))
     results = instantiate(cfg.reproduction, _convert_="all").results(lab)
     print(results.as_markdown())
     print(f"written: {lab.output / f'{lab.name}-{lab.budget}'}.json and .md")

@@ -21,7 +21,7 @@ NOISE = np.random.default_rng(1)
 def measured(bits: float, validation: float) -> Measured:
     examples = COMMON + bits + NOISE.normal(0, 0.01, 40)
     numbers = {"bits/dim": float(examples.mean()), "active units": 4.0}
-    return Measured(numbers, validation, examples, torch.full((10, 20), 1 / 20))
+    return Measured(numbers, validation, {"bits/dim": examples}, torch.full((10, 20), 1 / 20))
 
 
 CELLS = {  # the validation prefers each decoder's second size, and the laplace
@@ -40,7 +40,7 @@ def test_the_validation_chooses_what_is_compared():
 
 def test_differences_are_paired_by_example():
     (row,) = against_best("faces", CELLS)
-    expected = difference(*([run.bits for run in CELLS[name, 20]] for name in ("gaussian", "laplace")))
+    expected = difference(*([run.examples["bits/dim"] for run in CELLS[name, 20]] for name in ("gaussian", "laplace")))
     assert row.mean == pytest.approx(expected.mean)
     assert row.half_width == expected.half_width
     assert expected.of_examples < 0.01 * panel_of("faces", CELLS)["gaussian", 20]["bits/dim"].error ** 2  # it cancels
@@ -56,14 +56,14 @@ def test_a_difference_is_told_apart_by_its_interval():
 
 def test_bits_have_the_error_of_the_choice_of_examples():
     row = panel_of("faces", CELLS)["laplace", 5]["bits/dim"]
-    mean = (CELLS["laplace", 5][0].bits + CELLS["laplace", 5][1].bits) / 2
-    assert row.values == [run.bits.mean() for run in CELLS["laplace", 5]]
+    mean = (sum(run.examples["bits/dim"] for run in CELLS["laplace", 5])) / 2
+    assert row.values == [run.examples["bits/dim"].mean() for run in CELLS["laplace", 5]]
     assert row.error == pytest.approx(mean.std(ddof=1) / math.sqrt(40))
 
 
 def test_ranks_are_averaged_over_seeds():
     first, second = torch.eye(20)[:10], torch.eye(20)[10:]
-    runs = [Measured({}, 0.0, COMMON, ranks) for ranks in (first, second)]
+    runs = [Measured({}, 0.0, {}, ranks) for ranks in (first, second)]
     found = ranks_at({("gaussian", 5): runs, ("gaussian", 20): runs[:1]}, 5)
     torch.testing.assert_close(found, {"gaussian": (first + second) / 2})
 
@@ -88,7 +88,7 @@ def test_the_curves_have_means_and_errors_of_each_decoder():
     (axes,) = lines(PANELS).axes
     assert [each.get_label() for each in axes.containers] == ["gaussian", "laplace"]
     drawn = axes.get_lines()[0].get_xydata()
-    means = [np.mean([run.bits.mean() for run in CELLS["gaussian", size]]) for size in (5, 20)]
+    means = [np.mean([run.examples["bits/dim"].mean() for run in CELLS["gaussian", size]]) for size in (5, 20)]
     np.testing.assert_allclose(np.asarray(drawn), np.column_stack([[5, 20], means]))
 
 

@@ -55,7 +55,8 @@ def test_budgets_have_a_cost_and_settings_that_exist(name):
     content = CONTENTS[name]
     for budget in content["budgets"].values():
         assert budget["cost"]
-        assert set(budget.get("settings", ())) <= set(content.get("settings", ()))
+        for key in ("settings", "quantities"):
+            assert set(budget.get(key, ())) <= set(content.get(key, ()))
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path):

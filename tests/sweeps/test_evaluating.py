@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from tests.helpers.commands import FAILURE, USAGE, Outcome, Run, assert_one_line, composing, evaluation
-from vaelab.errors import SweepError
+from vaelab.errors import RunFolderError, SweepError
 from vaelab.runs.evaluating.session import Evaluation
 from vaelab.signals import Stop
-from vaelab.sweeps.evaluating import EvaluationJob, evaluate_sweep
+from vaelab.sweeps.evaluating import EvaluationJob, evaluate_sweep, planned
+from vaelab.sweeps.folder import Job
 from vaelab.sweeps.job import JobSpec
 from vaelab.sweeps.job import Outcome as Ending
 from vaelab.sweeps.launchers.base import JobsLauncher, Running
@@ -85,7 +87,7 @@ def test_a_run_that_fails_stops_no_other(launcher: str, sweep: Path, finished: O
     assert (sweep / "failed" / "status.json").read_text() == before
     assert sorted(path.name for path in sweep.iterdir()) == ["a", "b", "broken", "failed", "unknown"]
     if launcher != "here":
-        assert "evaluated before" in (sweep / "a" / "output.log").read_text()
+        assert (sweep / "a" / "output.log").read_text().count("written: ") == 1
         assert "Traceback" in (sweep / "broken" / "output.log").read_text()
 
 
@@ -93,14 +95,25 @@ def test_a_run_that_fails_stops_no_other(launcher: str, sweep: Path, finished: O
 def test_only_what_is_left_is_evaluated(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(sweep / "broken")
     evaluate_here(sweep)
-    ran: list[str] = []
-    run = Evaluation.run
-    monkeypatch.setattr(Evaluation, "run", lambda self: (ran.append(self.folder.name), run(self))[1])
+    first = evaluation(sweep / "a")
+    evaluate_here(sweep, "limit=10")
+    opened: list[str] = []
+    make = Evaluation.__init__
+
+    def noted(self: Evaluation, cfg: DictConfig) -> None:
+        opened.append(Path(cfg.run_dir).name)
+        make(self, cfg)
+
+    monkeypatch.setattr(Evaluation, "__init__", noted)
     evaluate_here(sweep)
-    assert ran == []
-    next((sweep / "b" / "evaluations").glob("test-last-importance*.safetensors")).unlink()
+    assert opened == []
+    assert evaluation(sweep / "a") == first
+    for file in (sweep / "b" / "evaluations").glob("test-last-importance*.safetensors"):
+        file.unlink()
     evaluate_here(sweep)
-    assert ran == ["b"]
+    assert opened == ["b"]
+    evaluate_here(sweep, "rerun=true")
+    assert opened == ["b", "a", "b"]
 
 
 @pytest.mark.slow
@@ -135,6 +148,20 @@ def test_each_run_gets_a_fitted_prior_of_its_own(sweep: Path, capsys: pytest.Cap
         assert evaluation(sweep / name)["comparability"]["fitted_prior"] == label
         assert list((sweep / name / "evaluations").glob("prior-last-*.safetensors"))
     assert f"fitted prior {label}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_each_run_may_use_the_packages_that_it_was_opened_with(sweep: Path) -> None:
+    jobs = [Job(sweep / "a"), Job(sweep / "b")]
+    cfg = composing(f"runtime.sweep={sweep}", "trust=[theirs]", config="evaluate")
+    found = [job.config["trust"] for job in planned(cfg, jobs, {}, {sweep / "a": ["mine"]})]
+    assert found == [["mine"], ["theirs"]]
+
+
+def test_a_run_that_is_not_finished_is_refused(sweep: Path) -> None:
+    cfg = composing(f"runtime.sweep={sweep}", *QUICK, config="evaluate")
+    with pytest.raises(RunFolderError, match="failed is not a finished run of the sweep"):
+        evaluate_sweep(cfg, Here(), {}, {sweep / "a": [], sweep / "failed": []})
+    assert not (sweep / "a" / "evaluation.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""Initialization of the weights: functions of the model and of `draw`.
+"""Initialization of the weights.
 
-`draw()` returns the first training examples, at most 2^26 elements: all of MNIST.
+Each is a function of the model and of `draw`, which returns the first training examples: at most 2^26 numbers, more
+than MNIST has. One that has loaded all weights returns True.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ def normal_init(vae: nn.Module, draw: Callable[[], Tensor], std: float) -> None:
 
     Args:
         vae: the model, or any module.
-        draw: gives training data; not called.
+        draw: returns training data; not needed here.
         std: the standard deviation.
 
     Raises:
@@ -46,7 +47,7 @@ def glorot_init(vae: Any, draw: Callable[[], Tensor], data_bias: bool, low: floa
 
     Args:
         vae: the model.
-        draw: gives training data; called if `data_bias`.
+        draw: returns training data; called if `data_bias`.
         data_bias: whether the decoder begins at the mean of the data: call `begin_at` of its head.
         low, high: the limits of the mean.
 

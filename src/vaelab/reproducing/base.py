@@ -14,11 +14,12 @@ from vaelab.api import Run, Runs, run_sweep
 from vaelab.errors import ConfigError
 from vaelab.files import replacing, write_atomically
 from vaelab.reproducing.results import Results, Row
-from vaelab.runs.evaluating.complete import Evaluated
-from vaelab.runs.folder.contents import read_json, read_status
+from vaelab.runs.folder.contents import read_status
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
+
+    from vaelab.runs.evaluating.complete import Evaluated
 
 MEANS_NOTHING = "This budget only shows that the command works. Its numbers and verdicts mean nothing."
 QUIET = ("logger=none", "~callbacks.figures")
@@ -27,13 +28,12 @@ K = TypeVar("K")
 
 @dataclass
 class Lab:
-    """Trains the runs of a reproduction as sweeps, so that the same command finishes what was interrupted.
+    """Trains and evaluates the runs of a reproduction, as sweeps, so that the same command finishes what is left.
 
     Attributes:
         name: the reproduction's.
         budget: the budget's name.
-        everywhere: overrides of all runs that cannot change a result, such as the launcher.
-        measuring: overrides of all evaluations that cannot change a result, such as the launcher.
+        everywhere: overrides of all runs and evaluations that cannot change a result, such as the launcher.
         output: folder for the results.
         runs: those that were trained.
         figures, pages, curves, notes: see `Results`.
@@ -42,7 +42,6 @@ class Lab:
     name: str
     budget: str
     everywhere: Sequence[str]
-    measuring: Sequence[str]
     output: Path
     runs: list[Run] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
@@ -50,11 +49,11 @@ class Lab:
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def sweep(self, part: str, settings: Mapping[K, str], common: str, seeds: int) -> dict[K, list[Run]]:
+    def sweep(self, part: str, settings: Mapping[K, str], common: str, seeds: int) -> dict[K, Runs]:
         """Train each setting with the seeds 0, 1, ..., as one sweep, and return the runs of each setting by its name.
 
         Args:
-            part: what tells this sweep from others of the reproduction; it ends the name of the sweep's folder.
+            part: a name that tells this sweep from the others of the reproduction; the folder's name ends with it.
             settings: the name of each setting, and its overrides.
             common: the overrides that all settings have. Where both set a value, that of the setting counts.
             seeds: the number of seeds.
@@ -68,9 +67,14 @@ class Lab:
         self.runs += runs
         return {setting: runs[i * seeds : (i + 1) * seeds] for i, setting in enumerate(settings)}
 
-    def evaluate(self, runs: Sequence[Run], overrides: str) -> list[Evaluated]:
-        """Evaluate runs of one sweep, several at a time."""
-        return Runs(runs, runs[0].path.parent).evaluate([*self.measuring, *overrides.split()]) if runs else []
+    def evaluate(self, trained: Mapping[K, Runs], overrides: str) -> "dict[K, list[Evaluated]]":
+        """Evaluate the runs of each setting of a sweep, several at a time."""
+        everything = [run for runs in trained.values() for run in runs]
+        if not everything:
+            return {}
+        free = [word for word in self.everywhere if not word.startswith("runtime.data_dir=")]  # runs know their own
+        found = iter(Runs(everything, everything[0].path.parent).evaluate([*free, *overrides.split()]))
+        return {setting: [next(found) for _ in runs] for setting, runs in trained.items()}
 
     def draw(self, title: str, figure: "Figure", part: str = "") -> None:
         """Write a figure as a PNG into the folder of the results; their page shows it below its title."""
@@ -92,7 +96,8 @@ class Reproduction(ABC):
     Args:
         title: what it is.
         source: who published it, and where.
-        budgets: by name: `smoke`, `cpu` and `paper`, each with a `cost` and whatever else `repeat` needs.
+        budgets: by name, `smoke`, `cpu`, and `paper` unless that is `cpu` or is not known; each with a `cost` and
+            whatever else `repeat` needs.
         notes: what else must be known.
     """
 
@@ -147,7 +152,7 @@ def check_writable(folder: Path) -> None:
 
 
 def machine(runs: Sequence[Run]) -> str:
-    """Say which processor or GPU, how many threads each run had, and which PyTorch."""
+    """Describe this machine, and how many threads and which PyTorch the runs had."""
     import torch  # slow to import
 
     processor = platform.processor() or platform.machine()
@@ -155,7 +160,7 @@ def machine(runs: Sequence[Run]) -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    threads = sorted({str(read_json(run.path / "record.json")["environment"]["threads"]) for run in runs})
-    return (
-        f"{processor}, {os.cpu_count()} cores{gpu}, threads a run: {' or '.join(threads)}, PyTorch {torch.__version__}"
-    )
+    recorded = [run.record["environment"] for run in runs]
+    threads = " or ".join(sorted({str(each["threads"]) for each in recorded}))
+    versions = " or ".join(sorted({each["versions"]["torch"] for each in recorded}))
+    return f"{processor}, {os.cpu_count()} cores{gpu}, threads a run: {threads}, PyTorch {versions}"

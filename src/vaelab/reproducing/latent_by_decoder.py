@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.api import Run
+from vaelab.api import Run, Runs
 from vaelab.evaluation.paired import difference
 from vaelab.evaluation.predictive import RANK_HISTOGRAM, Histograms
 from vaelab.reproducing import size_figures
@@ -17,7 +17,7 @@ from vaelab.reproducing.results import Row
 from vaelab.reproducing.size_figures import BITS, Model, Panel
 from vaelab.reproducing.tables import bits_of, error_of_examples
 from vaelab.runs.evaluating.complete import Evaluated
-from vaelab.runs.folder.contents import read_json
+from vaelab.runs.folder.contents import stored_pixels
 
 PERCENT = {
     "pareto_k_bad": "examples with a poor proposal, %",
@@ -37,17 +37,17 @@ class Measured:
     Attributes:
         numbers: by quantity.
         validation: bits per dimension of the validation's bound, in the decoder's own measure.
-        bits: bits per dimension of each test example.
+        examples: bits per dimension, both kinds, with the part of each test example.
         ranks: the rank histogram of each test example that is checked.
     """
 
     numbers: dict[str, float]
     validation: float
-    bits: NDArray[np.float64]
+    examples: Mapping[str, NDArray[np.float64]]
     ranks: Histograms
 
 
-Cells = Mapping[Model, Sequence[Measured]]  # the runs of each seed
+Cells = Mapping[Model, Sequence[Measured]]  # what was measured of each model, one for each seed
 
 
 class LatentByDecoder(Reproduction):
@@ -60,13 +60,11 @@ class LatentByDecoder(Reproduction):
 
     def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
         models = [(decoder, size) for decoder in budget["decoders"] for size in budget["latent_dims"]]
-        settings = {f"{decoder} {size}": f"decoder={decoder} latent_dim={size}" for decoder, size in models}
+        settings = {model: "decoder={} latent_dim={}".format(*model) for model in models}
         found: dict[str, Cells] = {}
         for data in budget["data"]:
             trained = lab.sweep(data["name"], settings, data["overrides"], budget["seeds"])
-            measured = measure(lab, [run for runs in trained.values() for run in runs], budget["evaluate"])
-            of_models = ([measured[run] for run in runs] for runs in trained.values())
-            found[data["name"]] = dict(zip(models, of_models, strict=True))
+            found[data["name"]] = measure(lab, trained, budget["evaluate"])
         panels = {name: panel_of(name, cells) for name, cells in found.items()}
         at = budget["ranks_at"]
         ranks = {name: ranks_at(cells, at) for name, cells in found.items()}
@@ -77,34 +75,34 @@ class LatentByDecoder(Reproduction):
         return rows + [row for name, cells in found.items() for row in against_best(name, cells)]
 
 
-def measure(lab: Lab, runs: Sequence[Run], overrides: str) -> dict[Run, Measured]:
-    """Evaluate the best weights of runs, with densities as masses over levels, and once more as they are."""
-    densities = [run for run in runs if read_json(run.path / "record.json")["data"]["pixels"] == "unit"]
-    masses = [run for run in runs if run not in densities]
-
-    def evaluated(some: Sequence[Run], more: str = "") -> dict[Run, Evaluated]:
-        best = [run.with_weights("best") for run in some]
-        return dict(zip(some, lab.evaluate(best, overrides + more), strict=True))
-
-    scored = evaluated(masses) | evaluated(densities, " measure=mass")
-    as_they_are = evaluated(densities)
-    return {run: measured(run, scored[run], as_they_are.get(run)) for run in runs}
+def measure(lab: Lab, trained: Mapping[Model, Runs], overrides: str) -> Cells:
+    """Evaluate the best weights of each run. Score a density twice: as a mass over levels, and as it is."""
+    best = {model: runs.with_weights("best") for model, runs in trained.items()}
+    densities = {model: runs for model, runs in best.items() if stored_pixels(runs[0].path) == "unit"}
+    masses = {model: runs for model, runs in best.items() if model not in densities}
+    as_densities = lab.evaluate(densities, overrides)
+    as_masses = lab.evaluate(masses, overrides) | lab.evaluate(densities, f"{overrides} measure=mass")
+    nothing = [None] * len(next(iter(best.values())))
+    return {
+        model: list(map(measured, runs, as_masses[model], as_densities.get(model, nothing)))
+        for model, runs in best.items()
+    }
 
 
 def measured(run: Run, as_mass: Evaluated, as_density: Evaluated | None) -> Measured:
-    """Return what two evaluations of a run found; the second is None for a decoder of levels."""
-    bits = bits_of(as_mass)
-    numbers = {BITS: bits.value} | ({DENSITY: bits_of(as_density).value} if as_density else {})
-    numbers |= {ACTIVE: as_mass["active_units"], **{title: 100 * as_mass[name] for name, title in PERCENT.items()}}
-    examples = cast(NDArray[np.float64], bits.examples)
+    """Return what the evaluations of a run found; the second is None for a decoder of levels."""
+    scores = {BITS: bits_of(run, as_mass)} | ({DENSITY: bits_of(run, as_density)} if as_density else {})
+    numbers = {name: score.value for name, score in scores.items()} | {ACTIVE: as_mass["active_units"]}
+    numbers |= {title: 100 * as_mass[name] for name, title in PERCENT.items()}
+    examples = {name: cast(NDArray[np.float64], score.examples) for name, score in scores.items()}
     return Measured(numbers, run.metrics["best/val/bits_per_dim"], examples, as_mass.examples[RANK_HISTOGRAM])
 
 
 def panel_of(data: str, cells: Cells) -> Panel:
-    """Return the rows of each model by quantity. The error of the bits is that of the choice of test examples."""
+    """Return the rows of each model by quantity. Bits have an error of the choice of test examples."""
     panel: Panel = {}
     for (decoder, size), runs in cells.items():
-        errors = {BITS: error_of_examples([run.bits for run in runs])}
+        errors = {name: error_of_examples([run.examples[name] for run in runs]) for name in runs[0].examples}
         panel[decoder, size] = {
             name: Row(
                 f"{data}, {decoder}, N_z = {size}",
@@ -119,9 +117,9 @@ def panel_of(data: str, cells: Cells) -> Panel:
 
 
 def against_best(data: str, cells: Cells) -> Iterator[Row]:
-    """Yield by how much each decoder, at its best latent size, needs more bits than the best decoder at its own.
+    """Compare each decoder, at its best latent size, with the best decoder at its own.
 
-    The validation chooses both, so that the test has no part in the choice.
+    Yield how many more bits it needs. The validation chooses both, so that the test has no part in the choice.
     """
     validation = {model: fmean(run.validation for run in runs) for model, runs in cells.items()}
     chosen: dict[str, Model] = {}
@@ -129,7 +127,7 @@ def against_best(data: str, cells: Cells) -> Iterator[Row]:
         chosen.setdefault(model[0], model)  # the decoder's best size comes first
     best, *others = chosen.values()
     for model in others:
-        found = difference(*([run.bits for run in cells[each]] for each in (model, best)))
+        found = difference(*([run.examples[BITS] for run in cells[each]] for each in (model, best)))
         named = f"{data}, {model[0]}, N_z = {model[1]}"
         quantity = f"bits/dim above {best[0]}, N_z = {best[1]}"
         yield Row(named, quantity, [found.mean], half_width=found.half_width, digits=3)

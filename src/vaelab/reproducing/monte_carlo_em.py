@@ -23,7 +23,7 @@ class Progress(NamedTuple):
     """What Monte Carlo EM has done after an E-step and its weight updates.
 
     Figure 3 of the paper plots against "training samples evaluated", and does not say which count that is for Monte
-    Carlo EM. An E-step evaluates every example `num_leapfrogs + 1` times, so the second count is the one that is
+    Carlo EM. An E-step evaluates every example `num_leapfrogs + 1` times, so `samples_evaluated` is
     proportional to the cost, as samples seen are for AEVB and wake-sleep.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 @dataclass
 class Row:
-    """A number that was published, every public replication's, and ours.
+    """A published number, those of known replications, and ours.
 
     Attributes:
         setting: what was trained, such as `IWAE, k = 5`.
@@ -23,7 +23,7 @@ class Row:
         spread: standard deviation of the published number over seeds, if it was published.
         half_width: half the width of the mean's 95 % interval, where it does not follow from `values` and `error`.
         claimed_above: the number that the publication says this one is above; None if it claims no such thing.
-        why: why ours may differ, and how that was tested; the page shows it where ours does.
+        why: why ours may differ, and how that was tested; the page shows it where ours differs.
         digits: decimals to show.
     """
 
@@ -93,7 +93,7 @@ class Row:
             return self.verdict_of_claim
         if not self.is_compared:
             return "" if not self.half_width else "apart" if abs(self.mean) > self.margin else "cannot be told apart"
-        allowed = 0.0 if math.isnan(self.margin) else math.hypot(self.margin, 2 * self.spread)
+        allowed = math.hypot(0.0 if math.isnan(self.margin) else self.margin, 2 * self.spread)
         if abs(self.difference) <= allowed:
             return "within the spread of replications" if len(self.others) > 1 else "agrees"
         because = f", most likely because {self.why}" if self.why else ""
@@ -186,7 +186,7 @@ class Results:
     def as_markdown(self) -> str:
         """Return the page of the results."""
         compared = any(row.is_compared for row in self.rows)
-        seeds = f"seeds {', '.join(map(str, self.seeds))}"
+        seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
         parts = [
             f"# {self.title}",
             self.source,
@@ -206,7 +206,8 @@ def tables_of_published(rows: Sequence[Row]) -> list[str]:
     others = list(dict.fromkeys(name for row in rows for name in row.replications))
     head = ["setting", "quantity", "published", *others, "ours", "verdict"]
     how = "Ours: mean over the seeds ± half of its 95 % interval; in parentheses the standard deviation over the seeds."
-    return [markdown(head, [row.cells(others) for row in rows]), how]
+    spread = " Published: ± is a standard deviation." if any(row.spread for row in rows) else ""
+    return [markdown(head, [row.cells(others) for row in rows]), how + spread]
 
 
 def tables_of_ours(rows: Sequence[Row]) -> list[str]:
@@ -217,7 +218,9 @@ def tables_of_ours(rows: Sequence[Row]) -> list[str]:
             settings.setdefault(row.setting, {})[row.quantity] = row.shown
     quantities = list(dict.fromkeys(name for known in settings.values() for name in known))
     lines = [[name, *(known.get(quantity, "") for quantity in quantities)] for name, known in settings.items()]
-    parts = [markdown(["setting", *quantities], lines), "Mean over the seeds ± half of its 95 % interval."]
+    parts = [markdown(["setting", *quantities], lines)]
+    if any(not math.isnan(row.margin) for row in rows if row.values):
+        parts.append("Mean over the seeds ± half of its 95 % interval.")
     differences = [[row.setting, row.quantity, row.interval, row.verdict] for row in rows if row.half_width]
     if differences:
         parts.append(markdown(["setting", "difference", "95 % interval", "verdict"], differences))
@@ -244,7 +247,7 @@ def rounded(value: Any) -> Any:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the largest unit of which it has at least two."""
+    """Return a time in the largest unit that gives at least 2."""
     for unit, size in {"hours": 3600, "minutes": 60}.items():
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -34,7 +34,7 @@ class Claims(Reproduction):
         ]
         for number, samples in ((1, 1), (size, 1), (size, many)):
             found = noise_share(run.vae, images, 0, number, samples, repeats)
-            setting = f"M = {number}, L = {samples}"
+            setting = f"model of seed 0, M = {number}, L = {samples}"
             rows.append(claim("share of z's noise in the gradient's variance", found.share, setting=setting))
             if number > 1:  # of one example, the squared mean has a large error
                 rows.append(claim("variance of the gradient over its squared mean", found.relative, setting=setting))
@@ -45,6 +45,6 @@ class Claims(Reproduction):
         return rows
 
 
-def claim(quantity: str, found: Number, above: float | None = None, setting: str = "trained model") -> Row:
+def claim(quantity: str, found: Number, above: float | None = None, setting: str = "model of seed 0") -> Row:
     """Return the row of a number with an error of its own."""
     return Row(setting, quantity, [found.value], found.standard_error, claimed_above=above, digits=3)

@@ -1,8 +1,8 @@
 """The variances that sections 2.2 and 2.3 of Kingma & Welling (2014) speak of, measured on a trained model.
 
 All are estimated from independent repetitions of a few draws: half the squared difference of two independent draws has
-the variance as its mean, and its average over repetitions has a standard error that assumes nothing. The variance of a
-gradient is the trace of its covariance, `E |g - E g|^2`.
+the variance as its mean, and its average over repetitions has a standard error that assumes only independence. The
+variance of a gradient is the trace of its covariance, `E |g - E g|^2`.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The variances of two estimators of one quantity, and the first over the second, from the same draws of noise."""
+    """The variances of two estimators of one quantity, from the same noise, and the first over the second."""
 
     first: Number
     second: Number

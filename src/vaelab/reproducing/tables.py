@@ -1,5 +1,6 @@
 """Tables: several settings, each trained with several seeds, and numbers of each."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaelab.api import Run
+from vaelab.api import Run, Runs
 from vaelab.evaluation.latent_usage import spread_of_mean
 from vaelab.evaluation.paired import difference
 from vaelab.reproducing.base import Lab, Reproduction
@@ -17,7 +18,7 @@ from vaelab.reproducing.results import Row
 from vaelab.runs.evaluating.complete import Evaluated
 
 PER_EXAMPLE = ("log_likelihood", "elbo")
-BITS = "log_likelihood_bits_per_dim"
+IN_BITS = "log_likelihood_bits_per_dim"
 
 
 class Score(NamedTuple):
@@ -25,8 +26,8 @@ class Score(NamedTuple):
 
     Attributes:
         value: the number.
-        examples: for each test example that it comes from, the part of it that varies; None if the examples do not
-            matter. An example that could not be evaluated is NaN.
+        examples: the part of the number that comes from each test example; None if the examples do not matter. An
+            example that could not be evaluated is NaN.
     """
 
     value: float
@@ -39,12 +40,12 @@ Scores = dict[str, Score]
 class Table(Reproduction):
     """Trains each setting with several seeds, and measures each run.
 
-    A budget has `overrides` of all runs, `seeds`, the `settings` that it can pay for, and `evaluate`, for each
-    evaluation the overrides of `vaelab.evaluate`.
+    A budget has `overrides` of all runs, `seeds`, the `settings` that it can pay for, `evaluate`, for each evaluation
+    the overrides of `vaelab.evaluate`, and the `quantities` to show, if not all.
 
     Args:
         title, source, budgets, notes: see `Reproduction`.
-        quantities: what to measure of a run, a key of `measured`, and its title.
+        quantities: titles of the numbers, by the keys that `measured` returns.
         settings: of each setting the `overrides`, and for each quantity what is known, the arguments of `Row`.
         contrasts: differences between two settings by their titles: `of`, `minus`, `quantity`, and what is known.
     """
@@ -65,12 +66,11 @@ class Table(Reproduction):
     def repeat(self, lab: Lab, budget: Mapping[str, Any]) -> list[Row]:
         chosen = {name: self.settings[name]["overrides"] for name in budget["settings"]}
         trained = lab.sweep("", chosen, budget["overrides"], budget["seeds"])
-        everything = [run for runs in trained.values() for run in runs]
-        scores_of_run = dict(zip(everything, self.measured(lab, everything, budget), strict=True))
-        found = {name: [scores_of_run[run] for run in runs] for name, runs in trained.items()}
+        found = self.measured(lab, trained, budget)
+        quantities = {key: self.quantities[key] for key in budget.get("quantities", self.quantities)}
         rows = []
         for name, known in self.settings.items():
-            for key, title in self.quantities.items():
+            for key, title in quantities.items():
                 scores = [each[key] for each in found.get(name, [])]
                 values, error = [score.value for score in scores], error_of_examples(examples_of(scores))
                 rows.append(Row(name, title, values, error, **known.get(key) or {}))
@@ -80,18 +80,19 @@ class Table(Reproduction):
             rows.append(Row(title, self.quantities[known["quantity"]], **contrast(*sides), **about))
         return rows
 
-    def measured(self, lab: Lab, runs: Sequence[Run], budget: Mapping[str, Any]) -> list[Scores]:
-        """Return the numbers of each run by their keys.
+    def measured(self, lab: Lab, trained: Mapping[str, Runs], budget: Mapping[str, Any]) -> dict[str, list[Scores]]:
+        """Return the numbers of each setting's runs by their keys.
 
         Those of an evaluation NAME are `log_likelihood_NAME`, `elbo_NAME`, and, unless data are binary,
         `bits_per_dim_NAME` of log p(x).
         """
-        found: list[Scores] = [{} for _ in runs]
+        found: dict[str, list[Scores]] = {setting: [{} for _ in runs] for setting, runs in trained.items()}
         for name, overrides in budget["evaluate"].items():
-            for scores, evaluated in zip(found, lab.evaluate(runs, overrides), strict=True):
-                scores |= {f"{key}_{name}": score_of(evaluated, key) for key in PER_EXAMPLE}
-                if BITS in evaluated:
-                    scores[f"bits_per_dim_{name}"] = bits_of(evaluated)
+            for setting, several in lab.evaluate(trained, overrides).items():
+                for run, scores, evaluated in zip(trained[setting], found[setting], several, strict=True):
+                    scores |= {f"{key}_{name}": score_of(evaluated, key) for key in PER_EXAMPLE}
+                    if IN_BITS in evaluated:
+                        scores[f"bits_per_dim_{name}"] = bits_of(run, evaluated)
         return found
 
 
@@ -100,11 +101,11 @@ def score_of(evaluated: Evaluated, key: str) -> Score:
     return Score(evaluated[key], evaluated.examples[key].double().numpy())
 
 
-def bits_of(evaluated: Evaluated) -> Score:
-    """Return bits per dimension of log p(x) with those of each example."""
-    nats, values = score_of(evaluated, "log_likelihood")
-    bits = evaluated[BITS]
-    return Score(bits, None if values is None else bits / nats * values)
+def bits_of(run: Run, evaluated: Evaluated) -> Score:
+    """Return bits per dimension of log p(x), with the part of them that varies from example to example."""
+    dimensions = math.prod(run.record["data"]["event_shape"])
+    values = evaluated.examples["log_likelihood"].double().numpy()
+    return Score(evaluated[IN_BITS], -values / (dimensions * math.log(2)))
 
 
 def examples_of(scores: Sequence[Score]) -> list[NDArray[np.float64]]:

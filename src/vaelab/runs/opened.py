@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # slow to import
     from vaelab.vae import VAE
 
 
+FIXED = ("run_dir", "sweep", "checkpoint", "data_dir")  # what a `Run` knows, of the settings of an evaluation
+
+
 class Curve(NamedTuple):
     """A metric in the course of training: `matplotlib.pyplot.plot(*curve)` draws it."""
 
@@ -49,6 +52,8 @@ class Run:
         path: the folder.
         weights: `last` or `best`, those that `vae` has.
         config: the configuration, as nested dicts.
+        data_dir: the folder of the data files.
+        trusted: the packages, besides vaelab, whose classes the model may be made of.
 
     Raises:
         RunFolderError, DataError, ConfigError: raised by the attributes if the folder is damaged, names a class that is
@@ -66,8 +71,8 @@ class Run:
         self.path = Path(path).absolute()
         self.weights = weights
         self.config: dict[str, Any] = read_config(self.path)
-        self._trusted = trusted_packages(trust if isinstance(trust, str) else OmegaConf.create([*trust]))
-        self._data_dir = os.path.abspath(os.path.expanduser(data_dir or os.environ.get("VAELAB_DATA_DIR", "data")))
+        self.trusted = trusted_packages(trust if isinstance(trust, str) else OmegaConf.create([*trust]))
+        self.data_dir = os.path.abspath(os.path.expanduser(data_dir or os.environ.get("VAELAB_DATA_DIR", "data")))
 
     @property
     def vae(self) -> "VAE":
@@ -91,14 +96,19 @@ class Run:
         from vaelab.runs.evaluating.reopen import blaming, reopen, stored_config
         from vaelab.runs.folder.weights import read_weights
 
-        runtime = {"accelerator": "cpu", "devices": 1, "data_dir": self._data_dir}
+        runtime = {"accelerator": "cpu", "devices": 1, "data_dir": self.data_dir}
         cfg = OmegaConf.create({"num_samples": None, "runtime": runtime})
         with raising(), torch.random.fork_rng(devices=[]):
-            own = stored_config(self.path, cfg, self._trusted)
-            with blaming(self.path, self._trusted):
-                data, module = reopen(own, read_weights(self.path, self.weights), self.path, self._trusted)
+            own = stored_config(self.path, cfg, self.trusted)
+            with blaming(self.path, self.trusted):
+                data, module = reopen(own, read_weights(self.path, self.weights), self.path, self.trusted)
         module.eval().requires_grad_(False)
         return data, module
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What `record.json` tells: the data with their hashes, the versions, the threads."""
+        return read_json(self.path / "record.json")
 
     @cached_property
     def state(self) -> str:
@@ -128,7 +138,7 @@ class Run:
 
     def with_weights(self, weights: Literal["last", "best"]) -> "Run":
         """Return the same run with other weights."""
-        return Run(self.path, weights, self._data_dir, self._trusted)
+        return Run(self.path, weights, self.data_dir, self.trusted)
 
     def evaluate(self, overrides: Overrides = ()) -> "Evaluated":
         """Evaluate the run as `python -m vaelab.evaluate run_dir=PATH OVERRIDES` does.
@@ -143,26 +153,9 @@ class Run:
             ConfigError, RunFolderError, DataError: as for the attributes; or the overrides are wrong.
             KeyboardInterrupt: what was evaluated is kept; the same call goes on.
         """
+        words = evaluation_words(self, overrides, run_dir=self.path, trust=[*self.trusted])
         with like_a_command(config="evaluate") as hydra:
-            return run_once(hydra, "evaluate", self.evaluating(overrides, run_dir=self.path), _evaluated)
-
-    def evaluating(self, overrides: Overrides, **folder: Path) -> list[str]:
-        """Return the words after `python -m vaelab.evaluate` that evaluate `folder` with this run's kind of weights.
-
-        Args:
-            overrides: what you would type besides.
-            folder: `run_dir`, or `sweep`.
-
-        Raises:
-            ConfigError: an override says what to evaluate.
-        """
-        own = {**folder, "checkpoint": self.weights, "data_dir": self._data_dir}
-        words = words_of(overrides)
-        whole = {"run_dir", "sweep", *own}
-        if fixed := [word for word in words if word.partition("=")[0].removeprefix("runtime.") in whole]:
-            raise ConfigError(f"{fixed[0]} would evaluate something else than this run: call vaelab.load for another")
-        given = [*(f"{key}={quoted(value)}" for key, value in own.items()), f"trust=[{','.join(self._trusted)}]"]
-        return hydra_overrides("evaluate", [*given, *words])
+            return run_once(hydra, "evaluate", words, _evaluated)
 
     def __repr__(self) -> str:
         value = self.metrics.get("test/elbo")
@@ -184,6 +177,22 @@ class Run:
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
+
+
+def evaluation_words(run: Run, overrides: Overrides, **what: Any) -> list[str]:
+    """Return what to type after `python -m vaelab.evaluate` to evaluate `what` with the weights and data of a run.
+
+    Raises:
+        ConfigError: an override chooses the run, its weights or its data folder.
+    """
+    words = words_of(overrides)
+    if fixed := [word for word in words if word.partition("=")[0].removeprefix("runtime.") in FIXED]:
+        raise ConfigError(
+            f"{fixed[0]} would evaluate something else than {run!r}: call vaelab.load for another run, and "
+            "with_weights for other weights"
+        )
+    given = {**what, "checkpoint": run.weights, "data_dir": run.data_dir}
+    return hydra_overrides("evaluate", [*(f"{key}={quoted(value)}" for key, value in given.items()), *words])
 
 
 def _evaluated(cfg: DictConfig) -> "Evaluated":

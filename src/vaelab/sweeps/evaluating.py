@@ -6,21 +6,23 @@ The sweep's folder may be untrusted: see `vaelab.runs.evaluating.reopen`.
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from omegaconf import DictConfig
-from rich.console import Console
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from rich.text import Text
 
+from hydra_plugins.vaelab import ours
 from vaelab.errors import RunFolderError, SweepError
 from vaelab.evaluation.trust import is_poor
 from vaelab.runs.configuration import contents
-from vaelab.runs.evaluating.complete import Evaluated, complete_evaluation
+from vaelab.runs.evaluating.complete import Evaluated, complete_evaluation, stored
 from vaelab.runs.evaluating.fitted_prior import described
 from vaelab.runs.folder.identity import digest
 from vaelab.runs.folder.run_folder import OUTPUT
@@ -32,6 +34,7 @@ from vaelab.sweeps.folder import Job, SweepFolder
 from vaelab.sweeps.job import JobSpec, Outcome
 from vaelab.sweeps.launchers.base import JobsLauncher, prepare, run_jobs
 from vaelab.sweeps.progress import SweepProgress, show_failures
+from vaelab.training.in_notebook import text_console
 
 
 @dataclass(eq=False)
@@ -51,29 +54,37 @@ class EvaluationJob(JobSpec):
         return f"{self.config['split']}/elbo"
 
     def work(self, stop: Stop) -> Outcome:
-        metrics = complete_evaluation(self.cfg)
-        return Outcome("done", metrics.get("elbo"), metrics=metrics)
+        return _done(complete_evaluation(self.cfg))
 
     def record(self, outcome: Outcome) -> Outcome:
         return outcome
 
 
+def launch_evaluations(cfg: DictConfig, only: Mapping[Path, Sequence[str]] | None = None) -> dict[Path, Evaluated]:
+    """Call `evaluate_sweep` with the launcher and the environment of Hydra's configuration."""
+    hydra = HydraConfig.get()
+    return evaluate_sweep(cfg, ours(instantiate(hydra.launcher)).make(), hydra.job.env_set, only)
+
+
 def evaluate_sweep(
-    cfg: DictConfig, launcher: JobsLauncher, environment: Mapping[str, str], only: Collection[Path] | None = None
+    cfg: DictConfig,
+    launcher: JobsLauncher,
+    environment: Mapping[str, str],
+    only: Mapping[Path, Sequence[str]] | None = None,
 ) -> dict[Path, Evaluated]:
     """Complete the evaluation of each finished run of the sweep `cfg.runtime.sweep`, and show a table of them.
 
     Args:
         cfg: the configuration of `vaelab.evaluate`.
         launcher: runs the evaluations.
-        environment: of their processes.
-        only: the folders of the runs to evaluate; None for all.
+        environment: environment variables of their processes.
+        only: the folders of the runs to evaluate, each with the packages that it may use; None for all finished runs.
 
     Returns:
         What `complete_evaluation` returned, by run folder.
 
     Raises:
-        RunFolderError: the folder is no sweep's, or has no finished run.
+        RunFolderError: the folder is no sweep's, or has no finished run; or one of `only` is none.
         SweepError: some evaluations are not done.
         Interrupted: a signal stopped the evaluations; each has kept its results.
     """
@@ -82,9 +93,11 @@ def evaluate_sweep(
     found = [job for job in SweepFolder(folder).jobs() if only is None or job.path.absolute() in only]
     states = {job: _state(job) for job in found}
     finished = [job for job, state in states.items() if state == "done"]
-    if not finished:
+    if not finished and only is None:
         raise RunFolderError(f"{folder} has no finished runs to evaluate: give sweep=logs/sweeps/NAME")
-    jobs = planned(cfg, finished, environment)
+    if others := (only or {}).keys() - {job.path.absolute() for job in finished}:
+        raise RunFolderError(f"{min(others)} is not a finished run of the sweep {folder}: train it to the end")
+    jobs = planned(cfg, finished, environment, only or {})
     left = [job for job in jobs if job.outcome is None]
     prepare(left, launcher)
     try:
@@ -96,25 +109,33 @@ def evaluate_sweep(
             print(f"left out, because they are not trained to the end: {listed}")
     if bad := sum(job.state != "done" for job in jobs):
         raise SweepError(f"{bad} of {len(jobs)} evaluations are not done; type the same command to go on")
-    return {job.path: cast(Evaluated, cast(Outcome, job.outcome).metrics) for job in jobs}
+    return {job.path: cast(Evaluated, job.outcome.metrics) for job in jobs if job.outcome}
 
 
-def planned(cfg: DictConfig, finished: Sequence[Job], environment: Mapping[str, str]) -> list[EvaluationJob]:
-    """Return the evaluation of each run; refuse one whose output would go through a link out of its folder."""
+def planned(
+    cfg: DictConfig, finished: Sequence[Job], environment: Mapping[str, str], trusted: Mapping[Path, Sequence[str]]
+) -> list[EvaluationJob]:
+    """Return the evaluation of each run, with its outcome if it need not run, because it is stored or refused.
+
+    Refuse one whose output would go through a link out of its folder. `trusted` are the packages of each run, if not
+    those that `cfg` names.
+    """
     common = set.intersection(*(set(job.overrides) for job in finished))
     shared, own = contents(cfg), {str(name): str(value) for name, value in environment.items()}
     shared["runtime"]["sweep"] = ""
     jobs = []
     for job in finished:
         label = presentable(" ".join(o for o in job.overrides if o not in common) or job.name)
-        config = shared | {"run_dir": str(job.path.absolute())}
-        outcome = None
+        path = job.path.absolute()
+        config = shared | {"run_dir": str(path)} | ({"trust": [*trusted[path]]} if path in trusted else {})
+        found = None if cfg.runtime.rerun else stored(OmegaConf.create(config))
+        outcome = _done(found) if found else None
         with suppress(FileNotFoundError):
             try:
                 opened(job.path / OUTPUT).close()
             except RunFolderError as error:
                 outcome = Outcome("failed", error=str(error))
-        jobs.append(EvaluationJob(config, job.path.absolute(), Path.cwd(), own, label, outcome))
+        jobs.append(EvaluationJob(config, path, Path.cwd(), own, label, outcome))
     return jobs
 
 
@@ -138,7 +159,7 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
         metrics = job.outcome.metrics if job.outcome else {}
         numbers = [text for score in scores for text in _with_error(metrics, score)]
         table.add_row(Text(job.label), job.state or "not done", *numbers)
-    console = Console()
+    console = text_console()
     options = console.options.update(max_width=10_000)
     # a terminal wraps a wide table, and rich would cut its numbers
     console.print(table, width=max(console.width, table.__rich_measure__(console, options).minimum))
@@ -147,6 +168,10 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
     closing = "in each run folder, evaluation.json says how far its numbers can be trusted\n"
     closing += f"report: python -m vaelab.report sweep={path}"
     console.print(closing, highlight=False, soft_wrap=True, markup=False)
+
+
+def _done(evaluated: Evaluated) -> Outcome:
+    return Outcome("done", evaluated.get("elbo"), metrics=evaluated)
 
 
 def _with_error(metrics: Mapping[str, float], score: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from vaelab.signals import Stop
 class Outcome:
     """How a job ended, with its bound in nats (the mean over seeds) or the first line of its error.
 
-    `metrics` are those of an evaluation.
+    `metrics` is what `complete_evaluation` returned, if the job evaluates.
     """
 
     state: Literal["done", "failed", "interrupted"]

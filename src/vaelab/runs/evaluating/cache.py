@@ -147,9 +147,19 @@ def load_columns(path: Path) -> dict[str, Tensor]:
     return load(content)
 
 
-def load_examples(path: Path) -> dict[str, Tensor]:
-    """Return the values of each example in a file of `KeptEvaluation`, by name."""
-    return {name: column for name, column in load_columns(path).items() if name != LAYOUT}
+def read_examples(path: Path) -> dict[str, Tensor]:
+    """Return the values of each example in a file of `KeptEvaluation`, by name.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        RunFolderError: the file is damaged.
+    """
+    try:
+        return {name: column for name, column in load_columns(path).items() if name != LAYOUT}
+    except (FileNotFoundError, RunFolderError):
+        raise
+    except Exception as error:  # safetensors and PyTorch raise different classes of errors
+        raise RunFolderError(f"{path} cannot be read ({reason_of(error)}): evaluate the run again") from error
 
 
 def read_blocks(path: Path, needed: Needed) -> dict[Key, dict[str, Tensor]]:

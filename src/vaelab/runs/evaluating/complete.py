@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,26 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
+from vaelab.errors import RunFolderError
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.trust import is_poor
 from vaelab.files import write_atomically
-from vaelab.runs.evaluating.cache import load_examples
+from vaelab.runs.configuration import contents
+from vaelab.runs.evaluating.cache import read_examples
 from vaelab.runs.evaluating.session import Evaluation
+from vaelab.runs.folder.contents import read_json
+from vaelab.runs.folder.identity import digest
+from vaelab.runs.folder.names import weights_file
 from vaelab.runs.processes.cores import limit_threads
 from vaelab.runs.tracking.loggers import log_evaluation
+from vaelab.security.untrusted import sha256_of
 
 Metrics = Mapping[str, float]
 DIAGNOSTICS = {"num_samples": "K={:.0f}", "effective_sample_size": "ESS {:.1f}", "pareto_k": "k {:.2f}"}
+ASKED = "asked"
+LATEST = "evaluation.json"
+WHERE = ("run_dir", "runtime", "trust", "wandb_mode")  # settings that change no number
 DIAGNOSTICS |= {"acceptance_rate": "accept {:.2f}"}
 
 
@@ -39,8 +50,36 @@ class Evaluated(dict[str, float]):
 
     @cached_property
     def examples(self) -> dict[str, Tensor]:
-        """The values of each example by name, in the order of the split; some names have the first examples only."""
-        return load_examples(self.file)
+        """The values of each example by name, in the order of the split; NaN where one could not be evaluated.
+
+        Some names have the first examples only, and those that begin with `simulated_` have examples that the model
+        drew. Of several estimators, each value has the estimator's name before its own, as in `ais/log_likelihood`.
+        """
+        return read_examples(self.file)
+
+
+def asked(cfg: DictConfig) -> str:
+    """Return a hash of what an evaluation computes: its settings, the weights, and the version of vaelab."""
+    settings = {key: value for key, value in contents(cfg).items() if key not in WHERE}
+    weights = sha256_of(weights_file(Path(cfg.run_dir), cfg.checkpoint))
+    return digest(json.dumps([settings, cfg.runtime.accelerator, version("vaelab"), weights], sort_keys=True))
+
+
+def stored(cfg: DictConfig) -> Evaluated | None:
+    """Return the evaluation that `cfg` describes if all of it is stored, and make it the latest one of the run.
+
+    The model is not opened.
+    """
+    with suppress(OSError, RunFolderError, TypeError, ValueError):  # a damaged folder has nothing stored
+        wanted, prefix = asked(cfg), f"{cfg.split}/"
+        for file in (Path(cfg.run_dir) / "evaluations").glob("*.json"):
+            found, values = read_json(file), file.with_suffix(".safetensors")
+            if found.get(ASKED) == wanted and values.exists():
+                own = {name.partition("/")[2]: value for name, value in found.items() if name.startswith(prefix)}
+                write_atomically(Path(cfg.run_dir) / LATEST, json.dumps(found, indent=2))
+                # in JSON, null stands for NaN
+                return Evaluated({key: math.nan if own[key] is None else float(own[key]) for key in own}, values)
+    return None
 
 
 def complete_evaluation(cfg: DictConfig, show: bool = True) -> Evaluated:
@@ -53,23 +92,24 @@ def complete_evaluation(cfg: DictConfig, show: bool = True) -> Evaluated:
     notes, per_dimension = evaluation.notes(metrics), evaluation.kl_per_dimension
     named = {f"{split}/{name}": value for name, value in metrics.items()}
     named |= {"steps": module.steps, "samples_seen": module.samples_seen}
-    write(evaluation, named, {"kl_per_dimension": per_dimension, "comparability": own, "notes": notes})
+    more = {"kl_per_dimension": per_dimension, "comparability": own, "notes": notes, ASKED: asked(cfg)}
+    write(evaluation, named, more)
     part = "all" if own["examples"] == own["of"] else f"first {own['examples']:,} of"
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
     title += f"\nprior fitted to the training data: {own['fitted_prior']}" if "fitted_prior" in own else ""
     closing = f"samples: {evaluation.prior_samples}\n" if evaluation.fitted else ""
     if show:
-        show_evaluation(title, metrics, module, notes, f"{closing}{begun}: {evaluation.folder / 'evaluation.json'}")
+        show_evaluation(title, metrics, module, notes, f"{closing}{begun}: {evaluation.folder / LATEST}")
     named |= {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(per_dimension)}
     log_evaluation(evaluation.folder, named, own, cfg.wandb_mode)
-    return Evaluated(metrics, evaluation.kept.whole.absolute())
+    return Evaluated(metrics, evaluation.kept.whole)
 
 
 def write(evaluation: Evaluation, metrics: dict[str, float], more: dict[str, Any]) -> None:
     """Write `evaluation.json`, and the same content under the evaluation's own name in `evaluations/`."""
     numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON has no NaN
     content = json.dumps(numbers | {"checkpoint": evaluation.cfg.checkpoint} | more, indent=2, default=str)
-    for file in (evaluation.kept.whole.with_suffix(".json"), evaluation.folder / "evaluation.json"):
+    for file in (evaluation.kept.whole.with_suffix(".json"), evaluation.folder / LATEST):
         write_atomically(file, content)
 
 

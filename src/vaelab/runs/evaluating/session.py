@@ -96,6 +96,8 @@ class Evaluation:
         with self.kept.held(anew=self.cfg.runtime.rerun):
             known, total = self.load()
             if known == total:
+                if not self.kept.whole.exists():  # the process that had the last block was stopped before it finished
+                    self.kept.finish(self.module.tested)
                 return False
             if known:
                 log.warning("resuming: %d of %d blocks were evaluated before", known, total)
