@@ -1,4 +1,4 @@
-"""The reparametrised mixture, against closed forms of its moments' gradients."""
+"""Mixtures of normals: the density, and gradients of moments against closed forms."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 import torch.distributions as td
 
 from tests.helpers.distributions import assert_stacked_models_draw_alone
-from vaelab.distributions import MixtureOfNormals, Normal
+from vaelab.distributions import DiagonalMixture, MixtureOfNormals, Normal
 
 LOGITS = torch.tensor([0.3, -0.5, 0.9]).double()
 LOC = torch.tensor([[-1.0, 0.5], [0.4, -0.8], [1.5, 1.2]]).double()
@@ -107,3 +107,32 @@ def test_density_is_the_weighted_sum_of_its_components():
     q, z = MixtureOfNormals(LOGITS, LOC, SCALE), torch.randn(5, 2).double()
     parts = td.Independent(td.Normal(LOC, SCALE), 1).log_prob(z.unsqueeze(1)).exp()
     torch.testing.assert_close(q.log_prob(z).exp(), parts @ LOGITS.softmax(0))
+
+
+def components(*batch):
+    generator = torch.Generator().manual_seed(0)
+    logits, loc, scale = (torch.randn(*batch, 7, *size, generator=generator).double() for size in ((), (3,), (3,)))
+    return [parameter.requires_grad_() for parameter in (logits, loc, scale.exp())]
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape"),
+    [((), (5, 4, 3)), ((), (3,)), ((4,), (5, 4, 3)), ((4,), (3,)), ((2, 4), (6, 2, 4, 3)), ((2, 4), (4, 3))],
+)
+def test_the_density_is_that_of_any_mixture(batch, shape):
+    parameters, z = components(*batch), torch.randn(*shape, generator=torch.Generator().manual_seed(1)).double()
+    z.requires_grad_()
+    logits, loc, scale = parameters
+    usual = td.MixtureSameFamily(td.Categorical(logits=logits), td.Independent(td.Normal(loc, scale), 1))
+    densities = [p.log_prob(z) for p in (DiagonalMixture(*parameters), usual)]
+    torch.testing.assert_close(*densities)
+    torch.testing.assert_close(*(torch.autograd.grad(log_prob.sum(), [*parameters, z]) for log_prob in densities))
+
+
+def test_the_density_keeps_its_digits_where_scales_are_small():
+    loc, scale = torch.full((2, 40), 3.0), torch.full((2, 40), 1e-3)
+    z = loc[0] + 1e-3 * torch.randn(40, generator=torch.Generator().manual_seed(0))
+    exact = td.Normal(loc[0].double(), scale[0].double()).log_prob(z.double()).sum()
+    found = DiagonalMixture(torch.zeros(2), loc, scale).log_prob(z)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=0)

@@ -24,7 +24,7 @@ from vaelab.distributions.log_scales import bounded_log_scale
 from vaelab.distributions.logistic import Logistic
 from vaelab.distributions.logit_normal import LogitNormal
 from vaelab.distributions.mixture import PointMass, Stacked
-from vaelab.distributions.mixture_of_normals import MixtureOfNormals
+from vaelab.distributions.mixture_of_normals import DiagonalMixture, MixtureOfNormals
 from vaelab.distributions.multivariate_normal import MultivariateNormal
 from vaelab.distributions.normal import Normal
 from vaelab.distributions.quantised import Quantised
@@ -35,6 +35,7 @@ __all__ = [
     "AutoregressiveLayer",
     "Beta",
     "ContinuousBernoulli",
+    "DiagonalMixture",
     "Flow",
     "IndependentBernoulli",
     "Laplace",

@@ -1,4 +1,4 @@
-"""A reparametrised mixture of diagonal normal distributions."""
+"""Mixtures of diagonal normal distributions."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +12,48 @@ from vaelab.distributions.normal import Normal
 from vaelab.randomness import standard_normal
 
 
-class MixtureOfNormals(td.MixtureSameFamily):
-    """The mixture `q(z) = sum_k pi_k N(z; mu_k, diag(sigma_k^2))` over vectors; samples carry a gradient.
+class DiagonalMixture(td.MixtureSameFamily):
+    """The mixture `p(z) = sum_k pi_k N(z; mu_k, diag(sigma_k^2))` over vectors, whose density is cheap for large K.
+
+    The squares expand into matrix products: with the precisions `t_k = 1 / sigma_k^2`,
+    `sum_i t_ki (z_i - mu_ki)^2 = sum_i t_ki z_i^2 - 2 sum_i t_ki mu_ki z_i + sum_i t_ki mu_ki^2`. No tensor has K times
+    d elements for each z. The terms cancel, so they are computed in float64.
+
+    Args:
+        logits: of the weights pi, `[*batch, K]`.
+        loc, scale: mu and sigma, `[*batch, K, d]`.
+
+    Examples:
+        >>> p = DiagonalMixture(torch.zeros(500), torch.randn(500, 40), torch.ones(500, 40))
+        >>> p.log_prob(p.sample((100,))).shape
+        torch.Size([100])
+    """
+
+    support = constraints.real_vector  # type: ignore[override]
+
+    def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor) -> None:
+        self.normals = Normal(loc, scale, validate_args=False)
+        weights = td.Categorical(logits=logits, validate_args=False)
+        super().__init__(weights, td.Independent(self.normals, 1, validate_args=False), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        z = value.double().expand(*shape, -1).reshape(-1, *self.batch_shape, *self.event_shape)
+        loc, scale = self.normals.loc.double(), self.normals.scale.double()
+        precision = scale.reciprocal().square()
+        squares = _products(z.square(), precision) - 2 * _products(z, precision * loc)
+        constant = (precision * loc.square() + 2 * scale.log()).sum(-1) + math.log(2 * math.pi) * loc.shape[-1]
+        of_components = self.mixture_distribution.logits - (squares + constant) / 2
+        return of_components.logsumexp(-1).reshape(shape).to(value.dtype)
+
+
+def _products(z: Tensor, of_components: Tensor) -> Tensor:
+    """Return the product of each vector z, `[n, *batch, d]`, with each of `[*batch, K, d]`, as `[n, *batch, K]`."""
+    return torch.einsum("n...d,...kd->n...k", z, of_components)
+
+
+class MixtureOfNormals(DiagonalMixture):
+    """A `DiagonalMixture` whose samples carry a gradient.
 
     Let `S_i(z) = P(Z_i <= z_i | z_1 .. z_(i-1))`. A change of the parameters moves z such that S(z) stays as it is:
     `dz = -(dS/dz)^-1 dS`: Graves (2016); Figurnov, Mohamed & Mnih (2018). With the component's probability given the
@@ -27,8 +67,7 @@ class MixtureOfNormals(td.MixtureSameFamily):
     must cross the gap; the weights then stay as they are.
 
     Args:
-        logits: of the weights pi, `[*batch, K]`.
-        loc, scale: mu and sigma, `[*batch, K, d]`.
+        logits, loc, scale: see `DiagonalMixture`.
 
     Examples:
         >>> q = MixtureOfNormals(torch.zeros(5, 4), torch.randn(5, 4, 2), torch.ones(5, 4, 2))
@@ -37,12 +76,6 @@ class MixtureOfNormals(td.MixtureSameFamily):
     """
 
     has_rsample = True
-    support = constraints.real_vector  # type: ignore[override]
-
-    def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor) -> None:
-        self.normals = Normal(loc, scale, validate_args=False)
-        weights = td.Categorical(logits=logits, validate_args=False)
-        super().__init__(weights, td.Independent(self.normals, 1, validate_args=False), validate_args=False)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))

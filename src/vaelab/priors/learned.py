@@ -25,7 +25,8 @@ class LearnedNormal(Prior):
         self.log_scale = nn.Parameter(torch.full(latent_shape, LOG_SCALE))
 
     def forward(self, encode: Encode) -> td.Distribution:
-        return normals(self.loc, self.log_scale)
+        scale = scale_of(self.log_scale)
+        return td.Independent(td.Normal(self.loc, scale, validate_args=False), 1, validate_args=False)
 
     @torch.no_grad()
     def fit(self, encode: Encode, z: Tensor) -> None:
@@ -67,11 +68,12 @@ class MixtureOfGaussians(Prior):
         self.below = nn.Parameter(torch.zeros(*shape, *latent_shape)) if covariance == "full" else None
 
     def forward(self, encode: Encode) -> td.Distribution:
+        scale = scale_of(self.log_scale)
+        if self.below is None:
+            return vd.DiagonalMixture(self.logits, self.loc, scale)
         weights = td.Categorical(logits=self.logits, validate_args=False)
-        components = normals(self.loc, self.log_scale)
-        if self.below is not None:
-            scale_tril = components.stddev.diag_embed() + self.below.tril(-1)
-            components = vd.MultivariateNormal(self.loc, scale_tril=scale_tril, validate_args=False)
+        scale_tril = scale.diag_embed() + self.below.tril(-1)
+        components = vd.MultivariateNormal(self.loc, scale_tril=scale_tril, validate_args=False)
         return td.MixtureSameFamily(weights, components, validate_args=False)
 
     @torch.no_grad()
@@ -143,13 +145,11 @@ class VampPrior(Prior):
                 f"VampPrior computes the density of every q(z|u_k) at every z, and that of {type(components).__name__} "
                 "takes too long: type prior=flow, or encoder=gaussian"
             )
-        weights = td.Categorical(logits=self.logits.new_zeros(len(self.logits)), validate_args=False)
+        logits = self.logits.new_zeros(len(self.logits))
+        if isinstance(components, td.Independent) and isinstance(components.base_dist, td.Normal):
+            return vd.DiagonalMixture(logits, components.base_dist.loc, components.base_dist.scale)
+        weights = td.Categorical(logits=logits, validate_args=False)
         return td.MixtureSameFamily(weights, components, validate_args=False)
-
-
-def normals(loc: Tensor, log_scale: Tensor) -> td.Independent:
-    """Return independent normals over the last axis."""
-    return td.Independent(td.Normal(loc, scale_of(log_scale), validate_args=False), 1, validate_args=False)
 
 
 def scale_of(log_scale: Tensor) -> Tensor:
