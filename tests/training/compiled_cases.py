@@ -74,6 +74,8 @@ def test_a_compiled_step_trains_like_the_plain_one() -> None:
         ("encoder=iaf", "objective=stl"),
         ("encoder=spline", "prior=flow", "optimizer.lr=1e-4"),
         ("encoder=mixture", "decoder=mixture_of_bernoullis"),
+        ("prior=vamp", "prior.num_pseudo_inputs=5"),
+        ("prior=mixture", "prior.num_components=3"),
         ("decoder=mixture", "optimizer.lr=1e-4"),
         ("decoder=zero_inflated_poisson", "optimizer.lr=1e-6"),
         ("encoder=relaxed_bernoulli", "prior=bernoulli", "estimator=importance"),
