@@ -31,10 +31,10 @@ from vaelab.security.untrusted import sha256_of
 
 Metrics = Mapping[str, float]
 DIAGNOSTICS = {"num_samples": "K={:.0f}", "effective_sample_size": "ESS {:.1f}", "pareto_k": "k {:.2f}"}
-ASKED = "asked"
-LATEST = "evaluation.json"
-WHERE = ("run_dir", "runtime", "trust", "wandb_mode")  # settings that change no number
 DIAGNOSTICS |= {"acceptance_rate": "accept {:.2f}"}
+LATEST = "evaluation.json"
+ASKED = "asked"  # its key of the hash of what was asked for
+FREE = ("run_dir", "runtime", "trust", "wandb_mode")  # settings that change no number
 
 
 class Evaluated(dict[str, float]):
@@ -60,7 +60,7 @@ class Evaluated(dict[str, float]):
 
 def asked(cfg: DictConfig) -> str:
     """Return a hash of what an evaluation computes: its settings, the weights, and the version of vaelab."""
-    settings = {key: value for key, value in contents(cfg).items() if key not in WHERE}
+    settings = {key: value for key, value in contents(cfg).items() if key not in FREE}
     weights = sha256_of(weights_file(Path(cfg.run_dir), cfg.checkpoint))
     return digest(json.dumps([settings, cfg.runtime.accelerator, version("vaelab"), weights], sort_keys=True))
 
