@@ -25,7 +25,7 @@ import vaelab
 from tests.helpers.commands import Outcome, assert_same_weights, curve_rows, fast, results, status, weights
 from tests.helpers.sweep_folders import finished_job
 from vaelab import errors
-from vaelab.errors import ConfigError, DataError, RunFolderError
+from vaelab.errors import ConfigError, DataError, RunFolderError, SweepError
 from vaelab.objectives import ELBO
 from vaelab.runs.calling import GOES_ON, OURS, raising, without_main
 from vaelab.runs.configuration import CONF
@@ -144,6 +144,8 @@ def test_an_evaluation_returns_its_metrics_and_is_kept(copied: Path) -> None:
         run.evaluate("limt=5")
     with pytest.raises(ConfigError, match="checkpoint=best would evaluate something else"):
         run.evaluate("checkpoint=best")
+    with pytest.raises(ConfigError, match=r"runtime\.data_dir=x would evaluate something else"):
+        run.evaluate("++runtime.data_dir=x")
 
 
 @pytest.mark.parametrize("name", ["a,b", "it's", "[x]", "(p)", "a'b\"c", "a b=c"])
@@ -362,11 +364,25 @@ def test_a_sweep_returns_its_runs_and_they_are_compared(here: Path) -> None:
     assert [run.path for run in vaelab.run_sweep(line)] == [run.path for run in runs]
     (own, bound) = vaelab.compare_runs(runs).differences
     assert (own["metric"], bound["metric"], own["seeds"]) == ("log_likelihood", "elbo", (2, 2))
+    assert len(vaelab.compare_runs(runs[:3:2]).differences) == 2
+    with pytest.raises(ConfigError, match="compares the last weights"):
+        vaelab.compare_runs(runs.with_weights("best"))
     some, quick = runs[1:3], "num_samples=1 limit=5 inference_gap=false"
     for run, found in zip(some, some.evaluate(quick), strict=True):
         assert found == run.evaluate(quick)
         assert len(found.examples["elbo"]) == 5
     assert not list((runs[0].path / "evaluations").glob("*.json"))
+
+
+@pytest.mark.slow
+def test_a_sweep_may_return_runs_that_failed(here: Path) -> None:
+    line = fast("optimizer.lr=1e-3,1e30")
+    with pytest.raises(SweepError, match="1 of 2 jobs are not done"):
+        vaelab.run_sweep(line)
+    runs = vaelab.run_sweep(line, allow_failed=True)
+    assert [run.state for run in runs] == ["done", "failed"]
+    with pytest.raises(RunFolderError, match="is no finished run in"):
+        runs.evaluate("limit=5")
 
 
 def test_runs_are_compared_in_pairs(tmp_path: Path, here: Path) -> None:
@@ -381,7 +397,7 @@ def test_runs_are_compared_in_pairs(tmp_path: Path, here: Path) -> None:
         vaelab.compare_runs(runs[:1])
     with pytest.raises(ConfigError, match=r"compares the last weights, found Run\(.*'best'\).*: give its folder"):
         vaelab.compare_runs([runs[0], vaelab.load(runs[1].path, weights="best")])
-    with pytest.raises(ConfigError, match=r"the runs have different weights .*: call runs\.with_weights"):
+    with pytest.raises(ConfigError, match=r"some runs have their last weights and some their best: call runs\.with_w"):
         vaelab.api.Runs([runs[0], vaelab.load(runs[1].path, weights="best")], tmp_path).evaluate()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, SweepError
 from vaelab.reporting.comparing import Compared
 from vaelab.reporting.comparing import compare_runs as compared
 from vaelab.runs.calling import Overrides, composing, like_a_command, raising, run_once, without_main, words_of
@@ -35,11 +35,12 @@ class Runs(list[Run]):
 
     Attributes:
         folder: the sweep's folder.
+        whole: whether these are all runs of a call of `run_sweep`, with the weights that it left.
     """
 
-    def __init__(self, runs: Sequence[Run], folder: Path) -> None:
+    def __init__(self, runs: Sequence[Run], folder: Path, whole: bool = False) -> None:
         super().__init__(runs)
-        self.folder = folder
+        self.folder, self.whole = folder, whole
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> Run: ...
@@ -70,10 +71,10 @@ class Runs(list[Run]):
             SweepError: some evaluations are not done; the same call tries these again.
             KeyboardInterrupt: what was evaluated is kept; the same call goes on.
         """
-        if len({(run.weights, run.data_dir) for run in self}) > 1:
-            raise ConfigError(
-                'the runs have different weights or folders of data: call runs.with_weights("best") first'
-            )
+        if len({run.weights for run in self}) > 1:
+            raise ConfigError('some runs have their last weights and some their best: call runs.with_weights("last")')
+        if len(folders := {run.data_dir for run in self}) > 1:
+            raise ConfigError(f"the runs have data in {' and '.join(sorted(folders))}: open them with one data_dir")
         if not self:
             return []
         words = evaluation_words(self[0], overrides, sweep=self.folder)
@@ -130,7 +131,7 @@ def fit(overrides: Overrides = (), *, config_dir: StrPath | None = None, **setti
         return run_once(hydra, "train", hydra_overrides("train", [*words_of(overrides), *given]), _complete)
 
 
-def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Runs:
+def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None, allow_failed: bool = False) -> Runs:
     """Complete the sweep that `python -m vaelab.train -m OVERRIDES` would complete, in the same folder.
 
     Return its runs.
@@ -140,6 +141,7 @@ def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Run
     Args:
         overrides: what you would type: `"latent_dim=2,5 seed=range(3)"` or `["latent_dim=2,5", "seed=range(3)"]`.
         config_dir: a folder with YAML files of your own, as `--config-dir`.
+        allow_failed: also return if jobs have failed, as those that diverge do; their runs have the `state` failed.
 
     Raises:
         ConfigError: the overrides are wrong.
@@ -151,9 +153,14 @@ def run_sweep(overrides: Overrides, *, config_dir: StrPath | None = None) -> Run
 
         words = [*hydra_overrides("train", words_of(overrides)), "hydra.mode=MULTIRUN"]
         with composing():
-            sweep = hydra.multirun("train", None, words, with_log_configuration=False)  # type: ignore[arg-type]
+            try:
+                sweep: Any = hydra.multirun("train", None, words, with_log_configuration=False)  # type: ignore[arg-type]
+            except SweepError as error:
+                sweep = error.sweep
+                if sweep is None or not allow_failed:
+                    raise
         members = {member.path: member.cfg for job in sweep.jobs for member in members_of(job.cfg, job.path)}
-        return Runs([_opened(cfg, path) for path, cfg in members.items()], sweep.folder.path)
+        return Runs([_opened(cfg, path) for path, cfg in members.items()], sweep.folder.path, whole=True)
 
 
 def compare_runs(runs: Runs | Sequence[Run | StrPath]) -> Compared:
@@ -169,7 +176,7 @@ def compare_runs(runs: Runs | Sequence[Run | StrPath]) -> Compared:
         ConfigError: there are fewer than two sides, a pattern matches several settings, or a run has its best weights.
         RunFolderError: there is no such folder, or no two sides can be compared.
     """
-    sides = [runs.folder] if isinstance(runs, Runs) else [_side(run) for run in runs]
+    sides = [runs.folder] if isinstance(runs, Runs) and runs.whole else [_side(run) for run in runs]
     with raising():
         return compared([os.path.relpath(side) for side in sides])
 

@@ -46,7 +46,13 @@ class ProcessError(Exception):
 
 
 class SweepError(Exception):
-    """Some jobs of a sweep are not done; the message says how many, and what to do."""
+    """Some jobs of a sweep are not done; the message says how many, and what to do.
+
+    Attributes:
+        sweep: the `vaelab.sweeps.sweep.Sweep`, if all other jobs are done and these have failed.
+    """
+
+    sweep: Any = None
 
 
 class RunFolderError(Exception):

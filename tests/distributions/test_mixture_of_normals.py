@@ -117,15 +117,25 @@ def components(*batch):
 
 @pytest.mark.parametrize(
     ("batch", "shape"),
-    [((), (5, 4, 3)), ((), (3,)), ((4,), (5, 4, 3)), ((4,), (3,)), ((2, 4), (6, 2, 4, 3)), ((2, 4), (4, 3))],
+    [
+        ((), (5, 4, 3)),
+        ((), (3,)),
+        ((4,), (5, 4, 3)),
+        ((4,), (3,)),
+        ((2, 4), (6, 2, 4, 3)),
+        ((2, 1), (6, 2, 4, 3)),
+        ((2, 1), (4, 3)),
+    ],
 )
 def test_the_density_is_that_of_any_mixture(batch, shape):
     parameters, z = components(*batch), torch.randn(*shape, generator=torch.Generator().manual_seed(1)).double()
     z.requires_grad_()
     logits, loc, scale = parameters
     usual = td.MixtureSameFamily(td.Categorical(logits=logits), td.Independent(td.Normal(loc, scale), 1))
-    densities = [p.log_prob(z) for p in (DiagonalMixture(*parameters), usual)]
+    both = (DiagonalMixture(*parameters), usual)
+    densities = [p.log_prob(z) for p in both]
     torch.testing.assert_close(*densities)
+    torch.testing.assert_close(*(p.expand((5, *batch)).log_prob(torch.ones(5, *batch, 3).double()) for p in both))
     torch.testing.assert_close(*(torch.autograd.grad(log_prob.sum(), [*parameters, z]) for log_prob in densities))
 
 

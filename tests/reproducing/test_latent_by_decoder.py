@@ -1,6 +1,9 @@
 """Latent size and decoder: what is made of the measurements, and a whole reproduction at its smallest budget."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +14,20 @@ from vaelab import reproduce
 from vaelab.evaluation.paired import difference
 from vaelab.reproducing import Results, Row
 from vaelab.reproducing.latent_by_decoder import Measured, against_best, panel_of, ranks_at
+from vaelab.reproducing.latent_by_decoder import measured as measured_of
 from vaelab.reproducing.results import tables_of_ours
 from vaelab.reproducing.size_figures import lines, page, rank_histograms
+from vaelab.runs.evaluating.complete import Evaluated
 
 COMMON = np.random.default_rng(0).normal(3.0, 0.5, 40)  # bits of each example, which all models share
 NOISE = np.random.default_rng(1)
+
+
+def found(metrics: dict[str, float], examples: dict[str, torch.Tensor]) -> Evaluated:
+    """An evaluation that stands in no file."""
+    evaluated = Evaluated(metrics, Path())
+    evaluated.__dict__["examples"] = examples
+    return evaluated
 
 
 def measured(bits: float, validation: float) -> Measured:
@@ -59,6 +71,24 @@ def test_bits_have_the_error_of_the_choice_of_examples():
     mean = (sum(run.examples["bits/dim"] for run in CELLS["laplace", 5])) / 2
     assert row.values == [run.examples["bits/dim"].mean() for run in CELLS["laplace", 5]]
     assert row.error == pytest.approx(mean.std(ddof=1) / math.sqrt(40))
+
+
+def test_a_density_is_scored_twice():
+    nats = torch.tensor([1250.0, 1100.0])
+    run: Any = SimpleNamespace(record={"data": {"event_shape": [1, 28, 20]}}, metrics={"best/val/bits_per_dim": 4.0})
+    numbers = {
+        "active_units": 3,
+        **dict.fromkeys(("pareto_k_bad", "coverage_50", "coverage_90", "miscalibration"), 0.5),
+    }
+    examples = {"log_likelihood": nats, "rank_histogram": torch.ones(2, 20)}
+    as_mass = found(numbers | {"log_likelihood_bits_per_dim": 4.5}, examples)
+    as_density = found({"log_likelihood_bits_per_dim": 5.0}, {"log_likelihood": nats})
+    both, alone = measured_of(run, as_mass, as_density), measured_of(run, as_mass, None)
+    assert (both.numbers["bits/dim"], both.numbers["bits/dim as a density"]) == (4.5, 5.0)
+    assert both.examples.keys() == {"bits/dim", "bits/dim as a density"}
+    assert alone.examples.keys() == {"bits/dim"}
+    rows = panel_of("faces", {("gaussian", 5): [both, both]})["gaussian", 5]
+    assert rows["bits/dim as a density"].error == rows["bits/dim"].error > 0
 
 
 def test_ranks_are_averaged_over_seeds():

@@ -61,13 +61,12 @@ def test_a_difference_may_have_parts_that_do_not_depend_on_the_examples():
     assert found["half_width"] == pytest.approx(replace(of_examples, mean=4.0).half_width, rel=0.01)
 
 
-@pytest.mark.parametrize(("pixels", "num_levels"), [("unit", 256), ("levels", 256)])
-def test_bits_have_those_of_each_example(pixels, num_levels):
+@pytest.mark.parametrize("pixels", ["unit", "levels"])
+def test_bits_vary_over_examples_as_the_bits_of_each(pixels):
     nats = torch.tensor([1250.0, 1100.0, -30.0])
-    bits = [bits_per_dim(value, (1, 28, 20), pixels, num_levels) for value in nats.tolist()]
+    bits = [bits_per_dim(value, (1, 28, 20), pixels, 256) for value in nats.tolist()]
     run: Any = SimpleNamespace(record={"data": {"event_shape": [1, 28, 20]}})
     found = bits_of(run, Found({IN_BITS: float(np.mean(bits))}, {"log_likelihood": nats}))
-    assert found.value == np.mean(bits)
     np.testing.assert_allclose(np.diff(found.examples), np.diff(bits))
 
 

@@ -7,6 +7,7 @@ import torch
 
 from vaelab.api import Runs
 from vaelab.data.splits import SplitName
+from vaelab.errors import ConfigError
 from vaelab.evaluation import figures
 from vaelab.objectives import ELBO
 from vaelab.randomness import seed_draws
@@ -85,13 +86,18 @@ class BoundCurves(Reproduction):
             for size in data["latent_dims"]
             for rate in rates
         }
-        early = lab.sweep(f"{data['name']}-step_sizes", tried, f"{common} trainer.max_epochs={first}", 1)
+        line = f"{common} trainer.max_epochs={first}"
+        early = lab.sweep(f"{data['name']}-step_sizes", tried, line, 1, allow_failed=True)
         chosen = {}
         for method, size in dict.fromkeys(setting[:2] for setting in tried):
-            bounds = {rate: curve(early[method, size, rate][0], SPLITS["train"])[-1][1] for rate in rates}
+            runs = {rate: early[method, size, rate][0] for rate in rates}
+            bounds = {rate: curve(run, SPLITS["train"])[-1][1] for rate, run in runs.items() if run.state == "done"}
+            if not bounds:
+                raise ConfigError(f"{data['name']}, {method}, N_z = {size}: no step size trains; add a smaller one")
             best = max(bounds, key=bounds.__getitem__)
             chosen[method, size] = tried[method, size, best]
-            lab.notes.append(f"{data['name']}, {method}, N_z = {size}: step size {best}")
+            failed = "".join(f"; {rate} failed" for rate in rates if rate not in bounds)
+            lab.notes.append(f"{data['name']}, {method}, N_z = {size}: step size {best}{failed}")
         return lab.sweep(data["name"], chosen, f"{common} trainer.max_epochs={data['epochs']}", budget["seeds"])
 
 

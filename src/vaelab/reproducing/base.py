@@ -49,7 +49,9 @@ class Lab:
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def sweep(self, part: str, settings: Mapping[K, str], common: str, seeds: int) -> dict[K, Runs]:
+    def sweep(
+        self, part: str, settings: Mapping[K, str], common: str, seeds: int, allow_failed: bool = False
+    ) -> dict[K, Runs]:
         """Train each setting with the seeds 0, 1, ..., as one sweep, and return the runs of each setting by its name.
 
         Args:
@@ -57,14 +59,16 @@ class Lab:
             settings: the name of each setting, and its overrides.
             common: the overrides that all settings have. Where both set a value, that of the setting counts.
             seeds: the number of seeds.
+            allow_failed: see `vaelab.run_sweep`.
         """
         lines = ",".join(f"'{line}'" for line in settings.values())
         swept = [f"seed={','.join(map(str, range(seeds)))}", f"hydra.sweeper.settings=[{lines}]"]
         name = f"reproduce-{self.name}-{self.budget}-{part.lower().replace(' ', '_')}".rstrip("-")
-        runs = run_sweep([*common.split(), *QUIET, *self.everywhere, *swept, f"sweep.name={name}"])
+        line = [*common.split(), *QUIET, *self.everywhere, *swept, f"sweep.name={name}"]
+        runs = run_sweep(line, allow_failed=allow_failed)
         if len(runs) != seeds * len(settings):
             raise ConfigError(f"{self.name}: two settings of the sweep {name} are the same run: correct its settings")
-        self.runs += runs
+        self.runs += [run for run in runs if run.state == "done"]
         return {setting: runs[i * seeds : (i + 1) * seeds] for i, setting in enumerate(settings)}
 
     def evaluate(self, trained: Mapping[K, Runs], overrides: str) -> "dict[K, list[Evaluated]]":

@@ -22,8 +22,6 @@ class ImportanceWeighted(Table):
     log p(x) of all examples is their ELBO, and the mean of log p(x) - ELBO over the first ones. That gap varies less
     from example to example than either number. The publication has the same test digits, so only the error of the gap
     counts: with n of N digits, that of a sample from a finite population, smaller by the factor sqrt(1 - n/N).
-
-    `active_early` is the number of active units as well, to be compared with others who trained for as few epochs.
     """
 
     def measured(self, lab: Lab, trained: Mapping[str, Runs], budget: Mapping[str, Any]) -> dict[str, list[Scores]]:
@@ -38,7 +36,7 @@ class ImportanceWeighted(Table):
         scores = {"nll": Score(-run.metrics["test/elbo"] - evaluated["gain"], gap)}
         scores["nll_of_first"] = Score(-evaluated["log_likelihood"])  # others have evaluated the same examples
         if "active" in self.quantities:
-            scores["active"] = scores["active_early"] = Score(active_units(run))
+            scores["active"] = Score(active_units(run))
         return scores
 
 

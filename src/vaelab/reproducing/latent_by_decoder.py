@@ -37,7 +37,7 @@ class Measured:
     Attributes:
         numbers: by quantity.
         validation: bits per dimension of the validation's bound, in the decoder's own measure.
-        examples: bits per dimension, both kinds, with the part of each test example.
+        examples: by kind of bits per dimension, the part of them that comes from each test example.
         ranks: the rank histogram of each test example that is checked.
     """
 

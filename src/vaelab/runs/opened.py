@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # slow to import
     from vaelab.vae import VAE
 
 
-FIXED = ("run_dir", "sweep", "checkpoint", "data_dir")  # what a `Run` knows, of the settings of an evaluation
+FIXED = ("run_dir", "sweep", "checkpoint", "data_dir", "trust")  # what a `Run` knows, of the settings of an evaluation
 
 
 class Curve(NamedTuple):
@@ -183,10 +183,10 @@ def evaluation_words(run: Run, overrides: Overrides, **what: Any) -> list[str]:
     """Return what to type after `python -m vaelab.evaluate` to evaluate `what` with the weights and data of a run.
 
     Raises:
-        ConfigError: an override chooses the run, its weights or its data folder.
+        ConfigError: an override chooses the run, its weights, its data folder or what it trusts.
     """
     words = words_of(overrides)
-    if fixed := [word for word in words if word.partition("=")[0].removeprefix("runtime.") in FIXED]:
+    if fixed := [word for word in words if word.lstrip("+~").partition("=")[0].removeprefix("runtime.") in FIXED]:
         raise ConfigError(
             f"{fixed[0]} would evaluate something else than {run!r}: call vaelab.load for another run, and "
             "with_weights for other weights"

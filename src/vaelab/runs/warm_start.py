@@ -1,7 +1,9 @@
 """Begin a training with the weights of another run."""
 
+import hashlib
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaelab.errors import ConfigError, RunFolderError
 from vaelab.runs.folder.names import weights_file
 from vaelab.runs.validate import check_choice
-from vaelab.security.untrusted import sha256_of
+from vaelab.security.untrusted import opened
 
 if TYPE_CHECKING:  # the command line needs only the hash, and no PyTorch
     from torch import Tensor, nn
@@ -36,7 +38,7 @@ def from_run(vae: "nn.Module", draw: "Callable[[], Tensor]", run_dir: str, check
     from vaelab.security.checkpoint_scan import difference
 
     weights = read_weights(Path(run_dir).expanduser(), checkpoint)
-    if sha256_of(weights.path) != sha256:
+    if _sha256(weights.path) != sha256:
         raise RunFolderError(f"{weights.path} has changed since the command began: type the command again")
     state = {name.removeprefix("vae."): value for name, value in weights.state.items() if name.startswith("vae.")}
     if found := difference(vae, state):
@@ -56,9 +58,21 @@ def weights_sha256(_parent_: DictConfig) -> str | None:
     check_choice("initialization.checkpoint", _parent_.checkpoint, ("best", "last"))
     folder = Path(_parent_.run_dir).expanduser()
     try:
-        return sha256_of(weights_file(folder, _parent_.checkpoint))
+        return _sha256(weights_file(folder, _parent_.checkpoint))
     except (FileNotFoundError, RunFolderError) as error:
         others = [name for name in ("best", "last") if os.path.lexists(weights_file(folder, name))]
         instead = f"initialization.checkpoint={others[0]}" if others else "the folder of a run"
         missing = f"has no {_parent_.checkpoint}.ckpt"
         raise ConfigError(f"initialization.run_dir={_parent_.run_dir} {missing}: type {instead}") from error
+
+
+def _sha256(path: Path) -> str:
+    with opened(path) as file:
+        status = os.fstat(file.fileno())
+    return _hash_of(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache  # a command line is resolved several times
+def _hash_of(path: Path, modified: int, size: int) -> str:
+    with opened(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()

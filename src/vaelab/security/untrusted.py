@@ -1,11 +1,9 @@
 """Read files that anybody may have written: only regular files of bounded size, and only as plain data."""
 
-import hashlib
 import os
 import reprlib
 import stat
 from collections import Counter
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -40,19 +38,6 @@ def opened(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise RunFolderError(f"{path} is a folder, a pipe or a device, expected a file")
     return os.fdopen(descriptor, "rb")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hex digits. An unchanged file is read once."""
-    with opened(path) as file:
-        status = os.fstat(file.fileno())
-    return _hash_of(path.absolute(), status.st_mtime_ns, status.st_size)
-
-
-@lru_cache
-def _hash_of(path: Path, modified: int, size: int) -> str:
-    with opened(path) as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 def read_text(path: Path, limit: int) -> str:

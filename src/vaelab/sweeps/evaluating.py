@@ -14,7 +14,7 @@ from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +22,7 @@ from hydra_plugins.vaelab import ours
 from vaelab.errors import RunFolderError, SweepError
 from vaelab.evaluation.trust import is_poor
 from vaelab.runs.configuration import contents
-from vaelab.runs.evaluating.complete import Evaluated, complete_evaluation, stored
+from vaelab.runs.evaluating.complete import Evaluated, complete_evaluation
 from vaelab.runs.evaluating.fitted_prior import described
 from vaelab.runs.folder.identity import digest
 from vaelab.runs.folder.run_folder import OUTPUT
@@ -54,7 +54,8 @@ class EvaluationJob(JobSpec):
         return f"{self.config['split']}/elbo"
 
     def work(self, stop: Stop) -> Outcome:
-        return _done(complete_evaluation(self.cfg))
+        metrics = complete_evaluation(self.cfg)
+        return Outcome("done", metrics.get("elbo"), metrics=metrics)
 
     def record(self, outcome: Outcome) -> Outcome:
         return outcome
@@ -96,7 +97,8 @@ def evaluate_sweep(
     if not finished and only is None:
         raise RunFolderError(f"{folder} has no finished runs to evaluate: give sweep=logs/sweeps/NAME")
     if others := (only or {}).keys() - {job.path.absolute() for job in finished}:
-        raise RunFolderError(f"{min(others)} is not a finished run of the sweep {folder}: train it to the end")
+        instead = "train it to the end, or give the folder that it is in"
+        raise RunFolderError(f"{min(others)} is no finished run in {folder}: {instead}")
     jobs = planned(cfg, finished, environment, only or {})
     left = [job for job in jobs if job.outcome is None]
     prepare(left, launcher)
@@ -115,10 +117,9 @@ def evaluate_sweep(
 def planned(
     cfg: DictConfig, finished: Sequence[Job], environment: Mapping[str, str], trusted: Mapping[Path, Sequence[str]]
 ) -> list[EvaluationJob]:
-    """Return the evaluation of each run, with its outcome if it need not run, because it is stored or refused.
+    """Return the evaluation of each run; refuse one whose output would go through a link out of its folder.
 
-    Refuse one whose output would go through a link out of its folder. `trusted` are the packages of each run, if not
-    those that `cfg` names.
+    `trusted` are the packages of each run, if not those that `cfg` names.
     """
     common = set.intersection(*(set(job.overrides) for job in finished))
     shared, own = contents(cfg), {str(name): str(value) for name, value in environment.items()}
@@ -128,8 +129,7 @@ def planned(
         label = presentable(" ".join(o for o in job.overrides if o not in common) or job.name)
         path = job.path.absolute()
         config = shared | {"run_dir": str(path)} | ({"trust": [*trusted[path]]} if path in trusted else {})
-        found = None if cfg.runtime.rerun else stored(OmegaConf.create(config))
-        outcome = _done(found) if found else None
+        outcome = None
         with suppress(FileNotFoundError):
             try:
                 opened(job.path / OUTPUT).close()
@@ -168,10 +168,6 @@ def show_evaluations(folder: Path, jobs: Sequence[EvaluationJob]) -> None:
     closing = "in each run folder, evaluation.json says how far its numbers can be trusted\n"
     closing += f"report: python -m vaelab.report sweep={path}"
     console.print(closing, highlight=False, soft_wrap=True, markup=False)
-
-
-def _done(evaluated: Evaluated) -> Outcome:
-    return Outcome("done", evaluated.get("elbo"), metrics=evaluated)
 
 
 def _with_error(metrics: Mapping[str, float], score: str) -> tuple[str, str]:

@@ -61,7 +61,9 @@ class Sweep:
         bad = [job for job in self.jobs if job.state != "done"]
         left = f"{len(bad)} of {len(self.jobs)} jobs are not done; type the same command to run them"
         if bad and kind is None:
-            raise SweepError(left)
+            failure = SweepError(left)
+            failure.sweep = self if all(job.state == "failed" for job in bad) else None
+            raise failure
         if bad and kind in (Interrupted, KeyboardInterrupt):
             log.warning(left)
 

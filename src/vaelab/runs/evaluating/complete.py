@@ -3,9 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +12,18 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
-from vaelab.errors import RunFolderError
 from vaelab.evaluation.declared import metric_of
 from vaelab.evaluation.lightning_module import EvaluationModule
 from vaelab.evaluation.trust import is_poor
 from vaelab.files import write_atomically
-from vaelab.runs.configuration import contents
 from vaelab.runs.evaluating.cache import read_examples
 from vaelab.runs.evaluating.session import Evaluation
-from vaelab.runs.folder.contents import read_json
-from vaelab.runs.folder.identity import digest
-from vaelab.runs.folder.names import weights_file
 from vaelab.runs.processes.cores import limit_threads
 from vaelab.runs.tracking.loggers import log_evaluation
-from vaelab.security.untrusted import sha256_of
 
 Metrics = Mapping[str, float]
 DIAGNOSTICS = {"num_samples": "K={:.0f}", "effective_sample_size": "ESS {:.1f}", "pareto_k": "k {:.2f}"}
 DIAGNOSTICS |= {"acceptance_rate": "accept {:.2f}"}
-LATEST = "evaluation.json"
-ASKED = "asked"  # its key of the hash of what was asked for
-FREE = ("run_dir", "runtime", "trust", "wandb_mode")  # settings that change no number
 
 
 class Evaluated(dict[str, float]):
@@ -58,30 +47,6 @@ class Evaluated(dict[str, float]):
         return read_examples(self.file)
 
 
-def asked(cfg: DictConfig) -> str:
-    """Return a hash of what an evaluation computes: its settings, the weights, and the version of vaelab."""
-    settings = {key: value for key, value in contents(cfg).items() if key not in FREE}
-    weights = sha256_of(weights_file(Path(cfg.run_dir), cfg.checkpoint))
-    return digest(json.dumps([settings, cfg.runtime.accelerator, version("vaelab"), weights], sort_keys=True))
-
-
-def stored(cfg: DictConfig) -> Evaluated | None:
-    """Return the evaluation that `cfg` describes if all of it is stored, and make it the latest one of the run.
-
-    The model is not opened.
-    """
-    with suppress(OSError, RunFolderError, TypeError, ValueError):  # a damaged folder has nothing stored
-        wanted, prefix = asked(cfg), f"{cfg.split}/"
-        for file in (Path(cfg.run_dir) / "evaluations").glob("*.json"):
-            found, values = read_json(file), file.with_suffix(".safetensors")
-            if found.get(ASKED) == wanted and values.exists():
-                own = {name.partition("/")[2]: value for name, value in found.items() if name.startswith(prefix)}
-                write_atomically(Path(cfg.run_dir) / LATEST, json.dumps(found, indent=2))
-                # in JSON, null stands for NaN
-                return Evaluated({key: math.nan if own[key] is None else float(own[key]) for key in own}, values)
-    return None
-
-
 def complete_evaluation(cfg: DictConfig, show: bool = True) -> Evaluated:
     """Complete the evaluation that `cfg` describes, and show it."""
     limit_threads()
@@ -92,14 +57,13 @@ def complete_evaluation(cfg: DictConfig, show: bool = True) -> Evaluated:
     notes, per_dimension = evaluation.notes(metrics), evaluation.kl_per_dimension
     named = {f"{split}/{name}": value for name, value in metrics.items()}
     named |= {"steps": module.steps, "samples_seen": module.samples_seen}
-    more = {"kl_per_dimension": per_dimension, "comparability": own, "notes": notes, ASKED: asked(cfg)}
-    write(evaluation, named, more)
+    write(evaluation, named, {"kl_per_dimension": per_dimension, "comparability": own, "notes": notes})
     part = "all" if own["examples"] == own["of"] else f"first {own['examples']:,} of"
     title = f"{own['data']}: {split} split, {part} {own['of']:,} examples, {cfg.checkpoint} weights"
     title += f"\nprior fitted to the training data: {own['fitted_prior']}" if "fitted_prior" in own else ""
     closing = f"samples: {evaluation.prior_samples}\n" if evaluation.fitted else ""
     if show:
-        show_evaluation(title, metrics, module, notes, f"{closing}{begun}: {evaluation.folder / LATEST}")
+        show_evaluation(title, metrics, module, notes, f"{closing}{begun}: {evaluation.folder / 'evaluation.json'}")
     named |= {f"{split}/kl_per_dimension/{i}": kl for i, kl in enumerate(per_dimension)}
     log_evaluation(evaluation.folder, named, own, cfg.wandb_mode)
     return Evaluated(metrics, evaluation.kept.whole)
@@ -109,7 +73,7 @@ def write(evaluation: Evaluation, metrics: dict[str, float], more: dict[str, Any
     """Write `evaluation.json`, and the same content under the evaluation's own name in `evaluations/`."""
     numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON has no NaN
     content = json.dumps(numbers | {"checkpoint": evaluation.cfg.checkpoint} | more, indent=2, default=str)
-    for file in (evaluation.kept.whole.with_suffix(".json"), evaluation.folder / LATEST):
+    for file in (evaluation.kept.whole.with_suffix(".json"), evaluation.folder / "evaluation.json"):
         write_atomically(file, content)
 
 
