@@ -42,16 +42,16 @@ class DiagonalMixture(td.MixtureSameFamily):
         parameters = ((logits, 1), (self.normals.loc, 2), (self.normals.scale, 2))
         return type(self)(*(part.expand(*batch_shape, *part.shape[-own:]) for part, own in parameters))
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+    def log_prob(self, x: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(x.shape[:-1], self.batch_shape)
         batch = shape[len(shape) - len(self.batch_shape) :]
-        z = value.double().expand(*shape, -1).reshape(-1, *batch, *self.event_shape)
+        z = x.double().expand(*shape, -1).reshape(-1, *batch, *self.event_shape)
         loc, scale = (part.double().expand(*batch, -1, -1) for part in (self.normals.loc, self.normals.scale))
         precision = scale.reciprocal().square()
         squares = _products(z.square(), precision) - 2 * _products(z, precision * loc)
         constant = (precision * loc.square() + 2 * scale.log()).sum(-1) + math.log(2 * math.pi) * loc.shape[-1]
         of_components = self.mixture_distribution.logits - (squares + constant) / 2
-        dtype = torch.promote_types(value.dtype, self.normals.loc.dtype)
+        dtype = torch.promote_types(x.dtype, self.normals.loc.dtype)
         return of_components.logsumexp(-1).reshape(shape).to(dtype)
 
 
