@@ -32,12 +32,12 @@ def test_the_integral_in_one_dimension_is_that_of_a_quadrature():
 
     with torch.no_grad():
         expected = [np.log(quad(integrand, -8, 8, args=(one,), limit=200)[0]) for one in x]
-    np.testing.assert_allclose(integrated(vae, x, 2**14), expected, atol=1e-3)
+    np.testing.assert_allclose(integrated(vae, x, 2**12), expected, atol=2e-3)
 
 
 def test_masses_of_all_images_sum_to_one_in_three_dimensions():
     bits = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6).view(-1, *SHAPE).double()
-    assert integrated(model(3), bits, 2**14).exp().sum().item() == pytest.approx(1, abs=1e-2)
+    assert integrated(model(3), bits).exp().sum().item() == pytest.approx(1, abs=1e-3)
 
 
 def test_a_narrow_posterior_is_found_among_few_points():
@@ -45,4 +45,4 @@ def test_a_narrow_posterior_is_found_among_few_points():
     with torch.no_grad():
         vae.decoder.head.logits.linear.weight.mul_(30)
     x = vae.decode(torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).double()).sample()
-    torch.testing.assert_close(integrated(vae, x, 2**12), integrated(vae, x, 2**16), atol=0.1, rtol=0)
+    torch.testing.assert_close(integrated(vae, x, 2**8), integrated(vae, x, 2**14), atol=0.05, rtol=0)

@@ -29,10 +29,14 @@ from vaelab.vae import VAE
 
 SPLITS: dict[SplitName, str] = {"train": "marginal/train", "test": "marginal/test"}
 EM = "Monte Carlo EM"
-NUM_POINTS = 2**14
+NUM_FIRST = 2**14  # points of p(z)
+NUM_POINTS = 2**9
+ROUNDS = 4
+FEWEST = 20  # effective sample size of the points that a Gaussian is fitted to
+NUM_POWERS = 12
 CHUNK = 2**13  # points that are decoded together
 NEAR = 0.9  # share of the proposal that is not p(z)
-SMALLEST_VARIANCE = 1e-4
+SMALLEST_VARIANCE = 1e-8
 NUM_EXAMPLES = 100
 Curves = dict[str, Points]  # of one training, by metric: those of SPLITS
 
@@ -60,40 +64,57 @@ def marginals(vae: VAE, data: ImageData, num_examples: int) -> dict[str, float]:
 
 @torch.no_grad()
 def integrated(vae: VAE, x: Tensor, num_points: int = NUM_POINTS) -> Tensor:
-    """Return log p(x) of each example under a Bernoulli decoder and p(z) = N(0, I), by importance sampling.
+    """Return log p(x) of each example under a Bernoulli decoder and p(z) = N(0, I), by adaptive importance sampling.
 
-    No encoder is needed. The proposal is `fitted_to_posterior`, mixed with 10 % of p(z) so that another mode counts
-    too. It suits few latent dimensions.
+    No encoder is needed. The first points are those of a Sobol sequence of p(z). Then, in each of `ROUNDS` rounds, a
+    Gaussian is fitted to the weighted points of an example, and new points are drawn from it and from p(z); the last
+    ones give the estimate. It suits few latent dimensions.
 
     Args:
         vae: the model.
         x: examples, `[n, *event_shape]`.
-        num_points: points that find the proposal; for each example a sixteenth as many are drawn from it.
+        num_points: points of each round for each example.
     """
-    prior = td.MultivariateNormal(torch.zeros(vae.latent_dim).to(x), torch.eye(vae.latent_dim).to(x))
-    wide = fitted_to_posterior(vae, x, num_points)
-    noise = sobol_normal(vae.latent_dim, num_points // 16).to(x)
-    near = int(NEAR * len(noise))
-    drawn_near = wide.loc.unsqueeze(1) + noise[:near] @ wide.scale_tril.mT
-    z = torch.cat([drawn_near, noise[near:].expand(len(x), -1, -1)], 1)  # [n, points, latent_dim]
-    shares = [math.log(count / len(noise)) for count in (near, len(noise) - near)]
-    log_q = torch.logaddexp(wide.log_prob(z.transpose(0, 1)).T + shares[0], prior.log_prob(z) + shares[1])
-    log_p = torch.stack([log_likelihoods(vae, one[None], own)[0] for one, own in zip(x, z, strict=True)])
-    return (log_p + prior.log_prob(z) - log_q).double().logsumexp(1) - math.log(len(noise))
+    z = sobol_normal(vae.latent_dim, NUM_FIRST, 0).to(x)
+    log_weights = torch.cat([log_likelihoods(vae, x, part) for part in z.split(CHUNK)], 1)  # [n, points]
+    z = z.expand(len(x), -1, -1)
+    for number in range(1, ROUNDS + 1):
+        noise = sobol_normal(vae.latent_dim, num_points, number).to(x)
+        z, log_weights = weighted(vae, x, fitted(z, log_weights), noise)
+    return log_weights.double().logsumexp(1) - math.log(num_points)
 
 
-def fitted_to_posterior(vae: VAE, x: Tensor, num_points: int) -> td.MultivariateNormal:
-    """Return for each example a Gaussian with the mean of p(z|x) and twice its covariance.
+def fitted(z: Tensor, log_weights: Tensor) -> td.MultivariateNormal:
+    """Return for each example a Gaussian with the mean of its weighted points and twice their covariance.
 
-    Both are estimated from the points of a Sobol sequence of p(z), weighted by p(x|z).
+    Weights are raised to a power, 1 or 1/2 or 1/4 and so on, such that the effective sample size is at least `FEWEST`.
     """
-    z = sobol_normal(vae.latent_dim, num_points).to(x)
-    log_likelihood = torch.cat([log_likelihoods(vae, x, part) for part in z.split(CHUNK)], 1)
-    weights = log_likelihood.double().softmax(1).to(x)  # [n, points]
-    loc = weights @ z
+    powers = 2.0 ** -torch.arange(NUM_POWERS).to(z)
+    weights = (log_weights * powers.view(-1, 1, 1)).softmax(2)  # [powers, n, points]
+    enough = weights.square().sum(2) <= 1 / FEWEST
+    weights = weights[enough.int().argmax(0), torch.arange(len(z))]
+    loc = torch.einsum("np,npi->ni", weights, z)
     centred = z - loc.unsqueeze(1)
     covariance = torch.einsum("np,npi,npj->nij", weights, centred, centred)
-    return td.MultivariateNormal(loc, 2 * covariance + SMALLEST_VARIANCE * torch.eye(vae.latent_dim).to(x))
+    return td.MultivariateNormal(loc, 2 * covariance + SMALLEST_VARIANCE * torch.eye(z.shape[-1]).to(z))
+
+
+def weighted(vae: VAE, x: Tensor, near: td.MultivariateNormal, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return points from `near`, and a tenth from p(z) so that another mode counts too, with their log-weights.
+
+    Args:
+        vae, x: see `integrated`.
+        near: a Gaussian for each example.
+        noise: points of N(0, I), `[points, latent_dim]`.
+    """
+    prior = td.MultivariateNormal(torch.zeros(vae.latent_dim).to(x), torch.eye(vae.latent_dim).to(x))
+    count = int(NEAR * len(noise))
+    drawn_near = near.loc.unsqueeze(1) + noise[:count] @ near.scale_tril.mT
+    z = torch.cat([drawn_near, noise[count:].expand(len(x), -1, -1)], 1)  # [n, points, latent_dim]
+    shares = [math.log(each / len(noise)) for each in (count, len(noise) - count)]
+    log_q = torch.logaddexp(near.log_prob(z.transpose(0, 1)).T + shares[0], prior.log_prob(z) + shares[1])
+    log_p = torch.stack([log_likelihoods(vae, one[None], own)[0] for one, own in zip(x, z, strict=True)])
+    return z, log_p + prior.log_prob(z) - log_q
 
 
 def log_likelihoods(vae: VAE, x: Tensor, z: Tensor) -> Tensor:
@@ -102,9 +123,9 @@ def log_likelihoods(vae: VAE, x: Tensor, z: Tensor) -> Tensor:
     return x.flatten(1) @ logits.T - softplus(logits).sum(1)
 
 
-def sobol_normal(dimensions: int, num_points: int) -> Tensor:
+def sobol_normal(dimensions: int, num_points: int, seed: int) -> Tensor:
     """Return the points of a scrambled Sobol sequence, mapped to N(0, I)."""
-    uniform = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0).draw(num_points, dtype=torch.float64)
+    uniform = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=seed).draw(num_points, dtype=torch.float64)
     return torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12))
 
 
