@@ -24,7 +24,7 @@ class Densities:
 
     At most `max_events` images are decoded at once, such that no module returns a tensor of more than `max_elements`.
     log p(z) is computed for at most `max_latents` z at once, such that no operation makes a larger tensor; a prior with
-    K components makes K times as many elements as z has. On a CPU the limit is at most `CACHED`.
+    K components makes at least K elements for each z. On a CPU the limit is at most `CACHED`.
 
     Args:
         vae: the model, whose prior is computed once.
