@@ -30,7 +30,7 @@ from vaelab.vae import VAE
 SPLITS: dict[SplitName, str] = {"train": "marginal/train", "test": "marginal/test"}
 EM = "Monte Carlo EM"
 NUM_FIRST = 2**14  # points of p(z)
-NUM_POINTS = 2**9
+NUM_POINTS = 2**8
 ROUNDS = 4
 FEWEST = 20  # effective sample size of the points that a Gaussian is fitted to
 NUM_POWERS = 12
