@@ -35,6 +35,7 @@ def test_the_integral_in_one_dimension_is_that_of_a_quadrature():
     np.testing.assert_allclose(integrated(vae, x, 2**12), expected, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_masses_of_all_images_sum_to_one_in_three_dimensions():
     bits = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6).view(-1, *SHAPE).double()
     assert integrated(model(3), bits, 2**10).exp().sum().item() == pytest.approx(1, abs=5e-3)
