@@ -32,7 +32,7 @@ class ImportanceWeighted(Table):
         """Return the numbers of a run."""
         log_likelihood, elbo = (evaluated.examples[key].double().numpy() for key in PER_EXAMPLE)
         left_out = 1 - len(elbo) / run.record["data"]["sizes"]["test"]
-        gap = (elbo - log_likelihood) * math.sqrt(left_out)  # if no digit is left out, the gap has no error
+        gap = (elbo - log_likelihood) * math.sqrt(left_out)  # 0 if all digits were evaluated
         scores = {"nll": Score(-run.metrics["test/elbo"] - evaluated["gain"], gap)}
         scores["nll_of_first"] = Score(-evaluated["log_likelihood"])  # others have evaluated the same examples
         if "active" in self.quantities:

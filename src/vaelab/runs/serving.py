@@ -43,7 +43,7 @@ def build_vae(cfg: DictConfig, data: ImageData) -> VAE:
 
 
 def first_training_examples(data: ImageData) -> Tensor:
-    """Draw the first training examples, at most `MANY` elements. The state of the random numbers stays the same."""
+    """Draw the first training examples, at most `MANY` elements; leave the global random generator as it was."""
     with torch.random.fork_rng(devices=[]):
         count = min(data.num_train, MANY // prod(data.event_shape))
         return data.draw_block("train", Block(0, torch.arange(count)))

@@ -85,7 +85,7 @@ def evaluate_sweep(
         What `complete_evaluation` returned, by run folder.
 
     Raises:
-        RunFolderError: the folder is no sweep's, or has no finished run; or one of `only` is none.
+        RunFolderError: the folder is no sweep's, or has no finished run; or `only` names a folder without one.
         SweepError: some evaluations are not done.
         Interrupted: a signal stopped the evaluations; each has kept its results.
     """

@@ -96,7 +96,7 @@ class Evaluation:
         with self.kept.held(anew=self.cfg.runtime.rerun):
             known, total = self.load()
             if known == total:
-                if not self.kept.whole.exists():  # the process that had the last block was stopped before it finished
+                if not self.kept.whole.exists():  # a process was stopped just before it wrote it
                     self.kept.finish(self.module.tested)
                 return False
             if known:
